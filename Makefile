@@ -1,0 +1,108 @@
+# Every command a developer needs; `make help` lists them. Targets run one after the other, so
+# the order of prerequisites is the order of work and the first failure stops it.
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+VENV ?= .venv
+VENV_312 ?= .venv312
+# The first interpreter that really runs: a pyenv shim may be on the PATH and not start.
+first_python = $(firstword $(foreach name,$(1),$(shell $(name) -c "print('$(name)')" 2>/dev/null)))
+PYTHON ?= $(call first_python,python3.11 python3.12 python3)
+PYTHON_312 ?= $(call first_python,python3.12 $(wildcard $(HOME)/.pyenv/versions/3.12.*/bin/python3.12))
+
+BIN := $(VENV)/bin
+PIP_INSTALL = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# A stamp is newer than what it was installed from, or the install runs again.
+RUNTIME := $(VENV)/.installed-runtime
+DEV := $(VENV)/.installed-dev
+DEV_312 := $(VENV_312)/.installed-dev
+SOURCES := pyproject.toml constraints.txt
+
+DEMO_REFERENCE ?= castmate/bundles/toon/references/mira.png
+DEMO_PROMPT ?= waving on the beach
+DEMO_OUTPUT ?= out/demo.png
+
+.PHONY: help
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: install
+install: $(DEV) ## Make .venv with all that development needs, torch for the CPU included
+
+.PHONY: demo
+demo: $(RUNTIME) ## Draw a shipped character in a new scene; installs the runtime only, no torch
+	$(BIN)/castmate generate --image $(DEMO_REFERENCE) --prompt "$(DEMO_PROMPT)" \
+	  --size 512*512 --seed 7 --output $(DEMO_OUTPUT)
+
+.PHONY: test
+test: lint types imports pytest test-312 ## All checks, as CI runs them: lint, types, imports, tests, tests on 3.12
+
+.PHONY: lint
+lint: $(DEV) ## Check style and formatting (ruff)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: format
+format: $(DEV) ## Fix style and formatting (ruff)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: types
+types: $(DEV) ## Check types (mypy --strict)
+	$(BIN)/mypy
+
+.PHONY: imports
+imports: $(DEV) ## Check who may import whom (import-linter)
+	$(BIN)/lint-imports --no-logo
+
+.PHONY: pytest
+pytest: $(DEV) ## Run every test that needs no GPU
+	$(BIN)/python -m pytest
+
+.PHONY: test-fast
+test-fast: $(DEV) ## Run the tests that are not marked slow
+	$(BIN)/python -m pytest -m "not gpu and not slow"
+
+.PHONY: test-312
+test-312: ## Run the torch-free tests under Python 3.12, where it is installed
+ifeq ($(PYTHON_312),)
+	@echo "test-312: skipped, no python3.12 here"
+else
+	@$(MAKE) --no-print-directory $(DEV_312)
+	$(VENV_312)/bin/python -m pytest tests/castmate tests/mcp_server
+endif
+
+.PHONY: bench
+bench: $(DEV) ## Measure speed and memory against torch, side by side
+	$(BIN)/python -m benchmarks.latency
+
+.PHONY: wheel
+wheel: $(DEV) ## Build dist/castmate-*.whl
+	$(BIN)/python -m build --wheel --no-isolation
+
+.PHONY: clean
+clean: ## Remove caches, the wheel and the demo's picture; keep the environments
+	rm -rf dist out .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Castmate needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Castmate needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): $(SOURCES) | $(BIN)/python
+	@echo "Installing Castmate into $(VENV)"
+	@$(call PIP_INSTALL,$(VENV)) --editable .
+	@touch $@
+
+$(DEV): $(SOURCES) | $(BIN)/python
+	@echo "Installing Castmate and its development tools, torch included, into $(VENV): minutes the first time"
+	@$(call PIP_INSTALL,$(VENV)) --editable '.[dev,export]'
+	@touch $(RUNTIME) $@
+
+$(DEV_312): $(SOURCES)
+	$(PYTHON_312) -m venv $(VENV_312)
+	@echo "Installing Castmate without torch into $(VENV_312)"
+	@$(call PIP_INSTALL,$(VENV_312)) --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""Image sources behind one interface: in process, through Triton, hosted."""

@@ -1,0 +1,58 @@
+"""What every image source offers; the router offers the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from castmate.images import Reference
+from castmate.schema import GenerateRequest, GenerateResult
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a generation is.
+
+    Attributes:
+        step: Denoise steps done, over all pictures of the request.
+        total: Denoise steps in all.
+    """
+
+    step: int
+    total: int
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+class Client(Protocol):
+    """An image source."""
+
+    @property
+    def name(self) -> str:
+        """`local`, `triton`, `wavespeed`; appears in results."""
+        ...
+
+    async def generate(
+        self,
+        request: GenerateRequest,
+        reference: Reference,
+        on_progress: ProgressCallback | None = None,
+    ) -> GenerateResult:
+        """Make the pictures of one request; cancelling the task stops between two steps.
+
+        Args:
+            request: A valid request; its `image` is not looked at.
+            reference: The picture that `request.image` names, already read and checked.
+            on_progress: Called in the event loop, steps in order.
+
+        Raises:
+            InvalidRequest: Nothing can make it.
+            Unavailable: This client cannot make it now.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Free what the client holds."""
+        ...

@@ -1,0 +1,81 @@
+"""Generation in this process: the embedded default."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self
+
+from castmate.clients.base import Progress, ProgressCallback
+from castmate.engines.bundle import Bundle
+from castmate.errors import Cancelled
+from castmate.images import Reference
+from castmate.pipeline.pipeline import Pipeline
+from castmate.schema import GenerateRequest, GenerateResult
+from castmate.settings import Settings
+
+
+class LocalClient:
+    """Runs a pipeline on its own thread, first come, first served."""
+
+    name = "local"
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="castmate-local")
+        self._closing = threading.Event()
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """Load the bundle that the settings name.
+
+        Raises:
+            BundleError: It cannot be used, with the reason.
+        """
+        from castmate.engines.onnxruntime import OnnxRuntime
+
+        bundle = Bundle.open(settings.bundle)
+        return cls(
+            Pipeline(
+                bundle,
+                OnnxRuntime(bundle, settings.threads),
+                prompt_cache_mb=settings.prompt_cache_mb,
+                subject_cache_mb=settings.subject_cache_mb,
+            )
+        )
+
+    async def generate(
+        self,
+        request: GenerateRequest,
+        reference: Reference,
+        on_progress: ProgressCallback | None = None,
+    ) -> GenerateResult:
+        """Queue a request and wait for its pictures.
+
+        Cancelling the task returns at once; a waiting request leaves the queue and a running one
+        stops before its next step.
+
+        Raises:
+            Cancelled: The client was closed meanwhile.
+        """
+        loop = asyncio.get_running_loop()
+        stop = threading.Event()
+
+        def on_step(done: int, total: int) -> None:
+            if stop.is_set() or self._closing.is_set():
+                raise Cancelled(f"Stopped after {done} of {total} steps.")
+            if on_progress is not None:
+                loop.call_soon_threadsafe(on_progress, Progress(done, total))
+
+        job = self._thread.submit(self._pipeline.generate, request, reference, on_step)
+        try:
+            return await asyncio.wrap_future(job)
+        except asyncio.CancelledError:
+            stop.set()
+            raise
+
+    async def aclose(self) -> None:
+        """Stop what runs before its next step, drop what waits, and end the thread."""
+        self._closing.set()
+        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)

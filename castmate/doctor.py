@@ -1,0 +1,128 @@
+"""What `castmate doctor` examines: each check says what it found and how to repair it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, entry_points, version
+
+import numpy as np
+
+from castmate import __version__
+from castmate.clients.local import LocalClient
+from castmate.engines.bundle import Bundle
+from castmate.errors import BundleError
+from castmate.images import Reference, encode
+from castmate.schema import GenerateRequest, OutputFormat
+from castmate.settings import Settings
+
+_PACKAGES = ("mcp", "numpy", "onnxruntime", "pillow", "pydantic", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was examined.
+
+    Attributes:
+        name: What.
+        ok: Whether Castmate works with it.
+        found: What is there.
+        fix: What to do where it is not ok.
+    """
+
+    name: str
+    ok: bool
+    found: str
+    fix: str = ""
+
+
+def examine(settings: Settings) -> Iterator[Check]:
+    """Run every check, quick ones first; one that fails does not stop the others."""
+    yield Check(
+        "python",
+        sys.version_info >= (3, 11),
+        f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+        "Install Python 3.11 or newer.",
+    )
+    yield _packages()
+    yield Check("commands", True, ", ".join(sorted(e.name for e in _commands())) or "no extra ones")
+    yield Check("threads", True, f"{settings.threads or 'all'} of {os.cpu_count()} cores")
+    yield _data_dir(settings)
+    yield _image_roots(settings)
+    bundle = _bundle(settings)
+    yield bundle
+    if bundle.ok:
+        yield asyncio.run(_drawing(settings))
+
+
+def _packages() -> Check:
+    found, missing = [f"castmate {__version__}"], []
+    for name in _PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            missing.append(name)
+    fix = f"Missing: {', '.join(missing)}. Run `pip install --upgrade castmate`."
+    return Check("packages", not missing, ", ".join(found), fix)
+
+
+def _commands() -> list[object]:
+    return list(entry_points(group="castmate.commands"))
+
+
+def _data_dir(settings: Settings) -> Check:
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=settings.data_dir).close()
+    except OSError as error:
+        fix = f"Make it writable or set CASTMATE_DATA_DIR to another folder ({error.strerror})."
+        return Check("data_dir", False, str(settings.data_dir), fix)
+    return Check("data_dir", True, str(settings.data_dir))
+
+
+def _image_roots(settings: Settings) -> Check:
+    missing = [str(root) for root in settings.image_roots if not root.is_dir()]
+    found = ", ".join(map(str, settings.image_roots)) or "none: agents can name URLs, not paths"
+    fix = f"Not a folder: {', '.join(missing)}. Change CASTMATE_IMAGE_ROOTS."
+    return Check("image_roots", not missing, found, fix)
+
+
+def _bundle(settings: Settings) -> Check:
+    try:
+        bundle = Bundle.open(settings.bundle)
+        bundle.check()
+    except BundleError as error:
+        return Check("bundle", False, settings.bundle, str(error))
+    manifest = bundle.manifest
+    found = f"{bundle.name} ({manifest.engine}, {manifest.precision}) in {bundle.path}"
+    return Check("bundle", True, found)
+
+
+async def _drawing(settings: Settings) -> Check:
+    """One denoise step of the smallest picture runs every graph."""
+    request = GenerateRequest(
+        prompt="a test", image="-", size="512*512", num_inference_steps=1, seed=0
+    )
+    grey = encode(np.full((64, 64, 3), 128, np.uint8), OutputFormat.PNG)
+    start = time.perf_counter()
+    try:
+        client = LocalClient.open(settings)
+    except BundleError as error:
+        return Check("drawing", False, "the model does not load", str(error))
+    try:
+        loaded = time.perf_counter()
+        result = await client.generate(request, Reference.from_bytes(grey, "the test picture"))
+    finally:
+        await client.aclose()
+    seconds = result.timings_ms["total"] / 1000
+    return Check(
+        "drawing",
+        True,
+        f"{result.client}: loaded in {loaded - start:.1f} s, one step at 512*512 in {seconds:.1f} s",
+    )

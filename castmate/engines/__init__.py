@@ -1,0 +1,1 @@
+"""Loaded graphs: the bundle that holds them and the runtimes that run them."""

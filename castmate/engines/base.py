@@ -1,0 +1,50 @@
+"""What the pipeline needs of a runtime; it never looks inside a tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+Tensor = Any
+"""A handle on a device tensor: made by one runtime, meaningful to that runtime only."""
+
+Array = NDArray[Any]
+
+
+class Engine(Protocol):
+    """One loaded graph: tensors in by name, tensors out by name, all on the device."""
+
+    def __call__(self, **inputs: Tensor) -> Mapping[str, Tensor]:
+        """Run the graph once."""
+        ...
+
+
+class Runtime(Protocol):
+    """Loads the graphs of one bundle and moves arrays between host and device."""
+
+    @property
+    def name(self) -> str:
+        """The engine that bundles name: `onnxruntime`, `tensorrt`."""
+        ...
+
+    def load(self, graph: str) -> Engine:
+        """Load a graph of the bundle.
+
+        Raises:
+            BundleError: The graph does not load here, with the reason.
+        """
+        ...
+
+    def upload(self, array: Array) -> Tensor:
+        """Copy a host array to the device."""
+        ...
+
+    def download(self, tensor: Tensor) -> Array:
+        """Copy a device tensor to the host."""
+        ...
+
+    def num_bytes(self, tensor: Tensor) -> int:
+        """Device memory of a tensor."""
+        ...

@@ -1,0 +1,84 @@
+"""Graphs on the CPU through ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnxruntime
+
+from castmate.engines.base import Array, Engine, Tensor
+from castmate.engines.bundle import Bundle
+from castmate.errors import BundleMismatch
+
+
+class OnnxEngine:
+    """One ONNX Runtime session; its tensors are `OrtValue`s, passed on without a copy."""
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self._session = session
+        self._outputs = [output.name for output in session.get_outputs()]
+
+    def __call__(self, **inputs: Tensor) -> Mapping[str, Tensor]:
+        """Run the session once."""
+        outputs = self._session.run_with_ort_values(self._outputs, inputs)
+        return dict(zip(self._outputs, outputs, strict=True))
+
+
+class OnnxRuntime:
+    """Loads a bundle's ONNX graphs."""
+
+    name = "onnxruntime"
+
+    def __init__(self, bundle: Bundle, threads: int = 0) -> None:
+        """Prepare to load.
+
+        Args:
+            bundle: Where the graphs are.
+            threads: CPU threads of one run; 0 takes every core.
+
+        Raises:
+            BundleMismatch: The bundle is for another engine.
+        """
+        if bundle.manifest.engine != self.name:
+            raise BundleMismatch(
+                f"Bundle {bundle.name!r} is for engine {bundle.manifest.engine!r}, not "
+                f"{self.name!r}."
+            )
+        self._bundle = bundle
+        self._options = onnxruntime.SessionOptions()
+        self._options.intra_op_num_threads = threads
+        # Waiting threads must sleep: a server shares its cores with encoders and other requests.
+        self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._options.log_severity_level = 3
+
+    def load(self, graph: str) -> Engine:
+        """Load one graph.
+
+        Raises:
+            BundleCorrupt: Its file is not the one in the manifest.
+            BundleMismatch: This ONNX Runtime cannot load it.
+        """
+        path, *_ = [self._bundle.file(part) for part in self._bundle.manifest.graphs[graph].files]
+        try:
+            session = onnxruntime.InferenceSession(
+                path, self._options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise BundleMismatch(
+                f"ONNX Runtime {onnxruntime.__version__} cannot load graph {graph!r} of bundle "
+                f"{self._bundle.name!r}: {error}"
+            ) from error
+        return OnnxEngine(session)
+
+    def upload(self, array: Array) -> Tensor:
+        """Wrap a host array."""
+        return onnxruntime.OrtValue.ortvalue_from_numpy(array)
+
+    def download(self, tensor: Tensor) -> Array:
+        """Read a tensor."""
+        array: Array = tensor.numpy()
+        return array
+
+    def num_bytes(self, tensor: Tensor) -> int:
+        """Memory of a tensor."""
+        return int(tensor.tensor_size_in_bytes())

@@ -1,0 +1,144 @@
+"""The one error tree; leaves are named by what the caller does next.
+
+CastmateError
+├── InvalidRequest         change the request: which parameter, what is allowed
+│   └── ImageRejected      change the reference image
+├── Unavailable            try elsewhere or later: nothing is wrong with the request
+│   ├── Overloaded         ... after `retry_after_s`
+│   └── DeadlineExceeded   ... with more time
+├── Cancelled              nothing: the caller asked for it
+├── BundleError            repair the installation
+│   ├── BundleNotFound     install or name another bundle
+│   ├── BundleCorrupt      a file is missing or changed: reinstall or export again
+│   └── BundleMismatch     made for other code, GPU or sizes: export again
+└── SettingsError          change a CASTMATE_* variable or a flag
+
+Every edge (CLI, MCP, REST, Triton) translates these and nothing else; any other exception is a bug.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+
+class CastmateError(Exception):
+    """The base; `str(error)` is one sentence for a person or a model, `code` is for programs."""
+
+    code: ClassVar[str] = "error"
+    charged: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """The error as JSON, the same for every edge."""
+        return {"code": self.code, "message": str(self), "charged": self.charged}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a request.
+
+    Attributes:
+        parameter: Name of the parameter.
+        message: What is wrong, with the value that was given.
+        allowed: What is allowed, or an empty string where `message` says it.
+        hint: What to do next, or an empty string.
+    """
+
+    parameter: str
+    message: str
+    allowed: str = ""
+    hint: str = ""
+
+    def __str__(self) -> str:
+        parts = [f"`{self.parameter}`: {self.message}"]
+        if self.allowed:
+            parts.append(f"allowed: {self.allowed}")
+        if self.hint:
+            parts.append(self.hint)
+        return "; ".join(parts)
+
+
+class InvalidRequest(CastmateError):
+    """The request cannot be done as it stands; nothing was generated or charged."""
+
+    code = "invalid_request"
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Like the base, with every problem on its own."""
+        return super().as_dict() | {"problems": [asdict(problem) for problem in self.problems]}
+
+
+class ImageRejected(InvalidRequest):
+    """The reference image cannot be used."""
+
+    code = "image_rejected"
+
+    def __init__(self, message: str, *, allowed: str = "", hint: str = "") -> None:
+        super().__init__([Problem("image", message, allowed, hint)])
+
+
+class Unavailable(CastmateError):
+    """This client cannot make the picture now; another one may."""
+
+    code = "unavailable"
+
+
+class Overloaded(Unavailable):
+    """Too much work is waiting."""
+
+    code = "overloaded"
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Like the base, with the time to wait in seconds."""
+        return super().as_dict() | {"retry_after_s": self.retry_after_s}
+
+
+class DeadlineExceeded(Unavailable):
+    """The picture was not finished in the time allowed."""
+
+    code = "deadline_exceeded"
+
+
+class Cancelled(CastmateError):
+    """The caller cancelled the generation between two steps."""
+
+    code = "cancelled"
+
+
+class BundleError(CastmateError):
+    """The model's bundle cannot be used."""
+
+    code = "bundle_error"
+
+
+class BundleNotFound(BundleError):
+    """There is no bundle of that name or path."""
+
+    code = "bundle_not_found"
+
+
+class BundleCorrupt(BundleError):
+    """A file of the bundle is missing, changed or unreadable."""
+
+    code = "bundle_corrupt"
+
+
+class BundleMismatch(BundleError):
+    """The bundle is whole, but was made for other code, another GPU or other sizes."""
+
+    code = "bundle_mismatch"
+
+
+class SettingsError(CastmateError):
+    """A setting is wrong."""
+
+    code = "settings_error"

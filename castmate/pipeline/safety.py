@@ -1,0 +1,25 @@
+"""The safety checker on finished pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from castmate.engines.base import Runtime
+from castmate.engines.bundle import Bundle
+
+
+class SafetyChecker:
+    """Flags pictures; replaces nothing."""
+
+    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._engine = runtime.load("safety_checker")
+        self._side = bundle.manifest.safety_px
+
+    def flag(self, picture: NDArray[np.uint8]) -> bool:
+        """Whether a picture `[H, W, 3]` shows what must not be shown."""
+        view = Image.fromarray(picture).resize((self._side, self._side), Image.Resampling.BICUBIC)
+        out = self._engine(images=self._runtime.upload(np.asarray(view)[None]))
+        return bool(self._runtime.download(out["has_nsfw"])[0])

@@ -1,0 +1,223 @@
+"""The one schema: what a generation takes and gives; every edge translates to and from it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from castmate.errors import InvalidRequest, Problem
+
+MIN_SIDE, MAX_SIDE = 512, 1536
+MAX_SEED = 9_999_999_999
+MAX_PROMPT_CHARACTERS = 4096
+SIZE_RULE = f"'W*H' in pixels, whole numbers, each {MIN_SIDE}..{MAX_SIDE}, such as 1024*1024"
+
+
+class OutputFormat(StrEnum):
+    """How a picture is encoded; png is lossless."""
+
+    PNG = "png"
+    JPEG = "jpeg"
+    WEBP = "webp"
+
+    @property
+    def mime_type(self) -> str:
+        """The format's media type."""
+        return f"image/{self.value}"
+
+
+def _size(value: object) -> object:
+    if not isinstance(value, str) or not (
+        match := re.fullmatch(r"\s*(\d{1,5})\*(\d{1,5})\s*", value)
+    ):
+        raise ValueError(f"{value!r} is not a size")
+    width, height = map(int, match.groups())
+    if not all(MIN_SIDE <= side <= MAX_SIDE for side in (width, height)):
+        raise ValueError(f"{value!r} is out of range")
+    return f"{width}*{height}"
+
+
+def _not_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError(f"{value!r} is not a number")
+    return value
+
+
+Size = Annotated[
+    str, BeforeValidator(_size), Field(json_schema_extra={"pattern": r"^\d{3,4}\*\d{3,4}$"})
+]
+Int = Annotated[int, BeforeValidator(_not_bool)]
+Float = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
+
+
+class GenerateRequest(BaseModel):
+    """One generation: the hosted API's nine parameters and three of our own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+    prompt: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS)] = Field(
+        description="What the character does and where. The look of the character comes from the "
+        "image: do not describe it, unless it should change."
+    )
+    image: Annotated[str, Field(min_length=1)] = Field(
+        description="The reference picture of the character: an https URL, a data URI, a path or a "
+        "saved id, as the door allows. One character, whole, on a plain background works best."
+    )
+    size: Size = Field(
+        default="1024*1024", description=f"Width*height of the pictures: {SIZE_RULE}."
+    )
+    negative_prompt: Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)] = Field(
+        default="", description="What must not be in the picture. Doubles the time of every step."
+    )
+    seed: Int = Field(
+        default=-1,
+        ge=-1,
+        le=MAX_SEED,
+        description="Same seed and request, same picture. -1 draws one, which the result returns. "
+        "Picture i of a request has seed + i.",
+    )
+    guidance_scale: Float = Field(
+        default=3.5,
+        ge=0,
+        le=20,
+        description="How closely to follow the prompt (distilled guidance).",
+    )
+    num_inference_steps: Int = Field(
+        default=28, ge=1, le=50, description="Denoise steps: more is slower and finer."
+    )
+    num_images: Int = Field(default=1, ge=1, le=4, description="How many pictures.")
+    enable_safety_checker: bool = Field(
+        default=True, description="Flag unsafe pictures and replace them by black ones."
+    )
+    subject_scale: Float = Field(
+        default=0.8,
+        ge=0,
+        le=2,
+        description="How strongly the picture follows the reference; 0 is the prompt alone.",
+    )
+    true_cfg_scale: Float = Field(
+        default=4.0,
+        ge=1,
+        le=20,
+        description="Strength of the negative prompt; used only with one, and then every step "
+        "costs twice.",
+    )
+    output_format: OutputFormat = Field(default=OutputFormat.PNG, description="png, jpeg or webp.")
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> Self:
+        """Validate what a caller sent.
+
+        Raises:
+            InvalidRequest: With one `Problem` for each bad parameter.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise InvalidRequest(problems_of(cls, error)) from None
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        return int(self.size.split("*")[0])
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        return int(self.size.split("*")[1])
+
+
+def problems_of(model: type[BaseModel], error: ValidationError) -> list[Problem]:
+    """What is wrong with the arguments of `model`, one `Problem` for each bad parameter."""
+    details = error.errors(include_url=False, include_context=False)
+    return [_problem(model, detail) for detail in details]
+
+
+def _problem(model: type[BaseModel], detail: ErrorDetails) -> Problem:
+    name = ".".join(map(str, detail["loc"]))
+    if detail["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, model.model_fields, 1)
+        known = ", ".join(model.model_fields)
+        return Problem(
+            name, "unknown parameter", known, f"did you mean `{near[0]}`?" if near else ""
+        )
+    if detail["type"] == "missing":
+        return Problem(name, "is required", model.model_fields[name].description or "")
+    shown = repr(detail["input"])
+    shown = (
+        shown if len(shown) <= 60 else f"{shown[:57]}... ({len(str(detail['input']))} characters)"
+    )
+    return Problem(name, f"{shown} is not allowed", describe_range(model, name))
+
+
+def describe_range(model: type[BaseModel], name: str) -> str:
+    """What a parameter may be, in words, from the schema itself."""
+    spec = model.model_json_schema()["properties"][name]
+    if name == "size":
+        return SIZE_RULE
+    if "$ref" in spec or "enum" in spec:
+        return ", ".join(OutputFormat)
+    if spec["type"] == "string":
+        low, high = spec.get("minLength", 0), spec.get("maxLength")
+        return f"text of {low}..{high} characters" if high else f"text, at least {low} character"
+    if "minimum" in spec:
+        kind = "a whole number" if spec["type"] == "integer" else "a number"
+        return f"{kind} from {spec['minimum']:g} to {spec['maximum']:.10g}"
+    return "true or false"
+
+
+@dataclass(frozen=True)
+class GeneratedImage:
+    """One finished picture.
+
+    Attributes:
+        data: Encoded bytes.
+        output_format: Their encoding.
+        width: Pixels, exactly as asked.
+        height: Pixels.
+        seed: The seed that makes this picture again with `num_images` 1.
+        has_nsfw: The safety checker flagged it, and `data` is a black picture; False when the
+            checker was off.
+    """
+
+    data: bytes = field(repr=False)
+    output_format: OutputFormat
+    width: int
+    height: int
+    seed: int
+    has_nsfw: bool = False
+
+
+@dataclass(frozen=True)
+class GenerateResult:
+    """Everything that a generation gives back.
+
+    Attributes:
+        images: `num_images` of them, in the order of their seeds.
+        client: Which client made them: `local`, `triton` or `wavespeed`.
+        model: Name of the bundle or hosted model.
+        timings_ms: Milliseconds a stage, in the order they ran; `total` last.
+        warnings: Sentences for the caller: what was ignored, cut or replaced.
+        cost_usd: What was charged; 0 for one's own GPU or CPU.
+    """
+
+    images: tuple[GeneratedImage, ...]
+    client: str
+    model: str
+    timings_ms: Mapping[str, float]
+    warnings: tuple[str, ...] = ()
+    cost_usd: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result as JSON, without the pictures' bytes."""
+        values = asdict(self)
+        for image in values["images"]:
+            image["num_bytes"] = len(image.pop("data"))
+        return values

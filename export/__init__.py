@@ -1,0 +1,1 @@
+"""Build steps from torch weights to a bundle. Not packaged: `python -m export.<step>`."""

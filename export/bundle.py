@@ -1,0 +1,145 @@
+"""The last step: every graph, the tokenizers and the manifest, in one folder that appears whole."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto
+from rich.progress import track
+
+import castmate
+from castmate.engines.bundle import (
+    FORMAT,
+    MANIFEST,
+    FileSpec,
+    GraphSpec,
+    Manifest,
+    Profile,
+    SchedulerSpec,
+    TensorSpec,
+    TokenizerSpec,
+)
+from export.graphs import export_graphs
+from export.models.network import InstantCharacter
+from export.to_onnx import to_onnx
+
+DTYPES: dict[int, str] = {
+    TensorProto.FLOAT: "float32",
+    TensorProto.INT64: "int64",
+    TensorProto.UINT8: "uint8",
+    TensorProto.BOOL: "bool",
+}
+
+
+@dataclass(frozen=True)
+class TokenizerFile:
+    """A `tokenizers` JSON file and how its encoder wants prompts."""
+
+    path: Path
+    max_length: int
+    pad_id: int
+    unk_id: int | None = None
+
+
+def write_bundle(
+    network: InstantCharacter,
+    folder: Path,
+    *,
+    description: str,
+    text_encoder: TokenizerFile,
+    text_encoder_2: TokenizerFile,
+    fp16_weights: bool = False,
+) -> None:
+    """Export every graph of `network` and write the bundle; a failure leaves `folder` as it was.
+
+    Other files in `folder` (such as references) are kept.
+
+    Args:
+        network: In evaluation mode; with `fp16_weights` its large weights should hold fp16 values,
+            or the bundle differs from it by their rounding.
+        folder: Made if absent.
+        description: One sentence for people, in the manifest.
+        text_encoder: CLIP's tokenizer.
+        text_encoder_2: T5's tokenizer.
+        fp16_weights: See `to_onnx`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".bundle-") as scratch:
+        made = Path(scratch)
+        graphs = {}
+        for name, make in track(export_graphs(network).items(), "Exporting graphs"):
+            path = made / f"{name}.onnx"
+            to_onnx(make(), path, fp16_weights=fp16_weights)
+            graphs[name] = graph_spec(path)
+        manifest = Manifest(
+            format=FORMAT,
+            name=network.config.name,
+            description=description,
+            engine="onnxruntime",
+            precision="fp16 weights, fp32 arithmetic" if fp16_weights else "fp32",
+            gpu=None,
+            created_with={
+                "castmate": castmate.__version__,
+                **{name: version(name) for name in ("torch", "diffusers", "transformers", "onnx")},
+            },
+            graphs=graphs,
+            text_encoder=_tokenizer(text_encoder, made / "tokenizer.json"),
+            text_encoder_2=_tokenizer(text_encoder_2, made / "tokenizer_2.json"),
+            profile=Profile(),
+            scheduler=SchedulerSpec(**network.config.scheduler),
+            pixels_per_token=network.config.pixels_per_token,
+            latent_channels=network.transformer.config.in_channels,
+            rope_axes_dim=network.transformer.config.axes_dims_rope,
+            crop_px=network.config.projector.crop_px,
+            safety_px=network.config.safety_checker["image_size"],
+        )
+        (made / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+        # The manifest goes last: until it is there, what the old one says no longer fits and the
+        # bundle is refused.
+        for path in sorted(made.iterdir(), key=lambda path: path.name == MANIFEST):
+            path.replace(folder / path.name)
+
+
+def graph_spec(path: Path) -> GraphSpec:
+    """Describe a written graph."""
+    graph = onnx.load(path, load_external_data=False).graph
+
+    def specs(values: list[onnx.ValueInfoProto]) -> dict[str, TensorSpec]:
+        return {
+            value.name: TensorSpec(
+                dtype=DTYPES[value.type.tensor_type.elem_type],
+                shape=tuple(
+                    dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim
+                ),
+            )
+            for value in values
+        }
+
+    return GraphSpec(
+        files=(file_spec(path),),
+        inputs=specs(list(graph.input)),
+        outputs=specs(list(graph.output)),
+    )
+
+
+def file_spec(path: Path) -> FileSpec:
+    """Name, hash and size of a file."""
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return FileSpec(file=path.name, sha256=digest, num_bytes=path.stat().st_size)
+
+
+def _tokenizer(source: TokenizerFile, target: Path) -> TokenizerSpec:
+    shutil.copyfile(source.path, target)
+    return TokenizerSpec(
+        **file_spec(target).model_dump(),
+        max_length=source.max_length,
+        pad_id=source.pad_id,
+        unk_id=source.unk_id,
+    )

@@ -1,0 +1,1 @@
+"""InstantCharacter in torch, on diffusers' and transformers' classes; exported, never served."""

@@ -1,0 +1,68 @@
+"""FLUX's transformer with the subject branch in every block: one velocity prediction."""
+
+from __future__ import annotations
+
+from diffusers import FluxTransformer2DModel
+from torch import Tensor, nn
+
+
+class Denoiser(nn.Module):
+    """Runs the blocks of a `FluxTransformer2DModel` itself, so that RoPE tables come in as tensors.
+
+    Equal to `FluxTransformer2DModel.forward` with the subject tensors in `joint_attention_kwargs`,
+    without its float64 RoPE, LoRA scaling and ControlNet branches, which do not belong in a graph.
+    """
+
+    def __init__(self, transformer: FluxTransformer2DModel) -> None:
+        super().__init__()
+        self.transformer = transformer
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        pooled_projections: Tensor,
+        timestep: Tensor,
+        guidance: Tensor,
+        rotary_emb_cos: Tensor,
+        rotary_emb_sin: Tensor,
+        subject_embeds: Tensor | None = None,
+        subject_scale: Tensor | float = 1.0,
+    ) -> Tensor:
+        """Predict the velocity `noise - image`.
+
+        Args:
+            hidden_states: `[B, S, 64]`, packed latents.
+            encoder_hidden_states: `[B, L, joint_attention_dim]`, T5's `prompt_embeds`.
+            pooled_projections: `[B, pooled_projection_dim]`, CLIP's pooled output.
+            timestep: `[B]`, sigma in 0..1.
+            guidance: `[B]`, the guidance scale.
+            rotary_emb_cos: `[L + S, head_dim]` fp32, text rows first.
+            rotary_emb_sin: Likewise.
+            subject_embeds: `[B or 1, N, token_dim]`, the subject tokens of this timestep.
+            subject_scale: Broadcastable to `[B, 1, 1]`; 0 equals no subject.
+
+        Returns:
+            `[B, S, 64]`.
+        """
+        model = self.transformer
+        image = model.x_embedder(hidden_states)
+        text = model.context_embedder(encoder_hidden_states)
+        temb = model.time_text_embed(
+            timestep.to(image.dtype) * 1000, guidance.to(image.dtype) * 1000, pooled_projections
+        )
+        subject = {
+            "subject_embeds": subject_embeds,
+            "subject_scale": subject_scale,
+            "num_text_tokens": encoder_hidden_states.shape[1],
+        }
+        for block in [*model.transformer_blocks, *model.single_transformer_blocks]:
+            text, image = block(
+                hidden_states=image,
+                encoder_hidden_states=text,
+                temb=temb,
+                image_rotary_emb=(rotary_emb_cos, rotary_emb_sin),
+                joint_attention_kwargs=subject,
+            )
+        velocity: Tensor = model.proj_out(model.norm_out(image, temb))
+        return velocity

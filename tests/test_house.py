@@ -1,0 +1,125 @@
+"""What holds for the repository as a whole: packaging, import contracts, file sizes, documents."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import castmate
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ["castmate", "mcp_server/castmate_mcp", "export", "demo_model"]
+MAX_LINES = 400
+MAX_WHEEL_BYTES = 25_000_000
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = ["-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run([sys.executable, *command], check=True, capture_output=True, timeout=100)
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+def test_the_wheel_holds_the_library_and_the_mcp_server_and_nothing_else(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    dist_info = f"castmate-{castmate.__version__}.dist-info"
+    assert {name.split("/")[0] for name in names} == {"castmate", "castmate_mcp", dist_info}
+
+
+def test_the_wheel_holds_every_file_of_the_shipped_bundle(wheel: Path) -> None:
+    bundle = ROOT / "castmate/bundles/toon"
+    files = {str(path.relative_to(ROOT)) for path in bundle.rglob("*") if path.is_file()}
+    assert "castmate/bundles/toon/bundle.json" in files
+    assert files <= set(zipfile.ZipFile(wheel).namelist())
+
+
+def test_the_wheel_is_typed_and_small(wheel: Path) -> None:
+    assert "castmate/py.typed" in zipfile.ZipFile(wheel).namelist()
+    assert wheel.stat().st_size < MAX_WHEEL_BYTES
+
+
+@pytest.mark.parametrize(
+    ("module", "statement"),
+    [
+        ("castmate/schema.py", "import torch"),
+        ("castmate/engines/base.py", "import castmate.pipeline"),
+        ("castmate/errors.py", "import export"),
+        ("mcp_server/castmate_mcp/__init__.py", "import transformers"),
+        ("mcp_server/castmate_mcp/__init__.py", "import demo_model"),
+        ("export/__init__.py", "import demo_model"),
+        ("demo_model/__init__.py", "import tests"),
+    ],
+)
+def test_a_forbidden_import_is_reported(tmp_path: Path, module: str, statement: str) -> None:
+    for package in PACKAGES:
+        for source in (ROOT / package).rglob("*.py"):
+            copy = tmp_path / source.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, copy)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    with (tmp_path / module).open("a") as file:
+        file.write(f"\n{statement}\n")
+    report = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": f"{tmp_path}:{tmp_path / 'mcp_server'}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert report.returncode == 1
+    assert "is not allowed to import" in report.stdout
+
+
+def test_the_dependencies_are_what_the_packages_import() -> None:
+    modules = {
+        name.partition(".")[0]
+        for package in ["castmate", "mcp_server/castmate_mcp"]
+        for path in (ROOT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        for name in imported(node)
+    }
+    modules -= {*sys.stdlib_module_names, "castmate", "castmate_mcp"}
+    modules -= {"pydantic_core", "mcp_types"}  # pinned by pydantic and by mcp
+    owners = metadata.packages_distributions()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[^\w-]", line)[0] for line in project["dependencies"]}
+    assert {owners[module][0].lower() for module in modules} == declared
+
+
+def imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+
+
+def test_the_changelog_tells_what_the_version_brings() -> None:
+    released = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert released[0] == "Unreleased"
+    assert released[1] == castmate.__version__
+
+
+def test_no_module_is_longer_than_400_lines() -> None:
+    modules = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    lines = {path.relative_to(ROOT): len(path.read_text().splitlines()) for path in modules}
+    assert {path: count for path, count in lines.items() if count > MAX_LINES} == {}
+
+
+def test_make_help_lists_every_target() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    phony = re.findall(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
+    command = ["make", "--no-print-directory", "help"]
+    listing = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert [line.split()[0] for line in listing.splitlines()] == phony
+    assert phony == re.findall(r"^([a-z][a-z0-9-]*):", makefile, re.MULTILINE)
