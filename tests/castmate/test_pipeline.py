@@ -1,0 +1,120 @@
+"""The parts of the pipeline that a whole picture would not show: caches, framing, schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from castmate.engines.bundle import Bundle, SchedulerSpec
+from castmate.engines.onnxruntime import OnnxRuntime
+from castmate.images import Reference
+from castmate.pipeline.cache import SizedCache
+from castmate.pipeline.pipeline import Pipeline
+from castmate.pipeline.schedule import flow_match_sigmas
+from castmate.pipeline.subject import reference_crops
+from castmate.schema import GenerateRequest
+
+FLUX_SCHEDULER = SchedulerSpec(
+    base_image_seq_len=256, max_image_seq_len=4096, base_shift=0.5, max_shift=1.15
+)
+
+
+def test_a_cache_forgets_the_least_recently_used_when_its_bytes_run_out() -> None:
+    cache = SizedCache[str](10)
+    made: list[str] = []
+
+    def get(key: str, num_bytes: int = 4) -> str:
+        def make() -> tuple[str, int]:
+            made.append(key)
+            return key.upper(), num_bytes
+
+        return cache.get_or_make(key, make)
+
+    assert [get("a"), get("b"), get("a"), get("c"), get("a"), get("b")] == list("ABACAB")
+    assert made == ["a", "b", "c", "b"]
+    assert get("huge", 11) == get("huge", 11) == "HUGE"
+    assert made[-2:] == ["huge", "huge"]
+    assert (cache.hits, cache.misses) == (2, 6)
+
+
+class CountingRuntime(OnnxRuntime):
+    """Counts how often each graph runs."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(bundle)
+        self.runs: dict[str, int] = {}
+
+    def load(self, graph: str):  # type: ignore[no-untyped-def]
+        engine = super().load(graph)
+
+        def run(**inputs: object) -> object:
+            self.runs[graph] = self.runs.get(graph, 0) + 1
+            return engine(**inputs)
+
+        return run
+
+
+def test_a_second_picture_of_a_character_encodes_nothing_again(
+    make_request: Callable[..., GenerateRequest], character: Callable[[str], Reference]
+) -> None:
+    runtime = CountingRuntime(Bundle.open("toon"))
+    pipeline = Pipeline(Bundle.open("toon"), runtime)
+
+    def draw(name: str = "mira", **values: object) -> dict[str, int]:
+        runtime.runs.clear()
+        pipeline.generate(make_request(**values), character(name), lambda done, total: None)
+        return dict(runtime.runs)
+
+    picture = {"transformer": 3, "vae_decoder": 1, "safety_checker": 1}
+    text = {"text_encoder": 1, "text_encoder_2": 1}
+    subject = {
+        "image_encoder": 1,
+        "image_encoder_2": 1,
+        "subject_projector": 1,
+        "subject_resampler": 1,
+    }
+    assert draw() == picture | text | subject
+    assert draw(seed=99) == picture
+    assert draw(prompt="running in the snow") == picture | text
+    assert draw("rusty") == picture | subject
+    assert draw(num_inference_steps=4) == picture | {"transformer": 4, "subject_resampler": 1}
+    assert draw(negative_prompt="trees") == picture | text
+    assert draw(num_images=2) == {"transformer": 6, "vae_decoder": 2, "safety_checker": 2}
+
+
+@pytest.mark.parametrize("size", [(300, 100), (100, 300), (64, 64)])
+def test_a_reference_is_framed_whole_on_a_white_square(size: tuple[int, int]) -> None:
+    (crops,) = reference_crops(Image.new("RGB", size, "red"), 32)
+    assert crops.shape == (5, 32, 32, 3)
+    whole = crops[0]
+    red = (whole[..., 0] > 200) & (whole[..., 1] < 60)
+    share = min(size) / max(size)
+    assert abs(red.mean() - share) < 0.04
+    white = (whole > 250).all(-1)
+    assert white[0, 0] == (share < 1)
+    assert red[16, 16]
+
+
+def test_quarters_are_the_picture_at_twice_the_resolution() -> None:
+    colors = ["red", "green", "blue", "black"]
+    image = Image.new("RGB", (64, 64))
+    for index, color in enumerate(colors):
+        image.paste(color, (32 * (index % 2), 32 * (index // 2), 32 + 32 * (index % 2), 64))
+    (crops,) = reference_crops(image, 32)
+    for crop, color in zip(crops[1:], ["red", "green", "blue", "black"], strict=True):
+        expected = np.asarray(Image.new("RGB", (1, 1), color))[0, 0]
+        np.testing.assert_array_equal(crop[16, 16], expected)
+
+
+@pytest.mark.parametrize("steps", [1, 28, 50])
+def test_a_schedule_falls_from_pure_noise_to_none_and_larger_pictures_keep_more_noise(
+    steps: int,
+) -> None:
+    small, large = (flow_match_sigmas(steps, tokens, FLUX_SCHEDULER) for tokens in (1024, 9216))
+    assert small[0] == large[0] == 1
+    assert small[-1] == large[-1] == 0
+    assert (np.diff(small) < 0).all()
+    assert (large[1:-1] > small[1:-1]).all()
