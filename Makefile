@@ -33,7 +33,7 @@ install: $(DEV) ## Make .venv with all that development needs, torch for the CPU
 .PHONY: demo
 demo: $(RUNTIME) ## Draw a shipped character in a new scene; installs the runtime only, no torch
 	$(BIN)/castmate generate --image $(DEMO_REFERENCE) --prompt "$(DEMO_PROMPT)" \
-	  --size 512*512 --seed 7 --output $(DEMO_OUTPUT)
+	  --size '512*512' --seed 7 --output $(DEMO_OUTPUT)
 
 .PHONY: test
 test: lint types imports pytest test-312 ## All checks, as CI runs them: lint, types, imports, tests, tests on 3.12

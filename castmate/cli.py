@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import sys
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from castmate import __version__
-from castmate.errors import CastmateError, InvalidRequest, Problem, SettingsError
+from castmate.errors import CastmateError, InvalidRequest, SettingsError
 from castmate.schema import GenerateRequest, GenerateResult, OutputFormat, describe_range
 
 # Whatever loads numpy, Pillow or an engine is imported where it is used: `--help` stays quick.
@@ -27,6 +27,7 @@ OK, FAILED, BAD_REQUEST, INTERRUPTED = 0, 1, 2, 130
 app = typer.Typer(
     help="One picture of a character and a prompt in, new pictures of that character out.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -34,12 +35,7 @@ bundles = typer.Typer(help="Look at the models on this machine.", no_args_is_hel
 app.add_typer(bundles, name="bundle")
 
 _FIELDS = GenerateRequest.model_fields
-_SUFFIXES = {
-    ".png": OutputFormat.PNG,
-    ".jpg": OutputFormat.JPEG,
-    ".jpeg": OutputFormat.JPEG,
-    ".webp": OutputFormat.WEBP,
-}
+_DEFAULTS = SimpleNamespace(**{name: field.default for name, field in _FIELDS.items()})
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 BundleName = Annotated[
@@ -48,22 +44,26 @@ BundleName = Annotated[
 ]
 
 
-def _option(name: str, *flags: str, show_default: bool = True) -> Any:
+def _option(name: str, *flags: str) -> Any:
     """An option that takes its help from the field of the request that it sets."""
-    allowed = "" if name in ("prompt", "image", "size") else describe_range(GenerateRequest, name)
-    text = f"{_FIELDS[name].description} {allowed.capitalize()}."
-    is_number = _FIELDS[name].annotation in (int, float)
-    return typer.Option(
-        *flags,
-        help=text if is_number else _FIELDS[name].description,
-        show_default=show_default,
-    )
+    field = _FIELDS[name]
+    is_number = field.annotation in (int, float)
+    allowed = f" ({describe_range(GenerateRequest, name)})" if is_number else ""
+    return typer.Option(*flags, help=f"{field.description}{allowed}")
 
 
 @app.command()
 def generate(
     ctx: typer.Context,
-    image: Annotated[str, _option("image", "--image", "-i")],
+    image: Annotated[
+        str,
+        typer.Option(
+            "--image",
+            "-i",
+            help="The picture of the character: a path, an https URL or a data URI. One character, "
+            "whole, on a plain background works best.",
+        ),
+    ],
     prompt: Annotated[str, _option("prompt", "--prompt", "-p")],
     output: Annotated[
         Path | None,
@@ -74,21 +74,21 @@ def generate(
             "suffix), or a folder. By default castmate-SEED.png here, and nothing is replaced.",
         ),
     ] = None,
-    size: Annotated[str, _option("size")] = _FIELDS["size"].default,
-    seed: Annotated[int, _option("seed")] = _FIELDS["seed"].default,
+    size: Annotated[str, _option("size")] = _DEFAULTS.size,
+    seed: Annotated[int, _option("seed")] = _DEFAULTS.seed,
     negative_prompt: Annotated[str, _option("negative_prompt")] = _FIELDS[
         "negative_prompt"
     ].default,
     num_inference_steps: Annotated[
         int, _option("num_inference_steps", "--num-inference-steps", "--steps")
-    ] = _FIELDS["num_inference_steps"].default,
-    guidance_scale: Annotated[float, _option("guidance_scale")] = _FIELDS["guidance_scale"].default,
-    num_images: Annotated[int, _option("num_images")] = _FIELDS["num_images"].default,
-    subject_scale: Annotated[float, _option("subject_scale")] = _FIELDS["subject_scale"].default,
-    true_cfg_scale: Annotated[float, _option("true_cfg_scale")] = _FIELDS["true_cfg_scale"].default,
+    ] = _DEFAULTS.num_inference_steps,
+    guidance_scale: Annotated[float, _option("guidance_scale")] = _DEFAULTS.guidance_scale,
+    num_images: Annotated[int, _option("num_images")] = _DEFAULTS.num_images,
+    subject_scale: Annotated[float, _option("subject_scale")] = _DEFAULTS.subject_scale,
+    true_cfg_scale: Annotated[float, _option("true_cfg_scale")] = _DEFAULTS.true_cfg_scale,
     enable_safety_checker: Annotated[
         bool, _option("enable_safety_checker", "--safety-checker/--no-safety-checker")
-    ] = _FIELDS["enable_safety_checker"].default,
+    ] = _DEFAULTS.enable_safety_checker,
     output_format: Annotated[
         OutputFormat | None,
         typer.Option("--format", help="By default what the suffix of --output says, else png."),
@@ -96,19 +96,18 @@ def generate(
     bundle: BundleName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Draw the character of a picture in a new scene.
+    """Draw the character of a picture in a new scene."""
+    from castmate.output import choose_format
 
-    Quote sizes: --size '512*512'.
-    """
     with _reporting(as_json):
         values = {name: ctx.params[name] for name in _FIELDS}
-        values["output_format"] = _format_of(output, output_format)
+        values["output_format"] = choose_format(output, output_format)
         asyncio.run(_generate(GenerateRequest.parse(values), output, bundle, as_json))
 
 
 @app.command()
 def doctor(bundle: BundleName = None, as_json: AsJson = False) -> None:
-    """Examine the installation, model included, and say how to repair what is broken."""
+    """Examine the installation and say how to repair it."""
     from castmate.doctor import examine
 
     with _reporting(as_json):
@@ -192,22 +191,19 @@ def open_client(settings: Settings) -> Client:
 async def _generate(
     request: GenerateRequest, output: Path | None, bundle: str | None, as_json: bool
 ) -> None:
-    from castmate.images import write_atomically
+    from castmate.output import prepare, save
     from castmate.references import resolve
 
     settings = _settings(bundle)
     reference = await resolve(request.image)
-    _prepare_folder(output)
+    prepare(output)
     client = open_client(settings)
     try:
         with _progress_bar() as on_progress:
             result = await client.generate(request, reference, on_progress)
     finally:
         await client.aclose()
-    paths = _paths(output, result)
-    for path, image in zip(paths, result.images, strict=True):
-        write_atomically(path, image.data)
-    _report(result, paths, as_json)
+    _report(result, save(output, result), as_json)
 
 
 def _report(result: GenerateResult, paths: list[Path], as_json: bool) -> None:
@@ -237,9 +233,6 @@ def _reporting(as_json: bool) -> Iterator[None]:
             typer.echo(f"Error: {error}", err=True)
         wrong_call = isinstance(error, InvalidRequest | SettingsError)
         raise typer.Exit(BAD_REQUEST if wrong_call else FAILED) from None
-    except OSError as error:  # the disk is full, or the folder went away meanwhile
-        typer.echo(f"Error: the picture cannot be written: {error}", err=True)
-        raise typer.Exit(FAILED) from None
     except KeyboardInterrupt:
         typer.echo("Cancelled: nothing was written.", err=True)
         raise typer.Exit(INTERRUPTED) from None
@@ -275,56 +268,6 @@ def _describe(bundle: Any) -> dict[str, Any]:
         "num_bytes": sum(file.num_bytes for file in files),
         "description": manifest.description,
     }
-
-
-def _format_of(output: Path | None, chosen: OutputFormat | None) -> OutputFormat:
-    """The encoding: what --format says, else the suffix, and never one against the other."""
-    suffix = output.suffix.lower() if output and not output.is_dir() else ""
-    named = _SUFFIXES.get(suffix)
-    if suffix and named is None:
-        raise _bad_output(f"{str(output)!r} ends in {suffix}", ", ".join(_SUFFIXES))
-    if named and chosen and named != chosen:
-        raise _bad_output(
-            f"{str(output)!r} does not fit --format {chosen}", f"the suffix .{chosen}"
-        )
-    return chosen or named or _FIELDS["output_format"].default
-
-
-def _prepare_folder(output: Path | None) -> None:
-    """Find out before drawing whether there is a place for the pictures."""
-    folder = Path() if output is None else output if output.is_dir() else output.parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".castmate-{sys.implementation.cache_tag}.part"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise _bad_output(
-            f"{folder} cannot be written ({error.strerror})", "a file in a folder you may write to"
-        ) from None
-
-
-def _bad_output(message: str, allowed: str) -> InvalidRequest:
-    return InvalidRequest([Problem("output", message, allowed)])
-
-
-def _paths(output: Path | None, result: GenerateResult) -> list[Path]:
-    """Where each picture goes; only a file that was named is replaced."""
-    if output is None or output.is_dir():
-        folder = output or Path()
-        return [_unused(folder / f"castmate-{i.seed}.{i.output_format}") for i in result.images]
-    if len(result.images) == 1:
-        return [output]
-    numbers = range(1, len(result.images) + 1)
-    return [output.with_stem(f"{output.stem}-{number}") for number in numbers]
-
-
-def _unused(path: Path) -> Path:
-    number, candidate = 1, path
-    while candidate.exists():
-        number += 1
-        candidate = path.with_stem(f"{path.stem}-{number}")
-    return candidate
 
 
 def _print_json(value: Any) -> None:

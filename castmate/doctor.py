@@ -51,7 +51,7 @@ def examine(settings: Settings) -> Iterator[Check]:
         "Install Python 3.11 or newer.",
     )
     yield _packages()
-    yield Check("commands", True, ", ".join(sorted(e.name for e in _commands())) or "no extra ones")
+    yield _commands()
     yield Check("threads", True, f"{settings.threads or 'all'} of {os.cpu_count()} cores")
     yield _data_dir(settings)
     yield _image_roots(settings)
@@ -72,8 +72,10 @@ def _packages() -> Check:
     return Check("packages", not missing, ", ".join(found), fix)
 
 
-def _commands() -> list[object]:
-    return list(entry_points(group="castmate.commands"))
+def _commands() -> Check:
+    names = sorted(entry.name for entry in entry_points(group="castmate.commands"))
+    fix = "Run `pip install castmate` (or `pip install -e .` in a checkout) again."
+    return Check("commands", bool(names), ", ".join(names) or "none", fix)
 
 
 def _data_dir(settings: Settings) -> Check:
@@ -106,8 +108,8 @@ def _bundle(settings: Settings) -> Check:
 
 async def _drawing(settings: Settings) -> Check:
     """One denoise step of the smallest picture runs every graph."""
-    request = GenerateRequest(
-        prompt="a test", image="-", size="512*512", num_inference_steps=1, seed=0
+    request = GenerateRequest.parse(
+        {"prompt": "a test", "image": "-", "size": "512*512", "num_inference_steps": 1}
     )
     grey = encode(np.full((64, 64, 3), 128, np.uint8), OutputFormat.PNG)
     start = time.perf_counter()
@@ -124,5 +126,5 @@ async def _drawing(settings: Settings) -> Check:
     return Check(
         "drawing",
         True,
-        f"{result.client}: loaded in {loaded - start:.1f} s, one step at 512*512 in {seconds:.1f} s",
+        f"{result.client} loads in {loaded - start:.1f} s and takes a step in {seconds:.1f} s",
     )

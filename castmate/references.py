@@ -106,8 +106,9 @@ def _read(path: Path, roots: Sequence[Path] | None) -> bytes:
     try:
         found = path.resolve() if roots is None else _inside(path, roots)
         if not found.is_file():  # nor may a pipe or a device be read: it may never end
-            what = "is a folder" if found.is_dir() else "does not exist"
-            raise ImageRejected(f"{shown} {what}", allowed=_allowed(roots), hint=_near(found))
+            raise ImageRejected(
+                f"{shown} {_what_else(found)}", allowed=_allowed(roots), hint=_near(found)
+            )
         with found.open("rb") as stream:
             return stream.read(MAX_BYTES + 1)
     except (OSError, RuntimeError, ValueError) as error:  # no permission, symlink loop, NUL, ...
@@ -120,13 +121,21 @@ def _inside(path: Path, roots: Sequence[Path]) -> Path:
     folders = [root.expanduser().resolve() for root in roots]
     candidates = [path.resolve()] if path.is_absolute() else [(f / path).resolve() for f in folders]
     inside = [found for found in candidates if any(map(found.is_relative_to, folders))]
-    if not inside:
+    if file := next(filter(Path.is_file, inside), None):
+        return file
+    if len(inside) < len(candidates) or not folders:
         raise ImageRejected(
             f"{_shown(str(path))} is outside the folders that may be read",
             allowed=_allowed(roots),
             hint="Copy the picture into one of them, or add its folder to CASTMATE_IMAGE_ROOTS.",
         )
-    return next(filter(Path.is_file, inside), inside[0])
+    return inside[0]
+
+
+def _what_else(path: Path) -> str:
+    if path.is_dir():
+        return "is a folder"
+    return "is not a file" if path.exists() else "does not exist"
 
 
 def _near(path: Path) -> str:

@@ -17,7 +17,7 @@ import pytest
 import castmate
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ["castmate", "mcp_server/castmate_mcp", "export", "demo_model"]
+PACKAGES = ["castmate", "mcp_server/castmate_mcp", "export", "demo_model", "benchmarks"]
 MAX_LINES = 400
 MAX_WHEEL_BYTES = 25_000_000
 

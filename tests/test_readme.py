@@ -57,6 +57,18 @@ def test_every_file_in_the_map_of_the_code_exists() -> None:
     assert missing == []
 
 
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_every_module_that_a_reader_is_told_to_run_can_be_run(document: str) -> None:
+    modules = re.findall(r"python -m ([a-z_]+\.[a-z_.]+)", (ROOT / document).read_text())
+    assert modules
+    sources = {module: ROOT / f"{module.replace('.', '/')}.py" for module in modules}
+    assert [
+        module
+        for module, path in sources.items()
+        if not path.exists() or '__name__ == "__main__"' not in path.read_text()
+    ] == []
+
+
 @pytest.mark.parametrize("settings", blocks("json"))
 def test_a_json_host_setting_starts_castmate_mcp(settings: str) -> None:
     (servers,) = json.loads(settings).values()

@@ -1,4 +1,4 @@
-"""The published adapter file: `{"ip_adapter": ..., "image_proj": ...}`, read without executing it."""
+"""The published adapter file, `{"ip_adapter": ..., "image_proj": ...}`: read, never executed."""
 
 from __future__ import annotations
 

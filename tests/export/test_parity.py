@@ -28,8 +28,8 @@ from castmate.pipeline.subject import reference_crops
 from castmate.schema import GenerateRequest
 from export.models.network import InstantCharacter, rotary_embedding, unpack_latents
 
-# Both sides compute in fp32 with kernels of their own, so a pixel on the edge between two values may
-# fall to either side: 0.3 % of them do with these weights, and none by more.
+# Both sides compute in fp32 with kernels of their own, so a pixel on the edge between two values
+# may fall to either side: 0.3 % of them do with these weights, and none by more.
 MAX_PIXEL_DIFFERENCE = 1
 MAX_SHARE_OF_DIFFERENT_PIXELS = 0.01
 

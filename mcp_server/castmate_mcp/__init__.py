@@ -1,0 +1,1 @@
+"""Castmate for LLM agents: the MCP server."""

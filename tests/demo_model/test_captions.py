@@ -1,0 +1,53 @@
+"""Captions and the tokenizer."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from tokenizers import Tokenizer
+
+from demo_model.captions import full_caption, short_caption, with_unknown_words
+from demo_model.config import BOS, EOS, MAX_SEQUENCE_LENGTH, PAD, UNK
+from demo_model.draw import random_picture
+from demo_model.evaluate import SHEET_PROMPTS, short_prompt
+from demo_model.tokens import build_tokenizer, encode, save_tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return build_tokenizer()
+
+
+def test_every_caption_tokenizes_without_loss(tokenizer: Tokenizer) -> None:
+    rng = random.Random(0)
+    for _ in range(500):
+        picture = random_picture(rng)
+        captions = full_caption(picture, rng), short_caption(picture, rng), short_prompt(picture)
+        assert all(UNK not in tokenizer.encode(text).ids for text in captions)
+
+
+def test_the_prompts_of_the_sheet_are_known_words(tokenizer: Tokenizer) -> None:
+    assert all(UNK not in tokenizer.encode(text).ids for text in SHEET_PROMPTS)
+
+
+def test_ids_are_fixed_length_between_begin_and_end(tokenizer: Tokenizer) -> None:
+    short, long = encode(tokenizer, ["A cat, running!", "cat " * 100]).tolist()
+    assert len(short) == len(long) == MAX_SEQUENCE_LENGTH
+    assert short[0] == long[0] == BOS
+    assert short[short.index(EOS) + 1 :] == [PAD] * (MAX_SEQUENCE_LENGTH - short.index(EOS) - 1)
+    assert long[-1] == EOS
+
+
+def test_unknown_words_become_the_unknown_token(tokenizer: Tokenizer) -> None:
+    text = with_unknown_words("the cat is running", random.Random(2))
+    assert len(text.split()) > 4
+    assert UNK in tokenizer.encode("a quokka").ids
+
+
+def test_the_saved_tokenizer_adds_the_marks_and_nothing_else(tmp_path) -> None:
+    save_tokenizer(tmp_path / "tokenizer.json")
+    ids = Tokenizer.from_file(str(tmp_path / "tokenizer.json")).encode("the cat").ids
+    assert ids[0] == BOS
+    assert ids[-1] == EOS
+    assert len(ids) == 4

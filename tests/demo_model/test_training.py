@@ -1,0 +1,94 @@
+"""A tiny run of every stage, in the order of `demo_model.train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from demo_model import autoencoder, data, flow, judge, pretrain, safety
+from demo_model.autoencoder import Core, new_autoencoder
+from demo_model.checkpoint import assemble, load_network, save_network
+from demo_model.optimizers import Muon
+from demo_model.sample import draw_samples
+from demo_model.subjects import crops
+from demo_model.train import STAGES
+from demo_model.training import Budget, Loop
+
+TINY = (128, 128)
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures of 128 pixels, batches of two."""
+    monkeypatch.setattr(autoencoder, "SIZES", ((TINY, 2, 1.0),))
+    monkeypatch.setattr(data, "PICTURES", {TINY: 2})
+    monkeypatch.setattr(data, "MAIN_SIZE", TINY)
+    monkeypatch.setattr(data, "SHARD", 2)
+    monkeypatch.setattr(data, "NUM_CHARACTERS", 2)
+    monkeypatch.setattr(flow, "BATCHES", {TINY: (2, 1.0)})
+    for module in (judge, pretrain, safety):
+        monkeypatch.setattr(module, "BATCH", 2)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tiny")
+def test_every_stage_trains_and_the_result_draws_a_picture(tmp_path: Path) -> None:
+    for stage in STAGES.values():
+        stage.run(Budget(steps=2), tmp_path)
+        assert (tmp_path / stage.result).exists()
+    path = save_network(assemble(tmp_path), tmp_path)
+    network = load_network(path)
+    assert network.vae.config["scaling_factor"] != 1.0
+    pixels = draw_samples(network, ["a cat"], None, width=128, height=192, steps=2)
+    assert pixels.shape == (1, 192, 128, 3)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_an_interrupted_stage_resumes_and_ends_where_an_uninterrupted_one_ends(
+    tmp_path: Path,
+) -> None:
+    def train(folder: Path, *budgets: int) -> dict[str, torch.Tensor]:
+        folder.mkdir()
+        for steps in budgets:
+            model = torch.nn.Linear(16, 16)
+            torch.nn.init.eye_(model.weight)
+            optimizers = [Muon([model.weight], 0.01), torch.optim.AdamW([model.bias], 0.01)]
+            loop = Loop("tiny", model, optimizers, Budget(steps=4), folder, decay_from=1.0)
+            for tick in loop:
+                loop.update((model(torch.randn(2, 16)) - 1).square().mean())
+                if tick.step + 1 == steps:
+                    loop.save()
+                    break
+        return torch.load(folder / "tiny.ckpt", weights_only=True)["model"]
+
+    whole, halves = train(tmp_path / "a", 4), train(tmp_path / "b", 2, 4)
+    assert all(torch.equal(whole[key], halves[key]) for key in whole)
+
+
+def test_a_new_autoencoder_encodes_a_picture_like_its_core_encodes_half_of_it() -> None:
+    torch.manual_seed(0)
+    core = Core(new_autoencoder())
+    picture = torch.rand(1, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        whole = core.vae.encode(picture).latent_dist.mode()
+        half, _ = core.encode(torch.nn.functional.avg_pool2d(picture, 2))
+    assert torch.allclose(whole, half, atol=1e-4)
+
+
+def test_crops_are_the_whole_view_and_four_quarters() -> None:
+    image = Image.new("RGB", (100, 200), (255, 0, 0))
+    views = crops(image)
+    assert views.shape == (5, 128, 128, 3)
+    assert views[0, 64, 2].tolist() == [255, 255, 255]  # beside the picture: white
+    assert views[1, 64, 127].tolist() == [255, 0, 0]
+
+
+def test_noise_levels_rise_with_the_size_of_the_picture() -> None:
+    assert flow.shift(64) < flow.shift(256)
+    levels = flow.sigmas(4, 64)
+    assert levels[0] == 1.0
+    assert levels[-1] == 0.0
+    assert levels == sorted(levels, reverse=True)
