@@ -9,6 +9,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from export.fp8 import TRANSLATIONS
 from export.graphs import ExportGraph
 
 OPSET = 23
@@ -38,6 +39,7 @@ def to_onnx(graph: ExportGraph, path: Path, *, fp16_weights: bool = False) -> No
             dynamic_shapes=tuple(dynamic.values()),
             input_names=list(graph.inputs),
             output_names=list(graph.outputs),
+            custom_translation_table=dict(TRANSLATIONS),
             verbose=False,
         )
     assert program is not None

@@ -13,9 +13,19 @@ class Denoiser(nn.Module):
     without its float64 RoPE, LoRA scaling and ControlNet branches, which do not belong in a graph.
     """
 
-    def __init__(self, transformer: FluxTransformer2DModel) -> None:
+    def __init__(
+        self, transformer: FluxTransformer2DModel, subject_attention: nn.ModuleList
+    ) -> None:
+        """Wrap a transformer.
+
+        Args:
+            transformer: With subject processors in every block.
+            subject_attention: The branches that these processors hold; named here, so that they are
+                exported and quantized as parts of the module.
+        """
         super().__init__()
         self.transformer = transformer
+        self.subject_attention = subject_attention
 
     def forward(
         self,

@@ -57,7 +57,7 @@ class InstantCharacter(nn.Module):
     @property
     def denoiser(self) -> Denoiser:
         """One velocity prediction of `transformer` with `subject_attention`."""
-        return Denoiser(self.transformer)
+        return Denoiser(self.transformer, self.subject_attention)
 
     @property
     def crop_encoders(self) -> tuple[CropEncoder, CropEncoder]:

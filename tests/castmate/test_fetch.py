@@ -65,8 +65,9 @@ class Web(httpcore2.AsyncNetworkBackend):
         return Stream(self)
 
     async def get(self, url: str, **options: Any) -> bytes:
+        merged: dict[str, Any] = {"max_bytes": 1000, "backend": self.backend} | options
         with anyio.fail_after(5):
-            return await fetch(url, **{"max_bytes": 1000, "backend": self.backend} | options)
+            return await fetch(url, **merged)
 
 
 class Stream(httpcore2.AsyncNetworkStream):

@@ -60,7 +60,7 @@ def test_the_four_formats_are_read(file_format: str) -> None:
     data = picture((64, 48), format=file_format)
     reference = Reference.from_bytes(data, "it")
     assert reference.image.size == (64, 48)
-    assert np.allclose(reference.image.getpixel((9, 9)), RED, atol=3)
+    assert np.allclose(np.asarray(reference.image)[9, 9], RED, atol=3)
     assert reference.data == data
     assert reference.sha256 == hashlib.sha256(data).hexdigest()
 
@@ -92,7 +92,7 @@ def test_an_exif_rotated_photo_is_turned_upright() -> None:
 
 def test_a_cmyk_jpeg_has_its_colours() -> None:
     image = read(encoded(Image.new("CMYK", (40, 40), (0, 255, 255, 0)), format="JPEG"))
-    assert np.allclose(image.getpixel((9, 9)), RED, atol=3)
+    assert np.allclose(np.asarray(image)[9, 9], RED, atol=3)
 
 
 def test_sixteen_bits_are_scaled_and_not_clipped() -> None:

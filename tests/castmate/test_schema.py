@@ -90,7 +90,8 @@ def test_a_number_is_taken_at_its_bounds_and_refused_beyond_them(
 ) -> None:
     for value in (low, high):
         assert getattr(GenerateRequest.parse(MINIMAL | {name: value}), name) == value
-    for value in (low - 1, high + 1, float("nan"), float("inf"), True, "many", None):
+    beyond: list[Any] = [low - 1, high + 1, float("nan"), float("inf"), True, "many", None]
+    for value in beyond:
         told = refusal(**{name: value})
         assert told.startswith(f"`{name}`: {value!r} is not allowed; allowed: ")
         assert f"from {low} to {high}" in told

@@ -55,6 +55,7 @@ def test_an_interrupted_stage_resumes_and_ends_where_an_uninterrupted_one_ends(
         for steps in budgets:
             model = torch.nn.Linear(16, 16)
             torch.nn.init.eye_(model.weight)
+            torch.nn.init.zeros_(model.bias)
             optimizers = [Muon([model.weight], 0.01), torch.optim.AdamW([model.bias], 0.01)]
             loop = Loop("tiny", model, optimizers, Budget(steps=4), folder, decay_from=1.0)
             for tick in loop:

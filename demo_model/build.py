@@ -1,0 +1,55 @@
+"""Turns the trained checkpoint into the shipped bundle: `python -m demo_model.build`.
+
+The same export as for any other model; only the tokenizer and the description are the demo's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import torch
+
+from demo_model.config import MAX_SEQUENCE_LENGTH, PAD, UNK
+from demo_model.tokens import save_tokenizer
+from export.bundle import TokenizerFile, write_bundle
+from export.models.network import InstantCharacter
+
+BUNDLE = Path(__file__).parent.parent / "castmate/bundles/toon"
+DESCRIPTION = (
+    "A tiny InstantCharacter for trying Castmate on a CPU: toon characters in eight scenes."
+)
+
+
+def build(network: InstantCharacter, folder: Path) -> None:
+    """Write the bundle of a `TOON` network; its weights are rounded to fp16 in place."""
+    network.half().float().eval()
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "tokenizer.json"
+        save_tokenizer(path)
+        tokenizer = TokenizerFile(path, MAX_SEQUENCE_LENGTH, PAD, UNK)
+        write_bundle(
+            network,
+            folder,
+            description=DESCRIPTION,
+            text_encoder=tokenizer,
+            text_encoder_2=tokenizer,
+            fp16_weights=True,
+        )
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m demo_model.build", description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, help="default: where training leaves it")
+    parser.add_argument("--out", type=Path, default=BUNDLE, help="bundle folder")
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    from demo_model.checkpoint import load_network
+
+    build(load_network(arguments.checkpoint), arguments.out)
+
+
+if __name__ == "__main__":
+    main()

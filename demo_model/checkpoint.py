@@ -1,0 +1,109 @@
+"""Puts the stages together into one network, and reads it back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from demo_model.autoencoder import CORE, GROWN, load_core
+from demo_model.config import TOON
+from demo_model.data import LatentStatistics
+from demo_model.flow import DISTILLED, FLOW, load_flow
+from demo_model.pretrain import load_pretrained
+from demo_model.safety import SAFETY
+from demo_model.tokens import save_tokenizer
+from demo_model.training import CACHE
+from export.models.network import InstantCharacter
+
+CHECKPOINT = "toon.pt"
+
+
+def assemble(folder: Path, flow: Path | None = None) -> InstantCharacter:
+    """The network made of the newest finished or half-finished stages in a folder.
+
+    Args:
+        folder: Where the stages left their weights.
+        flow: Weights or checkpoint of the flow stage; the best that exists if None.
+
+    Raises:
+        FileNotFoundError: A stage has not begun.
+    """
+    statistics = LatentStatistics.load(folder)
+    vae = {
+        **TOON.vae,
+        "scaling_factor": statistics.scaling_factor,
+        "shift_factor": statistics.shift_factor,
+    }
+    torch.manual_seed(0)
+    network = InstantCharacter(replace(TOON, vae=vae))
+    load_pretrained(network, folder)
+    network.vae.load_state_dict(_autoencoder(folder))
+    load_flow(
+        network,
+        flow
+        or _first(
+            [
+                folder / name
+                for name in (f"{DISTILLED}.pt", f"{DISTILLED}.ckpt", f"{FLOW}.pt", f"{FLOW}.ckpt")
+            ]
+        ),
+    )
+    safety = folder / f"{SAFETY}.pt"
+    if safety.exists():
+        network.safety_checker.load_state_dict(torch.load(safety, weights_only=True))
+    return network.eval()
+
+
+def save_network(network: InstantCharacter, folder: Path) -> Path:
+    """Writes `toon.pt`, `toon.json` (the latents' scale) and `tokenizer.json`."""
+    path = folder / CHECKPOINT
+    partial = path.with_suffix(".partial")
+    torch.save(network.state_dict(), partial)
+    partial.replace(path)
+    vae = network.vae.config
+    scale = {name: vae[name] for name in ("scaling_factor", "shift_factor")}
+    path.with_suffix(".json").write_text(json.dumps(scale) + "\n")
+    save_tokenizer(folder / "tokenizer.json")
+    return path
+
+
+def load_network(path: Path | None = None) -> InstantCharacter:
+    """Reads what `save_network` wrote.
+
+    Raises:
+        FileNotFoundError: Nothing was trained yet.
+    """
+    path = path or CACHE / CHECKPOINT
+    scale = json.loads(path.with_suffix(".json").read_text())
+    network = InstantCharacter(replace(TOON, vae={**TOON.vae, **scale}))
+    network.load_state_dict(torch.load(path, weights_only=True))
+    return network.eval()
+
+
+def _first(paths: list[Path]) -> Path:
+    for path in paths:
+        if path.exists():
+            return path
+    raise FileNotFoundError(f"none of {', '.join(map(str, paths))}: train first")
+
+
+def _autoencoder(folder: Path) -> dict[str, torch.Tensor]:
+    """The finished autoencoder, or the core with what its growing decoder has learnt so far."""
+    finished, growing = folder / f"{GROWN}.pt", folder / f"{GROWN}.ckpt"
+    if finished.exists():
+        state: dict[str, torch.Tensor] = torch.load(finished, weights_only=True)
+        return state
+    vae = load_core(folder).vae
+    if growing.exists():
+        for param, mean in zip(
+            vae.decoder.parameters(), torch.load(growing, weights_only=True)["ema"], strict=True
+        ):
+            param.data.copy_(mean)
+    current: dict[str, torch.Tensor] = vae.state_dict()
+    return current
+
+
+__all__ = ["CHECKPOINT", "CORE", "assemble", "load_network", "save_network"]

@@ -1,0 +1,160 @@
+"""Cached training data of the flow stage: latents of pictures, subject features of characters."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from demo_model.autoencoder import Core, load_core, render_batch_of
+from demo_model.characters import CharacterSpec, training_characters
+from demo_model.draw import PictureSpec, random_picture
+from demo_model.pretrain import load_pretrained, new_network
+from demo_model.subjects import crops, random_reference
+from demo_model.training import Budget
+
+Size = tuple[int, int]
+
+NUM_CHARACTERS = 3000
+REFERENCES_EACH = 2
+SHARD = 200
+# Width, height, and how many pictures.
+PICTURES: dict[Size, int] = {
+    (512, 512): 10000,
+    (768, 768): 800,
+    (1024, 1024): 600,
+    (768, 1280): 400,
+    (1280, 768): 400,
+    (1024, 512): 200,
+    (512, 1024): 200,
+    (1536, 1536): 200,
+}
+MAIN_SIZE: Size = (512, 512)
+FEATURES = "subject_features.pt"
+
+
+def training_picture(size: Size, index: int, characters: list[CharacterSpec]) -> PictureSpec:
+    """What picture number `index` of a size shows."""
+    rng = Random(f"picture/{size}/{index}")
+    return random_picture(rng, characters[rng.randrange(len(characters))])
+
+
+def _shard_path(folder: Path, size: Size, first: int) -> Path:
+    return folder / "latents" / f"{size[0]}x{size[1]}-{first:05d}.npy"
+
+
+def shards() -> list[tuple[Size, int]]:
+    """All shards, sizes interleaved so that any beginning of the list has every size."""
+    found = []
+    for size, count in PICTURES.items():
+        parts = -(-count // SHARD)
+        found += [((part + 0.5) / parts, size, part * SHARD) for part in range(parts)]
+    return [(size, first) for _, size, first in sorted(found)]
+
+
+def cache_latents(budget: Budget, folder: Path, share: tuple[int, int] = (0, 1)) -> None:
+    """Encodes the training pictures; finished shards are kept, so that it resumes.
+
+    Args:
+        budget: Only its device matters.
+        folder: Where the trained core lies and the shards go.
+        share: This process's number and the number of processes that divide the shards.
+    """
+    core = load_core(folder).to(budget.device)
+    characters = training_characters(NUM_CHARACTERS)
+    (folder / "latents").mkdir(parents=True, exist_ok=True)
+    for number, (size, first) in enumerate(shards()):
+        path = _shard_path(folder, size, first)
+        if number % share[1] != share[0] or path.exists():
+            continue
+        pictures = [training_picture(size, first + i, characters) for i in range(SHARD)]
+        latents = torch.cat(
+            [encode_pictures(core, pictures[i : i + 4], size) for i in range(0, SHARD, 4)]
+        )
+        partial = path.with_suffix(".partial.npy")
+        np.save(partial, latents.half().cpu().numpy())
+        partial.replace(path)
+        print(f"latents {path.name} ({number + 1}/{len(shards())})", flush=True)
+
+
+@torch.no_grad()
+def encode_pictures(core: Core, pictures: list[PictureSpec], size: Size) -> Tensor:
+    """Latents of pictures, from renders of half the size: see `Core`."""
+    device = next(core.parameters()).device
+    pixels = render_batch_of(pictures, size[0] // 2, size[1] // 2).to(device)
+    with torch.autocast(device.type, torch.bfloat16):
+        return core.encode(pixels)[0].float()
+
+
+@torch.no_grad()
+def cache_features(budget: Budget, folder: Path) -> None:
+    """Encodes references of every training character: the encoders are frozen from now on."""
+    if (folder / FEATURES).exists():
+        return
+    network = new_network().eval().to(budget.device)
+    load_pretrained(network, folder, text=False)
+    rows = []
+    for index, spec in enumerate(training_characters(NUM_CHARACTERS)):
+        rng = Random(f"reference/{index}")
+        views = torch.stack([crops(random_reference(spec, rng)) for _ in range(REFERENCES_EACH)])
+        rows.append(network.subject_features(views.to(budget.device)).half().cpu())
+    torch.save(torch.stack(rows), folder / FEATURES)
+
+
+@dataclass(frozen=True)
+class LatentStatistics:
+    """Mean and standard deviation of all latents: the VAE's shift and 1 / scaling."""
+
+    shift_factor: float
+    scaling_factor: float
+
+    @classmethod
+    def load(cls, folder: Path) -> LatentStatistics:
+        """Reads what `measure` wrote."""
+        return cls(**json.loads((folder / "latents.json").read_text()))
+
+    @classmethod
+    def measure(cls, folder: Path) -> LatentStatistics:
+        """Measures them once on the first shard of the main size."""
+        path = folder / "latents.json"
+        if not path.exists():
+            latents = np.load(_shard_path(folder, MAIN_SIZE, 0)).astype(np.float32)
+            statistics = {
+                "shift_factor": round(float(latents.mean()), 5),
+                "scaling_factor": round(1 / float(latents.std()), 5),
+            }
+            path.write_text(json.dumps(statistics))
+        return cls.load(folder)
+
+
+class LatentStore:
+    """The shards that exist so far, memory-mapped."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.characters = training_characters(NUM_CHARACTERS)
+        self.shards: dict[Size, list[tuple[int, np.ndarray]]] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Looks for shards written since the last look."""
+        self.shards = {}
+        for size, first in shards():
+            path = _shard_path(self.folder, size, first)
+            if path.exists():
+                self.shards.setdefault(size, []).append((first, np.load(path, mmap_mode="r")))
+
+    def sample(self, size: Size, count: int, rng: Random) -> tuple[Tensor, list[PictureSpec]]:
+        """Latents `[count, 16, h, w]` and what their pictures show."""
+        latents, pictures = [], []
+        for _ in range(count):
+            first, shard = rng.choice(self.shards[size])
+            index = rng.randrange(len(shard))
+            latents.append(torch.from_numpy(np.array(shard[index], dtype=np.float32)))
+            pictures.append(training_picture(size, first + index, self.characters))
+        return torch.stack(latents), pictures

@@ -1,0 +1,71 @@
+"""The attributes of a picture as class numbers: what the judge and the pre-training predict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+from demo_model.characters import (
+    Accessory,
+    CharacterSpec,
+    EyeColor,
+    HairColor,
+    HairStyle,
+    Outfit,
+    OutfitColor,
+    Skin,
+    Species,
+)
+from demo_model.draw import PictureSpec
+from demo_model.poses import Pose
+from demo_model.scenes import Scene
+
+IGNORED = -100
+CHARACTER_CLASSES: dict[str, type[StrEnum]] = {
+    "species": Species,
+    "hair_color": HairColor,
+    "outfit": Outfit,
+    "outfit_color": OutfitColor,
+    "eye_color": EyeColor,
+    "accessory": Accessory,
+    "hair_style": HairStyle,
+    "skin": Skin,
+}
+PICTURE_CLASSES: dict[str, type[StrEnum]] = {"pose": Pose, "scene": Scene}
+FLAGS = ("trees", "hazard")
+NUM_CLASSES: dict[str, int] = {
+    **{name: len(enum) for name, enum in CHARACTER_CLASSES.items()},
+    **{name: len(enum) for name, enum in PICTURE_CLASSES.items()},
+    **dict.fromkeys(FLAGS, 2),
+}
+
+
+def character_labels(spec: CharacterSpec) -> dict[str, int]:
+    """Class numbers of a character; what cannot be seen is `IGNORED`."""
+    labels = {
+        name: list(enum).index(getattr(spec, name)) for name, enum in CHARACTER_CLASSES.items()
+    }
+    if not spec.has_hair:
+        labels["hair_style"] = IGNORED
+    if spec.species is not Species.HUMAN:
+        labels["skin"] = IGNORED
+    return labels
+
+
+def picture_labels(picture: PictureSpec) -> dict[str, int]:
+    """Class numbers of everything in a picture."""
+    return {
+        **character_labels(picture.character),
+        "pose": list(Pose).index(picture.pose),
+        "scene": list(Scene).index(picture.scene),
+        "trees": int(picture.trees),
+        "hazard": int(picture.hazard),
+    }
+
+
+def stack_labels(rows: Sequence[dict[str, int]]) -> dict[str, Tensor]:
+    """One tensor an attribute."""
+    return {name: torch.tensor([row[name] for row in rows]) for name in rows[0]}

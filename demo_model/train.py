@@ -1,0 +1,87 @@
+"""Trains the demo model: `python -m demo_model.train [--stage NAME]`; interrupted runs resume."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from demo_model.autoencoder import CORE, GROWN, train_core, train_decoder
+from demo_model.checkpoint import assemble, save_network
+from demo_model.data import FEATURES, LatentStatistics, cache_features, cache_latents
+from demo_model.flow import DISTILLED, FLOW, train_distilled, train_flow
+from demo_model.judge import JUDGE, train_judge
+from demo_model.pretrain import SUBJECT, TEXT, pretrain_subject, pretrain_text
+from demo_model.safety import SAFETY, train_safety
+from demo_model.training import CACHE, Budget, run_workers
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the training.
+
+    Attributes:
+        run: What does it.
+        result: File in the cache folder that is there when the stage is finished.
+        minutes: Budget for two quiet cores.
+        parallel: Whether several workers can share it.
+    """
+
+    run: Callable[[Budget, Path], None]
+    result: str
+    minutes: float = 0.0
+    parallel: bool = True
+
+
+def _latents(budget: Budget, folder: Path) -> None:
+    cache_latents(budget, folder)
+    LatentStatistics.measure(folder)
+
+
+STAGES: dict[str, Stage] = {
+    CORE: Stage(train_core, f"{CORE}.pt", 16),
+    GROWN: Stage(train_decoder, f"{GROWN}.pt", 20),
+    SUBJECT: Stage(pretrain_subject, f"{SUBJECT}.pt", 8),
+    TEXT: Stage(pretrain_text, f"{TEXT}.pt", 3),
+    "latents": Stage(_latents, "latents.json", parallel=False),
+    "features": Stage(cache_features, FEATURES, parallel=False),
+    FLOW: Stage(train_flow, f"{FLOW}.pt", 40),
+    DISTILLED: Stage(train_distilled, f"{DISTILLED}.pt", 15),
+    SAFETY: Stage(train_safety, f"{SAFETY}.pt", 2),
+    JUDGE: Stage(train_judge, f"{JUDGE}.pt", 6),
+}
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m demo_model.train", description=__doc__)
+    parser.add_argument("--stage", choices=list(STAGES), help="only this one; default: all")
+    parser.add_argument("--minutes", type=float, help="wall time of a stage over all its runs")
+    parser.add_argument("--steps", type=int, help="updates of a stage, instead of minutes")
+    parser.add_argument("--workers", type=int, default=Budget.workers, help="processes (CPU)")
+    parser.add_argument("--device", default=Budget.device, help="cpu or cuda")
+    parser.add_argument("--folder", type=Path, default=CACHE, help="checkpoints and caches")
+    arguments = parser.parse_args()
+    if arguments.minutes is not None and arguments.stage is None:
+        parser.error("--minutes needs --stage: every stage has its own budget")
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    for name, stage in STAGES.items():
+        if arguments.stage not in (None, name):
+            continue
+        if arguments.stage is None and (arguments.folder / stage.result).exists():
+            print(f"{name}: already done")
+            continue
+        budget = Budget(
+            minutes=stage.minutes if arguments.minutes is None else arguments.minutes,
+            steps=arguments.steps,
+            workers=arguments.workers if stage.parallel else 1,
+            device=arguments.device,
+        )
+        run_workers(stage.run, budget.workers, budget, arguments.folder)
+    if all((arguments.folder / stage.result).exists() for stage in STAGES.values()):
+        print(save_network(assemble(arguments.folder), arguments.folder))
+
+
+if __name__ == "__main__":
+    main()
