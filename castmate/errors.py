@@ -5,7 +5,9 @@ CastmateError
 │   └── ImageRejected      change the reference image
 ├── Unavailable            try elsewhere or later: nothing is wrong with the request
 │   ├── Overloaded         ... after `retry_after_s`
-│   └── DeadlineExceeded   ... with more time
+│   ├── DeadlineExceeded   ... with more time
+│   └── BudgetExceeded     ... or raise the cap: this client costs money
+├── MaybeCharged           look at the account before trying again: a paid reply was lost
 ├── Cancelled              nothing: the caller asked for it
 ├── BundleError            repair the installation
 │   ├── BundleNotFound     install or name another bundle
@@ -27,7 +29,7 @@ class CastmateError(Exception):
     """The base; `str(error)` is one sentence for a person or a model, `code` is for programs."""
 
     code: ClassVar[str] = "error"
-    charged: bool = False
+    charged: bool | None = False  # None: nobody knows
 
     def as_dict(self) -> dict[str, Any]:
         """The error as JSON, the same for every edge."""
@@ -106,6 +108,19 @@ class DeadlineExceeded(Unavailable):
     """The picture was not finished in the time allowed."""
 
     code = "deadline_exceeded"
+
+
+class BudgetExceeded(Unavailable):
+    """Making it would pass a spending cap; nothing was sent or charged."""
+
+    code = "budget_exceeded"
+
+
+class MaybeCharged(CastmateError):
+    """A paid submission was sent and its reply was lost; it is never sent again on its own."""
+
+    code = "maybe_charged"
+    charged = None
 
 
 class Cancelled(CastmateError):

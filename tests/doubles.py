@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from castmate.clients.base import Progress, ProgressCallback
+from castmate.clients.payments import Payments
 from castmate.images import Reference, encode
 from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult
 
@@ -30,6 +31,7 @@ class FlatClient:
         request: GenerateRequest,
         reference: Reference,
         on_progress: ProgressCallback | None = None,
+        payments: Payments | None = None,
     ) -> GenerateResult:
         self.requests.append(request)
         self.references.append(reference)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from castmate.clients.payments import Payments
 from castmate.images import Reference
 from castmate.schema import GenerateRequest, GenerateResult
 
@@ -39,6 +40,7 @@ class Client(Protocol):
         request: GenerateRequest,
         reference: Reference,
         on_progress: ProgressCallback | None = None,
+        payments: Payments | None = None,
     ) -> GenerateResult:
         """Make the pictures of one request; cancelling the task stops between two steps.
 
@@ -46,6 +48,8 @@ class Client(Protocol):
             request: A valid request; its `image` is not looked at.
             reference: The picture that `request.image` names, already read and checked.
             on_progress: Called in the event loop, steps in order.
+            payments: Where a client that costs money writes what it spends; without it, it sends
+                nothing. Clients that cost nothing do not look at it.
 
         Raises:
             InvalidRequest: Nothing can make it.

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
 from castmate.clients.base import Progress, ProgressCallback
+from castmate.clients.payments import Payments
 from castmate.engines.bundle import Bundle
 from castmate.errors import Cancelled
 from castmate.images import Reference
@@ -50,6 +51,7 @@ class LocalClient:
         request: GenerateRequest,
         reference: Reference,
         on_progress: ProgressCallback | None = None,
+        payments: Payments | None = None,
     ) -> GenerateResult:
         """Queue a request and wait for its pictures.
 

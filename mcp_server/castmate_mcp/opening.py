@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from castmate.clients.base import Client, ProgressCallback
 from castmate.clients.local import LocalClient
+from castmate.clients.payments import Payments
 from castmate.images import Reference
 from castmate.schema import GenerateRequest, GenerateResult
 from castmate.settings import Settings
@@ -46,6 +47,7 @@ class OpeningClient:
         request: GenerateRequest,
         reference: Reference,
         on_progress: ProgressCallback | None = None,
+        payments: Payments | None = None,
     ) -> GenerateResult:
         """Wait until the client is open, then generate with it.
 
@@ -55,7 +57,7 @@ class OpeningClient:
         if self._opening.done() and not self._is_open():
             self._opening = self._start()
         client = await asyncio.shield(self._opening)  # a cancelled call does not stop the opening
-        return await client.generate(request, reference, on_progress)
+        return await client.generate(request, reference, on_progress, payments)
 
     async def aclose(self) -> None:
         """Close the client; wait for it first where it is still opening."""
