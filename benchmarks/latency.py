@@ -24,7 +24,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.contenders import CONTENDERS
-from benchmarks.environment import describe
+from export.environment import describe
 
 RESULTS = Path(__file__).parent / "results"
 REFERENCE = Path(__file__).parent.parent / "castmate/bundles/toon/references/mira.png"

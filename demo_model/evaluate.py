@@ -1,13 +1,17 @@
-"""Judges the demo model: `python -m demo_model.evaluate` prints a table, writes JSON and a sheet.
+"""Judges a demo bundle as users run it: `python -m demo_model.evaluate` prints a table.
 
-The judge has seen renders only. Every row uses the same held-out characters, poses and scenes.
+It writes the table as JSON and a sheet of pictures. The judge has seen renders only, and every row
+shows the same held-out characters, poses and scenes.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import io
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
@@ -19,25 +23,24 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
+from castmate.clients.base import Client
+from castmate.clients.local import LocalClient
+from castmate.images import Reference, encode
+from castmate.schema import GeneratedImage, GenerateRequest, OutputFormat
+from castmate.settings import Settings
 from demo_model.captions import full_caption
-from demo_model.characters import held_out_characters
-from demo_model.checkpoint import load_network
+from demo_model.characters import CharacterSpec, held_out_characters
 from demo_model.draw import PictureSpec, draw_picture, draw_reference
 from demo_model.judge import Judge, load_judge
-from demo_model.labels import IGNORED, picture_labels
+from demo_model.labels import FLAGS, IGNORED, picture_labels
 from demo_model.poses import Pose
 from demo_model.references import REFERENCES
-from demo_model.sample import draw_samples, to_images
-from demo_model.scenes import Scene
-from demo_model.subjects import crops
+from demo_model.scenes import OUTDOORS, Scene
 from demo_model.training import CACHE
-from export.models.network import InstantCharacter
+from export.environment import describe
 
+RESULT = Path(__file__).parents[1] / "benchmarks/results/toon-quality.json"
 JUDGED = ("pose", "scene", "hair_color", "outfit_color", "species", "outfit", "eye_color")
-POSES = {
-    Pose.STANDING: "standing", Pose.WAVING: "waving", Pose.RUNNING: "running",
-    Pose.SITTING: "sitting", Pose.JUMPING: "jumping",
-}  # fmt: skip
 SCENES = {
     Scene.PLAIN: "on a plain background", Scene.CITY: "in a neon city",
     Scene.BEACH: "on a beach", Scene.FOREST: "in a forest", Scene.SPACE: "in space",
@@ -56,24 +59,23 @@ class Row:
     """One line of the table."""
 
     name: str
-    width: int = 512
-    height: int = 512
+    size: str = "512*512"
     reference: bool = True
-    full: bool = False
+    full_caption: bool = False
     guidance_scale: float = 3.5
 
 
 ROWS = (
     Row("short prompt + reference"),
     Row("short prompt, no reference", reference=False),
-    Row("full caption, no reference", reference=False, full=True),
+    Row("full caption, no reference", reference=False, full_caption=True),
     Row("short prompt + reference, guidance 1", guidance_scale=1.0),
-    Row("short prompt + reference, 1024*1024", 1024, 1024),
-    Row("short prompt + reference, 768*1280", 768, 1280),
+    Row("short prompt + reference, 1024*1024", "1024*1024"),
+    Row("short prompt + reference, 768*1280", "768*1280"),
 )
 
 
-def test_pictures(count: int) -> list[PictureSpec]:
+def judged_pictures(count: int) -> list[PictureSpec]:
     """Held-out characters, each in another pose and scene; no extra things."""
     poses, scenes = list(Pose), list(Scene)
     return [
@@ -84,98 +86,165 @@ def test_pictures(count: int) -> list[PictureSpec]:
 
 def short_prompt(picture: PictureSpec) -> str:
     """The plainest prompt for a picture."""
-    return f"the character is {POSES[picture.pose]} {SCENES[picture.scene]}"
+    return f"the character is {picture.pose} {SCENES[picture.scene]}"
 
 
-def subject_features(network: InstantCharacter, images: list[Image.Image]) -> Tensor:
-    """References to subject features."""
-    with torch.no_grad():
-        return torch.cat([network.subject_features(crops(image)[None]) for image in images])
+def reference_of(spec: CharacterSpec, size: int = 512) -> Reference:
+    """What a user would show."""
+    pixels = np.asarray(draw_reference(spec, size))
+    return Reference.from_bytes(encode(pixels, OutputFormat.PNG), "the reference")
 
 
-def score(judge: Judge, pixels: Tensor, pictures: list[PictureSpec]) -> dict[str, float]:
+async def draw(
+    client: Client, spec: CharacterSpec, prompt: str, seed: int, **parameters: object
+) -> GeneratedImage:
+    """One picture of a character."""
+    values = {"prompt": prompt, "image": "-", "size": "512*512", "seed": seed}
+    request = GenerateRequest.parse(values | parameters)
+    return (await client.generate(request, reference_of(spec))).images[0]
+
+
+def pixels_of(image: GeneratedImage) -> Image.Image:
+    """The decoded picture."""
+    return Image.open(io.BytesIO(image.data)).convert("RGB")
+
+
+def predict(judge: Judge, images: Iterable[Image.Image]) -> dict[str, Tensor]:
+    """What the judge sees, an attribute: class numbers of all pictures."""
+    batch = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
+    return judge.predict(batch.permute(0, 3, 1, 2).float() / 127.5 - 1)
+
+
+def score(
+    judge: Judge, images: Sequence[Image.Image], pictures: Sequence[PictureSpec]
+) -> dict[str, float]:
     """Share of pictures whose attribute the judge recognises."""
-    predicted = judge.predict(pixels.permute(0, 3, 1, 2).float() / 127.5 - 1)
+    predicted = predict(judge, images)
     labels = [picture_labels(picture) for picture in pictures]
     scores = {}
     for name in JUDGED:
-        hits = [
-            int(predicted[name][i]) == label[name]
-            for i, label in enumerate(labels)
-            if label[name] != IGNORED
-        ]
-        scores[name] = round(sum(hits) / max(1, len(hits)), 3)
+        seen = [i for i, label in enumerate(labels) if label[name] != IGNORED]
+        hits = sum(int(predicted[name][i]) == labels[i][name] for i in seen)
+        scores[name] = round(hits / max(1, len(seen)), 3)
     return scores
 
 
-def evaluate(
-    network: InstantCharacter, judge: Judge, count: int, rows: tuple[Row, ...] = ROWS
+async def judge_rows(
+    client: Client, judge: Judge, count: int, rows: Sequence[Row]
 ) -> dict[str, dict[str, float]]:
-    """The whole table; the first line is the judge's ceiling on real renders."""
-    pictures = test_pictures(count)
-    renders = np.stack([np.asarray(draw_picture(picture, 512, 512)) for picture in pictures])
-    table = {"real renders (ceiling)": score(judge, torch.from_numpy(renders), pictures)}
-    features = subject_features(network, [draw_reference(p.character) for p in pictures])
+    """The table; its first line is the judge's ceiling on real renders."""
+    pictures = judged_pictures(count)
+    renders = [draw_picture(picture, 512, 512) for picture in pictures]
+    table = {"real renders (ceiling)": score(judge, renders, pictures)}
     for row in rows:
-        batch = 10
-        chunks = []
-        for first in track(range(0, count, batch), row.name):
-            some = pictures[first : first + batch]
-            prompts = [
-                full_caption(p, Random(p.seed)) if row.full else short_prompt(p) for p in some
-            ]
-            chunks.append(
-                draw_samples(
-                    network,
-                    prompts,
-                    features[first : first + batch] if row.reference else None,
-                    width=row.width,
-                    height=row.height,
-                    guidance_scale=row.guidance_scale,
-                    seed=first,
-                )
+        drawn = []
+        for picture in track(pictures, row.name, transient=True):
+            image = await draw(
+                client,
+                picture.character,
+                full_caption(picture, Random(picture.seed))
+                if row.full_caption
+                else short_prompt(picture),
+                picture.seed,
+                size=row.size,
+                guidance_scale=row.guidance_scale,
+                subject_scale=0.8 if row.reference else 0.0,
             )
-        table[row.name] = score(judge, torch.cat(chunks), pictures)
+            drawn.append(pixels_of(image))
+        table[row.name] = score(judge, drawn, pictures)
     return table
 
 
-def draw_sheet(network: InstantCharacter, path: Path, cell: int = 320) -> None:
+async def judge_words(client: Client, judge: Judge, count: int) -> dict[str, float]:
+    """Shares: trees asked for and refused, hazard signs drawn, pictures flagged with and without.
+
+    The same characters, poses and seeds throughout; outdoor scenes only.
+    """
+    rng = Random("words")
+    specs = held_out_characters(count)
+    places = [f"the character is standing {SCENES[rng.choice(OUTDOORS)]}" for _ in specs]
+    asked: dict[str, dict[str, object]] = {
+        "trees": {"words": " with trees"},
+        "trees, negative prompt 'trees'": {"words": " with trees", "negative_prompt": "trees"},
+        "hazard": {"words": " next to a warning sign", "enable_safety_checker": False},
+        "flagged, sign asked": {"words": " next to a warning sign"},
+        "flagged, no sign asked": {"words": ""},
+    }
+    shares = {}
+    for name, parameters in asked.items():
+        words = parameters.pop("words")
+        images = [
+            await draw(client, spec, f"{place}{words}", seed, **parameters)
+            for seed, (spec, place) in enumerate(
+                track(zip(specs, places, strict=True), name, len(specs), transient=True)
+            )
+        ]
+        if name.startswith("flagged"):
+            hits = [image.has_nsfw for image in images]
+        else:
+            flag = next(flag for flag in FLAGS if name.startswith(flag))
+            hits = predict(judge, map(pixels_of, images))[flag].bool().tolist()
+        shares[name] = round(sum(hits) / len(hits), 3)
+    return shares
+
+
+async def draw_sheet(client: Client, path: Path, cell: int = 256) -> None:
     """Four references, each in four prompts."""
-    images = [draw_reference(spec, 512) for spec in REFERENCES.values()]
-    features = subject_features(network, images)
-    sheet = Image.new("RGB", (cell * (1 + len(SHEET_PROMPTS)), cell * len(images)), (255, 255, 255))
-    for y, image in enumerate(images):
-        repeated = features[y : y + 1].expand(len(SHEET_PROMPTS), -1, -1)
-        drawn = to_images(draw_samples(network, list(SHEET_PROMPTS), repeated, seed=y))
-        for x, picture in enumerate([image, *drawn]):
-            sheet.paste(picture.resize((cell, cell)), (x * cell, y * cell))
+    sheet = Image.new("RGB", (cell * (1 + len(SHEET_PROMPTS)), cell * len(REFERENCES)), "white")
+    for y, spec in enumerate(REFERENCES.values()):
+        drawn = [await draw(client, spec, prompt, 7) for prompt in SHEET_PROMPTS]
+        for x, picture in enumerate([draw_reference(spec, 512), *map(pixels_of, drawn)]):
+            small = picture.resize((cell, cell), Image.Resampling.LANCZOS)
+            sheet.paste(small, (x * cell, y * cell))
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    sheet.save(path, optimize=True)
 
 
-def print_table(table: dict[str, dict[str, float]]) -> None:
+def print_table(table: dict[str, dict[str, float]], words: dict[str, float]) -> None:
     """The scores, readable."""
     view = Table("", *JUDGED)
     for name, scores in table.items():
         view.add_row(name, *(f"{scores[key]:.2f}" for key in JUDGED))
-    Console(width=140).print(view)
+    console = Console(width=140)
+    console.print(view)
+    for name, share in words.items():
+        console.print(f"{name}: {share:.2f}")
+
+
+async def evaluate(options: argparse.Namespace) -> None:
+    """Draw, judge, print and write everything."""
+    client = LocalClient.open(Settings.load(bundle=options.bundle))
+    try:
+        await draw_sheet(client, options.sheet)
+        judge = load_judge(options.folder)
+        rows = ROWS[:1] if options.quick else ROWS
+        table = await judge_rows(client, judge, options.count, rows)
+        words = {} if options.quick else await judge_words(client, judge, options.count // 2)
+    finally:
+        await client.aclose()
+    print_table(table, words)
+    if not options.quick:
+        report = {
+            "benchmark": "toon-quality",
+            "environment": describe(),
+            "pictures_a_row": options.count,
+            "rows": {row.name: asdict(row) for row in rows},
+            "shares": table,
+            "shares_by_words": words,
+        }
+        options.out.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m demo_model.evaluate", description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, help="default: where training leaves it")
-    parser.add_argument("--count", type=int, default=100, help="held-out characters")
-    parser.add_argument("--quick", action="store_true", help="only the first row")
-    parser.add_argument("--folder", type=Path, default=CACHE, help="where the judge lies")
-    parser.add_argument("--out", type=Path, default=CACHE / "evaluation", help="JSON and sheet")
-    arguments = parser.parse_args()
-    network = load_network(arguments.checkpoint)
-    draw_sheet(network, arguments.out / "sheet.png")
-    rows = ROWS[:1] if arguments.quick else ROWS
-    table = evaluate(network, load_judge(arguments.folder), arguments.count, rows)
-    print_table(table)
-    (arguments.out / "evaluation.json").write_text(json.dumps(table, indent=2) + "\n")
+    parser.add_argument("--bundle", default="toon", help="a shipped name or a folder")
+    parser.add_argument("--count", type=int, default=100, help="held-out characters (default 100)")
+    parser.add_argument("--quick", action="store_true", help="only the first row; writes no JSON")
+    parser.add_argument("--folder", type=Path, default=CACHE, help="where training left the judge")
+    parser.add_argument("--out", type=Path, default=RESULT, help="JSON")
+    parser.add_argument("--sheet", type=Path, default=CACHE / "sheet.png", help="PNG")
+    asyncio.run(evaluate(parser.parse_args()))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ The image encoders and the projector are frozen by now; subject features come fr
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -243,10 +242,3 @@ def train_distilled(budget: Budget, folder: Path) -> None:
         loop.update(error)
     if loop.rank == 0:
         _save_averaged(loop, folder / f"{DISTILLED}.pt")
-
-
-def sigmas(steps: int, num_tokens: int) -> list[float]:
-    """FLUX's noise schedule, from 1 to 0."""
-    mu = math.exp(shift(num_tokens))
-    plain = [1 - i * (1 - 1 / steps) / max(1, steps - 1) for i in range(steps)]
-    return [mu / (mu + 1 / t - 1) for t in plain] + [0.0]

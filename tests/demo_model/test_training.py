@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+from castmate.engines.bundle import SchedulerSpec
+from castmate.pipeline.schedule import flow_match_sigmas
 from demo_model import autoencoder, data, flow, judge, pretrain, safety
 from demo_model.autoencoder import Core, new_autoencoder
 from demo_model.checkpoint import assemble, load_network, save_network
+from demo_model.config import TOON
 from demo_model.optimizers import Muon
-from demo_model.sample import draw_samples
 from demo_model.subjects import crops
 from demo_model.train import STAGES
 from demo_model.training import Budget, Loop
@@ -35,15 +38,19 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
-def test_every_stage_trains_and_the_result_draws_a_picture(tmp_path: Path) -> None:
+def test_every_stage_trains_and_the_result_is_read_back_whole(tmp_path: Path) -> None:
     for stage in STAGES.values():
         stage.run(Budget(steps=2), tmp_path)
         assert (tmp_path / stage.result).exists()
-    path = save_network(assemble(tmp_path), tmp_path)
-    network = load_network(path)
+    trained = assemble(tmp_path)
+    network = load_network(save_network(trained, tmp_path))
     assert network.vae.config["scaling_factor"] != 1.0
-    pixels = draw_samples(network, ["a cat"], None, width=128, height=192, steps=2)
-    assert pixels.shape == (1, 192, 128, 3)
+    weights, found = trained.state_dict(), network.state_dict()
+    assert all(torch.equal(weights[name], found[name]) for name in weights)
+    untrained = pretrain.new_network().state_dict()
+    assert not torch.equal(
+        *(state["transformer.proj_out.weight"] for state in (weights, untrained))
+    )
 
 
 @pytest.mark.usefixtures("tiny")
@@ -87,9 +94,8 @@ def test_crops_are_the_whole_view_and_four_quarters() -> None:
     assert views[1, 64, 127].tolist() == [255, 0, 0]
 
 
-def test_noise_levels_rise_with_the_size_of_the_picture() -> None:
-    assert flow.shift(64) < flow.shift(256)
-    levels = flow.sigmas(4, 64)
-    assert levels[0] == 1.0
-    assert levels[-1] == 0.0
-    assert levels == sorted(levels, reverse=True)
+def test_training_shifts_the_noise_as_the_served_schedule_does() -> None:
+    spec = SchedulerSpec(**TOON.scheduler)
+    for tokens in (64, 256, 576):
+        half = float(flow_match_sigmas(2, tokens, spec)[1])  # the shifted image of 0.5
+        assert flow.shift(tokens) == pytest.approx(math.log(half / (1 - half)), abs=1e-5)
