@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch.distributed as dist
+
 from demo_model.autoencoder import CORE, GROWN, train_core, train_decoder
 from demo_model.checkpoint import assemble, save_network
 from demo_model.data import FEATURES, LatentStatistics, cache_features, cache_latents
@@ -35,8 +37,13 @@ class Stage:
 
 
 def _latents(budget: Budget, folder: Path) -> None:
-    cache_latents(budget, folder)
-    LatentStatistics.measure(folder)
+    shared = dist.is_initialized()
+    rank = dist.get_rank() if shared else 0
+    cache_latents(budget, folder, (rank, dist.get_world_size() if shared else 1))
+    if shared:
+        dist.barrier()
+    if rank == 0:
+        LatentStatistics.measure(folder)
 
 
 STAGES: dict[str, Stage] = {
@@ -44,9 +51,9 @@ STAGES: dict[str, Stage] = {
     GROWN: Stage(train_decoder, f"{GROWN}.pt", 20),
     SUBJECT: Stage(pretrain_subject, f"{SUBJECT}.pt", 8),
     TEXT: Stage(pretrain_text, f"{TEXT}.pt", 3),
-    "latents": Stage(_latents, "latents.json", parallel=False),
+    "latents": Stage(_latents, "latents.json"),
     "features": Stage(cache_features, FEATURES, parallel=False),
-    FLOW: Stage(train_flow, f"{FLOW}.pt", 40),
+    FLOW: Stage(train_flow, f"{FLOW}.pt", 52),
     DISTILLED: Stage(train_distilled, f"{DISTILLED}.pt", 15),
     SAFETY: Stage(train_safety, f"{SAFETY}.pt", 2),
     JUDGE: Stage(train_judge, f"{JUDGE}.pt", 6),
