@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.readme import filled
 from castmate.schema import GenerateRequest, describe_range
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +35,10 @@ def blocks(language: str) -> list[str]:
 def test_the_parameter_table_is_the_schemas() -> None:
     shown = README.partition("<!-- parameters -->\n")[2].partition("\n<!-- /parameters -->")[0]
     assert shown == parameter_table(), f"put this into README.md:\n{parameter_table()}"
+
+
+def test_its_tables_of_results_are_those_of_the_committed_results() -> None:
+    assert filled(README) == README, "run: python -m benchmarks.readme"
 
 
 def test_every_relative_link_and_picture_exists() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
@@ -45,7 +46,7 @@ def test_unknown_words_become_the_unknown_token(tokenizer: Tokenizer) -> None:
     assert UNK in tokenizer.encode("a quokka").ids
 
 
-def test_the_saved_tokenizer_adds_the_marks_and_nothing_else(tmp_path) -> None:
+def test_the_saved_tokenizer_adds_the_marks_and_nothing_else(tmp_path: Path) -> None:
     save_tokenizer(tmp_path / "tokenizer.json")
     ids = Tokenizer.from_file(str(tmp_path / "tokenizer.json")).encode("the cat").ids
     assert ids[0] == BOS

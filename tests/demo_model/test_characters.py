@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 from demo_model.characters import held_out_characters, random_character, training_characters
 from demo_model.draw import PictureSpec, draw_picture, draw_reference, random_picture
@@ -35,7 +36,7 @@ def test_the_shipped_references_are_held_out_characters() -> None:
     assert len({spec.species for spec in REFERENCES.values()}) == len(REFERENCES)
 
 
-def test_references_are_small_files(tmp_path) -> None:
+def test_references_are_small_files(tmp_path: Path) -> None:
     paths = write_references(tmp_path)
     assert [path.stem for path in paths] == list(REFERENCES)
     assert all(path.stat().st_size < 60_000 for path in paths)

@@ -63,14 +63,18 @@ def test_an_interrupted_stage_resumes_and_ends_where_an_uninterrupted_one_ends(
             model = torch.nn.Linear(16, 16)
             torch.nn.init.eye_(model.weight)
             torch.nn.init.zeros_(model.bias)
-            optimizers = [Muon([model.weight], 0.01), torch.optim.AdamW([model.bias], 0.01)]
+            weight, bias = model.parameters()
+            optimizers = [Muon([weight], 0.01), torch.optim.AdamW([bias], 0.01)]
             loop = Loop("tiny", model, optimizers, Budget(steps=4), folder, decay_from=1.0)
             for tick in loop:
                 loop.update((model(torch.randn(2, 16)) - 1).square().mean())
                 if tick.step + 1 == steps:
                     loop.save()
                     break
-        return torch.load(folder / "tiny.ckpt", weights_only=True)["model"]
+        state: dict[str, torch.Tensor] = torch.load(folder / "tiny.ckpt", weights_only=True)[
+            "model"
+        ]
+        return state
 
     whole, halves = train(tmp_path / "a", 4), train(tmp_path / "b", 2, 4)
     assert all(torch.equal(whole[key], halves[key]) for key in whole)

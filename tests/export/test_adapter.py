@@ -132,8 +132,9 @@ def published_norm(x: Tensor, scale: Tensor) -> Tensor:
     return x / (x.pow(2).mean(-1, keepdim=True).sqrt() + 1e-6) * scale
 
 
-def published_branch(branch: SubjectAttention, query: Tensor, tokens: Tensor) -> Tensor:
+def published_branch(branch: nn.Module, query: Tensor, tokens: Tensor) -> Tensor:
     """The subject branch from its equations, head by head."""
+    assert isinstance(branch, SubjectAttention)
     k, v = branch.to_k_ip(tokens), branch.to_v_ip(tokens)
     d = branch.head_dim
     out = []

@@ -1,0 +1,89 @@
+"""Puts the committed results into the README: `python -m benchmarks.readme`.
+
+A table stands between `<!-- name -->` and `<!-- /name -->`; a test checks that it is this one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+RESULTS = Path(__file__).parent / "results"
+
+
+def toon_quality(report: dict[str, Any]) -> str:
+    """What the judge recognises in the demo model's pictures."""
+    shares: dict[str, dict[str, float]] = report["shares"]
+    names = list(next(iter(shares.values())))
+    lines = [
+        f"| {report['pictures_a_row']} held-out characters | "
+        + " | ".join(name.replace("_", " ") for name in names)
+        + " |",
+        "|---|" + "---|" * len(names),
+    ]
+    for row, scores in shares.items():
+        cells = " | ".join(f"{scores[name]:.2f}" for name in names)
+        lines.append(f"| {_escaped(row)} | {cells} |")
+    lines += ["", "| asked for | share of pictures |", "|---|---|"]
+    for name, share in report["shares_by_words"].items():
+        lines.append(f"| {_escaped(name)} | {share:.2f} |")
+    return "\n".join(lines)
+
+
+def latency(report: dict[str, Any]) -> str:
+    """One picture, Castmate beside torch."""
+    request, machine = report["request"], report["environment"]
+    lines = [
+        f"| toon, {_escaped(request['size'])}, {request['num_inference_steps']} steps, "
+        f"{machine['cores']} cores of {machine['cpu']} | p50 ms | min..max ms | peak MiB |",
+        "|---|---|---|---|",
+    ]
+    for name, row in report["contenders"].items():
+        lines.append(
+            f"| {name} | {row['p50_ms']:.0f} | {row['min_ms']:.0f}..{row['max_ms']:.0f} | "
+            f"{row['peak_mib']:.0f} |"
+        )
+    lines.append(
+        f"| diffusers-eager / castmate | {report['ratio_time']:.2f} | | "
+        f"{report['ratio_peak_memory']:.2f} |"
+    )
+    return "\n".join(lines)
+
+
+BLOCKS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "toon-quality": ("toon-quality.json", toon_quality),
+    "latency": ("latency-cpu.json", latency),
+}
+
+
+def filled(text: str) -> str:
+    """The README with every table as the results give it.
+
+    Raises:
+        ValueError: It has no place for one of them.
+    """
+    for name, (file, table) in BLOCKS.items():
+        before, start, rest = text.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition(f"<!-- /{name} -->")
+        if not end:
+            raise ValueError(f"README.md has no place for {name}")
+        shown = table(json.loads((RESULTS / file).read_text()))
+        text = f"{before}{start}{shown}\n{end}{after}"
+    return text
+
+
+def _escaped(text: str) -> str:
+    return text.replace("*", r"\*")
+
+
+def main() -> None:
+    """Command line."""
+    README.write_text(filled(README.read_text()))
+
+
+if __name__ == "__main__":
+    main()
