@@ -250,16 +250,15 @@ def open_clients(settings: Settings) -> Router:
     Raises:
         SettingsError: None of them is set up.
     """
-    openers: dict[str, Opener] = {}
-    absent: dict[str, str] = {}
-    for name in settings.clients:
-        if why := _not_set_up(name, settings):
-            absent[name] = why
-        else:
-            openers[name] = functools.partial(_OPENERS[name], settings)
+    absent = not_set_up(settings)
+    openers = {
+        name: functools.partial(_OPENERS[name], settings)
+        for name in settings.clients
+        if name not in absent
+    }
     if not openers:
         reasons = "; ".join(f"{name}: {why}" for name, why in absent.items())
-        raise SettingsError(f"CASTMATE_CLIENTS names no client that is set up. {reasons}")
+        raise SettingsError(f"CASTMATE_CLIENTS names no client that is set up. {reasons}.")
     router = Router(
         openers,
         deadline_s=settings.deadline_s,
@@ -270,6 +269,14 @@ def open_clients(settings: Settings) -> Router:
     )
     router.open()
     return router
+
+
+def not_set_up(settings: Settings) -> dict[str, str]:
+    """Of the clients that the settings name, those that nobody can ask, and what they lack."""
+    absent = {name: "this version has none" for name in settings.clients if name not in _OPENERS}
+    if "wavespeed" in settings.clients and settings.wavespeed_api_key is None:
+        absent["wavespeed"] = "CASTMATE_WAVESPEED_API_KEY is not set"
+    return absent
 
 
 def _open_local(settings: Settings) -> Client:
@@ -288,14 +295,6 @@ _OPENERS: Final[Mapping[str, Callable[[Settings], Client]]] = {
     "local": _open_local,
     "wavespeed": _open_wavespeed,
 }
-
-
-def _not_set_up(name: str, settings: Settings) -> str:
-    if name not in _OPENERS:
-        return "This version has no such client."
-    if name == "wavespeed" and settings.wavespeed_api_key is None:
-        return "CASTMATE_WAVESPEED_API_KEY is not set."
-    return ""
 
 
 def _together(failures: Mapping[str, CastmateError]) -> CastmateError:

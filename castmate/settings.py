@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     )
     wavespeed_model: str = Field(
         "wavespeed-ai/instant-character",
-        pattern=r"^[\w.-]+(/[\w.-]+)+$",
+        pattern=r"^\w[\w.-]*(/\w[\w.-]*)+$",
         description="The hosted model.",
     )
     wavespeed_price_usd: float | None = Field(
@@ -155,7 +155,9 @@ class Settings(BaseSettings):
 
 def _told(detail: ErrorDetails) -> str:
     name = "_".join(map(str, detail["loc"]))
-    got = "" if name.endswith("_key") else f"; got {detail['input']!r}"  # a secret stays one
+    shown = repr(detail["input"])
+    is_secret = name.endswith("_key") or "@" in shown  # a URL with a password
+    got = "" if is_secret else f"; got {shown}"
     return f"CASTMATE_{name.upper()}: {detail['msg']}{got}"
 
 

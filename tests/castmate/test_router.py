@@ -381,7 +381,7 @@ async def test_clients_come_from_the_settings_and_those_not_set_up_are_told(
     (wavespeed,) = [status for status in router.status() if status.name == "wavespeed"]
     assert (wavespeed.up, wavespeed.last_error) == (
         False,
-        "CASTMATE_WAVESPEED_API_KEY is not set.",
+        "CASTMATE_WAVESPEED_API_KEY is not set",
     )
     assert (await draw(router)).client == "local"
     await router.aclose()

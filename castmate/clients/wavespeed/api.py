@@ -208,7 +208,7 @@ class WaveSpeedApi:
             Refused: WaveSpeed does not take the key.
             Unavailable: It could not be asked.
         """
-        return await self._repeat("GET", "/api/v3/balance", as_balance)
+        return await self._repeat("GET", "/api/v3/balance", as_balance, FEW_DELAYS_S)
 
     async def upload(self, filename: str, mime_type: str, data: bytes) -> str:
         """Bring a file there; the URL under which the hosted model can read it.
