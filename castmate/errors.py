@@ -139,7 +139,7 @@ class DeadlineExceeded(Unavailable):
 
 
 class BudgetExceeded(Unavailable):
-    """Making it would pass a spending cap; nothing was sent or charged."""
+    """Making it would pass a spending cap; it was not sent."""
 
     code = "budget_exceeded"
 

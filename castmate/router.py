@@ -74,7 +74,7 @@ class Route:
         """Open the client now; a failure is remembered, and the next request tries again."""
         try:
             self._client = self._opener()
-        except BundleError as error:
+        except (BundleError, Unavailable) as error:
             self.last_error = str(error)
 
     async def generate(

@@ -220,6 +220,8 @@ class FakeWaveSpeed:
                     return bad
         if "POLLDEAD" in words:
             return page(503)
+        if "POLL401" in words:
+            return no(401, "this key was revoked")
         if asked <= self.polls or "FOREVER" in words:
             return ok(self._told(name, "processing"))
         for word in words:

@@ -278,7 +278,7 @@ class WaveSpeedClient:
                 remote = await api.result(remote.id)
             except Refused as refused:
                 if refused.status != 404:
-                    raise failures.refusal(refused) from None
+                    raise failures.unasked(index + 1, remote.id, refused) from None
                 if index not in order.settled:
                     await order.payments.move(index, PaymentState.SETTLED, remote.id)
                 order.paid.pop(index, None)

@@ -143,14 +143,23 @@ def undelivered(number: int, remote_id: str, reason: str) -> Unavailable:
     )
 
 
+def unasked(number: int, remote_id: str, reason: object) -> Unavailable:
+    """It is paid, and WaveSpeed does not tell how it is."""
+    return Unavailable(
+        f"WaveSpeed does not tell how picture {number} (prediction {remote_id}) is doing: {reason}."
+    )
+
+
 def with_paid(error: CastmateError, paid: Mapping[int, str]) -> CastmateError:
     """The error, saying which pictures of the request are paid for all the same."""
     if paid:
         names = ", ".join(f"picture {i + 1} (prediction {name})" for i, name in paid.items())
-        told = (
-            f"{error} Charged so far: {names}; another attempt fetches it instead of paying again."
+        told = re.sub(r"[Nn]othing was (sent or )?charged", r"\g<0> for this one", str(error))
+        it = "it" if len(paid) == 1 else "them"
+        error.args = (
+            f"{told} Charged so far: {names}; another attempt of the same prediction fetches {it} "
+            "instead of paying again.",
         )
-        error.args = (told,)
         if error.charged is False:
             error.charged = True
     return error

@@ -45,9 +45,9 @@ class RateLimit:
             at = max(at, self._turns[-self._per_minute] + MINUTE_S)
         if at - now > patience_s:
             raise Overloaded(
-                f"The WaveSpeed account may make {self._per_minute} pictures a minute, and the "
-                f"next turn is {at - now:.0f} s away. Nothing was sent for this one. Try again "
-                "then, or raise the account's tier and CASTMATE_WAVESPEED_PER_MINUTE.",
+                f"The WaveSpeed account may make {self._per_minute} a minute, and the next turn is "
+                f"{at - now:.0f} s away. Nothing was sent for this picture. Try again then, or "
+                "raise the account's tier and CASTMATE_WAVESPEED_PER_MINUTE.",
                 retry_after_s=at - now,
             )
         self._turns.append(at)
