@@ -93,19 +93,14 @@ class Breaker:
         if good and seconds > self._slow_s:
             good = False
         if self._probing:
-            self._end_probe(good)
+            self._probing = False  # and still half-open, unless the probe has shown something
+            if good is not None:
+                self._switch(opened=not good)
         elif good is not None:
             self._recent.append(good)
             bad = self._recent.count(False)
             if len(self._recent) >= MINIMUM and bad >= BAD_SHARE * len(self._recent):
                 self._switch(opened=True)
-
-    def _end_probe(self, good: bool | None) -> None:
-        self._probing = False
-        if good is None:
-            self._generation += 1  # still half-open: the next call is the probe
-        else:
-            self._switch(opened=not good)
 
     def _switch(self, *, opened: bool) -> None:
         self._generation += 1

@@ -318,6 +318,16 @@ async def test_who_was_paid_in_an_earlier_attempt_is_asked_first() -> None:
         assert (await draw(router, payments=paid(state))).client == client
 
 
+async def test_who_could_only_say_that_a_reply_was_lost_is_not_asked_first() -> None:
+    payments = MemoryPayments(
+        1.0,
+        Payment(0, "wavespeed", PaymentState.SUBMITTED, 0.1, "remote"),
+        Payment(1, "wavespeed", PaymentState.SUBMITTING, 0.1),
+    )
+    router = route(named("local"), named("wavespeed"))
+    assert (await draw(router, payments=payments)).client == "local"
+
+
 async def test_progress_comes_from_the_client_that_draws() -> None:
     seen: list[Progress] = []
     await draw(route(named("local")), on_progress=seen.append)

@@ -107,11 +107,13 @@ async def test_the_seed_that_a_cut_off_attempt_drew_is_told_as_unknown(world: Wo
     assert "The seed of picture 1 is not known" in result.warnings[0]
 
 
-@pytest.mark.parametrize("state", [SUBMITTING, UNKNOWN])
+@pytest.mark.parametrize(
+    ("state", "remote_id"), [(SUBMITTING, None), (UNKNOWN, None), (UNKNOWN, "remote")]
+)
 async def test_what_an_earlier_attempt_lost_is_never_sent_again(
-    world: World, state: PaymentState
+    world: World, state: PaymentState, remote_id: str | None
 ) -> None:
-    world.payments = MemoryPayments(10, Payment(0, "wavespeed", state, 0.1))
+    world.payments = MemoryPayments(10, Payment(0, "wavespeed", state, 0.1, remote_id))
     error = await world.fails("waving", MaybeCharged)
     assert "asked for picture 1, and its answer was lost" in str(error)
     assert (world.payments.states, world.fake.calls) == ([UNKNOWN], [])
