@@ -17,10 +17,9 @@ from castmate.clients.payments import Payments, PaymentState
 from castmate.errors import (
     BudgetExceeded,
     BundleError,
-    Cancelled,
     CastmateError,
     DeadlineExceeded,
-    InvalidRequest,
+    MaybeCharged,
     Overloaded,
     SettingsError,
     Unavailable,
@@ -34,14 +33,8 @@ Clock = Callable[[], float]
 
 _PAID: Final = {PaymentState.SUBMITTED, PaymentState.SETTLED}
 _LOST: Final = {PaymentState.SUBMITTING, PaymentState.UNKNOWN}
-# Says nothing about the health of a client: it answered, or nobody waited for its answer.
-_NO_VERDICT: Final = (
-    InvalidRequest,
-    Overloaded,
-    BudgetExceeded,
-    Cancelled,
-    asyncio.CancelledError,
-)
+_BROKEN: Final = (Unavailable, BundleError, MaybeCharged)
+_FULL: Final = (Overloaded, BudgetExceeded)
 
 
 @dataclass(frozen=True)
@@ -102,14 +95,17 @@ class Route:
                 result = await client.generate(request, reference, on_progress, payments)
             good, self.last_error = True, ""
             return result
-        except _NO_VERDICT:
+        except asyncio.CancelledError:
             good = None
             raise
         except TimeoutError:
             self.last_error = f"It did not finish within {allowed_s:.3g} s."
             raise DeadlineExceeded(self.last_error) from None
         except Exception as error:
-            self.last_error = str(error) or type(error).__name__
+            if _is_healthy(error):
+                good = None
+            else:
+                self.last_error = str(error) or type(error).__name__
             raise
         finally:
             self.breaker.record(admission, good, self._clock() - start)
@@ -295,6 +291,12 @@ _OPENERS: Final[Mapping[str, Callable[[Settings], Client]]] = {
     "local": _open_local,
     "wavespeed": _open_wavespeed,
 }
+
+
+def _is_healthy(error: Exception) -> bool:
+    """Whether a client that raises this may be in order: it refused, and quickly."""
+    ours = isinstance(error, CastmateError)
+    return ours and (isinstance(error, _FULL) or not isinstance(error, _BROKEN))
 
 
 def _together(failures: Mapping[str, CastmateError]) -> CastmateError:

@@ -93,7 +93,8 @@ async def test_a_service_that_is_down_was_never_asked(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "prompt", ["POLL503", "POLL429", "POLLHTML", "POLL500", "POLLDROP", "POLLSLOW", "POLLNULL"]
+    "prompt",
+    ["POLL503", "POLL429", "POLLHTML", "POLL500", "POLLDROP", "POLLSLOW", "POLLNULL", "POLL404"],
 )
 async def test_trouble_while_polling_is_sat_out(world: World, prompt: str) -> None:
     result = await world.draw(prompt)
@@ -160,6 +161,8 @@ async def test_an_upload_that_could_not_be_read_is_done_again_for_the_next_reque
 
 async def test_a_prediction_that_is_forgotten_is_told_as_charged(world: World) -> None:
     error = await world.fails("FORGOTTEN", Unavailable)
+    again = await world.fails("FORGOTTEN", Unavailable)
+    assert (str(again), len(world.fake.submissions)) == (str(error), 1)
     assert "results are kept for 7 days" in str(error)
     assert (error.charged, world.payments.states) == (True, [SETTLED])
 

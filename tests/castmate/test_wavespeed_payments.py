@@ -195,6 +195,43 @@ async def test_many_requests_at_once_pay_once_each(world: World) -> None:
     assert len(counted) == 16
 
 
+class FlakyPayments(MemoryPayments):
+    """A ledger that cannot be reached for some writes after the reservation."""
+
+    def __init__(self, failing: range) -> None:
+        super().__init__()
+        self.failing, self.moves = failing, 0
+
+    async def move(self, *args: Any) -> None:
+        self.moves += 1
+        if self.moves - 1 in self.failing:
+            raise Unavailable("The ledger cannot be written.")
+        await super().move(*args)
+
+
+async def test_a_ledger_that_is_away_for_a_moment_is_waited_for(world: World) -> None:
+    world.payments = FlakyPayments(range(3))
+    result = await world.draw()
+    assert (result.cost_usd, world.payments.states) == (0.1, [SETTLED])
+    assert len(world.fake.submissions) == 1
+
+
+async def test_a_prediction_that_cannot_be_written_down_is_named_and_nobody_pays_again(
+    world: World,
+) -> None:
+    world.payments = FlakyPayments(range(100))
+    error = await world.fails("waving", MaybeCharged)
+    assert f"it makes it as prediction {world.fake.charged[0]}" in str(error)
+    await world.fails("waving", MaybeCharged)  # although that cannot be written either
+    assert len(world.fake.submissions) == 1
+
+
+async def test_a_picture_is_not_lost_because_its_settling_cannot_be_written(world: World) -> None:
+    world.payments = FlakyPayments(range(1, 100))
+    assert len((await world.draw()).images) == 1
+    assert world.payments.states == [SUBMITTED]
+
+
 class Crash(BaseException):
     """The process dies."""
 

@@ -215,6 +215,7 @@ class FakeWaveSpeed:
                 "POLLDROP": Answer(drop=True),
                 "POLLSLOW": Answer(hang=True),
                 "POLLNULL": ok(None),
+                "POLL404": no(404, "prediction not found"),
             }.items():
                 if word in words:
                     return bad

@@ -36,8 +36,9 @@ from castmate.settings import Settings
 
 DOCUMENTED_PRICE_USD: Final = 0.10
 POLL_S, POLL_GROWTH, MAX_POLL_S = 2.0, 1.5, 10.0
+UNKNOWN_POLLS: Final = 5
 DOWNLOAD_DELAYS_S: Final = (1.0, 4.0)
-ANSWERS_KEPT_S: Final = 3600.0
+ANSWERS_KEPT_S: Final = 600.0
 UPLOADS_KEPT_S: Final = 24 * 3600.0  # WaveSpeed keeps them for 7 days
 
 _LOG: Final = logging.getLogger(__name__)
@@ -108,7 +109,8 @@ class WaveSpeedClient:
         if payments is None:
             raise failures.no_account()
         start = self._clock()
-        order = Order.of(request, payments, start + self._settings.wavespeed_timeout_s)
+        ends = start + self._settings.wavespeed_timeout_s
+        order = Order.of(request, payments, self._sleep, ends)
         try:
             await order.resume(self.name)
             model = await self._hosted_model(self._api, order)
@@ -117,7 +119,7 @@ class WaveSpeedClient:
             done = await self._collect(self._api, order, on_progress)
         except CastmateError as error:
             raise failures.with_paid(error, order.paid) from None
-        ends = self._clock()
+        finished = self._clock()
         warnings = [*model.warnings(request), *order.warnings()]
         warnings += [warning for picture in done for warning in picture.warnings]
         return GenerateResult(
@@ -126,8 +128,8 @@ class WaveSpeedClient:
             model=self._model,
             timings_ms={
                 "submit": round(1000 * (submitted - start), 3),
-                "wait": round(1000 * (ends - submitted), 3),
-                "total": round(1000 * (ends - start), 3),
+                "wait": round(1000 * (finished - submitted), 3),
+                "total": round(1000 * (finished - start), 3),
             },
             warnings=tuple(warnings),
             cost_usd=round(order.cost_usd, 6),
@@ -198,27 +200,26 @@ class WaveSpeedClient:
         price_usd: float,
         unwanted: asyncio.Event,
     ) -> None:
-        payments = order.payments
-        await payments.reserve(index, self.name, price_usd)
+        await order.payments.reserve(index, self.name, price_usd)
         if unwanted.is_set():
-            await payments.move(index, PaymentState.RELEASED)
+            await order.move(index, PaymentState.RELEASED)
             return
         try:
             remote = await api.submit(self._model, inputs)
         except NotSent as reason:
-            await payments.move(index, PaymentState.RELEASED)
+            await order.move(index, PaymentState.RELEASED)
             raise failures.unreached(reason) from None
         except Refused as refused:
-            await payments.move(index, PaymentState.RELEASED)
+            await order.move(index, PaymentState.RELEASED)
             if refused.status == 429:
                 self._limit.pause(refused.retry_after_s or failures.MINUTE_S)
             raise failures.refusal(refused) from None
         except Lost as reason:
-            await payments.move(index, PaymentState.UNKNOWN)
+            await order.move(index, PaymentState.UNKNOWN)
             raise failures.lost(index + 1, price_usd, reason) from None
-        # Said before it is written: the only trace, should the ledger fail now.
-        _LOG.info("WaveSpeed makes picture %d as prediction %s", index + 1, remote.id)
-        await payments.move(index, PaymentState.SUBMITTED, remote.id)
+        if not await order.move(index, PaymentState.SUBMITTED, remote.id):
+            why = f"it makes it as prediction {remote.id}, and that could not be written down"
+            raise failures.lost(index + 1, price_usd, why)
         order.remotes[index], order.paid[index] = remote, remote.id
         order.cost_usd += price_usd
 
@@ -249,7 +250,7 @@ class WaveSpeedClient:
     async def _fetch_picture(self, api: WaveSpeedApi, order: Order, index: int) -> Finished:
         remote = await self._over(api, order, index)
         if index not in order.settled:
-            await order.payments.move(index, PaymentState.SETTLED, remote.id)
+            await order.move(index, PaymentState.SETTLED, remote.id)
         request, seed, number = order.request, order.seeds[index], index + 1
         nsfw = any(remote.has_nsfw)
         if remote.status == "completed" and nsfw and not remote.outputs:
@@ -268,7 +269,7 @@ class WaveSpeedClient:
     async def _over(self, api: WaveSpeedApi, order: Order, index: int) -> RemotePrediction:
         """Ask until it is over, less and less often."""
         remote = order.remotes[index]
-        wait_s = 0.0 if remote.status == RESUMED else POLL_S
+        wait_s, patience = (0.0, 0) if remote.status == RESUMED else (POLL_S, UNKNOWN_POLLS)
         while not remote.is_over:
             if self._clock() + wait_s > order.ends:
                 timeout_s = self._settings.wavespeed_timeout_s
@@ -279,10 +280,12 @@ class WaveSpeedClient:
             except Refused as refused:
                 if refused.status != 404:
                     raise failures.unasked(index + 1, remote.id, refused) from None
-                if index not in order.settled:
-                    await order.payments.move(index, PaymentState.SETTLED, remote.id)
-                order.paid.pop(index, None)
-                raise failures.forgotten(index + 1, remote.id) from None
+                patience -= 1  # one that was submitted just now may not be known everywhere yet
+                if patience < 0:
+                    if index not in order.settled:
+                        await order.move(index, PaymentState.SETTLED, remote.id)
+                    order.paid.pop(index, None)
+                    raise failures.forgotten(index + 1, remote.id) from None
             wait_s = min(max(wait_s * POLL_GROWTH, POLL_S), MAX_POLL_S)
         return remote
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Final, Self
 
 from castmate.clients.payments import Payment, Payments, PaymentState
 from castmate.clients.wavespeed import failures
+from castmate.clients.wavespeed.api import Sleep
 from castmate.clients.wavespeed.parameters import MAX_SEED
 from castmate.clients.wavespeed.replies import RemotePrediction
+from castmate.errors import Unavailable
 from castmate.pipeline.noise import image_seeds
 from castmate.schema import GenerateRequest
 
+WRITE_DELAYS_S: Final = (0.5, 1.0, 2.0, 4.0)
 RESUMED = "resumed"  # a status of ours: WaveSpeed's is to be asked at once
+
+_LOG: Final = logging.getLogger(__name__)
 
 
 @dataclass
@@ -24,6 +30,7 @@ class Order:
     Attributes:
         request: What was asked for.
         payments: Where it is written down.
+        sleep: Waits.
         ends: When there is no more time for it, on the client's clock.
         seeds: Of each picture; -1 where an earlier attempt drew it and did not say.
         remotes: What WaveSpeed makes of those that were submitted.
@@ -34,6 +41,7 @@ class Order:
 
     request: GenerateRequest
     payments: Payments
+    sleep: Sleep
     ends: float
     seeds: list[int]
     remotes: dict[int, RemotePrediction] = field(default_factory=dict)
@@ -42,11 +50,11 @@ class Order:
     cost_usd: float = 0.0
 
     @classmethod
-    def of(cls, request: GenerateRequest, payments: Payments, ends: float) -> Self:
+    def of(cls, request: GenerateRequest, payments: Payments, sleep: Sleep, ends: float) -> Self:
         """An order of which nothing is submitted; draws its seed where the request has none."""
         count = request.num_images
         seed = request.seed if request.seed >= 0 else secrets.randbelow(MAX_SEED + 1 - count)
-        return cls(request, payments, ends, image_seeds(seed, count))
+        return cls(request, payments, sleep, ends, image_seeds(seed, count))
 
     @property
     def missing(self) -> list[int]:
@@ -68,10 +76,26 @@ class Order:
                 continue
             lost = lost or payment
             if payment.state is not PaymentState.UNKNOWN:
-                await self.payments.move(payment.index, PaymentState.UNKNOWN)
+                await self.move(payment.index, PaymentState.UNKNOWN)
         if lost is not None:
             why = "the attempt that asked ended before it was written down"
             raise failures.lost(lost.index + 1, lost.price_usd, why)
+
+    async def move(self, index: int, state: PaymentState, remote_id: str | None = None) -> bool:
+        """Write how far a payment came; a ledger that is away for a moment is waited for.
+
+        Returns:
+            Whether it is written.
+        """
+        for delay_s in (*WRITE_DELAYS_S, None):
+            try:
+                await self.payments.move(index, state, remote_id)
+                return True
+            except Unavailable as error:
+                _LOG.warning("Picture %d is %s, unwritten: %s", index + 1, state, error)
+            if delay_s is not None:
+                await self.sleep(delay_s)
+        return False
 
     def warnings(self) -> Iterator[str]:
         """What an interruption has cost."""
