@@ -46,10 +46,6 @@ class Settings(BaseSettings):
         description="Folders whose pictures an agent may name by path, separated by "
         f"'{os.pathsep}'; by default the folder where the server starts.",
     )
-    threads: int = Field(0, ge=0, description="CPU threads of a generation; 0 takes every core.")
-    prompt_cache_mb: int = Field(64, ge=0, description="Memory for encoded prompts, MiB.")
-    subject_cache_mb: int = Field(512, ge=0, description="Memory for encoded references, MiB.")
-
     allow_http: bool = Field(
         False, description="Fetch pictures from http:// URLs too, not only from https:// ones."
     )
@@ -104,6 +100,15 @@ class Settings(BaseSettings):
         300, gt=0, description="Time for the hosted pictures of a request, in seconds."
     )
 
+    threads: int = Field(0, ge=0, description="CPU threads of a generation; 0 takes every core.")
+    prompt_cache_mb: int = Field(64, ge=0, description="Memory for encoded prompts, MiB.")
+    subject_cache_mb: int = Field(512, ge=0, description="Memory for encoded references, MiB.")
+
+    @field_validator("image_roots", mode="before")
+    @classmethod
+    def _split_paths(cls, value: object) -> object:
+        return tuple(filter(None, value.split(os.pathsep))) if isinstance(value, str) else value
+
     @field_validator("clients", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
@@ -134,11 +139,6 @@ class Settings(BaseSettings):
             raise ValueError("must start with https:// (http:// only for this machine)")
         return value.rstrip("/")
 
-    @field_validator("image_roots", mode="before")
-    @classmethod
-    def _split_paths(cls, value: object) -> object:
-        return tuple(filter(None, value.split(os.pathsep))) if isinstance(value, str) else value
-
     @classmethod
     def load(cls, **overrides: Any) -> Self:
         """Read the environment; `overrides` (flags) win.
@@ -155,9 +155,8 @@ class Settings(BaseSettings):
 
 def _told(detail: ErrorDetails) -> str:
     name = "_".join(map(str, detail["loc"]))
-    shown = repr(detail["input"])
-    is_secret = name.endswith("_key") or "@" in shown  # a URL with a password
-    got = "" if is_secret else f"; got {shown}"
+    secret = name.endswith(("_api_key", "_secret", "_url"))  # a password stays one
+    got = "" if secret else f"; got {detail['input']!r}"
     return f"CASTMATE_{name.upper()}: {detail['msg']}{got}"
 
 
