@@ -195,7 +195,7 @@ async def _generate(
     from castmate.references import resolve
 
     settings = _settings(bundle)
-    reference = await resolve(request.image)
+    reference = await resolve(request.image, allow_http=settings.allow_http)
     prepare(output)
     client = open_client(settings)
     try:

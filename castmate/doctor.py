@@ -8,7 +8,7 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, entry_points, version
 
@@ -17,8 +17,9 @@ import numpy as np
 from castmate import __version__
 from castmate.clients.local import LocalClient
 from castmate.engines.bundle import Bundle
-from castmate.errors import BundleError
+from castmate.errors import BundleError, Unavailable
 from castmate.images import Reference, encode
+from castmate.router import not_set_up
 from castmate.schema import GenerateRequest, OutputFormat
 from castmate.settings import Settings
 
@@ -55,10 +56,15 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield Check("threads", True, f"{settings.threads or 'all'} of {os.cpu_count()} cores")
     yield _data_dir(settings)
     yield _image_roots(settings)
-    bundle = _bundle(settings)
-    yield bundle
-    if bundle.ok:
-        yield asyncio.run(_drawing(settings))
+    absent = not_set_up(settings)
+    yield _clients(settings, absent)
+    if "local" in settings.clients:
+        bundle = _bundle(settings)
+        yield bundle
+        if bundle.ok:
+            yield asyncio.run(_drawing(settings))
+    if "wavespeed" in settings.clients and "wavespeed" not in absent:
+        yield asyncio.run(_wavespeed(settings))
 
 
 def _packages() -> Check:
@@ -95,6 +101,16 @@ def _image_roots(settings: Settings) -> Check:
     return Check("image_roots", not missing, found, fix)
 
 
+def _clients(settings: Settings, absent: Mapping[str, str]) -> Check:
+    names = [name for name in settings.clients if name not in absent]
+    lacking = "; ".join(f"{name} ({why})" for name, why in absent.items())
+    found = " then ".join(names) or "none"
+    fix = f"Set up one of them: {lacking}. Or change CASTMATE_CLIENTS."
+    return Check(
+        "clients", bool(names), f"{found}; not set up: {lacking}" if lacking else found, fix
+    )
+
+
 def _bundle(settings: Settings) -> Check:
     try:
         bundle = Bundle.open(settings.bundle)
@@ -128,3 +144,19 @@ async def _drawing(settings: Settings) -> Check:
         True,
         f"{result.client} loads in {loaded - start:.1f} s and takes a step in {seconds:.1f} s",
     )
+
+
+async def _wavespeed(settings: Settings) -> Check:
+    """Asking for the balance is free, and needs a key that is taken."""
+    from castmate.clients.wavespeed.client import WaveSpeedClient  # loads an HTTP client
+
+    client = WaveSpeedClient(settings)
+    try:
+        balance_usd = await client.balance_usd()
+    except Unavailable as error:
+        return Check("wavespeed", False, settings.wavespeed_base_url, str(error))
+    finally:
+        await client.aclose()
+    fix = "Top the account up, or take wavespeed out of CASTMATE_CLIENTS."
+    found = f"{settings.wavespeed_base_url} takes the key; ${balance_usd:.2f} left"
+    return Check("wavespeed", balance_usd > 0, found, fix)

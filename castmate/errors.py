@@ -20,7 +20,7 @@ Every edge (CLI, MCP, REST, Triton) translates these and nothing else; any other
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -89,15 +89,43 @@ class Unavailable(CastmateError):
 
     code = "unavailable"
 
+    def __init__(self, message: str, *, causes: Mapping[str, CastmateError] | None = None) -> None:
+        """Tell what happened.
+
+        Args:
+            message: One sentence or more.
+            causes: Where several clients were asked, the error of each by its name.
+        """
+        self.causes = dict(causes or {})
+        super().__init__(message)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Like the base, with the error of each client where several were asked."""
+        causes = {name: error.as_dict() for name, error in self.causes.items()}
+        return super().as_dict() | ({"causes": causes} if causes else {})
+
 
 class Overloaded(Unavailable):
     """Too much work is waiting."""
 
     code = "overloaded"
 
-    def __init__(self, message: str, *, retry_after_s: float) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float,
+        causes: Mapping[str, CastmateError] | None = None,
+    ) -> None:
+        """Tell what is full.
+
+        Args:
+            message: One sentence or more.
+            retry_after_s: When to try again.
+            causes: Where several clients were asked, the error of each by its name.
+        """
         self.retry_after_s = retry_after_s
-        super().__init__(message)
+        super().__init__(message, causes=causes)
 
     def as_dict(self) -> dict[str, Any]:
         """Like the base, with the time to wait in seconds."""
@@ -111,7 +139,7 @@ class DeadlineExceeded(Unavailable):
 
 
 class BudgetExceeded(Unavailable):
-    """Making it would pass a spending cap; nothing was sent or charged."""
+    """Making it would pass a spending cap; it was not sent."""
 
     code = "budget_exceeded"
 

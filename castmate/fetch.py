@@ -1,10 +1,11 @@
-"""Fetch a URL that a stranger chose, without reaching anything that is not public."""
+"""Reach a URL that a stranger chose, and never anything that is not public."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final
@@ -13,14 +14,21 @@ import httpcore2
 from httpx2 import URL, InvalidURL
 
 from castmate import __version__
-from castmate.errors import ImageRejected
+from castmate.errors import ImageRejected, Unavailable
 
 MAX_REDIRECTS: Final = 3
 DEADLINE_S: Final = 15.0
 CONNECT_TIMEOUT_S: Final = 3.0
+MAX_ANSWER_BYTES: Final = 2**20
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _PORTS: Final = {"https": 443, "http": 80}
+_USER_AGENT: Final = f"castmate/{__version__}"
+_GET_HEADERS: Final = {
+    "accept": "image/png, image/jpeg, image/webp, image/gif, */*;q=0.1",
+    "accept-encoding": "identity",  # a compressed body could grow without bound
+    "user-agent": _USER_AGENT,
+}
 _HINT: Final = "Give a public https URL that answers with the picture itself, or send the picture."
 
 # `is_global` lets these through, although they carry or reach private IPv4 addresses.
@@ -34,6 +42,8 @@ _NOT_PUBLIC: Final = [
         "::/96",
         "2001::/32",
         "2002::/16",
+        "3fff::/20",
+        "5f00::/16",
         "fec0::/10",
     )
 ]
@@ -138,8 +148,86 @@ async def fetch(
     Raises:
         ImageRejected: The URL is not allowed, or does not give the bytes in time.
     """
-    schemes = ("https", "http") if allow_http else ("https",)
-    target = _checked(url, None, schemes)
+    schemes = _schemes(allow_http)
+    try:
+        target = _checked(url, None, schemes)
+        async with _reaching(target, deadline_s, backend) as pool:
+            for _ in range(MAX_REDIRECTS + 1):
+                answer = await _exchange(pool, target, "GET", _GET_HEADERS, b"", max_bytes)
+                if answer.status == 200:
+                    return answer.body
+                if answer.location is None:
+                    raise _Refused(target, f"answers with HTTP status {answer.status}")
+                target = _checked(answer.location, target, schemes)
+            raise _Refused(target, f"redirects more than {MAX_REDIRECTS} times")
+    except _Refused as refused:
+        raise ImageRejected(refused.message, allowed=refused.allowed, hint=_HINT) from None
+
+
+async def send(
+    url: str,
+    body: bytes,
+    *,
+    method: str = "POST",
+    headers: Mapping[str, str] | None = None,
+    allow_http: bool = False,
+    deadline_s: float = DEADLINE_S,
+    backend: httpcore2.AsyncNetworkBackend | None = None,
+) -> int:
+    """Send bytes to a public URL, once; a redirect is not followed.
+
+    Args:
+        url: Where.
+        body: What.
+        method: POST or PUT.
+        headers: Beside host, length and user agent.
+        allow_http: Whether plain http is allowed beside https.
+        deadline_s: For everything together.
+        backend: What opens connections; only tests replace it.
+
+    Returns:
+        The HTTP status.
+
+    Raises:
+        Unavailable: The URL is not allowed, or does not answer in time.
+    """
+    own = {
+        "accept-encoding": "identity",
+        "content-length": str(len(body)),
+        "user-agent": _USER_AGENT,
+    }
+    fields = {name.lower(): value for name, value in (headers or {}).items()} | own
+    for framing in ("host", "transfer-encoding"):  # ours to say, whatever the caller was told
+        fields.pop(framing, None)
+    try:
+        target = _checked(url, None, _schemes(allow_http))
+        async with _reaching(target, deadline_s, backend) as pool:
+            return (await _exchange(pool, target, method, fields, body, MAX_ANSWER_BYTES)).status
+    except _Refused as refused:
+        raise Unavailable(f"{refused.message}.") from None
+
+
+class _Refused(Exception):
+    """A URL cannot be used, before anybody says whose error that is."""
+
+    def __init__(self, url: URL | None, message: str, allowed: str = "") -> None:
+        self.message = f"{_shown(url)} {message}" if url else message
+        self.allowed = allowed
+        super().__init__(self.message)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    status: int
+    location: str | None
+    body: bytes
+
+
+@asynccontextmanager
+async def _reaching(
+    url: URL, deadline_s: float, backend: httpcore2.AsyncNetworkBackend | None
+) -> AsyncIterator[httpcore2.AsyncConnectionPool]:
+    """Connections for one exchange; whatever goes wrong with them is a refusal."""
     try:
         async with (
             asyncio.timeout(deadline_s),
@@ -147,15 +235,41 @@ async def fetch(
                 network_backend=backend or PinnedBackend(), max_keepalive_connections=0
             ) as pool,
         ):
-            for _ in range(MAX_REDIRECTS + 1):
-                answer = await _get(pool, target, max_bytes)
-                if isinstance(answer, bytes):
-                    return answer
-                target = _checked(answer, target, schemes)
-    except Blocked:
-        raise _refused(target, "is not on the public internet") from None
+            yield pool
     except TimeoutError:
-        raise _refused(target, f"did not finish within {deadline_s:g} s") from None
+        raise _Refused(url, f"did not finish within {deadline_s:g} s") from None
+
+
+async def _exchange(
+    pool: httpcore2.AsyncConnectionPool,
+    url: URL,
+    method: str,
+    headers: Mapping[str, str],
+    content: bytes,
+    max_bytes: int,
+) -> _Answer:
+    """One request and its answer, without following it anywhere."""
+    where = httpcore2.URL(
+        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+    )
+    fields = [(b"host", url.netloc), *((k.encode(), v.encode()) for k, v in headers.items())]
+    options = {"timeout": {"connect": CONNECT_TIMEOUT_S}}
+    try:
+        async with pool.stream(
+            method, where, headers=fields, content=content, extensions=options
+        ) as response:
+            answered = {name.lower(): value.decode("latin-1") for name, value in response.headers}
+            location = answered.get(b"location") if response.status in _REDIRECTS else None
+            if response.status != 200:
+                return _Answer(response.status, location, b"")
+            if (encoding := answered.get(b"content-encoding", "identity").lower()) != "identity":
+                raise _Refused(url, f"answers compressed ({encoding})")
+            body = await _read(response, url, int(answered.get(b"content-length", 0)), max_bytes)
+            return _Answer(200, None, body)
+    except Blocked:
+        raise _Refused(url, "is not on the public internet") from None
+    except TimeoutError:
+        raise  # an OSError, but the deadline's
     except (
         httpcore2.NetworkError,
         httpcore2.ProtocolError,
@@ -163,67 +277,41 @@ async def fetch(
         OSError,
         UnicodeError,
     ) as error:
-        raise _refused(
-            target, f"cannot be reached ({str(error) or type(error).__name__})"
-        ) from None
-    raise _refused(target, f"redirects more than {MAX_REDIRECTS} times")
+        reason = str(error) or type(error).__name__
+        raise _Refused(url, f"cannot be reached ({reason})") from None
 
 
-async def _get(pool: httpcore2.AsyncConnectionPool, url: URL, max_bytes: int) -> bytes | str:
-    """The body, or where it is instead."""
-    request = httpcore2.URL(
-        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
-    )
-    headers = [
-        (b"host", url.netloc),
-        (b"accept", b"image/png, image/jpeg, image/webp, image/gif, */*;q=0.1"),
-        (b"accept-encoding", b"identity"),  # a compressed body could grow without bound
-        (b"user-agent", f"castmate/{__version__}".encode()),
-    ]
+async def _read(response: httpcore2.Response, url: URL, announced: int, max_bytes: int) -> bytes:
     too_much = f"has more than {max_bytes / 2**20:g} MiB"
-    timeouts = {"timeout": {"connect": CONNECT_TIMEOUT_S}}
-    async with pool.stream("GET", request, headers=headers, extensions=timeouts) as response:
-        answered = {name.lower(): value.decode("latin-1") for name, value in response.headers}
-        if response.status in _REDIRECTS and b"location" in answered:
-            return answered[b"location"]
-        if response.status != 200:
-            raise _refused(url, f"answers with HTTP status {response.status}")
-        if (encoding := answered.get(b"content-encoding", "identity").lower()) != "identity":
-            raise _refused(url, f"answers compressed ({encoding})")
-        if int(answered.get(b"content-length", 0)) > max_bytes:
-            raise _refused(url, too_much)
-        body = bytearray()
-        async for chunk in response.aiter_stream():
-            body += chunk
-            if len(body) > max_bytes:
-                raise _refused(url, too_much)
-        return bytes(body)
+    if announced > max_bytes:
+        raise _Refused(url, too_much)
+    body = bytearray()
+    async for chunk in response.aiter_stream():
+        body += chunk
+        if len(body) > max_bytes:
+            raise _Refused(url, too_much)
+    return bytes(body)
+
+
+def _schemes(allow_http: bool) -> Sequence[str]:
+    return ("https", "http") if allow_http else ("https",)
 
 
 def _checked(text: str, base: URL | None, schemes: Sequence[str]) -> URL:
     try:
         url = base.join(text) if base else URL(text)
     except InvalidURL as error:
-        raise ImageRejected(f"the URL cannot be read: {error}", hint=_HINT) from None
+        raise _Refused(None, f"the URL cannot be read: {error}") from None
     if url.scheme not in schemes:
-        raise ImageRejected(
-            f"{_shown(url)} is a {url.scheme or 'relative'} URL",
-            allowed=" or ".join(f"{scheme}://" for scheme in schemes),
-            hint=_HINT,
-        )
+        allowed = " or ".join(f"{scheme}://" for scheme in schemes)
+        raise _Refused(url, f"is a {url.scheme or 'relative'} URL", allowed)
     if url.userinfo:
-        raise _refused(url, "carries a user name or password")
+        raise _Refused(url, "carries a user name or password")
     if not url.host:
-        raise _refused(url, "names no host")
+        raise _Refused(url, "names no host")
     if url.port not in (None, _PORTS[url.scheme]):
-        raise ImageRejected(
-            f"{_shown(url)} names port {url.port}", allowed=f"port {_PORTS[url.scheme]}", hint=_HINT
-        )
+        raise _Refused(url, f"names port {url.port}", f"port {_PORTS[url.scheme]}")
     return url
-
-
-def _refused(url: URL, why: str) -> ImageRejected:
-    return ImageRejected(f"{_shown(url)} {why}", hint=_HINT)
 
 
 def _shown(url: URL) -> str:

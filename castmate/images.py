@@ -87,7 +87,38 @@ class Reference:
                 allowed=f"at most {MAX_BYTES // 2**20} MiB",
                 hint=_SCALE_DOWN,
             )
-        return cls(data, hashlib.sha256(data).hexdigest(), _decode(data, label))
+        return cls(data, hashlib.sha256(data).hexdigest(), decode(data, label))
+
+
+def decode(data: bytes, label: str) -> Image.Image:
+    """Untrusted bytes to RGB pixels, upright; the size is checked before a pixel is decoded.
+
+    Args:
+        data: An encoded picture.
+        label: How an error names it, such as its path.
+
+    Raises:
+        ImageRejected: It is no picture, damaged, or too large or small.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            _check_size(image, label)
+            image.load()
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError:
+        other = _name_other(data)
+        message = f"{label} is {other}" if other else f"{label} is not a picture"
+        raise ImageRejected(message, allowed=_ALLOWED, hint=_CONVERT if other else "") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_many_pixels(label, "far too many pixels") from None
+    except ImageRejected:
+        raise
+    except Exception as error:  # Pillow's readers raise anything on damaged bytes
+        raise ImageRejected(
+            f"{label} is damaged or cut off ({_reason(error)})",
+            allowed=f"a complete file of {_ALLOWED}",
+            hint="Save or download it again.",
+        ) from None
 
 
 def encode(pixels: NDArray[np.uint8], output_format: OutputFormat) -> bytes:
@@ -137,28 +168,6 @@ def write_atomically(path: Path, data: bytes) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _decode(data: bytes, label: str) -> Image.Image:
-    try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            _check_size(image, label)
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
-    except UnidentifiedImageError:
-        other = _name_other(data)
-        message = f"{label} is {other}" if other else f"{label} is not a picture"
-        raise ImageRejected(message, allowed=_ALLOWED, hint=_CONVERT if other else "") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_many_pixels(label, "far too many pixels") from None
-    except ImageRejected:
-        raise
-    except Exception as error:  # Pillow's readers raise anything on damaged bytes
-        raise ImageRejected(
-            f"{label} is damaged or cut off ({_reason(error)})",
-            allowed=f"a complete file of {_ALLOWED}",
-            hint="Save or download it again.",
-        ) from None
 
 
 def _check_size(image: Image.Image, label: str) -> None:

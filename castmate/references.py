@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import functools
 import os
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -26,7 +27,11 @@ Fetch = Callable[[str], Awaitable[bytes]]
 
 
 async def resolve(
-    source: str, *, roots: Sequence[Path] | None = None, fetch: Fetch | None = None
+    source: str,
+    *,
+    roots: Sequence[Path] | None = None,
+    allow_http: bool = False,
+    fetch: Fetch | None = None,
 ) -> Reference:
     """Read and check the picture that `source` names.
 
@@ -34,6 +39,7 @@ async def resolve(
         source: A data URI, an https URL, a `file://` URI or a path.
         roots: Folders in which a path must lie, symlinks followed; None allows every path, for a
             person at a terminal who can read those files anyway.
+        allow_http: Whether URLs may be http:// ones too.
         fetch: What gets URLs; by default `castmate.fetch`, which reaches public addresses only.
 
     Raises:
@@ -43,7 +49,8 @@ async def resolve(
     if scheme == "data":
         data, label = _from_data_uri(source), "the data URI"
     elif scheme in ("https", "http"):
-        data, label = await (fetch or _fetch)(source), _shown(source.split("?")[0])
+        get = fetch or functools.partial(_fetch, allow_http=allow_http)
+        data, label = await get(source), _shown(source.split("?")[0])
     elif scheme in ("", "file"):
         path = _from_file_uri(source) if scheme else _as_path(source)
         data, label = await asyncio.to_thread(_read, path, roots), _shown(str(path))
@@ -52,10 +59,10 @@ async def resolve(
     return await asyncio.to_thread(Reference.from_bytes, data, label)
 
 
-async def _fetch(url: str) -> bytes:
+async def _fetch(url: str, *, allow_http: bool) -> bytes:
     from castmate.fetch import fetch  # only URLs pay for loading an HTTP client
 
-    return await fetch(url, max_bytes=MAX_BYTES)
+    return await fetch(url, max_bytes=MAX_BYTES, allow_http=allow_http)
 
 
 def _from_data_uri(source: str) -> bytes:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from castmate.errors import SettingsError
+
+CLIENTS: Final = ("local", "triton", "wavespeed")
 
 
 def _default_data_dir() -> Path:
@@ -41,6 +46,60 @@ class Settings(BaseSettings):
         description="Folders whose pictures an agent may name by path, separated by "
         f"'{os.pathsep}'; by default the folder where the server starts.",
     )
+    allow_http: bool = Field(
+        False, description="Fetch pictures from http:// URLs too, not only from https:// ones."
+    )
+
+    clients: Annotated[tuple[str, ...], NoDecode] = Field(
+        CLIENTS,
+        description=f"Who may draw, in the order in which they are asked: {', '.join(CLIENTS)}, "
+        "separated by commas. One that is not set up (no server, no key) is left out.",
+    )
+    deadline_s: float = Field(
+        600, gt=0, description="Time for a request over all clients, in seconds."
+    )
+    client_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="The part of the time left that a client may take while another one could "
+        "still be asked; the last one may take all of it.",
+    )
+    slow_s: float = Field(
+        120,
+        gt=0,
+        description="A request that takes a client longer counts as a failure of it, where there "
+        "is another client to ask.",
+    )
+    cooldown_s: float = Field(
+        15, gt=0, description="How long a client that keeps failing is left alone, in seconds."
+    )
+
+    wavespeed_api_key: SecretStr | None = Field(
+        None, description="The key of a WaveSpeed account; without it nothing is sent there."
+    )
+    wavespeed_base_url: str = Field(
+        "https://api.wavespeed.ai", description="Where WaveSpeed's API is."
+    )
+    wavespeed_model: str = Field(
+        "wavespeed-ai/instant-character",
+        pattern=r"^\w[\w.-]*(/\w[\w.-]*)+$",
+        description="The hosted model.",
+    )
+    wavespeed_price_usd: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="What a hosted picture costs; by default WaveSpeed is asked, and 0.10 is "
+        "taken where it does not say.",
+    )
+    wavespeed_per_minute: int = Field(
+        2, ge=1, description="Pictures a minute that the account's tier allows: Bronze 2."
+    )
+    wavespeed_timeout_s: float = Field(
+        300, gt=0, description="Time for the hosted pictures of a request, in seconds."
+    )
+
     threads: int = Field(0, ge=0, description="CPU threads of a generation; 0 takes every core.")
     prompt_cache_mb: int = Field(64, ge=0, description="Memory for encoded prompts, MiB.")
     subject_cache_mb: int = Field(512, ge=0, description="Memory for encoded references, MiB.")
@@ -49,6 +108,36 @@ class Settings(BaseSettings):
     @classmethod
     def _split_paths(cls, value: object) -> object:
         return tuple(filter(None, value.split(os.pathsep))) if isinstance(value, str) else value
+
+    @field_validator("clients", mode="before")
+    @classmethod
+    def _split_names(cls, value: object) -> object:
+        names = value.replace(",", " ").split() if isinstance(value, str) else value
+        if not isinstance(names, list | tuple) or not names or len(set(names)) < len(names):
+            raise ValueError(f"names each of {', '.join(CLIENTS)} at most once, and at least one")
+        if unknown := [name for name in names if name not in CLIENTS]:
+            raise ValueError(f"no such client as {unknown[0]}; there are {', '.join(CLIENTS)}")
+        return tuple(names)
+
+    @field_validator("wavespeed_api_key", mode="before")
+    @classmethod
+    def _clean_key(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if not (key := value.strip()).isascii() or not key.isprintable() or " " in key:
+            raise ValueError("a key has no spaces and only ASCII letters, digits and signs")
+        return key or None
+
+    @field_validator("wavespeed_base_url")
+    @classmethod
+    def _check_base_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if not parts.hostname or parts.query or parts.fragment or parts.username:
+            raise ValueError("must be a plain URL such as https://api.wavespeed.ai")
+        # The key travels with every call, so only this machine may get it unencrypted.
+        if parts.scheme != "https" and not (parts.scheme == "http" and _is_here(parts.hostname)):
+            raise ValueError("must start with https:// (http:// only for this machine)")
+        return value.rstrip("/")
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:
@@ -60,9 +149,19 @@ class Settings(BaseSettings):
         try:
             return cls(**{name: value for name, value in overrides.items() if value is not None})
         except ValidationError as error:
-            lines = [
-                f"CASTMATE_{'_'.join(map(str, detail['loc'])).upper()}: {detail['msg']}; "
-                f"got {detail['input']!r}"
-                for detail in error.errors(include_url=False, include_context=False)
-            ]
-            raise SettingsError("\n".join(lines)) from None
+            details = error.errors(include_url=False, include_context=False)
+            raise SettingsError("\n".join(map(_told, details))) from None
+
+
+def _told(detail: ErrorDetails) -> str:
+    name = "_".join(map(str, detail["loc"]))
+    secret = name.endswith(("_api_key", "_secret", "_url"))  # a password stays one
+    got = "" if secret else f"; got {detail['input']!r}"
+    return f"CASTMATE_{name.upper()}: {detail['msg']}{got}"
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from castmate.clients.base import Progress, ProgressCallback
-from castmate.clients.payments import Payments
+from castmate.clients.payments import Payment, Payments, PaymentState
+from castmate.errors import BudgetExceeded
 from castmate.images import Reference, encode
 from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult
 
@@ -79,6 +83,55 @@ class StuckClient(FlatClient):
         finally:
             self.cancelled.set()
         raise AssertionError("unreachable")
+
+
+class MemoryPayments:
+    """The payments of one prediction, as a ledger keeps them, with a cap; nothing is durable."""
+
+    def __init__(self, cap_usd: float = math.inf, *earlier: Payment) -> None:
+        self.cap_usd = cap_usd
+        self.payments = {payment.index: payment for payment in earlier}
+        self.history: list[tuple[int, PaymentState]] = []
+
+    @property
+    def states(self) -> list[PaymentState]:
+        return [payment.state for _, payment in sorted(self.payments.items())]
+
+    async def known(self) -> Sequence[Payment]:
+        return list(self.payments.values())
+
+    async def reserve(self, index: int, client: str, price_usd: float) -> None:
+        open_ = [p for p in self.payments.values() if p.state is not PaymentState.RELEASED]
+        assert index not in [payment.index for payment in open_], "reserved twice"
+        if sum(payment.price_usd for payment in open_) + price_usd > self.cap_usd + 1e-9:
+            raise BudgetExceeded(f"${price_usd:.2f} would pass the cap. Nothing was charged.")
+        self._write(Payment(index, client, PaymentState.SUBMITTING, price_usd))
+
+    async def move(self, index: int, state: PaymentState, remote_id: str | None = None) -> None:
+        payment, order = self.payments[index], list(PaymentState)
+        assert order.index(payment.state) < order.index(state), "a payment moves down only"
+        self._write(replace(payment, state=state, remote_id=remote_id or payment.remote_id))
+
+    def _write(self, payment: Payment) -> None:
+        self.payments[payment.index] = payment
+        self.history.append((payment.index, payment.state))
+
+
+class FakeClock:
+    """Seconds that pass only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        until = self.now + seconds
+        await asyncio.sleep(0)
+        self.now = max(self.now, until)
 
 
 def picture(size: tuple[int, int] = (64, 48), colour: str = "red", **options: Any) -> bytes:

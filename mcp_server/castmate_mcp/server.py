@@ -87,7 +87,7 @@ def _add_generate(
             request = GenerateRequest.parse(values)
             earlier = store.find(request.image)
             source = str(earlier.path) if earlier else request.image
-            reference = await resolve(source, roots=roots)
+            reference = await resolve(source, roots=roots, allow_http=settings.allow_http)
             result = await _generate(ctx, client, request, reference)
             return await asyncio.to_thread(_keep, store, result)
         except CastmateError as error:

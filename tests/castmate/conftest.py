@@ -13,6 +13,7 @@ from castmate.engines.onnxruntime import OnnxRuntime
 from castmate.images import Reference
 from castmate.pipeline.pipeline import Pipeline
 from castmate.schema import GenerateRequest
+from tests.fakes.world import World
 
 
 @pytest.fixture(scope="session")
@@ -54,3 +55,10 @@ def make_request() -> Callable[..., GenerateRequest]:
         return GenerateRequest.parse(quick | values)
 
     return make
+
+
+@pytest.fixture
+async def world(own_folder: object) -> AsyncIterator[World]:
+    """The hosted client and the service, for one test."""
+    async with World.running() as made:
+        yield made

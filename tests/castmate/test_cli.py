@@ -12,15 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from anyio.from_thread import start_blocking_portal
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 import castmate
 from castmate import cli
+from castmate.doctor import examine
 from castmate.engines.bundle import Bundle, shipped
 from castmate.errors import BundleCorrupt, CastmateError
 from castmate.schema import GenerateRequest, GenerateResult
+from castmate.settings import Settings
 from tests.doubles import FlatClient, picture
+from tests.fakes.wavespeed import KEY, FakeWaveSpeed
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -330,6 +334,43 @@ def test_doctor_tells_how_to_repair_what_is_broken(
     ]
     assert "set CASTMATE_DATA_DIR to another folder (Not a directory)" in result.stdout
     assert f"Not a folder: {own_folder / 'gone'}. Change CASTMATE_IMAGE_ROOTS." in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("key", "line"),
+    [
+        (KEY, "ok    wavespeed    http://127.0.0.1:PORT takes the key; $4.20 left"),
+        (
+            "wsk_other",
+            "      -> WaveSpeed does not take the key. Check CASTMATE_WAVESPEED_API_KEY.",
+        ),
+    ],
+)
+def test_doctor_asks_the_hosted_service_whether_it_takes_the_key(
+    key: str, line: str, own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeWaveSpeed()
+    monkeypatch.setenv("CASTMATE_CLIENTS", "wavespeed")
+    monkeypatch.setenv("CASTMATE_WAVESPEED_API_KEY", key)
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(fake.running()) as at:
+        monkeypatch.setenv("CASTMATE_WAVESPEED_BASE_URL", f"http://127.0.0.1:{at}")
+        result = castmate_("doctor")
+    shown = re.sub(" {10,}", "      ", result.stdout)
+    assert line.replace("PORT", str(at)) in shown
+    assert "ok    clients      wavespeed\n" in shown
+    assert (result.exit_code == 0) == (key == KEY)
+    assert key not in result.output
+    assert [call.path for call in fake.calls] == ["/api/v3/balance"]
+
+
+def test_doctor_tells_which_clients_are_not_set_up_and_why(own_folder: Path) -> None:
+    told = {c.name: c.found for c in examine(Settings.load(clients="local,wavespeed", bundle="-"))}
+    assert told["clients"] == (
+        "local; not set up: wavespeed (CASTMATE_WAVESPEED_API_KEY is not set)"
+    )
+    checks = {check.name: check for check in examine(Settings.load(clients="wavespeed"))}
+    assert not checks["clients"].ok
+    assert checks["clients"].fix.startswith("Set up one of them: wavespeed (CASTMATE_WAVESPEED")
 
 
 def test_the_real_command_draws_the_same_bytes_twice_and_loads_no_torch(own_folder: Path) -> None:

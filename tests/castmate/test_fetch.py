@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import itertools
 import ssl
+import zlib
 from collections.abc import Iterable, Iterator
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Any
 
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 
 from castmate.errors import ImageRejected
 from castmate.fetch import PinnedBackend, fetch, is_public, system_lookup
+from castmate.references import resolve
 
 pytestmark = pytest.mark.anyio
 
@@ -192,6 +195,32 @@ async def test_a_name_that_turns_internal_between_two_requests_is_refused() -> N
     assert web.connected == [PUBLIC]
 
 
+async def test_a_name_that_alternates_is_reached_only_while_it_is_public() -> None:
+    lookups = [[PUBLIC], ["127.0.0.1"]] * 3
+    web = Web({"https://a.example/": answer(b"fox")}, {"a.example": lookups})
+    bodies = []
+    for _ in range(6):
+        try:
+            bodies.append(await web.get("https://a.example/"))
+        except ImageRejected as error:
+            bodies.append(b"refused" if "is not on the public internet" in str(error) else b"?")
+    assert bodies == [b"fox", b"refused"] * 3
+    assert web.connected == [PUBLIC] * 3
+
+
+async def test_a_name_is_looked_up_once_for_a_connection() -> None:
+    lookups = []
+
+    async def lookup(host: str, port: int) -> list[str]:
+        lookups.append(host)
+        return [PUBLIC]
+
+    web = Web({"https://a.example/": answer(b"fox")})
+    web.backend.lookup = lookup
+    assert await web.get("https://a.example/") == b"fox"
+    assert lookups == ["a.example"]
+
+
 async def test_redirects_are_followed_relative_ones_too() -> None:
     web = Web(
         {
@@ -236,6 +265,10 @@ async def test_a_hostile_redirect_is_refused(to: str, reason: str) -> None:
         ("https://user@a.example/", "carries a user name"),
         ("https://a.example\\@10.0.0.7/", "carries a user name"),
         ("https://a.example:8443/", "names port 8443"),
+        ("https://a.example:22/", "names port 22"),
+        ("https://a.example:80/", "names port 80"),
+        ("gopher://a.example/", "is a gopher URL"),
+        ("file:///etc/passwd", "is a file URL"),
         ("https:///x", "names no host"),
         ("https://0177.0.0.1/", "cannot be read"),
         ("https://a.example:99999999/", "names port 99999999"),
@@ -269,6 +302,57 @@ async def test_an_endless_body_is_cut_at_the_limit() -> None:
         Web({"https://a.example/": endless}), "https://a.example/", max_bytes=2**20
     )
     assert "has more than 1 MiB" in told
+
+
+async def test_a_body_that_drips_is_given_up_at_the_deadline() -> None:
+    class Dripping(Stream):
+        async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+            await asyncio.sleep(0)
+            return next(self.parts, b".")
+
+    class DrippingWeb(Web):
+        async def connect_tcp(self, host: str, *args: Any, **kwargs: Any) -> Stream:
+            return Dripping(self)
+
+    web = DrippingWeb({"https://a.example/": [b"HTTP/1.1 200 OK\r\n\r\n"]})
+    told = await refusal(web, "https://a.example/", deadline_s=0.05, max_bytes=2**30)
+    assert "did not finish within 0.05 s" in told
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: many\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: " + b"9" * 5000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nfoxy",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 100_000,
+    ],
+    ids=["negative", "no number", "huge", "two", "strange", "endless headers"],
+)
+async def test_a_head_that_lies_is_refused(head: bytes) -> None:
+    told = await refusal(Web({"https://a.example/": [head, b"fox"]}), "https://a.example/")
+    assert "cannot be reached (" in told or "has more than" in told
+
+
+async def test_a_pixel_bomb_is_refused_by_whoever_decodes_what_was_fetched() -> None:
+    bomb = bomb_png(60_000, 60_000)
+    web = Web({"https://a.example/bomb.png": answer(bomb)})
+    with anyio.fail_after(5), pytest.raises(ImageRejected, match=r"far too many pixels|at most 40"):
+        await resolve("https://a.example/bomb.png", fetch=partial(web.get, max_bytes=2**20))
+
+
+def bomb_png(width: int, height: int) -> bytes:
+    """A small file that says it has many pixels."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        checksum = zlib.crc32(kind + body).to_bytes(4, "big")
+        return len(body).to_bytes(4, "big") + kind + body + checksum
+
+    head = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 2, 0, 0, 0])
+    data = zlib.compress(bytes(1000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 async def test_a_compressed_body_is_refused() -> None:
@@ -347,6 +431,8 @@ async def test_cancelling_stops_a_fetch_at_once() -> None:
         "2001::1",
         "2001:db8::1",
         "2002:7f00:1::",
+        "3fff::1",
+        "5f00::1",
         "fc00::1",
         "fe80::1%eth0",
         "fec0::1",

@@ -49,3 +49,80 @@ def test_a_wrong_value_is_told_with_its_variable(
     monkeypatch.setenv("CASTMATE_THREADS", "many")
     with pytest.raises(SettingsError, match=r"CASTMATE_THREADS: .*valid integer.*'many'"):
         Settings.load()
+
+
+def test_clients_are_a_list_in_the_order_in_which_they_are_asked(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Settings.load().clients == ("local", "triton", "wavespeed")
+    monkeypatch.setenv("CASTMATE_CLIENTS", "wavespeed, local")
+    assert Settings.load().clients == ("wavespeed", "local")
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("", "names each of local, triton, wavespeed at most once, and at least one"),
+        ("local,local", "at most once"),
+        ("local,openai", "no such client as openai; there are local, triton, wavespeed"),
+    ],
+)
+def test_a_client_that_does_not_exist_is_told(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch, value: str, told: str
+) -> None:
+    monkeypatch.setenv("CASTMATE_CLIENTS", value)
+    with pytest.raises(SettingsError, match=f"CASTMATE_CLIENTS: .*{told}"):
+        Settings.load()
+
+
+@pytest.mark.parametrize(("value", "key"), [(" wsk_x\n", "wsk_x"), ("", None), (" ", None)])
+def test_a_key_is_kept_secret_without_the_space_around_it(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch, value: str, key: str | None
+) -> None:
+    monkeypatch.setenv("CASTMATE_WAVESPEED_API_KEY", value)
+    settings = Settings.load()
+    kept = settings.wavespeed_api_key
+    assert (kept.get_secret_value() if kept else None) == key
+    assert "wsk_x" not in repr(settings) + str(settings.model_dump()) + settings.model_dump_json()
+
+
+@pytest.mark.parametrize("key", ["wsk x", "wsk\r\nX-Evil: 1", "wsk_\u00e9"])
+def test_a_key_that_cannot_be_one_is_refused_without_being_shown(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("CASTMATE_WAVESPEED_API_KEY", key)
+    with pytest.raises(SettingsError, match="CASTMATE_WAVESPEED_API_KEY: ") as caught:
+        Settings.load()
+    assert "wsk" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("https://hosted.example/", "https://hosted.example"),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+        ("http://localhost:8000", "http://localhost:8000"),
+        ("http://hosted.example", None),
+        ("http://10.0.0.7", None),
+        ("http://localhost.example", None),
+        ("https://user:secret@hosted.example", None),
+        ("https://hosted.example/?a=1", None),
+        ("hosted.example", None),
+    ],
+)
+def test_the_key_goes_unencrypted_to_no_other_machine(
+    own_folder: Path, value: str, kept: str | None
+) -> None:
+    if kept:
+        assert Settings.load(wavespeed_base_url=value).wavespeed_base_url == kept
+    else:
+        with pytest.raises(SettingsError, match="CASTMATE_WAVESPEED_BASE_URL: ") as caught:
+            Settings.load(wavespeed_base_url=value)
+        assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("model", ["../balance", "a/../../b", "a b/c", "a/b?c=d", "model"])
+def test_a_hosted_model_that_would_lead_elsewhere_is_refused(own_folder: Path, model: str) -> None:
+    with pytest.raises(SettingsError, match="CASTMATE_WAVESPEED_MODEL: "):
+        Settings.load(wavespeed_model=model)

@@ -1,0 +1,1 @@
+"""The hosted model as a client: the last resort, paid for."""

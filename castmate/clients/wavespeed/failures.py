@@ -1,0 +1,171 @@
+"""Whatever goes wrong at WaveSpeed, as an error of ours: what happened, what it cost, what next."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from castmate.clients.wavespeed.api import Refused
+from castmate.clients.wavespeed.replies import RemotePrediction
+from castmate.errors import (
+    CastmateError,
+    DeadlineExceeded,
+    InvalidRequest,
+    MaybeCharged,
+    Overloaded,
+    Problem,
+    Unavailable,
+)
+from castmate.schema import GenerateRequest
+
+MINUTE_S = 60.0
+_MODERATED, _BAD_INPUT, _NO_MEDIA, _TIMED_OUT = 1200, (1400, 1401), 1402, 5004
+_REFUND = "WaveSpeed refunds failed tasks, by its documentation within 3 hours."
+
+
+def no_key() -> Unavailable:
+    """Nothing may be sent."""
+    return Unavailable(
+        "WaveSpeed needs a key: set CASTMATE_WAVESPEED_API_KEY. Nothing was sent or charged."
+    )
+
+
+def no_account() -> Unavailable:
+    """Nothing may be paid."""
+    return Unavailable(
+        "WaveSpeed costs money, and here nothing keeps account of it and holds the budget. Nothing "
+        "was sent or charged."
+    )
+
+
+def unreached(reason: object) -> Unavailable:
+    """The paid request never left."""
+    return Unavailable(f"WaveSpeed cannot be reached ({reason}). Nothing was charged.")
+
+
+def lost(number: int, price_usd: float, reason: object) -> MaybeCharged:
+    """The paid request left, and nobody knows what became of it."""
+    return MaybeCharged(
+        f"WaveSpeed was asked for picture {number}, and its answer was lost: {reason}. It may have "
+        f"charged ${price_usd:.2f}. It is not asked again by itself: look at the history of your "
+        "WaveSpeed account first, then make a new request."
+    )
+
+
+def refusal(refused: Refused) -> CastmateError:
+    """WaveSpeed did not take the paid request."""
+    said = f" It says: {refused.message}." if refused.message else ""
+    match refused.status:
+        case 429:
+            wait_s = refused.retry_after_s or MINUTE_S
+            return Overloaded(
+                f"WaveSpeed takes no more pictures of this account for now.{said} Nothing was "
+                f"charged. Try again in {wait_s:.0f} s, or raise the account's tier.",
+                retry_after_s=wait_s,
+            )
+        case 401:
+            why = "does not take the key. Check CASTMATE_WAVESPEED_API_KEY."
+        case 402:
+            why = "says that the account has no funds left. Top it up."
+        case 403:
+            why = "does not let this account in. A key works after the account's first top-up."
+        case 404:
+            why = "does not know the model. Check CASTMATE_WAVESPEED_MODEL."
+        case status if 300 <= status < 400:
+            why = "redirects, and what is paid follows none. Check CASTMATE_WAVESPEED_BASE_URL."
+        case 400 | 413 | 422:
+            return _bad_input(refused.message)
+        case status:
+            why = f"does not take it (HTTP status {status}). Try again later."
+    return Unavailable(f"WaveSpeed {why}{said} Nothing was charged.")
+
+
+def failed(number: int, remote: RemotePrediction, told: str) -> CastmateError:
+    """WaveSpeed took the request and made no picture.
+
+    Args:
+        number: Of the picture.
+        remote: How it ended.
+        told: Its reason, as an error may show it.
+    """
+    said = f": {told}" if told else ""
+    about = f"picture {number} (prediction {remote.id})"
+    error: CastmateError
+    if remote.code == _MODERATED:
+        problem = Problem(
+            "prompt",
+            f"WaveSpeed's content moderation refused {about}{said}",
+            hint=f"Change the prompt or the reference. {_REFUND}",
+        )
+        error = InvalidRequest([problem])
+    elif remote.code in _BAD_INPUT:
+        error = _bad_input(told)
+    elif remote.code == _TIMED_OUT or remote.status == "timeout":
+        error = DeadlineExceeded(f"WaveSpeed ran out of time with {about}{said}. {_REFUND}")
+    elif remote.status in ("cancelled", "canceled", "deleted"):
+        error = Unavailable(f"At WaveSpeed {about} was {remote.status}{said}. Make a new request.")
+    elif remote.status == "completed":
+        error = Unavailable(f"WaveSpeed completed {about} without a picture{said}. {_REFUND}")
+    else:
+        error = Unavailable(f"WaveSpeed failed to make {about}{said}. {_REFUND} Try another seed.")
+    error.charged = None
+    return error
+
+
+def reads_no_upload(remote: RemotePrediction) -> bool:
+    """Whether it failed because the uploaded reference could not be read any more."""
+    return remote.code == _NO_MEDIA
+
+
+def unfinished(number: int, remote_id: str, timeout_s: float) -> DeadlineExceeded:
+    """It is still being made."""
+    return DeadlineExceeded(
+        f"WaveSpeed has not finished picture {number} (prediction {remote_id}) in {timeout_s:g} s, "
+        "and goes on with it."
+    )
+
+
+def forgotten(number: int, remote_id: str) -> Unavailable:
+    """It was paid, and is not known any more."""
+    error = Unavailable(
+        f"WaveSpeed does not know picture {number} (prediction {remote_id}) any more: results are "
+        "kept for 7 days. It was charged; a new request would be charged again."
+    )
+    error.charged = True
+    return error
+
+
+def undelivered(number: int, remote_id: str, reason: str) -> Unavailable:
+    """It was made and paid, and its file cannot be had."""
+    return Unavailable(
+        f"WaveSpeed made picture {number} (prediction {remote_id}), but its file cannot be had: "
+        f"{reason}. Look for it in your WaveSpeed account; files are kept for 7 days."
+    )
+
+
+def unasked(number: int, remote_id: str, reason: object) -> Unavailable:
+    """It is paid, and WaveSpeed does not tell how it is."""
+    return Unavailable(
+        f"WaveSpeed does not tell how picture {number} (prediction {remote_id}) is doing: {reason}."
+    )
+
+
+def with_paid(error: CastmateError, paid: Mapping[int, str]) -> CastmateError:
+    """The error, saying which pictures of the request are paid for all the same."""
+    if paid:
+        names = ", ".join(f"picture {i + 1} (prediction {name})" for i, name in paid.items())
+        told = re.sub(r"[Nn]othing was (sent or )?charged", r"\g<0> for this one", str(error))
+        it = "it" if len(paid) == 1 else "them"
+        error.args = (
+            f"{told} Charged so far: {names}; another attempt of the same prediction fetches {it} "
+            "instead of paying again.",
+        )
+        if error.charged is False:
+            error.charged = True
+    return error
+
+
+def _bad_input(told: str) -> InvalidRequest:
+    named = [name for name in GenerateRequest.model_fields if re.search(rf"\b{name}\b", told)]
+    message = f"WaveSpeed's hosted model refuses it{f': {told}' if told else ''}"
+    return InvalidRequest([Problem(named[0] if named else "request", message, hint="Change it.")])

@@ -1,0 +1,93 @@
+"""From a request to the inputs of the hosted model: what it knows, and what it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from castmate.errors import Unavailable
+from castmate.schema import GenerateRequest
+
+# The hosted model has had nine parameters and, in newer pages, four; it refuses unknown ones.
+NEWEST: Final = ("prompt", "image", "size", "seed")
+OLDER: Final = (
+    "negative_prompt",
+    "guidance_scale",
+    "num_inference_steps",
+    "enable_safety_checker",
+)
+MAX_SEED: Final = 2_147_483_647  # the narrower of the two ranges that its pages have named
+
+# What never leaves: several pictures are several submissions, and formats are made here.
+_DONE_HERE: Final = frozenset({"num_images", "output_format"})
+
+
+@dataclass(frozen=True)
+class HostedModel:
+    """What the hosted model takes.
+
+    Attributes:
+        names: Its parameters, or None where it could not be asked.
+        max_seed: The largest seed.
+    """
+
+    names: frozenset[str] | None = None
+    max_seed: int = MAX_SEED
+
+    @classmethod
+    def from_schema(cls, schema: Mapping[str, Any]) -> Self:
+        """Read the JSON schema of its inputs.
+
+        Raises:
+            Unavailable: It needs what we do not know, or has no place for prompt or image.
+        """
+        properties = schema["properties"]
+        known = {*NEWEST, *OLDER, "num_images"}
+        required = schema.get("required")
+        strange = set(required if isinstance(required, list) else ()) - known
+        if strange or not {"prompt", "image"} <= properties.keys():
+            told = f"needs {', '.join(sorted(map(str, strange)))}" if strange else "has no image"
+            raise Unavailable(
+                f"WaveSpeed's hosted model has changed: it {told}. Nothing was charged. Upgrade "
+                "Castmate, or name another model in CASTMATE_WAVESPEED_MODEL."
+            )
+        seed = properties.get("seed")
+        maximum = seed.get("maximum") if isinstance(seed, dict) else None
+        usable = isinstance(maximum, int) and maximum > 0
+        return cls(frozenset(properties), int(maximum) if usable and maximum else MAX_SEED)
+
+    def inputs(self, request: GenerateRequest, image_url: str) -> dict[str, Any]:
+        """What to send for each picture, its seed excepted."""
+        values = request.model_dump(mode="json")
+        sent = {"prompt": request.prompt, "image": image_url}
+        if self._takes("size", True):
+            sent["size"] = request.size
+        for name in OLDER:
+            if self._takes(name, _is_changed(request, name)) and values[name] != "":
+                sent[name] = values[name]
+        return sent
+
+    def seed(self, seed: int) -> dict[str, int]:
+        """A picture's seed, folded into what the model takes: the same one always the same way."""
+        return {"seed": seed % (self.max_seed + 1)} if self._takes("seed", True) else {}
+
+    def warnings(self, request: GenerateRequest) -> Iterator[str]:
+        """What the caller set and the hosted model does not look at."""
+        sent = {*self.inputs(request, ""), *self.seed(0), *_DONE_HERE}
+        for name in GenerateRequest.model_fields:
+            if name in sent or not _is_changed(request, name):
+                continue
+            if name == "seed":
+                yield "WaveSpeed's hosted model takes no seed: the picture cannot be made again."
+            elif name != "size":  # made here from what comes back, and told there
+                value = getattr(request, name)
+                yield f"WaveSpeed's hosted model has no {name}: {value!r} was ignored."
+
+    def _takes(self, name: str, otherwise: bool) -> bool:
+        return otherwise if self.names is None else name in self.names
+
+
+def _is_changed(request: GenerateRequest, name: str) -> bool:
+    """Whether the caller asks for anything but the default, which is the hosted model's too."""
+    return bool(getattr(request, name) != GenerateRequest.model_fields[name].default)

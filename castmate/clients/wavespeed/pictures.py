@@ -1,0 +1,92 @@
+"""From a hosted file to the picture that was asked for: size, format and safety as promised."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from castmate.images import Reference, decode, encode
+from castmate.schema import GeneratedImage, GenerateRequest, OutputFormat
+
+UPLOAD_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One picture, and what was done to it."""
+
+    image: GeneratedImage
+    warnings: tuple[str, ...] = ()
+
+
+def finish(request: GenerateRequest, seed: int, number: int, data: bytes, nsfw: bool) -> Finished:
+    """Make a downloaded file exactly what the request asks for.
+
+    Args:
+        request: What was asked for.
+        seed: The picture's.
+        number: Which of the request, from 1.
+        data: The file.
+        nsfw: Whether the hosted model flagged it.
+
+    Raises:
+        ImageRejected: It is no picture.
+    """
+    if nsfw and request.enable_safety_checker:
+        return blacked_out(request, seed, number)
+    wanted, size = request.output_format, (request.width, request.height)
+    warnings = []
+    if nsfw:
+        warnings.append(f"WaveSpeed flagged picture {number} as unsafe; you asked to keep it.")
+    picture = decode(data, f"WaveSpeed's picture {number}")
+    found_format, is_plain = _look(data)
+    if picture.size != size:
+        warnings.append(
+            f"WaveSpeed made picture {number} with {picture.width}*{picture.height} pixels; it was "
+            f"scaled and cut to {request.size}."
+        )
+        picture = ImageOps.fit(picture, size, Image.Resampling.LANCZOS)
+        is_plain = False
+    if found_format != wanted.value.upper():
+        lossy = " and lost what JPEG loses" if found_format == "JPEG" else ""
+        warnings.append(
+            f"WaveSpeed made picture {number} as {found_format}{lossy}; it was converted to "
+            f"{wanted.value}."
+        )
+        is_plain = False
+    kept = data if is_plain else encode(np.asarray(picture), wanted)
+    return Finished(GeneratedImage(kept, wanted, *size, seed), tuple(warnings))
+
+
+def blacked_out(request: GenerateRequest, seed: int, number: int) -> Finished:
+    """A black picture in place of one that was flagged."""
+    black = np.zeros((request.height, request.width, 3), np.uint8)
+    data = encode(black, request.output_format)
+    told = (
+        f"WaveSpeed flagged picture {number} as unsafe; it is replaced by a black one. Change the "
+        "prompt or the seed."
+    )
+    image = GeneratedImage(
+        data, request.output_format, request.width, request.height, seed, has_nsfw=True
+    )
+    return Finished(image, (told,))
+
+
+def upload_form(reference: Reference) -> tuple[str, str, bytes]:
+    """File name, media type and bytes under which the reference is uploaded."""
+    found_format, _ = _look(reference.data)
+    data = reference.data
+    if found_format not in UPLOAD_TYPES:
+        found_format, data = "PNG", encode(np.asarray(reference.image), OutputFormat.PNG)
+    suffix = found_format.lower().replace("jpeg", "jpg")
+    return f"{reference.sha256[:32]}.{suffix}", UPLOAD_TYPES[found_format], data
+
+
+def _look(data: bytes) -> tuple[str, bool]:
+    """The format of a picture, and whether its bytes show its pixels as they are."""
+    with Image.open(io.BytesIO(data)) as image:
+        upright = image.getexif().get(0x0112, 1) == 1
+        return str(image.format), image.mode == "RGB" and upright

@@ -1,0 +1,324 @@
+"""Several clients as one: asks them in order, and moves on only where another one can help."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from castmate.breaker import Breaker, BreakerState
+from castmate.clients.base import Client, ProgressCallback
+from castmate.clients.payments import Payments, PaymentState
+from castmate.errors import (
+    BudgetExceeded,
+    BundleError,
+    CastmateError,
+    DeadlineExceeded,
+    MaybeCharged,
+    Overloaded,
+    SettingsError,
+    Unavailable,
+)
+from castmate.images import Reference
+from castmate.schema import GenerateRequest, GenerateResult
+from castmate.settings import Settings
+
+Opener = Callable[[], Client]
+Clock = Callable[[], float]
+
+_PAID: Final = {PaymentState.SUBMITTED, PaymentState.SETTLED}
+_LOST: Final = {PaymentState.SUBMITTING, PaymentState.UNKNOWN}
+_BROKEN: Final = (Unavailable, BundleError, MaybeCharged)
+_FULL: Final = (Overloaded, BudgetExceeded)
+
+
+@dataclass(frozen=True)
+class ClientStatus:
+    """How one client of a router does.
+
+    Attributes:
+        name: Which.
+        up: Whether the next request would be given to it.
+        breaker: Whether calls go through, or None where the client is not set up.
+        last_error: Why its last failure was one, or why it is not set up; empty after a success.
+    """
+
+    name: str
+    up: bool
+    breaker: BreakerState | None
+    last_error: str = ""
+
+
+class Route:
+    """One client of a router: opened when it is first needed, watched by a breaker."""
+
+    def __init__(self, name: str, opener: Opener, breaker: Breaker, clock: Clock) -> None:
+        self.name, self.breaker, self.last_error = name, breaker, ""
+        self._opener, self._clock = opener, clock
+        self._client: Client | None = None
+        self._opening: asyncio.Task[Client] | None = None
+
+    def open(self) -> None:
+        """Open the client now; a failure is remembered, and the next request tries again."""
+        try:
+            self._client = self._opener()
+        except (BundleError, Unavailable) as error:
+            self.last_error = str(error)
+
+    async def generate(
+        self,
+        request: GenerateRequest,
+        reference: Reference,
+        on_progress: ProgressCallback | None,
+        payments: Payments | None,
+        allowed_s: float,
+    ) -> GenerateResult:
+        """Let the client make it, if its breaker admits the call.
+
+        Raises:
+            DeadlineExceeded: It took more than `allowed_s`.
+            Unavailable: It has failed too often lately.
+        """
+        admission = self.breaker.admit()
+        if admission is None:
+            raise Unavailable(self._why_left_alone())
+        start = self._clock()
+        good: bool | None = False
+        try:
+            async with asyncio.timeout(allowed_s):
+                client = await self._opened()
+                result = await client.generate(request, reference, on_progress, payments)
+            good, self.last_error = True, ""
+            return result
+        except asyncio.CancelledError:
+            good = None
+            raise
+        except TimeoutError:
+            self.last_error = f"It did not finish within {allowed_s:.3g} s."
+            raise DeadlineExceeded(self.last_error) from None
+        except Exception as error:
+            if _is_healthy(error):
+                good = None
+            else:
+                self.last_error = str(error) or type(error).__name__
+            raise
+        finally:
+            self.breaker.record(admission, good, self._clock() - start)
+
+    def status(self) -> ClientStatus:
+        """How it does."""
+        state = self.breaker.state
+        up = state is not BreakerState.OPEN and (self._client is not None or not self.last_error)
+        return ClientStatus(self.name, up, state, self.last_error)
+
+    async def aclose(self) -> None:
+        """Close the client; wait for it first where it is still opening."""
+        if self._opening is not None:
+            with contextlib.suppress(Exception):
+                self._client = await self._opening
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def _opened(self) -> Client:
+        if self._client is None:
+            if self._opening is None:
+                self._opening = asyncio.create_task(asyncio.to_thread(self._opener))
+            opening = self._opening
+            try:
+                self._client = await asyncio.shield(opening)  # others may wait for it too
+            finally:
+                if opening.done() and self._opening is opening:
+                    self._opening = None
+        return self._client
+
+    def _why_left_alone(self) -> str:
+        wait_s = self.breaker.retry_in_s
+        until = (
+            f"for another {wait_s:.3g} s" if wait_s else "until the call that tries it has ended"
+        )
+        return f"It has failed repeatedly and is left alone {until}. Last: {self.last_error}"
+
+
+class Router:
+    """Offers what each of its clients offers."""
+
+    name = "router"
+
+    def __init__(
+        self,
+        openers: Mapping[str, Opener],
+        *,
+        deadline_s: float,
+        client_share: float = 0.5,
+        slow_s: float = math.inf,
+        cooldown_s: float = 15.0,
+        absent: Mapping[str, str] | None = None,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            openers: What gives each client, by its name, in the order in which they are asked.
+            deadline_s: For a request, over all clients.
+            client_share: How much of the time left a client may take while others could follow.
+            slow_s: A call that takes longer counts as a failure, where there is another client.
+            cooldown_s: How long a client that keeps failing is left alone.
+            absent: Clients that are not set up, and why; only `status` tells them.
+            clock: Seconds, for breakers and the deadline; only tests replace it.
+        """
+        slow_s = slow_s if len(openers) > 1 else math.inf  # a slow picture beats none
+        self._routes = [
+            Route(name, opener, Breaker(cooldown_s=cooldown_s, slow_s=slow_s, clock=clock), clock)
+            for name, opener in openers.items()
+        ]
+        self._deadline_s, self._share, self._clock = deadline_s, client_share, clock
+        self._absent = dict(absent or {})
+
+    def open(self) -> None:
+        """Open every client now, so that the first request need not wait for it."""
+        for route in self._routes:
+            route.open()
+
+    def status(self) -> tuple[ClientStatus, ...]:
+        """How every client does, in the order in which they are asked."""
+        return (
+            *(route.status() for route in self._routes),
+            *(ClientStatus(name, False, None, why) for name, why in self._absent.items()),
+        )
+
+    async def generate(
+        self,
+        request: GenerateRequest,
+        reference: Reference,
+        on_progress: ProgressCallback | None = None,
+        payments: Payments | None = None,
+    ) -> GenerateResult:
+        """Let the first client that can make it make it; its warnings say why others did not.
+
+        Progress starts again with each client.
+
+        Raises:
+            InvalidRequest: No client was asked after the one that refused it.
+            MaybeCharged: Likewise; another picture could be paid twice.
+            Unavailable: No client could make it, each with its reason.
+        """
+        ends = self._clock() + self._deadline_s
+        failures: dict[str, CastmateError] = {}
+        routes = await self._in_order(payments)
+        for route in routes:
+            if (left_s := ends - self._clock()) <= 0:
+                failures[route.name] = DeadlineExceeded("No time was left for it.")
+                continue
+            allowed_s = left_s if route is routes[-1] else left_s * self._share
+            try:
+                result = await route.generate(request, reference, on_progress, payments, allowed_s)
+            except (Unavailable, BundleError) as error:
+                failures[route.name] = error
+            else:
+                told = tuple(f"{name} could not make it: {why}" for name, why in failures.items())
+                told += (f"{result.client} made it instead.",) if told else ()
+                return replace(result, warnings=told + result.warnings)
+        raise _together(failures)
+
+    async def aclose(self) -> None:
+        """Close every client."""
+        for route in self._routes:
+            await route.aclose()
+
+    async def _in_order(self, payments: Payments | None) -> Sequence[Route]:
+        """As set, but a client that an earlier attempt has paid comes first: asking is free."""
+        known = await payments.known() if payments else ()
+        paid = {payment.client for payment in known if payment.state in _PAID}
+        lost = {payment.client for payment in known if payment.state in _LOST}
+        return sorted(self._routes, key=lambda route: route.name not in paid - lost)
+
+
+def open_clients(settings: Settings) -> Router:
+    """The clients that the settings name and that are set up, behind one router.
+
+    Loads the bundle, so it may take seconds; one that cannot be used makes its client unavailable.
+
+    Raises:
+        SettingsError: None of them is set up.
+    """
+    absent = not_set_up(settings)
+    openers = {
+        name: functools.partial(_OPENERS[name], settings)
+        for name in settings.clients
+        if name not in absent
+    }
+    if not openers:
+        reasons = "; ".join(f"{name}: {why}" for name, why in absent.items())
+        raise SettingsError(f"CASTMATE_CLIENTS names no client that is set up. {reasons}.")
+    router = Router(
+        openers,
+        deadline_s=settings.deadline_s,
+        client_share=settings.client_share,
+        slow_s=settings.slow_s,
+        cooldown_s=settings.cooldown_s,
+        absent=absent,
+    )
+    router.open()
+    return router
+
+
+def not_set_up(settings: Settings) -> dict[str, str]:
+    """Of the clients that the settings name, those that nobody can ask, and what they lack."""
+    absent = {name: "this version has none" for name in settings.clients if name not in _OPENERS}
+    if "wavespeed" in settings.clients and settings.wavespeed_api_key is None:
+        absent["wavespeed"] = "CASTMATE_WAVESPEED_API_KEY is not set"
+    return absent
+
+
+def _open_local(settings: Settings) -> Client:
+    from castmate.clients.local import LocalClient  # loads an engine
+
+    return LocalClient.open(settings)
+
+
+def _open_wavespeed(settings: Settings) -> Client:
+    from castmate.clients.wavespeed.client import WaveSpeedClient  # loads an HTTP client
+
+    return WaveSpeedClient(settings)
+
+
+_OPENERS: Final[Mapping[str, Callable[[Settings], Client]]] = {
+    "local": _open_local,
+    "wavespeed": _open_wavespeed,
+}
+
+
+def _is_healthy(error: Exception) -> bool:
+    """Whether a client that raises this may be in order: it refused, and quickly."""
+    ours = isinstance(error, CastmateError)
+    return ours and (isinstance(error, _FULL) or not isinstance(error, _BROKEN))
+
+
+def _together(failures: Mapping[str, CastmateError]) -> CastmateError:
+    """One error for all, of the kind that tells best what to do next."""
+    if len(failures) == 1:
+        return next(iter(failures.values()))
+    errors = failures.values()
+    message = "No client could make the picture. " + " ".join(
+        f"{name}: {error}" for name, error in failures.items()
+    )
+    waits_s = [error.retry_after_s for error in errors if isinstance(error, Overloaded)]
+    together: Unavailable
+    if waits_s:
+        together = Overloaded(message, retry_after_s=min(waits_s), causes=failures)
+    else:
+        kinds: tuple[type[Unavailable], ...] = (BudgetExceeded, DeadlineExceeded, Unavailable)
+        kind = next(
+            kind
+            for kind in kinds
+            if kind is Unavailable or any(isinstance(e, kind) for e in errors)
+        )
+        together = kind(message, causes=failures)
+    charged = [error.charged for error in errors]
+    together.charged = True if True in charged else None if None in charged else False
+    return together
