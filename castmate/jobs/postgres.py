@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+from collections.abc import AsyncIterator
 from typing import Any, Final, Self
 
 from sqlalchemy import URL, Connection, Double, func, literal_column, select
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from castmate.errors import SettingsError, Unavailable
 from castmate.jobs.database import Clock, T, Transaction, Work
 from castmate.jobs.notify import Hub
 from castmate.jobs.tables import migrate
+
+_log = logging.getLogger(__name__)
 
 CHANNEL: Final = "castmate"
 LOOK_S: Final = 5.0  # in case a pooler swallows notifications
@@ -29,6 +33,7 @@ _SESSION: Final = {
 }
 _ROLLED_BACK: Final = {"40001", "40P01"}  # serialization failure, deadlock: certainly not done
 _TRIES: Final = 5
+ANSWER_S: Final = 30.0
 
 
 class PostgresDatabase:
@@ -53,7 +58,11 @@ class PostgresDatabase:
                 pool_size=8,
                 max_overflow=8,
                 pool_pre_ping=True,
-                connect_args={"timeout": 10, "command_timeout": 30, "server_settings": _SESSION},
+                connect_args={
+                    "timeout": 10,
+                    "command_timeout": ANSWER_S,
+                    "server_settings": _SESSION,
+                },
             )
         except ImportError:
             raise SettingsError(
@@ -65,7 +74,11 @@ class PostgresDatabase:
             await database.run(lambda transaction: migrate(transaction.connection))
             listening = asyncio.Event()
             database._listener = asyncio.create_task(database._listen(listening))
-            await listening.wait()
+            async with asyncio.timeout(ANSWER_S):
+                await listening.wait()
+        except TimeoutError:
+            await database.aclose()
+            raise Unavailable("The ledger's database does not let anyone listen.") from None
         except BaseException:
             await database.aclose()
             raise
@@ -75,7 +88,7 @@ class PostgresDatabase:
         """See `Database.run`."""
         for left in reversed(range(_TRIES)):
             try:
-                async with self._engine.begin() as connection:
+                async with self._begun() as connection:
                     value, topics = await connection.run_sync(self._work, work)
             except (DBAPIError, OSError) as error:
                 state = getattr(getattr(error, "orig", None), "sqlstate", None)
@@ -94,6 +107,17 @@ class PostgresDatabase:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._listener
         await self._engine.dispose()
+
+    @contextlib.asynccontextmanager
+    async def _begun(self) -> AsyncIterator[AsyncConnection]:
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                connection = await stack.enter_async_context(self._engine.begin())
+            except Exception as error:  # from a connect, the driver's own errors come as they are
+                raise Unavailable(
+                    f"The ledger's database cannot be reached: {_reason(error)}."
+                ) from error
+            yield connection
 
     def _work(self, connection: Connection, work: Work[T]) -> tuple[T, list[str]]:
         transaction = Transaction(connection, self._clock or (lambda: _server_time(connection)))
@@ -118,7 +142,8 @@ class PostgresDatabase:
                             await asyncio.wait_for(lost.wait(), LOOK_S)
                         self.hub.tell_all()
                     await connection.invalidate()
-            except (DBAPIError, OSError):
+            except Exception as error:  # a restart of the server, whatever the driver calls it
+                _log.warning("not listening to other replicas: %s", _reason(error))
                 await asyncio.sleep(RECONNECT_S)
 
     def _hear(self, connection: object, process: int, channel: str, topic: object) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import queue
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -104,9 +105,10 @@ class SqliteDatabase:
             while (batch := self._next_batch()) is not None:
                 if batch:
                     self._commit(connection, batch)
-                if (version := _data_version(connection)) != seen:
-                    seen = version
-                    self._soon(self.hub.tell_all)
+                with contextlib.suppress(sqlite3.Error):  # the next write tells what is wrong
+                    if (version := _data_version(connection)) != seen:
+                        seen = version
+                        self._soon(self.hub.tell_all)
         with self._locked():  # the last one to close writes the log back into the file
             engine.dispose()
 

@@ -79,7 +79,12 @@ class Worker:
                 self._free.clear()
                 if free := self._slots - len(self._running):
                     claim_some = functools.partial(self._claims.claim, self.owner, free)
-                    claims = await self._until_reached(claim_some)
+                    try:
+                        claims = await self._until_reached(claim_some)
+                    except Exception:
+                        _log.exception("nothing could be claimed")
+                        await asyncio.sleep(_RETRY_S)
+                        continue
                     for claim in claims:
                         task = asyncio.create_task(self._work(claim))
                         self._running[task] = claim

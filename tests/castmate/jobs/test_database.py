@@ -107,8 +107,13 @@ async def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 
 async def test_a_server_that_is_not_there_is_unavailable() -> None:
-    with pytest.raises(Unavailable, match="database failed"):
+    with pytest.raises(Unavailable, match="cannot be reached"):
         await open_database("postgresql://nobody@127.0.0.1:1/nothing")
+
+
+async def test_a_database_that_does_not_exist_is_told_by_its_name(postgres_url: str) -> None:
+    with pytest.raises(Unavailable, match='"nothing" does not exist'):
+        await open_database(postgres_url.replace("/postgres?", "/nothing?"))
 
 
 async def test_a_lock_that_a_frozen_process_holds_ends_in_a_clear_error(
