@@ -73,6 +73,11 @@ else
 	$(VENV_312)/bin/python -m pytest tests/castmate tests/mcp_server
 endif
 
+.PHONY: crash
+crash: $(DEV) ## Kill and freeze processes of a ledger for two minutes on each database
+	CRASH_SECONDS=120 LEDGER_EXAMPLES=300 $(BIN)/python -m pytest -s \
+	  tests/castmate/jobs/test_crash.py tests/castmate/jobs/test_model.py
+
 .PHONY: bench
 bench: $(DEV) ## Measure speed and memory against torch, side by side
 	$(BIN)/python -m benchmarks.latency

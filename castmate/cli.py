@@ -157,6 +157,17 @@ def check_bundle(
             )
 
 
+@app.command()
+def spend(
+    days: Annotated[int, typer.Option(min=1, help="How many days (UTC), today included.")] = 30,
+    key: Annotated[str | None, typer.Option(help="Only what one API key spent, by name.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what was paid for hosted pictures, and add it up by day and by key."""
+    with _reporting(as_json):
+        asyncio.run(_spend(days, key, as_json))
+
+
 @app.callback(invoke_without_command=True)
 def version(
     show: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
@@ -219,6 +230,38 @@ def _report(result: GenerateResult, paths: list[Path], as_json: bool) -> None:
     cost = f" for ${result.cost_usd:.3f}" if result.cost_usd else ""
     seconds = result.timings_ms["total"] / 1000
     typer.echo(f"Drawn by {result.client} ({result.model}) in {seconds:.1f} s{cost}")
+
+
+async def _spend(days: int, key: str | None, as_json: bool) -> None:
+    import time
+
+    from castmate.jobs.budget import Budget, day_before, totals
+    from castmate.jobs.database import open_database
+    from castmate.jobs.service import database_url
+
+    database = await open_database(database_url(_settings(None)))
+    try:
+        since = day_before(days, time.time())
+        spent = await Budget(database).spending(since=since, key_name=key)
+    finally:
+        await database.aclose()
+    by_day = totals(spent, lambda one: one.day)
+    by_key = totals(spent, lambda one: one.key_name)
+    if as_json:
+        payments = [one.as_dict() for one in spent]
+        return _print_json(
+            {"since": since, "by_day": by_day, "by_key": by_key, "payments": payments}
+        )
+    for one in spent:
+        paid = one.payment
+        price = f"${paid.price_usd:.3f}" if one.counts else "$0"
+        where = f"{paid.client} {paid.remote_id or '(no id)'}"
+        what = f"{one.prediction_id} picture {paid.index + 1}"
+        typer.echo(f"{one.day}  {price:>7}  {paid.state:<10}  {one.key_name}  {what}  {where}")
+    for title, sums in (("Day", by_day), ("Key", by_key)):
+        for name, usd in sums.items():
+            typer.echo(f"{title} {name}: ${usd:.3f}")
+    typer.echo(f"Since {since}: ${sum(by_day.values()):.3f}")
 
 
 @contextlib.contextmanager

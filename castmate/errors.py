@@ -9,6 +9,10 @@ CastmateError
 │   └── BudgetExceeded     ... or raise the cap: this client costs money
 ├── MaybeCharged           look at the account before trying again: a paid reply was lost
 ├── Cancelled              nothing: the caller asked for it
+├── LeaseLost              nothing: another process has taken the work over
+├── Interrupted            submit again: whoever worked on it died, several times
+├── PredictionNotFound     correct the id
+├── IdempotencyConflict    use a new idempotency key: this one stands for another request
 ├── BundleError            repair the installation
 │   ├── BundleNotFound     install or name another bundle
 │   ├── BundleCorrupt      a file is missing or changed: reinstall or export again
@@ -155,6 +159,30 @@ class Cancelled(CastmateError):
     """The caller cancelled the generation between two steps."""
 
     code = "cancelled"
+
+
+class LeaseLost(CastmateError):
+    """This attempt is over: it was silent for too long, and its work was given to another one."""
+
+    code = "lease_lost"
+
+
+class Interrupted(CastmateError):
+    """Every process that worked on the prediction died; it is not given to one more."""
+
+    code = "interrupted"
+
+
+class PredictionNotFound(CastmateError):
+    """There is no such prediction, or it belongs to another key."""
+
+    code = "prediction_not_found"
+
+
+class IdempotencyConflict(CastmateError):
+    """The idempotency key was used before, for another request."""
+
+    code = "idempotency_conflict"
 
 
 class BundleError(CastmateError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -103,6 +103,58 @@ class Settings(BaseSettings):
     threads: int = Field(0, ge=0, description="CPU threads of a generation; 0 takes every core.")
     prompt_cache_mb: int = Field(64, ge=0, description="Memory for encoded prompts, MiB.")
     subject_cache_mb: int = Field(512, ge=0, description="Memory for encoded references, MiB.")
+
+    database_url: SecretStr | None = Field(
+        None,
+        description="Where the ledger is: sqlite:////path/to/a/file or "
+        "postgresql://user:password@host/name; by default a file in the data folder.",
+    )
+    storage_url: str | None = Field(
+        None,
+        description="Where pictures are: s3://bucket/prefix (credentials in AWS_* variables) or "
+        "file:///a/folder; by default a folder in the data folder.",
+    )
+    files_secret: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="Signs the addresses of files; servers that share a storage share it. By "
+        "default one is drawn and kept in the data folder.",
+    )
+    durability: Literal["process", "power"] = Field(
+        "process",
+        description="What an acknowledged prediction survives: `process` the death of every "
+        "process of ours, `power` a power cut too, at four disk flushes a prediction.",
+    )
+    queue_limit: int = Field(
+        256, ge=1, le=10_000, description="How many predictions may wait; then callers are told to."
+    )
+    lease_s: float = Field(
+        15,
+        ge=1,
+        le=3600,
+        description="A process that is silent for so long loses its work to another, seconds.",
+    )
+    priority_ageing_s: float = Field(
+        60, gt=0, description="A waiting prediction climbs one priority each time, seconds."
+    )
+    worker_slots: int = Field(
+        1, ge=0, le=256, description="Predictions that this process makes at a time; 0 makes none."
+    )
+    retention_days: float = Field(
+        30, ge=0, description="How long finished predictions are kept; 0 keeps them for ever."
+    )
+    max_usd_per_prediction: float | None = Field(
+        0.5, ge=0, allow_inf_nan=False, description="May be paid for one prediction, dollars."
+    )
+    max_usd_per_day: float | None = Field(
+        5.0, ge=0, allow_inf_nan=False, description="May be paid in one day (UTC), dollars."
+    )
+    max_usd_per_key: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="May be paid for one API key, in all, dollars; unset is no cap.",
+    )
 
     @field_validator("image_roots", mode="before")
     @classmethod

@@ -10,7 +10,7 @@ from tests.doubles import FakeClock
 
 
 def opened(clock: FakeClock, **options: float) -> Breaker:
-    breaker = Breaker(**{"cooldown_s": 10.0} | options, clock=clock)  # type: ignore[arg-type]
+    breaker = Breaker(**{"cooldown_s": 10.0} | options, clock=clock)
     for _ in range(MINIMUM):
         breaker.record(admitted(breaker), False, 0.1)
     return breaker

@@ -1,0 +1,1 @@
+"""Predictions that outlive whoever asked for them: ledger, budget, storage, worker."""

@@ -1,0 +1,264 @@
+"""What workers use: claim, keep alive, finish, take over. Every write is fenced by its attempt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, and_, case, insert, select, update
+
+from castmate.clients.payments import PaymentState
+from castmate.errors import Cancelled, CastmateError, Interrupted
+from castmate.jobs import notify
+from castmate.jobs.database import Database, Transaction
+from castmate.jobs.ledger import Limits, lock_queue
+from castmate.jobs.predictions import Outcome, Prediction, Priority, State, StoredResult
+from castmate.jobs.tables import attempts, payments, predictions, queue
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to work on a prediction, until its lease ends.
+
+    Attributes:
+        prediction: As it was claimed.
+        owner: Which worker has it.
+    """
+
+    prediction: Prediction
+    owner: str
+
+    @property
+    def id(self) -> str:
+        """The prediction's."""
+        return self.prediction.id
+
+    @property
+    def attempt(self) -> int:
+        """Which one this is; a later one ends it."""
+        return self.prediction.attempt
+
+
+class Claims:
+    """The queue from the workers' side."""
+
+    def __init__(self, database: Database, limits: Limits | None = None) -> None:
+        self._database, self._limits = database, limits or Limits()
+
+    async def claim(self, owner: str, limit: int) -> Sequence[Claim]:
+        """Take up to `limit` waiting predictions, those whose turn it is.
+
+        Urgent ones first, each priority lower after it has waited; among those of the same
+        priority, keys take turns (start-time fair queueing).
+        """
+
+        def work(tx: Transaction) -> list[Claim]:
+            virtual_time = lock_queue(tx)
+            waiting = (
+                select(predictions.c.id)
+                .where(predictions.c.state == State.CREATED)
+                .order_by(self._level(tx.now), predictions.c.turn, predictions.c.id)
+                .limit(limit)
+            )
+            turns = list(tx.connection.execute(waiting).scalars())
+            if not turns:
+                return []
+            taken = (
+                update(predictions)
+                .where(predictions.c.id.in_(turns), predictions.c.state == State.CREATED)
+                .values(
+                    state=State.PROCESSING,
+                    owner=owner,
+                    attempt=predictions.c.attempt + 1,
+                    started=tx.now,
+                    lease_until=tx.now + self._limits.lease_s,
+                )
+                .returning(predictions)
+            )
+            rows = sorted(tx.connection.execute(taken).all(), key=lambda row: turns.index(row.id))
+            if rows:
+                latest = max(virtual_time, *(row.turn for row in rows))
+                tx.connection.execute(update(queue).values(virtual_time=latest))
+                tried = [
+                    {
+                        "prediction_id": row.id,
+                        "attempt": row.attempt,
+                        "owner": owner,
+                        "started": tx.now,
+                    }
+                    for row in rows
+                ]
+                tx.connection.execute(insert(attempts), tried)
+            return [Claim(Prediction.of(row), owner) for row in rows]
+
+        return await self._database.run(work)
+
+    async def keep_alive(self, owner: str, held: Mapping[str, int]) -> Mapping[str, bool]:
+        """Extend the leases of one worker.
+
+        Args:
+            owner: Which worker.
+            held: The attempt that it works on, by prediction.
+
+        Returns:
+            Whether someone wants it to stop, by prediction; what is missing is lost.
+        """
+
+        def work(tx: Transaction) -> dict[str, bool]:
+            extended = (
+                update(predictions)
+                .where(
+                    predictions.c.id.in_(list(held)),
+                    predictions.c.owner == owner,
+                    predictions.c.state == State.PROCESSING,
+                )
+                .values(lease_until=tx.now + self._limits.lease_s)
+                .returning(predictions.c.id, predictions.c.attempt, predictions.c.cancel_requested)
+            )
+            rows = tx.connection.execute(extended).all()
+            return {
+                row.id: bool(row.cancel_requested) for row in rows if row.attempt == held[row.id]
+            }
+
+        return await self._database.run(work)
+
+    async def complete(self, claim: Claim, result: StoredResult) -> bool:
+        """Make the result visible; False where another attempt has taken over."""
+        return await self._finish(
+            claim, State.COMPLETED, Outcome.COMPLETED, result=result.to_json(), client=result.client
+        )
+
+    async def fail(self, claim: Claim, error: CastmateError) -> bool:
+        """End the prediction with a reason; False where another attempt has taken over."""
+        cancelled = isinstance(error, Cancelled)
+        return await self._finish(
+            claim,
+            State.CANCELLED if cancelled else State.FAILED,
+            Outcome.CANCELLED if cancelled else Outcome.FAILED,
+            error=error,
+        )
+
+    async def release(self, claim: Claim) -> bool:
+        """Give the work back in order; it waits again, at its old place."""
+
+        def work(tx: Transaction) -> bool:
+            query = select(predictions).where(_holds(claim)).with_for_update()
+            row = tx.connection.execute(query).one_or_none()
+            if row is not None:
+                self._put_back(tx, row, Outcome.RELEASED, row.deaths)
+            return row is not None
+
+        return await self._database.run(work)
+
+    async def recover(self) -> int:
+        """Take the work away from everyone whose lease has ended; gives how much it was."""
+
+        def work(tx: Transaction) -> int:
+            silent = (
+                select(predictions)
+                .where(predictions.c.state == State.PROCESSING, predictions.c.lease_until < tx.now)
+                .with_for_update(skip_locked=True)
+            )
+            rows = tx.connection.execute(silent).all()
+            for row in rows:
+                self._put_back(tx, row, Outcome.DIED, row.deaths + 1)
+            return len(rows)
+
+        return await self._database.run(work)
+
+    def _level(self, now: float) -> ColumnElement[Any]:
+        """The priority, after the time that a prediction has waited."""
+        ageing_s, created = self._limits.ageing_s, predictions.c.created
+        climbs = [
+            (
+                and_(predictions.c.priority == start, created <= now - steps * ageing_s),
+                start - steps,
+            )
+            for start in Priority
+            for steps in range(start, 0, -1)  # the highest climb first
+        ]
+        return case(*climbs, else_=predictions.c.priority)
+
+    async def _finish(
+        self,
+        claim: Claim,
+        state: State,
+        outcome: Outcome,
+        *,
+        result: str | None = None,
+        client: str | None = None,
+        error: CastmateError | None = None,
+    ) -> bool:
+        def work(tx: Transaction) -> bool:
+            told = _told(tx, claim.id, error) if error else None
+            ended = (
+                update(predictions)
+                .where(_holds(claim))
+                .values(state=state, result=result, error=told, finished=tx.now, lease_until=None)
+            )
+            if not tx.connection.execute(ended).rowcount:
+                return False
+            _end_attempt(tx, claim.id, claim.attempt, outcome, client=client, error=told)
+            tx.tell(notify.done(claim.id))
+            return True
+
+        return await self._database.run(work)
+
+    def _put_back(self, tx: Transaction, row: Row[Any], outcome: Outcome, deaths: int) -> None:
+        """Let a prediction wait again, unless someone wants it to stop or it kills its workers."""
+        values: dict[str, Any] = {"owner": None, "lease_until": None, "deaths": deaths}
+        error: CastmateError | None = None
+        if row.cancel_requested:
+            error = Cancelled("Cancelled; the process that worked on it had stopped.")
+            values["state"] = State.CANCELLED
+        elif deaths >= self._limits.max_deaths:
+            error = Interrupted(
+                f"The process that worked on it died {deaths} times; the last was {row.owner}. "
+                "Look at its log, then submit again."
+            )
+            values["state"] = State.FAILED
+        else:
+            values["state"] = State.CREATED
+        if error is not None:
+            values |= {"finished": tx.now, "error": _told(tx, row.id, error)}
+        tx.connection.execute(update(predictions).where(predictions.c.id == row.id).values(values))
+        _end_attempt(tx, row.id, row.attempt, outcome)
+        tx.tell(notify.done(row.id) if error else notify.WORK)
+
+
+def _holds(claim: Claim) -> ColumnElement[bool]:
+    """The fence: whoever lost the lease changes nothing."""
+    return and_(
+        predictions.c.id == claim.id,
+        predictions.c.attempt == claim.attempt,
+        predictions.c.owner == claim.owner,
+        predictions.c.state == State.PROCESSING,
+    )
+
+
+def _end_attempt(
+    tx: Transaction,
+    prediction_id: str,
+    attempt: int,
+    outcome: Outcome,
+    *,
+    client: str | None = None,
+    error: str | None = None,
+) -> None:
+    tx.connection.execute(
+        update(attempts)
+        .where(attempts.c.prediction_id == prediction_id, attempts.c.attempt == attempt)
+        .values(finished=tx.now, outcome=outcome, client=client, error=error)
+    )
+
+
+def _told(tx: Transaction, prediction_id: str, error: CastmateError) -> str:
+    """The error as JSON; whether something was charged is what the payments say."""
+    query = select(payments.c.state).where(payments.c.prediction_id == prediction_id).distinct()
+    states = set(tx.connection.execute(query).scalars()) - {PaymentState.RELEASED}
+    told = error.as_dict()
+    if states:
+        told["charged"] = True if states == {PaymentState.SETTLED} else None
+    return json.dumps(told, ensure_ascii=False)

@@ -1,0 +1,289 @@
+"""What the doors use: submit, look, wait and cancel. Acknowledged means durable."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, func, insert, select, update
+
+from castmate.clients.base import ProgressCallback
+from castmate.errors import (
+    Cancelled,
+    IdempotencyConflict,
+    InvalidRequest,
+    Overloaded,
+    PredictionNotFound,
+    Problem,
+)
+from castmate.images import Reference
+from castmate.jobs import notify
+from castmate.jobs.database import Clock, Database, Transaction
+from castmate.jobs.predictions import Prediction, Priority, State, hash_of, new_id
+from castmate.jobs.storage import Storage
+from castmate.jobs.tables import attempts, predictions, queue
+from castmate.schema import GenerateRequest
+
+MAX_IDEMPOTENCY_CHARACTERS = 255
+_LOOKED_BACK = 20  # finished predictions whose duration tells when to try again
+_RETRY_RANGE_S = (1.0, 600.0)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The rules of the queue.
+
+    Attributes:
+        queue_limit: How many predictions may wait.
+        lease_s: How long a worker may be silent before its work is given to another.
+        ageing_s: A waiting prediction climbs one priority each time this has passed.
+        max_deaths: A prediction whose workers died this often fails.
+    """
+
+    queue_limit: int = 256
+    lease_s: float = 15.0
+    ageing_s: float = 60.0
+    max_deaths: int = 3
+
+
+class Ledger:
+    """Every prediction, durable before it is acknowledged."""
+
+    def __init__(
+        self,
+        database: Database,
+        storage: Storage,
+        limits: Limits | None = None,
+        clock: Clock = time.time,
+    ) -> None:
+        self.database, self.storage = database, storage
+        self.limits = limits or Limits()
+        self.clock = clock
+
+    async def submit(
+        self,
+        request: GenerateRequest,
+        reference: Reference,
+        *,
+        key_name: str = "local",
+        idempotency_key: str | None = None,
+        priority: Priority = Priority.NORMAL,
+        weight: float = 1.0,
+    ) -> Prediction:
+        """Take a prediction; when this returns, it will be made or fail with a reason.
+
+        Args:
+            request: What to make.
+            reference: Its picture, which is stored: a recovery needs nothing from the caller.
+            key_name: Whose it is: the name of an API key, never the key. Keys share the clients
+                fairly, whatever each of them submits.
+            idempotency_key: A second submit of the same request with it gives the same prediction.
+            priority: Who goes first among all keys.
+            weight: A key of weight 2 gets twice the share of one of weight 1.
+
+        Raises:
+            IdempotencyConflict: The idempotency key stands for another request.
+            Overloaded: Too many are waiting.
+            InvalidRequest: The idempotency key is empty or too long.
+        """
+        if idempotency_key is not None and not (
+            0 < len(idempotency_key) <= MAX_IDEMPOTENCY_CHARACTERS
+        ):
+            allowed = f"text of 1..{MAX_IDEMPOTENCY_CHARACTERS} characters"
+            raise InvalidRequest(
+                [Problem("idempotency_key", f"has {len(idempotency_key)} characters", allowed)]
+            )
+        request = request.model_copy(update={"image": f"sha256:{reference.sha256}"})
+        values = {
+            "key_name": key_name,
+            "idempotency_key": idempotency_key,
+            "body_hash": hash_of(request),
+            "state": State.CREATED,
+            "priority": int(priority),
+            "request": request.model_dump_json(),
+            "input": await self.storage.put_reference(reference, self.clock()),
+            "attempt": 0,
+            "deaths": 0,
+            "cancel_requested": 0,
+        }
+        cost = request.num_images / weight
+        return Prediction.of(await self.database.run(lambda tx: self._insert(tx, values, cost)))
+
+    async def get(self, prediction_id: str, key_name: str | None = None) -> Prediction:
+        """A prediction with all its attempts.
+
+        Args:
+            prediction_id: Which.
+            key_name: Who asks; None may see everything.
+
+        Raises:
+            PredictionNotFound: There is none of this id and key; it may have been swept.
+        """
+
+        def work(tx: Transaction) -> Prediction:
+            row = _row(tx, prediction_id, key_name)
+            tried = select(attempts).where(attempts.c.prediction_id == prediction_id)
+            return Prediction.of(
+                row, tx.connection.execute(tried.order_by(attempts.c.attempt)).all()
+            )
+
+        return await self.database.run(work)
+
+    async def list(
+        self,
+        *,
+        key_name: str | None = None,
+        state: State | None = None,
+        before: str | None = None,
+        limit: int = 50,
+    ) -> Sequence[Prediction]:
+        """Predictions, the newest first; `before` is the last id of the page before."""
+        query = select(predictions).order_by(predictions.c.id.desc()).limit(limit)
+        if key_name is not None:
+            query = query.where(predictions.c.key_name == key_name)
+        if state is not None:
+            query = query.where(predictions.c.state == state)
+        if before is not None:
+            query = query.where(predictions.c.id < before)
+        return await self.database.run(
+            lambda tx: [Prediction.of(row) for row in tx.connection.execute(query)]
+        )
+
+    async def wait(
+        self,
+        prediction_id: str,
+        timeout_s: float | None = None,
+        on_progress: ProgressCallback | None = None,
+    ) -> Prediction:
+        """The prediction once it is final, or as it is when the time is over.
+
+        A caller that goes away cancels nothing. Progress comes where the prediction is made in this
+        process.
+
+        Raises:
+            PredictionNotFound: There is none of this id.
+        """
+        hub = self.database.hub
+        with (
+            hub.listening(notify.done(prediction_id)) as signal,
+            hub.watching(prediction_id, on_progress),
+        ):
+            prediction = await self.get(prediction_id)
+            try:
+                async with asyncio.timeout(timeout_s):
+                    while not prediction.state.final:
+                        await signal.wait()
+                        signal.clear()
+                        prediction = await self.get(prediction_id)
+            except TimeoutError:
+                pass
+            return prediction
+
+    async def cancel(self, prediction_id: str, key_name: str | None = None) -> Prediction:
+        """Stop a prediction: at once where it waits, before its next step where it is made.
+
+        One that is final stays what it is; a picture that is finished first wins.
+
+        Raises:
+            PredictionNotFound: There is none of this id and key.
+        """
+
+        def work(tx: Transaction) -> Prediction:
+            row = _row(tx, prediction_id, key_name, lock=True)
+            change = update(predictions).where(predictions.c.id == prediction_id)
+            if row.state == State.CREATED:
+                error = Cancelled("Cancelled while it was waiting; nothing was charged.")
+                change = change.values(
+                    state=State.CANCELLED,
+                    cancel_requested=1,
+                    finished=tx.now,
+                    error=json.dumps(error.as_dict()),
+                )
+                tx.tell(notify.done(prediction_id))
+            elif row.state == State.PROCESSING:
+                change = change.values(cancel_requested=1)
+                tx.tell(notify.cancel(prediction_id))
+            else:
+                return Prediction.of(row)
+            return Prediction.of(tx.connection.execute(change.returning(predictions)).one())
+
+        return await self.database.run(work)
+
+    def _insert(self, tx: Transaction, values: dict[str, Any], cost: float) -> Row[Any]:
+        virtual_time = lock_queue(tx)
+        key_name, idempotency_key = values["key_name"], values["idempotency_key"]
+        if idempotency_key is not None:
+            same = select(predictions).where(
+                predictions.c.key_name == key_name,
+                predictions.c.idempotency_key == idempotency_key,
+            )
+            if row := tx.connection.execute(same).one_or_none():
+                return _unless_other(row, values["body_hash"])
+        waiting = count_waiting(tx, self.limits.queue_limit)
+        if waiting >= self.limits.queue_limit:
+            raise self._overloaded(tx, waiting)
+        last = select(func.max(predictions.c.turn)).where(
+            predictions.c.key_name == key_name, predictions.c.state == State.CREATED
+        )
+        turn = max(virtual_time, tx.connection.execute(last).scalar() or 0.0) + cost
+        values = values | {"id": new_id(tx.now), "turn": turn, "created": tx.now}
+        tx.tell(notify.WORK)
+        return tx.connection.execute(insert(predictions).returning(predictions), values).one()
+
+    def _overloaded(self, tx: Transaction, waiting: int) -> Overloaded:
+        finished = (
+            select((predictions.c.finished - predictions.c.started).label("seconds"))
+            .where(predictions.c.state == State.COMPLETED)
+            .order_by(predictions.c.finished.desc())
+            .limit(_LOOKED_BACK)
+            .subquery()
+        )
+        mean_s = tx.connection.execute(select(func.avg(finished.c.seconds))).scalar() or 1.0
+        running = select(func.count()).where(predictions.c.state == State.PROCESSING)
+        slots = max(1, tx.connection.execute(running).scalar_one())
+        # When a quarter of the queue is done, there is room again for a while.
+        low, high = _RETRY_RANGE_S
+        retry_after_s = min(max(low, waiting * mean_s / slots / 4), high)
+        return Overloaded(
+            f"{waiting} predictions are waiting, as many as may; nothing was charged. Try again in "
+            f"{retry_after_s:.0f} s.",
+            retry_after_s=retry_after_s,
+        )
+
+
+def lock_queue(tx: Transaction) -> float:
+    """Be alone with the order of the queue until the commit; gives its virtual time."""
+    query = select(queue.c.virtual_time).where(queue.c.id == 1).with_for_update()
+    return float(tx.connection.execute(query).scalar_one())
+
+
+def count_waiting(tx: Transaction, limit: int) -> int:
+    """How many wait, counted up to `limit`."""
+    some = select(predictions.c.id).where(predictions.c.state == State.CREATED).limit(limit)
+    return tx.connection.execute(select(func.count()).select_from(some.subquery())).scalar_one()
+
+
+def _row(tx: Transaction, prediction_id: str, key_name: str | None, lock: bool = False) -> Row[Any]:
+    query = select(predictions).where(predictions.c.id == prediction_id)
+    if key_name is not None:
+        query = query.where(predictions.c.key_name == key_name)
+    row = tx.connection.execute(query.with_for_update() if lock else query).one_or_none()
+    if row is None:
+        raise PredictionNotFound(
+            f"There is no prediction {prediction_id!r}. Ids are what a submit returned; finished "
+            "predictions are removed after a time."
+        )
+    return row
+
+
+def _unless_other(row: Row[Any], body_hash: str) -> Row[Any]:
+    if row.body_hash != body_hash:
+        raise IdempotencyConflict(
+            f"The idempotency key {row.idempotency_key!r} stands for another request, prediction "
+            f"{row.id}; nothing was done. Use a new key for a new request."
+        )
+    return row

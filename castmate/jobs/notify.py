@@ -1,0 +1,76 @@
+"""Wakes whoever waits in this process; the databases carry the same words between processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Final
+
+from castmate.clients.base import Progress, ProgressCallback
+
+WORK: Final = "work"  # something can be claimed
+
+
+def done(prediction_id: str) -> str:
+    """The topic on which the end of a prediction is told."""
+    return f"done:{prediction_id}"
+
+
+def cancel(prediction_id: str) -> str:
+    """The topic on which the wish to cancel a prediction is told."""
+    return f"cancel:{prediction_id}"
+
+
+class Hub:
+    """Topics and who listens to them; belongs to one event loop.
+
+    A signal may come without a cause, never late: whoever wakes looks at the ledger again.
+    """
+
+    def __init__(self) -> None:
+        self._signals: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._watchers: defaultdict[str, list[ProgressCallback]] = defaultdict(list)
+
+    @contextlib.contextmanager
+    def listening(self, topic: str) -> Iterator[asyncio.Event]:
+        """An event that is set whenever the topic is told; clear it to wait again."""
+        signal = asyncio.Event()
+        self._signals[topic].add(signal)
+        try:
+            yield signal
+        finally:
+            self._signals[topic].discard(signal)
+            if not self._signals[topic]:
+                del self._signals[topic]
+
+    def tell(self, topic: str) -> None:
+        """Wake everyone who listens to the topic."""
+        for signal in self._signals.get(topic, ()):
+            signal.set()
+
+    def tell_all(self) -> None:
+        """Wake everyone: something changed elsewhere, and nobody knows what."""
+        for signals in self._signals.values():
+            for signal in signals:
+                signal.set()
+
+    @contextlib.contextmanager
+    def watching(self, prediction_id: str, on_progress: ProgressCallback | None) -> Iterator[None]:
+        """Pass the progress of a prediction that is made in this process to `on_progress`."""
+        if on_progress is None:
+            yield
+            return
+        self._watchers[prediction_id].append(on_progress)
+        try:
+            yield
+        finally:
+            self._watchers[prediction_id].remove(on_progress)
+            if not self._watchers[prediction_id]:
+                del self._watchers[prediction_id]
+
+    def progress(self, prediction_id: str, progress: Progress) -> None:
+        """Tell the watchers of a prediction where it is."""
+        for on_progress in tuple(self._watchers.get(prediction_id, ())):
+            on_progress(progress)

@@ -1,0 +1,216 @@
+"""What a prediction is: one submitted generation, its states, its attempts and its result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import IntEnum, StrEnum
+from typing import Any, Self
+from uuid import UUID
+
+from sqlalchemy import Row
+
+from castmate.schema import GenerateRequest, GenerateResult, OutputFormat
+
+
+class State(StrEnum):
+    """Where a prediction is; the last three are final."""
+
+    CREATED = "created"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        """Nothing changes any more."""
+        return self in (State.COMPLETED, State.FAILED, State.CANCELLED)
+
+
+class Priority(IntEnum):
+    """Who goes first; the longer a prediction waits, the higher it climbs."""
+
+    URGENT = 0
+    NORMAL = 1
+    LOW = 2
+
+
+class Outcome(StrEnum):
+    """How an attempt ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    RELEASED = "released"  # its process was stopped in order and gave the work back
+    DIED = "died"  # its process was silent for longer than its lease
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One go at a prediction.
+
+    Attributes:
+        number: From 1.
+        owner: Which worker.
+        started: Seconds since 1970.
+        finished: The same, or None while it runs.
+        outcome: How it ended, or None while it runs.
+        client: Which client made the pictures, where some were made.
+        error: Why it failed, as JSON; what each client said is in it.
+    """
+
+    number: int
+    owner: str
+    started: float
+    finished: float | None
+    outcome: Outcome | None
+    client: str | None
+    error: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """One finished picture; its bytes are in the storage under `name`."""
+
+    name: str
+    output_format: OutputFormat
+    width: int
+    height: int
+    seed: int
+    has_nsfw: bool
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class StoredResult:
+    """A `GenerateResult` whose pictures are in the storage."""
+
+    images: tuple[StoredImage, ...]
+    client: str
+    model: str
+    timings_ms: Mapping[str, float]
+    warnings: tuple[str, ...]
+    cost_usd: float
+
+    @classmethod
+    def of(cls, result: GenerateResult, names: Sequence[str]) -> Self:
+        """The result, with the name under which each of its pictures was stored."""
+        images = tuple(
+            StoredImage(
+                name,
+                image.output_format,
+                image.width,
+                image.height,
+                image.seed,
+                image.has_nsfw,
+                len(image.data),
+            )
+            for name, image in zip(names, result.images, strict=True)
+        )
+        return cls(
+            images,
+            result.client,
+            result.model,
+            dict(result.timings_ms),
+            tuple(result.warnings),
+            result.cost_usd,
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """What `to_json` wrote."""
+        values = json.loads(text)
+        images = tuple(
+            StoredImage(**image | {"output_format": OutputFormat(image["output_format"])})
+            for image in values.pop("images")
+        )
+        return cls(images, **values | {"warnings": tuple(values["warnings"])})
+
+    def to_json(self) -> str:
+        """As it stands in the ledger."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One submitted generation.
+
+    Attributes:
+        id: 32 hex digits that sort by time.
+        key_name: Whose it is: the name of an API key, never the key.
+        state: Where it is.
+        request: What was asked; its `image` names the stored reference.
+        input: The reference's name in the storage.
+        priority: What was asked for.
+        attempt: How many attempts there were; the last one counts.
+        cancel_requested: Someone wants it to stop.
+        created: Seconds since 1970.
+        started: When its last attempt began.
+        finished: When it became final.
+        result: The pictures, where it is completed.
+        error: `CastmateError.as_dict`, where it failed or was cancelled.
+        attempts: Every attempt, the oldest first; only where one prediction is asked for.
+    """
+
+    id: str
+    key_name: str
+    state: State
+    request: GenerateRequest = field(repr=False)
+    input: str = field(repr=False)
+    priority: Priority
+    attempt: int
+    cancel_requested: bool
+    created: float
+    started: float | None = None
+    finished: float | None = None
+    result: StoredResult | None = None
+    error: Mapping[str, Any] | None = None
+    attempts: tuple[Attempt, ...] = ()
+
+    @classmethod
+    def of(cls, row: Row[Any], attempts: Sequence[Row[Any]] = ()) -> Self:
+        """From a row of `predictions` and those of its `attempts`."""
+        return cls(
+            row.id,
+            row.key_name,
+            State(row.state),
+            GenerateRequest.model_validate_json(row.request),
+            row.input,
+            Priority(row.priority),
+            row.attempt,
+            bool(row.cancel_requested),
+            row.created,
+            row.started,
+            row.finished,
+            StoredResult.from_json(row.result) if row.result else None,
+            json.loads(row.error) if row.error else None,
+            tuple(map(_attempt, attempts)),
+        )
+
+
+def _attempt(row: Row[Any]) -> Attempt:
+    return Attempt(
+        row.attempt,
+        row.owner,
+        row.started,
+        row.finished,
+        Outcome(row.outcome) if row.outcome else None,
+        row.client,
+        json.loads(row.error) if row.error else None,
+    )
+
+
+def new_id(now: float) -> str:
+    """A UUIDv7 in hex: random, and later ones sort behind earlier ones."""
+    value = int(now * 1000) << 80 | 7 << 76 | secrets.randbits(12) << 64
+    return UUID(int=value | 2 << 62 | secrets.randbits(62)).hex
+
+
+def hash_of(request: GenerateRequest) -> str:
+    """What makes two requests the same one, the reference's content included."""
+    body = json.dumps(request.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(body.encode()).hexdigest()

