@@ -86,7 +86,7 @@ async def test_a_service_that_is_down_was_never_asked(world: World) -> None:
     client = world.client
     async with FakeWaveSpeed().running() as dead:
         pass
-    client._api._http.base_url = f"http://127.0.0.1:{dead}" assignment]
+    client._api._http.base_url = f"http://127.0.0.1:{dead}"  # type: ignore[union-attr]
     error = await world.fails("waving", Unavailable)
     assert "WaveSpeed cannot be reached (connect error" in str(error)
     assert (error.charged, world.payments.states) == (False, [RELEASED])
