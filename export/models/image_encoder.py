@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from transformers import Dinov2Model, SiglipVisionModel
+from transformers import Dinov2Model, PreTrainedModel, SiglipVisionModel
 
 from export.models.projector import ImageFeatures
 
@@ -24,7 +24,7 @@ class CropEncoder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, encoder: nn.Module, layers: Sequence[int]) -> None:
+    def __init__(self, encoder: PreTrainedModel, layers: Sequence[int]) -> None:
         super().__init__()
         self.encoder = encoder
         self.layers = tuple(layers)
@@ -42,7 +42,7 @@ class CropEncoder(nn.Module):
         """
         batch = crops.shape[0]
         pixels = (crops.flatten(0, 1).permute(0, 3, 1, 2) / 255 - self.mean) / self.std
-        out = self.encoder(pixels, output_hidden_states=True)
+        out = self.encoder(pixels.to(self.encoder.dtype), output_hidden_states=True)
 
         def per_reference(hidden: Tensor) -> Tensor:
             return hidden[:, self.class_tokens :].unflatten(0, (batch, 5))

@@ -11,8 +11,11 @@ import torch
 
 from demo_model.config import TOON
 from export.bundle import TokenizerFile, write_bundle
+from export.calibrate import Calibration, calibrate
 from export.models.config import ModelConfig
 from export.models.network import InstantCharacter
+from export.precision import Precision, convert
+from export.trajectory import Prompts, samples
 
 # Not square in any count, so that a swapped axis or a wrong index shows.
 MICRO: ModelConfig = replace(
@@ -55,7 +58,7 @@ def bundle_folder(network: InstantCharacter, tmp_path_factory: pytest.TempPathFa
         description="Random weights.",
         text_encoder=spec,
         text_encoder_2=spec,
-        fp16_weights=True,
+        precision=Precision.FP16_WEIGHTS,
     )
     return folder
 
@@ -72,3 +75,40 @@ def _letters() -> dict[str, object]:
     )
     spec: dict[str, object] = json.loads(tokenizer.to_str())
     return spec
+
+
+# Heads as wide as FLUX's and enough subject tokens for TensorRT's fused attention; else small.
+WIDE: ModelConfig = replace(
+    MICRO,
+    name="wide",
+    transformer={
+        **TOON.transformer,
+        "num_layers": 1,
+        "num_single_layers": 1,
+        "attention_head_dim": 128,
+        "num_attention_heads": 2,
+        "axes_dims_rope": (16, 56, 56),
+    },
+    resampler=replace(TOON.resampler, num_queries=64),
+)
+
+
+def make_wide(dtype: torch.dtype = torch.float32) -> InstantCharacter:
+    """The same random weights every time."""
+    torch.manual_seed(0)
+    made = InstantCharacter(WIDE).eval()
+    convert(made, dtype)
+    return made
+
+
+@pytest.fixture(scope="session")
+def prompts(tmp_path_factory: pytest.TempPathFactory) -> Prompts:
+    path = tmp_path_factory.mktemp("prompts") / "tokenizer.json"
+    path.write_text(json.dumps(_letters()))
+    return Prompts(path, path, (MICRO.max_sequence_length, MICRO.max_sequence_length))
+
+
+@pytest.fixture(scope="session")
+def calibration(prompts: Prompts) -> Calibration:
+    """Of the wide network, over one short trajectory."""
+    return calibrate(make_wide(), prompts, samples(1, 512), steps=2)
