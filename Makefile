@@ -13,6 +13,8 @@ PYTHON_312 ?= $(call first_python,python3.12 $(wildcard $(HOME)/.pyenv/versions/
 
 BIN := $(VENV)/bin
 PIP_INSTALL = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# TensorRT-RTX builds engines without a GPU, on Linux and Windows: the tests build some (100 MB).
+RTX ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),tensorrt_rtx_cu13)
 # A stamp is newer than what it was installed from, or the install runs again.
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
@@ -98,7 +100,7 @@ $(RUNTIME): $(SOURCES) | $(BIN)/python
 
 $(DEV): $(SOURCES) | $(BIN)/python
 	@echo "Installing Castmate and its development tools, torch included, into $(VENV): minutes the first time"
-	@$(call PIP_INSTALL,$(VENV)) --editable '.[dev,export]'
+	@$(call PIP_INSTALL,$(VENV)) --editable '.[dev,export]' $(RTX)
 	@touch $(RUNTIME) $@
 
 $(DEV_312): $(SOURCES)

@@ -195,7 +195,8 @@ class VaeDecoderGraph(nn.Module):
         config = self.vae.config
         z = unpack_latents(latents) / config.scaling_factor + config.shift_factor
         pixels = self.vae.decode(z.to(self.vae.dtype), return_dict=False)[0].float()
-        return ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+        pixels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().permute(0, 2, 3, 1)
+        return pixels.to(torch.uint8)  # last: TensorRT gives 8-bit tensors out and no more
 
 
 class SafetyCheckerGraph(nn.Module):
@@ -216,7 +217,7 @@ class SafetyCheckerGraph(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         checker = self.checker
-        pixels = (images.permute(0, 3, 1, 2) / 255 - self.mean) / self.std
+        pixels = (images.float().permute(0, 3, 1, 2) / 255 - self.mean) / self.std
         seen = checker.vision_model(pixels.to(checker.visual_projection.weight.dtype))
         embeds = checker.visual_projection(seen.pooler_output).float()
 

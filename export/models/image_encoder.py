@@ -41,7 +41,8 @@ class CropEncoder(nn.Module):
                 right, bottom left, bottom right) at twice the resolution.
         """
         batch = crops.shape[0]
-        pixels = (crops.flatten(0, 1).permute(0, 3, 1, 2) / 255 - self.mean) / self.std
+        # Cast first: TensorRT takes 8-bit tensors in and does nothing else with them.
+        pixels = (crops.float().flatten(0, 1).permute(0, 3, 1, 2) / 255 - self.mean) / self.std
         out = self.encoder(pixels.to(self.encoder.dtype), output_hidden_states=True)
 
         def per_reference(hidden: Tensor) -> Tensor:

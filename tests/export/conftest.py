@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from castmate.engines.bundle import Bundle
 from demo_model.config import TOON
 from export.bundle import TokenizerFile, write_bundle
 from export.calibrate import Calibration, calibrate
 from export.models.config import ModelConfig
 from export.models.network import InstantCharacter
-from export.precision import Precision, convert
+from export.precision import Precision, Quantization, convert
+from export.quantize import quantize
 from export.trajectory import Prompts, samples
 
 # Not square in any count, so that a swapped axis or a wrong index shows.
@@ -49,18 +51,23 @@ def network() -> InstantCharacter:
 def bundle_folder(network: InstantCharacter, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The network, exported as a bundle with fp16 weights."""
     folder = tmp_path_factory.mktemp("bundle") / "micro"
-    tokenizer = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    tokenizer.write_text(json.dumps(_letters()))
-    spec = TokenizerFile(tokenizer, max_length=MICRO.max_sequence_length, pad_id=0)
+    tokenizer = letters(tmp_path_factory.mktemp("tokenizer"))
     write_bundle(
         network,
         folder,
         description="Random weights.",
-        text_encoder=spec,
-        text_encoder_2=spec,
+        text_encoder=tokenizer,
+        text_encoder_2=tokenizer,
         precision=Precision.FP16_WEIGHTS,
     )
     return folder
+
+
+def letters(folder: Path) -> TokenizerFile:
+    """A tokenizer of letters, written to a folder."""
+    path = folder / "tokenizer.json"
+    path.write_text(json.dumps(_letters()))
+    return TokenizerFile(path, max_length=MICRO.max_sequence_length, pad_id=0)
 
 
 def _letters() -> dict[str, object]:
@@ -103,8 +110,7 @@ def make_wide(dtype: torch.dtype = torch.float32) -> InstantCharacter:
 
 @pytest.fixture(scope="session")
 def prompts(tmp_path_factory: pytest.TempPathFactory) -> Prompts:
-    path = tmp_path_factory.mktemp("prompts") / "tokenizer.json"
-    path.write_text(json.dumps(_letters()))
+    path = letters(tmp_path_factory.mktemp("prompts")).path
     return Prompts(path, path, (MICRO.max_sequence_length, MICRO.max_sequence_length))
 
 
@@ -112,3 +118,24 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> Prompts:
 def calibration(prompts: Prompts) -> Calibration:
     """Of the wide network, over one short trajectory."""
     return calibrate(make_wide(), prompts, samples(1, 512), steps=2)
+
+
+@pytest.fixture(scope="session")
+def fp8_bundle(prompts: Prompts, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The wide network in bf16 with FP8 linear layers and attention, every graph."""
+    network = make_wide(torch.bfloat16)
+    recorded = calibrate(network, prompts, samples(1, 512), steps=2)
+    quantize(network.denoiser, recorded.amax, Quantization.FP8_ATTENTION)
+    folder = tmp_path_factory.mktemp("fp8") / "wide"
+    tokenizer = letters(tmp_path_factory.mktemp("tokenizer"))
+    write_bundle(
+        network,
+        folder,
+        description="Random weights.",
+        text_encoder=tokenizer,
+        text_encoder_2=tokenizer,
+        precision=Precision.BF16,
+        quantization=Quantization.FP8_ATTENTION,
+        step_caching=True,
+    )
+    return Bundle.open(folder)
