@@ -27,7 +27,7 @@ DEMO_OUTPUT ?= out/demo.png
 
 .PHONY: help
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: install
 install: $(DEV) ## Make .venv with all that development needs, torch for the CPU included
@@ -64,7 +64,11 @@ pytest: $(DEV) ## Run every test that needs no GPU
 
 .PHONY: test-fast
 test-fast: $(DEV) ## Run the tests that are not marked slow
-	$(BIN)/python -m pytest -m "not gpu and not slow"
+	$(BIN)/python -m pytest -m "not gpu and not full_size and not slow"
+
+.PHONY: test-full-size
+test-full-size: $(DEV) ## Export FLUX.1-dev with InstantCharacter, without its weights: minutes
+	$(BIN)/python -m pytest -m full_size
 
 .PHONY: test-312
 test-312: ## Run the torch-free tests under Python 3.12, where it is installed

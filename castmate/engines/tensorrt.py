@@ -98,7 +98,7 @@ class TensorRTRuntime:
                 f"Bundle {bundle.name!r} is for engine {bundle.manifest.engine!r}, not "
                 f"{' or '.join(engines)}. {BUILD_AGAIN}"
             )
-        self._bundle, self._flavour = bundle, Flavour(bundle.manifest.engine)
+        self.bundle, self._flavour = bundle, Flavour(bundle.manifest.engine)
         if cuda_graphs and self._flavour is not Flavour.TENSORRT_RTX:
             raise BundleMismatch(
                 f"Bundle {bundle.name!r} is for data-centre TensorRT, where `cuda_graphs` does "
@@ -127,7 +127,7 @@ class TensorRTRuntime:
             BundleCorrupt: It is half-written or not the one in the manifest.
             BundleMismatch: It was built for another TensorRT or GPU, or does not load.
         """
-        path = self._bundle.file(self._bundle.manifest.graphs[graph].files[0])
+        path = self.bundle.file(self.bundle.manifest.graphs[graph].files[0])
         manifest = check_plan(
             path,
             flavour=self._flavour,
