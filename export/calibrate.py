@@ -6,18 +6,25 @@ weights are quantized anew and these ranges are kept.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+import torch
 from rich.progress import Progress
 
+from export.errors import ExportError
+from export.load import Sources, load_network, load_tokenizers
+from export.models.config import FLUX
 from export.models.network import InstantCharacter
+from export.precision import Precision
 from export.quantize import CalibrationError, recording
-from export.trajectory import Prompts, Sample, denoise
+from export.trajectory import Prompts, Sample, denoise, samples
 
 
 @dataclass(frozen=True)
@@ -74,20 +81,24 @@ class Calibration:
 def calibrate(
     network: InstantCharacter,
     prompts: Prompts,
-    samples: Sequence[Sample],
+    drawn: Sequence[Sample],
     steps: int,
     progress: Progress | None = None,
+    *,
+    device: str = "cpu",
 ) -> Calibration:
     """Draw every sample and record every step of it.
 
     Args:
         network: Not quantized, in evaluation mode.
         prompts: Its tokenizers.
-        samples: What to draw.
+        drawn: What to draw.
         steps: Denoise steps of each.
         progress: Where to show how far it is.
+        device: Where the network runs meanwhile; afterwards it is on the CPU.
     """
-    task = progress.add_task("Calibrating", total=len(samples) * steps) if progress else None
+    network.to(device)
+    task = progress.add_task("Calibrating", total=len(drawn) * steps) if progress else None
 
     def on_step(_: int) -> None:
         if progress is not None and task is not None:
@@ -95,7 +106,43 @@ def calibrate(
 
     # Every call of `network.denoiser` makes a new view of the same layers: hooks on one see all.
     with recording(network.denoiser) as amax:
-        for sample in samples:
+        for sample in drawn:
             denoise(network, sample, prompts, steps, on_step)
-    drawn = tuple(f"{s.prompt} | {s.reference.name} | seed {s.seed}" for s in samples)
-    return Calibration(network.config.name, steps, drawn, amax)
+    network.to("cpu")
+    names = tuple(f"{s.prompt} | {s.reference.name} | seed {s.seed}" for s in drawn)
+    return Calibration(network.config.name, steps, names, amax)
+
+
+def best_device() -> str:
+    """The GPU where there is one: at full size a CPU takes days."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def main() -> int:
+    """Calibrate the published network."""
+    parser = argparse.ArgumentParser(prog="python -m export.calibrate", description=__doc__)
+    Sources.add_arguments(parser)
+    parser.add_argument("--out", type=Path, required=True, help="JSON file")
+    parser.add_argument("--precision", type=Precision, choices=Precision, default=Precision.BF16)
+    parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=28)
+    parser.add_argument("--side", type=int, default=1024, help="pixels")
+    given = parser.parse_args()
+    sources = Sources.of(given)
+    try:
+        first, second = load_tokenizers(sources, FLUX, given.out.parent)
+        prompts = Prompts(first.path, second.path, (first.max_length, second.max_length))
+        network = load_network(sources, given.precision.dtype)
+    except ExportError as error:
+        print(error, file=sys.stderr)
+        return 1
+    with Progress() as progress:
+        drawn = samples(given.samples, given.side)
+        made = calibrate(network, prompts, drawn, given.steps, progress, device=best_device())
+    made.save(given.out)
+    print(given.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

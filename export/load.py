@@ -17,7 +17,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from transformers import AutoTokenizer
 
+from export.bundle import TokenizerFile
 from export.errors import ExportError
 from export.models.adapter import AdapterError, load_adapter
 from export.models.config import FLUX, ModelConfig
@@ -146,6 +148,27 @@ def locate(source: str, token: str | None = None) -> Path:
             f"{source} is no folder here and cannot be fetched from the hub: {error}"
         ) from None
     return Path(found)
+
+
+def load_tokenizers(
+    sources: Sources, config: ModelConfig, folder: Path
+) -> tuple[TokenizerFile, TokenizerFile]:
+    """CLIP's and T5's tokenizers as `tokenizers` files, written to a folder.
+
+    Raises:
+        ExportError: One is missing.
+    """
+    flux, made = locate(sources.flux, sources.token), []
+    lengths = (config.text_encoder["max_position_embeddings"], config.max_sequence_length)
+    for name, length in zip(("tokenizer", "tokenizer_2"), lengths, strict=True):
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(flux / name, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise ExportError(f"{flux / name} holds no tokenizer: {error}") from None
+        path = folder / f"{name}.json"
+        tokenizer.backend_tokenizer.save(str(path))
+        made.append(TokenizerFile(path, length, tokenizer.pad_token_id, tokenizer.unk_token_id))
+    return made[0], made[1]
 
 
 def assign(module: nn.Module, folder: Path) -> None:

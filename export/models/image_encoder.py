@@ -30,8 +30,9 @@ class CropEncoder(nn.Module):
         self.layers = tuple(layers)
         self.class_tokens = int(isinstance(encoder, Dinov2Model))
         mean, std = SIGLIP_MEAN_STD if isinstance(encoder, SiglipVisionModel) else IMAGENET_MEAN_STD
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        for name, values in (("mean", mean), ("std", std)):
+            tensor = torch.tensor(values, device=encoder.device).view(3, 1, 1)
+            self.register_buffer(name, tensor, persistent=False)
 
     def forward(self, crops: Tensor) -> ImageFeatures:
         """Encode references.

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from castmate.engines.bundle import Bundle
 from demo_model.config import TOON
 from export.bundle import TokenizerFile, write_bundle
 from export.calibrate import Calibration, calibrate
+from export.load import ADAPTER_FILE, Sources
+from export.models.adapter import adapter_state_dict
 from export.models.config import ModelConfig
 from export.models.network import InstantCharacter
 from export.precision import Precision, Quantization, convert
@@ -71,7 +75,7 @@ def letters(folder: Path) -> TokenizerFile:
 
 
 def _letters() -> dict[str, object]:
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from tokenizers import models, pre_tokenizers, processors
 
     ids = {"[PAD]": 0, "[BOS]": 1, "[UNK]": 2, "[EOS]": 3}
     ids |= {chr(code): code for code in range(32, 127)}
@@ -139,3 +143,36 @@ def fp8_bundle(prompts: Prompts, tmp_path_factory: pytest.TempPathFactory) -> Bu
         step_caching=True,
     )
     return Bundle.open(folder)
+
+
+@pytest.fixture(scope="session")
+def published(network: InstantCharacter, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The network in the layouts of its publishers."""
+    folder = tmp_path_factory.mktemp("published")
+    for name in ("transformer", "vae", "text_encoder", "text_encoder_2"):
+        getattr(network, name).save_pretrained(folder / "flux" / name)
+    for name in ("image_encoder", "image_encoder_2", "safety_checker"):
+        getattr(network, name).save_pretrained(folder / name)
+    tokenizer = Tokenizer.from_str(json.dumps(_letters()))
+    for name in ("tokenizer", "tokenizer_2"):
+        PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]"
+        ).save_pretrained(folder / "flux" / name)
+    (folder / "adapter").mkdir()
+    state = {
+        part: {key: tensor.bfloat16() for key, tensor in tensors.items()}
+        for part, tensors in adapter_state_dict(network).items()
+    }
+    torch.save(state, folder / "adapter" / ADAPTER_FILE)
+    return folder
+
+
+def sources(folder: Path) -> Sources:
+    """The parts of `published`."""
+    return Sources(
+        flux=str(folder / "flux"),
+        adapter=str(folder / "adapter"),
+        image_encoder=str(folder / "image_encoder"),
+        image_encoder_2=str(folder / "image_encoder_2"),
+        safety_checker=str(folder / "safety_checker"),
+    )

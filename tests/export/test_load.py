@@ -14,38 +14,11 @@ from torch import Tensor
 
 from export.errors import ExportError
 from export.graphs import TransformerGraph, transformer_inputs
-from export.load import ADAPTER_FILE, Sources, load_network, locate
+from export.load import load_network, locate
 from export.lora import Style, StyledTransformer
 from export.models.adapter import adapter_state_dict
 from export.models.network import InstantCharacter
-from tests.export.conftest import make_wide
-
-
-@pytest.fixture(scope="module")
-def published(network: InstantCharacter, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The network in the layouts of its publishers."""
-    folder = tmp_path_factory.mktemp("published")
-    for name in ("transformer", "vae", "text_encoder", "text_encoder_2"):
-        getattr(network, name).save_pretrained(folder / "flux" / name)
-    for name in ("image_encoder", "image_encoder_2", "safety_checker"):
-        getattr(network, name).save_pretrained(folder / name)
-    (folder / "adapter").mkdir()
-    state = {
-        part: {key: tensor.bfloat16() for key, tensor in tensors.items()}
-        for part, tensors in adapter_state_dict(network).items()
-    }
-    torch.save(state, folder / "adapter" / ADAPTER_FILE)
-    return folder
-
-
-def sources(folder: Path) -> Sources:
-    return Sources(
-        flux=str(folder / "flux"),
-        adapter=str(folder / "adapter"),
-        image_encoder=str(folder / "image_encoder"),
-        image_encoder_2=str(folder / "image_encoder_2"),
-        safety_checker=str(folder / "safety_checker"),
-    )
+from tests.export.conftest import make_wide, sources
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
