@@ -5,11 +5,13 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnx_ir.passes import Sequential, common
+from onnx_ir.tape import Tape
 from onnxscript.optimizer import _constant_folding as constant_folding  # no public pass
 
 from export.fp8 import TRANSLATIONS
@@ -22,6 +24,8 @@ SMALLEST_CAST = 256
 LARGEST_FOLD = 1024
 """Elements above which constants are left to the engine: larger ones are weights, whose names are
 kept and which are never read here."""
+WIDEST_FUSED_HEAD = 128
+"""Channels of a head above which TensorRT has no kernel and refuses the Attention operator."""
 SMALLEST_EXTERNAL = 2**30
 """Bytes of weights above which they go to a file beside the graph; protobuf ends at 2 GiB."""
 
@@ -92,8 +96,9 @@ def ir_model(graph: ExportGraph) -> ir.Model:
         assert value.shape is not None
         names = graph.dynamic[value.name]
         value.shape = ir.Shape([names.get(axis, dim) for axis, dim in enumerate(value.shape)])
+    common.InlinePass()(model)
+    _write_out_wide_attention(model)
     Sequential(
-        common.InlinePass(),
         constant_folding.FoldConstantsPass(
             shape_inference=True,
             input_size_limit=LARGEST_FOLD,
@@ -113,6 +118,31 @@ def ir_model(graph: ExportGraph) -> ir.Model:
     )(model)
     _forget_source(model)
     return model
+
+
+def _write_out_wide_attention(model: ir.Model) -> None:
+    """Attention with wide heads, such as the VAE's, as products around a softmax."""
+    for node in list(model.graph):
+        if node.op_type != "Attention" or any(node.inputs[3:]):
+            continue
+        query, key, value = node.inputs[:3]
+        assert query is not None
+        assert query.dtype is not None
+        assert query.shape is not None
+        dim = query.shape[-1]
+        if not isinstance(dim, int) or dim <= WIDEST_FUSED_HEAD:
+            continue
+        scale = node.attributes["scale"].as_float() if "scale" in node.attributes else dim**-0.5
+        tape = Tape()
+        factor = ir.tensor(np.array(scale, query.dtype.numpy()), name=f"{node.name}_scale")
+        scaled = tape.op("Mul", [query, tape.op("Constant", [], {"value": factor})])
+        turned = tape.op("Transpose", [key], {"perm": [0, 1, 3, 2]})
+        weights = tape.op("Softmax", [tape.op("MatMul", [scaled, turned])], {"axis": -1})
+        out = tape.op("MatMul", [weights, value])
+        out.shape, out.type = node.outputs[0].shape, node.outputs[0].type
+        ir.convenience.replace_nodes_and_values(
+            model.graph, node, [node], list(tape.nodes), [node.outputs[0]], [out]
+        )
 
 
 def _store_fp16(model: onnx.ModelProto) -> None:
