@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from castmate.engines.bundle import GRAPHS, STEP_CACHING_GRAPHS
+from export.bundle import graph_spec
 from export.graphs import ExportGraph, TransformerGraph, transformer_inputs
 from export.models.network import InstantCharacter
 from export.step_caching import FinishGraph, HeadGraph, TailGraph, step_caching_graphs
@@ -108,3 +109,17 @@ def engine(graph: ExportGraph, path: Path) -> Any:
         return found if len(found) > 1 else found[0]
 
     return call
+
+
+@pytest.mark.slow
+def test_weights_beside_the_graph_are_named_as_its_second_file(tmp_path: Path) -> None:
+    graph = step_caching_graphs(make_wide())["transformer_finish"]()
+    files = to_onnx(graph, tmp_path / "finish.onnx", external_bytes=0)
+    assert [path.name for path in files] == ["finish.onnx", "finish.onnx.data"]
+    assert files[1].stat().st_size > 4 * 2**16
+    assert [part.file for part in graph_spec(files).files] == ["finish.onnx", "finish.onnx.data"]
+    session = onnxruntime.InferenceSession(files[0], providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {name: value.numpy() for name, value in graph.inputs.items()})
+    with torch.no_grad():
+        expected = graph.module(*graph.inputs.values())
+    np.testing.assert_allclose(found, expected.numpy(), rtol=0, atol=2e-5)
