@@ -13,6 +13,8 @@ PYTHON_312 ?= $(call first_python,python3.12 $(wildcard $(HOME)/.pyenv/versions/
 
 BIN := $(VENV)/bin
 PIP_INSTALL = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# TensorRT-RTX builds engines without a GPU, on Linux and Windows: the tests build some (100 MB).
+RTX ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),tensorrt_rtx_cu13)
 # A stamp is newer than what it was installed from, or the install runs again.
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
@@ -25,7 +27,7 @@ DEMO_OUTPUT ?= out/demo.png
 
 .PHONY: help
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: install
 install: $(DEV) ## Make .venv with all that development needs, torch for the CPU included
@@ -62,7 +64,11 @@ pytest: $(DEV) ## Run every test that needs no GPU
 
 .PHONY: test-fast
 test-fast: $(DEV) ## Run the tests that are not marked slow
-	$(BIN)/python -m pytest -m "not gpu and not slow"
+	$(BIN)/python -m pytest -m "not gpu and not full_size and not slow"
+
+.PHONY: test-full-size
+test-full-size: $(DEV) ## Export FLUX.1-dev with InstantCharacter, without its weights: minutes
+	$(BIN)/python -m pytest -m full_size
 
 .PHONY: test-312
 test-312: ## Run the torch-free tests under Python 3.12, where it is installed
@@ -103,7 +109,7 @@ $(RUNTIME): $(SOURCES) | $(BIN)/python
 
 $(DEV): $(SOURCES) | $(BIN)/python
 	@echo "Installing Castmate and its development tools, torch included, into $(VENV): minutes the first time"
-	@$(call PIP_INSTALL,$(VENV)) --editable '.[dev,export]'
+	@$(call PIP_INSTALL,$(VENV)) --editable '.[dev,export]' $(RTX)
 	@touch $(RUNTIME) $@
 
 $(DEV_312): $(SOURCES)

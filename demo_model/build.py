@@ -15,6 +15,7 @@ from demo_model.config import MAX_SEQUENCE_LENGTH, PAD, UNK
 from demo_model.tokens import save_tokenizer
 from export.bundle import TokenizerFile, write_bundle
 from export.models.network import InstantCharacter
+from export.precision import Precision
 
 BUNDLE = Path(__file__).parent.parent / "castmate/bundles/toon"
 DESCRIPTION = (
@@ -35,7 +36,7 @@ def build(network: InstantCharacter, folder: Path) -> None:
             description=DESCRIPTION,
             text_encoder=tokenizer,
             text_encoder_2=tokenizer,
-            fp16_weights=True,
+            precision=Precision.FP16_WEIGHTS,
         )
 
 

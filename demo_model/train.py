@@ -54,7 +54,7 @@ STAGES: dict[str, Stage] = {
     "latents": Stage(_latents, "latents.json"),
     "features": Stage(cache_features, FEATURES, parallel=False),
     FLOW: Stage(train_flow, f"{FLOW}.pt", 52),
-    DISTILLED: Stage(train_distilled, f"{DISTILLED}.pt", 15),
+    DISTILLED: Stage(train_distilled, f"{DISTILLED}.pt", 12),
     SAFETY: Stage(train_safety, f"{SAFETY}.pt", 2),
     JUDGE: Stage(train_judge, f"{JUDGE}.pt", 6),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -27,10 +28,14 @@ from castmate.engines.bundle import (
 )
 from export.graphs import export_graphs
 from export.models.network import InstantCharacter
+from export.precision import Precision, Quantization, convert
+from export.step_caching import step_caching_graphs
 from export.to_onnx import to_onnx
 
 DTYPES: dict[int, str] = {
     TensorProto.FLOAT: "float32",
+    TensorProto.FLOAT16: "float16",
+    TensorProto.BFLOAT16: "bfloat16",
     TensorProto.INT64: "int64",
     TensorProto.UINT8: "uint8",
     TensorProto.BOOL: "bool",
@@ -54,35 +59,41 @@ def write_bundle(
     description: str,
     text_encoder: TokenizerFile,
     text_encoder_2: TokenizerFile,
-    fp16_weights: bool = False,
+    precision: Precision = Precision.FP32,
+    quantization: Quantization = Quantization.NONE,
+    step_caching: bool = False,
 ) -> None:
     """Export every graph of `network` and write the bundle; a failure leaves `folder` as it was.
 
     Other files in `folder` (such as references) are kept.
 
     Args:
-        network: In evaluation mode; with `fp16_weights` its large weights should hold fp16 values,
-            or the bundle differs from it by their rounding.
+        network: In evaluation mode, already quantized if it is to be. Its weights are brought into
+            the dtype of `precision` in place; with `FP16_WEIGHTS` they should hold fp16 values, or
+            the bundle differs from it by their rounding.
         folder: Made if absent.
         description: One sentence for people, in the manifest.
         text_encoder: CLIP's tokenizer.
         text_encoder_2: T5's tokenizer.
-        fp16_weights: See `to_onnx`.
+        precision: Of weights and arithmetic.
+        quantization: What of the transformer was quantized, for the manifest.
+        step_caching: Also write the transformer in three parts, see `export.step_caching`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".bundle-") as scratch:
         made = Path(scratch)
-        graphs = {}
-        for name, make in track(export_graphs(network).items(), "Exporting graphs"):
-            path = made / f"{name}.onnx"
-            to_onnx(make(), path, fp16_weights=fp16_weights)
-            graphs[name] = graph_spec(path)
+        convert(network, precision.dtype)
+        makers = export_graphs(network) | (step_caching_graphs(network) if step_caching else {})
+        graphs = {
+            name: graph_spec(to_onnx(make(), made / f"{name}.onnx", precision=precision))
+            for name, make in track(makers.items(), "Exporting graphs")
+        }
         manifest = Manifest(
             format=FORMAT,
             name=network.config.name,
             description=description,
             engine="onnxruntime",
-            precision="fp16 weights, fp32 arithmetic" if fp16_weights else "fp32",
+            precision=describe(precision, quantization),
             gpu=None,
             created_with={
                 "castmate": castmate.__version__,
@@ -106,9 +117,16 @@ def write_bundle(
             path.replace(folder / path.name)
 
 
-def graph_spec(path: Path) -> GraphSpec:
-    """Describe a written graph."""
-    graph = onnx.load(path, load_external_data=False).graph
+def describe(precision: Precision, quantization: Quantization) -> str:
+    """For the manifest, such as 'bf16, transformer fp8'."""
+    if quantization is Quantization.NONE:
+        return precision.description
+    return f"{precision.description}, transformer {quantization}"
+
+
+def graph_spec(paths: Sequence[Path]) -> GraphSpec:
+    """Describe a written graph: its file, then external data."""
+    graph = onnx.load(paths[0], load_external_data=False).graph
 
     def specs(values: list[onnx.ValueInfoProto]) -> dict[str, TensorSpec]:
         return {
@@ -122,7 +140,7 @@ def graph_spec(path: Path) -> GraphSpec:
         }
 
     return GraphSpec(
-        files=(file_spec(path),),
+        files=tuple(map(file_spec, paths)),
         inputs=specs(list(graph.input)),
         outputs=specs(list(graph.output)),
     )

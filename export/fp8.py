@@ -9,8 +9,7 @@ Runtime executes and TensorRT fuses into FP8 GEMMs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import onnx
@@ -27,15 +26,18 @@ UNQUANTIZED = (
     ".time_text_embed",
     ".norm_out",
     "transformer.proj_out",
-    ".norm.linear",
-    ".norm1.linear",
-    ".norm1_context.linear",
 )
 """Parts of the denoiser that stay as they are: few FLOPs, and an error in them reaches every token.
 
-Embedders and the end of the network as in NVIDIA's FLUX recipe; the modulations beyond it, because
-they run on one row, where FP8 saves no time, and others saw them break pictures (vllm-omni #2728).
-A single block's own `proj_out` is quantized.
+Embedders and the end of the network, as in NVIDIA's FLUX recipe. A single block's own `proj_out` is
+quantized.
+"""
+
+MODULATIONS = (".norm.linear", ".norm1.linear", ".norm1_context.linear")
+"""The blocks' modulations stay as they are by default, unlike in NVIDIA's recipe.
+
+They run on one row, where FP8 saves bytes but hardly time, and others saw them break pictures
+(vllm-omni #2728). `python -m benchmarks.fp8` measures both ways.
 """
 
 
@@ -102,14 +104,12 @@ class Fp8Linear(nn.Module):
             input_amax: Largest magnitude seen at its input.
         """
         super().__init__()
-        weight = linear.weight.detach().float()
-        scale = (weight.abs().max() / E4M3_MAX).clamp(min=1e-12)
-        quantized = (weight.T / scale).clamp(-E4M3_MAX, E4M3_MAX).to(torch.float8_e4m3fn)
-        dtype = linear.weight.dtype
-        self.register_buffer("weight", quantized.contiguous())
-        self.register_buffer("weight_scale", scale.to(dtype))
-        input_scale = max(input_amax, 1e-12) / E4M3_MAX
-        self.register_buffer("input_scale", torch.tensor(input_scale, dtype=dtype))
+        weight = linear.weight.detach()
+        scale = _scale(weight.abs().max().item(), weight)
+        quantized = (weight.T.float() / scale.float()).clamp(-E4M3_MAX, E4M3_MAX)
+        self.register_buffer("weight", quantized.to(torch.float8_e4m3fn).contiguous())
+        self.register_buffer("weight_scale", scale)
+        self.register_buffer("input_scale", _scale(input_amax, weight))
         self.bias: Tensor | None = linear.bias  # torch's stubs know no layer without
 
     def forward(self, x: Tensor) -> Tensor:
@@ -119,87 +119,44 @@ class Fp8Linear(nn.Module):
         return y if self.bias is None else y + self.bias
 
 
-def quantizable(module: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
-    """The linear layers that FP8 is for, by name."""
-    for name, child in module.named_modules():
-        excluded = any(f"{part}." in f".{name}." for part in UNQUANTIZED)
-        if isinstance(child, nn.Linear) and not excluded:
-            yield name, child
+class Fp8Attention(nn.Module):
+    """`softmax(q k^T / sqrt(d)) v` with both products on E4M3 operands.
 
-
-@contextmanager
-def recording(module: nn.Module) -> Iterator[dict[str, float]]:
-    """Record the largest magnitude at the input of every quantizable layer while it runs.
-
-    Yields:
-        Magnitudes by layer name, complete when the block ends.
+    Written out instead of one Attention operator, and with the softmax scaled to E4M3's range,
+    because that is the pattern which TensorRT fuses into one FP8 kernel; around its Attention
+    operator it would execute the rounding and compute in the wide type.
     """
-    amax: dict[str, float] = {}
 
-    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def record(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            amax[name] = max(amax.get(name, 0.0), inputs[0].detach().abs().max().item())
+    query_scale: Tensor
+    key_scale: Tensor
+    value_scale: Tensor
+    weights_scale: Tensor
 
-        return record
+    def __init__(self, amax: tuple[float, float, float], head_dim: int, like: Tensor) -> None:
+        """Quantize an attention.
 
-    handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in quantizable(module)]
-    try:
-        yield amax
-    finally:
-        for handle in handles:
-            handle.remove()
+        Args:
+            amax: Largest magnitudes seen of query, key and value.
+            head_dim: d.
+            like: A tensor of the dtype and on the device of the network.
+        """
+        super().__init__()
+        self.factor = head_dim**-0.5
+        query, key, value = amax
+        self.register_buffer("query_scale", _scale(query * self.factor, like))
+        self.register_buffer("key_scale", _scale(key, like))
+        self.register_buffer("value_scale", _scale(value, like))
+        self.register_buffer("weights_scale", _scale(1.0, like))
 
-
-def quantize(module: nn.Module, amax: Mapping[str, float]) -> list[str]:
-    """Replace the linear layers of `module` by `Fp8Linear` in place.
-
-    Args:
-        module: What was recorded.
-        amax: From `recording`.
-
-    Returns:
-        Names of the replaced layers.
-
-    Raises:
-        ValueError: A layer was never run while recording, so its range is unknown.
-    """
-    layers = dict(quantizable(module))
-    if unseen := sorted(set(layers) - set(amax)):
-        raise ValueError(f"never run while recording: {', '.join(unseen)}")
-    for name, layer in layers.items():
-        parent, _, attribute = name.rpartition(".")
-        setattr(module.get_submodule(parent), attribute, Fp8Linear(layer, amax[name]))
-    return list(layers)
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: None = None) -> Tensor:
+        """As `ScaledDotProduct`, without a mask."""
+        query = quantize_dequantize(query * self.factor, self.query_scale)
+        key = quantize_dequantize(key.transpose(-1, -2), self.key_scale)
+        weights = quantize_dequantize((query @ key).softmax(-1), self.weights_scale)
+        return weights @ quantize_dequantize(value, self.value_scale)
 
 
-def errors(
-    module: nn.Module, amax: Mapping[str, float], run: Callable[[], object]
-) -> dict[str, float]:
-    """Relative L2 error of each layer's output when it alone is quantized, on the inputs of `run`.
-
-    Args:
-        module: Not yet quantized.
-        amax: From `recording`.
-        run: Runs the module on representative inputs.
-    """
-    squared: dict[str, tuple[float, float]] = {}
-
-    def hook(name: str, quantized: Fp8Linear) -> Callable[..., None]:
-        def compare(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            difference = (quantized(inputs[0]) - output).double().square().sum().item()
-            error, total = squared.get(name, (0.0, 0.0))
-            squared[name] = (error + difference, total + output.double().square().sum().item())
-
-        return compare
-
-    handles = [
-        layer.register_forward_hook(hook(name, Fp8Linear(layer, amax[name])))
-        for name, layer in quantizable(module)
-    ]
-    try:
-        with torch.no_grad():
-            run()
-    finally:
-        for handle in handles:
-            handle.remove()
-    return {name: (error / max(total, 1e-30)) ** 0.5 for name, (error, total) in squared.items()}
+def _scale(amax: float, like: Tensor) -> Tensor:
+    """The scale as it is stored: rounded before anything is divided by it, and never 0."""
+    smallest = torch.finfo(like.dtype).smallest_normal
+    return torch.tensor(max(amax / E4M3_MAX, smallest), dtype=like.dtype, device=like.device)

@@ -1,5 +1,8 @@
 """The graphs of a bundle as torch modules: shapes, dtypes and what each computes.
 
+What crosses between host and device is fp32 or an integer; what passes between two graphs has the
+dtype of the network's weights.
+
 Everything between two graphs stays on the device, so whatever a loop would do to a tensor (true-CFG
 mix, Euler step, latent packing, normalisation, the 8-bit picture) is inside one of them.
 
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from diffusers import AutoencoderKL
@@ -19,7 +23,7 @@ from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionS
 from torch import Tensor, nn
 from transformers import CLIPTextModel, T5EncoderModel
 
-from castmate.engines.bundle import GRAPHS
+from castmate.engines.bundle import GRAPHS, STEP_CACHING_GRAPHS
 from export.models.denoiser import Denoiser
 from export.models.image_encoder import CropEncoder
 from export.models.network import InstantCharacter, rotary_embedding, unpack_latents
@@ -129,29 +133,55 @@ class TransformerGraph(nn.Module):
         Returns:
             `next_latents`, like `latents`.
         """
-        batch, passes = latents.shape[0], prompt_embeds.shape[0]
-
-        def per_pass(x: Tensor) -> Tensor:
-            return x.unsqueeze(0).expand(passes, *x.shape).flatten(0, 1)
-
-        def per_picture(x: Tensor) -> Tensor:
-            return x.unsqueeze(1).expand(x.shape[0], batch, *x.shape[1:]).flatten(0, 1)
-
-        sigma, next_sigma = sigmas.index_select(0, step), sigmas.index_select(0, step + 1)
+        dtype = self.denoiser.dtype
         velocity = self.denoiser(
-            per_pass(latents.flatten(1, 2)),
-            per_picture(prompt_embeds),
-            per_picture(pooled_projections),
-            sigma.expand(passes * batch),
-            guidance.expand(passes * batch),
+            *denoiser_inputs(
+                dtype, latents, step, sigmas, guidance, prompt_embeds, pooled_projections
+            ),
             rotary_emb_cos,
             rotary_emb_sin,
             subject_embeds.index_select(0, step),
-            subject_scale,
-        ).unflatten(0, (passes, batch))
-        negative, positive = velocity[0], velocity[-1]
-        mixed = negative + true_cfg_scale * (positive - negative)
-        return latents + (next_sigma - sigma) * mixed.reshape(latents.shape)
+            subject_scale.to(dtype),
+        )
+        return euler_step(latents, velocity, step, sigmas, true_cfg_scale)
+
+
+def denoiser_inputs(
+    dtype: torch.dtype,
+    latents: Tensor,
+    step: Tensor,
+    sigmas: Tensor,
+    guidance: Tensor,
+    prompt_embeds: Tensor,
+    pooled_projections: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The first five inputs of the denoiser, one row a picture and guidance pass."""
+    batch, passes = latents.shape[0], prompt_embeds.shape[0]
+
+    def per_pass(x: Tensor) -> Tensor:
+        return x.unsqueeze(0).expand(passes, *x.shape).flatten(0, 1)
+
+    def per_picture(x: Tensor) -> Tensor:
+        return x.unsqueeze(1).expand(x.shape[0], batch, *x.shape[1:]).flatten(0, 1)
+
+    return (
+        per_pass(latents.flatten(1, 2)).to(dtype),
+        per_picture(prompt_embeds),
+        per_picture(pooled_projections),
+        sigmas.index_select(0, step).expand(passes * batch),
+        guidance.expand(passes * batch),
+    )
+
+
+def euler_step(
+    latents: Tensor, velocity: Tensor, step: Tensor, sigmas: Tensor, true_cfg_scale: Tensor
+) -> Tensor:
+    """The true-CFG mix of every pass's velocity, and the step to the next sigma, in fp32."""
+    sigma, next_sigma = sigmas.index_select(0, step), sigmas.index_select(0, step + 1)
+    velocity = velocity.float().unflatten(0, (-1, latents.shape[0]))
+    negative, positive = velocity[0], velocity[-1]
+    mixed = negative + true_cfg_scale * (positive - negative)
+    return latents + (next_sigma - sigma) * mixed.reshape(latents.shape)
 
 
 class VaeDecoderGraph(nn.Module):
@@ -164,8 +194,9 @@ class VaeDecoderGraph(nn.Module):
     def forward(self, latents: Tensor) -> Tensor:
         config = self.vae.config
         z = unpack_latents(latents) / config.scaling_factor + config.shift_factor
-        pixels = self.vae.decode(z, return_dict=False)[0]
-        return ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+        pixels = self.vae.decode(z.to(self.vae.dtype), return_dict=False)[0].float()
+        pixels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().permute(0, 2, 3, 1)
+        return pixels.to(torch.uint8)  # last: TensorRT gives 8-bit tensors out and no more
 
 
 class SafetyCheckerGraph(nn.Module):
@@ -186,12 +217,13 @@ class SafetyCheckerGraph(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         checker = self.checker
-        pixels = (images.permute(0, 3, 1, 2) / 255 - self.mean) / self.std
-        embeds = checker.visual_projection(checker.vision_model(pixels).pooler_output)
+        pixels = (images.float().permute(0, 3, 1, 2) / 255 - self.mean) / self.std
+        seen = checker.vision_model(pixels.to(checker.visual_projection.weight.dtype))
+        embeds = checker.visual_projection(seen.pooler_output).float()
 
         def above(concepts: Tensor, thresholds: Tensor) -> Tensor:
             unit = nn.functional.normalize
-            return unit(embeds) @ unit(concepts).T - thresholds
+            return unit(embeds) @ unit(concepts.float()).T - thresholds
 
         special = above(checker.special_care_embeds, checker.special_care_embeds_weights) > 0
         scores = above(checker.concept_embeds, checker.concept_embeds_weights)
@@ -215,25 +247,30 @@ class ExportGraph:
     dynamic: Mapping[str, Mapping[int, str]]
     outputs: tuple[str, ...]
 
-
-def export_graphs(network: InstantCharacter) -> dict[str, Callable[[], ExportGraph]]:
-    """Every graph of a bundle by name, made when called: at full size one fills the memory."""
-    config = network.config
-    crop, projector, resampler = config.projector.crop_px, config.projector, config.resampler
-    transformer = network.transformer.config
-    crops = torch.randint(0, 256, (2, 5, crop, crop, 3), dtype=torch.uint8)
-    encoders = dict(zip(("image_encoder", "image_encoder_2"), network.crop_encoders, strict=True))
-
-    def graph(
-        name: str, module: nn.Module, inputs: list[Tensor], dynamic: list[dict[int, str]]
-    ) -> ExportGraph:
-        names, outputs = GRAPHS[name]
-        return ExportGraph(
+    @classmethod
+    def of(
+        cls, name: str, module: nn.Module, inputs: list[Tensor], dynamic: list[dict[int, str]]
+    ) -> Self:
+        """Name the inputs and outputs as the bundle's graph of that name has them."""
+        names, outputs = {**GRAPHS, **STEP_CACHING_GRAPHS}[name]
+        return cls(
             module.eval(),
             dict(zip(names, inputs, strict=True)),
             dict(zip(names, dynamic, strict=True)),
             outputs,
         )
+
+
+def export_graphs(network: InstantCharacter) -> dict[str, Callable[[], ExportGraph]]:
+    """Every graph of a bundle by name, made when called: at full size one fills the memory."""
+    config = network.config
+    crop, projector = config.projector.crop_px, config.projector
+    transformer = network.transformer.config
+    dtype = network.denoiser.dtype
+    crops = torch.randint(0, 256, (2, 5, crop, crop, 3), dtype=torch.uint8)
+    encoders = dict(zip(("image_encoder", "image_encoder_2"), network.crop_encoders, strict=True))
+
+    graph = ExportGraph.of
 
     def text_encoder() -> ExportGraph:
         ids = torch.randint(0, 9, (2, network.text_encoder.config.max_position_embeddings))
@@ -260,37 +297,16 @@ def export_graphs(network: InstantCharacter) -> dict[str, Callable[[], ExportGra
 
     def subject_resampler() -> ExportGraph:
         num_features = 2 * (crop // network.image_encoder.config.patch_size) ** 2
-        inputs = [torch.randn(1, num_features, projector.dim), torch.tensor([1000.0, 500.0, 9.0])]
+        inputs = [
+            torch.randn(1, num_features, projector.dim, dtype=dtype),
+            torch.tensor([1000.0, 500.0, 9.0]),
+        ]
         return graph("subject_resampler", network.subject_resampler, inputs, [{}, {0: "T"}])
 
     def transformer_step() -> ExportGraph:
-        batch, steps, length, rows, columns = 2, 3, config.max_sequence_length, 4, 6
-        inputs = [
-            torch.randn(batch, rows, columns, transformer.in_channels),
-            torch.tensor([1]),
-            torch.tensor([1.0, 0.6, 0.3, 0.0]),
-            torch.tensor([3.5]),
-            torch.tensor([4.0]),
-            torch.randn(2, length, transformer.joint_attention_dim),
-            torch.randn(2, transformer.pooled_projection_dim),
-            torch.randn(steps, resampler.num_queries, resampler.output_dim),
-            torch.tensor([0.8]),
-            *rotary_embedding(transformer.axes_dims_rope, length, rows, columns),
-        ]
-        dynamic: list[dict[int, str]] = [
-            {0: "B", 1: "h", 2: "w"},
-            {},
-            {0: "T1"},
-            {},
-            {},
-            {0: "G", 1: "L"},
-            {0: "G"},
-            {0: "T"},
-            {},
-            {0: "S"},
-            {0: "S"},
-        ]
-        return graph("transformer", TransformerGraph(network.denoiser), inputs, dynamic)
+        inputs, dynamic = transformer_inputs(network)
+        module = TransformerGraph(network.denoiser)
+        return graph("transformer", module, list(inputs.values()), list(dynamic.values()))
 
     def vae_decoder() -> ExportGraph:
         latents = torch.randn(2, 2, 3, transformer.in_channels)
@@ -314,3 +330,39 @@ def export_graphs(network: InstantCharacter) -> dict[str, Callable[[], ExportGra
         "vae_decoder": vae_decoder,
         "safety_checker": safety_checker,
     }
+
+
+def transformer_inputs(
+    network: InstantCharacter,
+) -> tuple[dict[str, Tensor], dict[str, dict[int, str]]]:
+    """Example inputs of the `transformer` graph by name, and their dynamic dimensions."""
+    config, dtype = network.config, network.denoiser.dtype
+    transformer, resampler = network.transformer.config, config.resampler
+    batch, steps, length, rows, columns = 2, 3, config.max_sequence_length, 4, 6
+    inputs = [
+        torch.randn(batch, rows, columns, transformer.in_channels),
+        torch.tensor([1]),
+        torch.tensor([1.0, 0.6, 0.3, 0.0]),
+        torch.tensor([3.5]),
+        torch.tensor([4.0]),
+        torch.randn(2, length, transformer.joint_attention_dim, dtype=dtype),
+        torch.randn(2, transformer.pooled_projection_dim, dtype=dtype),
+        torch.randn(steps, resampler.num_queries, resampler.output_dim, dtype=dtype),
+        torch.tensor([0.8]),
+        *rotary_embedding(transformer.axes_dims_rope, length, rows, columns),
+    ]
+    dynamic: list[dict[int, str]] = [
+        {0: "B", 1: "h", 2: "w"},
+        {},
+        {0: "T1"},
+        {},
+        {},
+        {0: "G", 1: "L"},
+        {0: "G"},
+        {0: "T"},
+        {},
+        {0: "S"},
+        {0: "S"},
+    ]
+    names, _ = GRAPHS["transformer"]
+    return dict(zip(names, inputs, strict=True)), dict(zip(names, dynamic, strict=True))

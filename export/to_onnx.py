@@ -1,30 +1,76 @@
-"""One graph from torch to ONNX; weights stored in fp16 where asked, arithmetic in fp32."""
+"""One graph from torch to ONNX, cleaned by passes that do not slow down with its size."""
 
 from __future__ import annotations
 
 import warnings
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnx_ir as ir
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from onnx_ir.passes import Sequential, common
+from onnx_ir.tape import Tape
+from onnxscript.optimizer import _constant_folding as constant_folding  # no public pass
 
 from export.fp8 import TRANSLATIONS
 from export.graphs import ExportGraph
+from export.precision import Precision
 
 OPSET = 23
 SMALLEST_CAST = 256
 """Elements below which a weight stays fp32: it would cost more in nodes than it saves in bytes."""
+LARGEST_FOLD = 1024
+"""Elements above which constants are left to the engine: larger ones are weights, whose names are
+kept and which are never read here."""
+WIDEST_FUSED_HEAD = 128
+"""Channels of a head above which TensorRT has no kernel and refuses the Attention operator."""
+SMALLEST_EXTERNAL = 2**30
+"""Bytes of weights above which they go to a file beside the graph; protobuf ends at 2 GiB."""
 
 
-def to_onnx(graph: ExportGraph, path: Path, *, fp16_weights: bool = False) -> None:
-    """Export a graph and write it, checked, to one file.
+def to_onnx(
+    graph: ExportGraph,
+    path: Path,
+    *,
+    precision: Precision = Precision.FP32,
+    external_bytes: int = SMALLEST_EXTERNAL,
+) -> list[Path]:
+    """Export a graph and write it, checked.
 
     Args:
-        graph: What to export.
+        graph: What to export; its module has the dtype of `precision`.
         path: Where to write.
-        fp16_weights: Store large weights in fp16 with a Cast behind each, which the engine folds
-            when it loads: half the bytes on disk, fp32 arithmetic.
+        precision: With `FP16_WEIGHTS` large weights are stored in fp16 with a Cast behind each,
+            which the engine folds when it loads.
+        external_bytes: Weights of more go to `path` with `.data` appended.
+
+    Returns:
+        The files written, the graph first.
+    """
+    model = ir_model(graph)
+    weights = [value.const_value for value in model.graph.initializers.values()]
+    num_bytes = sum(weight.nbytes for weight in weights if weight is not None)
+    if num_bytes > external_bytes:
+        data = path.with_name(f"{path.name}.data")
+        ir.save(model, path, external_data=data.name)
+        onnx.checker.check_model(str(path), full_check=False)
+        return [path, data]
+    proto = ir.to_proto(model)
+    del proto.graph.value_info[:]
+    if precision is Precision.FP16_WEIGHTS:
+        _store_fp16(proto)
+    onnx.checker.check_model(proto, full_check=True)
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+    return [path]
+
+
+def ir_model(graph: ExportGraph) -> ir.Model:
+    """Export a graph to memory; its weights stay where they are and are not copied.
+
+    The exporter's own optimizer is not used: its rewrite rules take ten minutes at full size and
+    gain nothing that an engine does not do itself.
     """
     dynamic = {
         name: dict.fromkeys(graph.dynamic[name], torch.export.Dim.DYNAMIC) for name in graph.inputs
@@ -40,25 +86,72 @@ def to_onnx(graph: ExportGraph, path: Path, *, fp16_weights: bool = False) -> No
             input_names=list(graph.inputs),
             output_names=list(graph.outputs),
             custom_translation_table=dict(TRANSLATIONS),
+            optimize=False,
             verbose=False,
         )
     assert program is not None
-    model = program.model_proto
-    for value in model.graph.input:
-        for axis, name in graph.dynamic[value.name].items():
-            value.type.tensor_type.shape.dim[axis].dim_param = name
-    if fp16_weights:
-        _store_fp16(model)
+    model = program.model
+    for value in model.graph.inputs:
+        assert value.name is not None
+        assert value.shape is not None
+        names = graph.dynamic[value.name]
+        value.shape = ir.Shape([names.get(axis, dim) for axis, dim in enumerate(value.shape)])
+    common.InlinePass()(model)
+    _write_out_wide_attention(model)
+    Sequential(
+        constant_folding.FoldConstantsPass(
+            shape_inference=True,
+            input_size_limit=LARGEST_FOLD,
+            output_size_limit=LARGEST_FOLD,
+        ),
+        common.RemoveUnusedNodesPass(),
+        common.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
+        common.RemoveUnusedOpsetsPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        # Scales that layers with one input share, so that it is rounded once.
+        common.DeduplicateInitializersPass(size_limit=1),
+        common.CommonSubexpressionEliminationPass(),
+        common.OutputFixPass(),
+        common.NameFixPass(),
+        # Stack traces and paths of the machine that exported bloat the file and leak.
+        common.ClearMetadataAndDocStringPass(),
+    )(model)
     _forget_source(model)
-    onnx.checker.check_model(model, full_check=True)
-    path.write_bytes(model.SerializeToString(deterministic=True))
+    return model
+
+
+def _write_out_wide_attention(model: ir.Model) -> None:
+    """Attention with wide heads, such as the VAE's, as products around a softmax."""
+    for node in list(model.graph):
+        if node.op_type != "Attention" or any(node.inputs[3:]):
+            continue
+        query, key, value = node.inputs[:3]
+        assert query is not None
+        assert query.dtype is not None
+        assert query.shape is not None
+        dim = query.shape[-1]
+        if not isinstance(dim, int) or dim <= WIDEST_FUSED_HEAD:
+            continue
+        scale = node.attributes["scale"].as_float() if "scale" in node.attributes else dim**-0.5
+        tape = Tape()
+        factor = ir.tensor(np.array(scale, query.dtype.numpy()), name=f"{node.name}_scale")
+        scaled = tape.op("Mul", [query, tape.op("Constant", [], {"value": factor})])
+        turned = tape.op("Transpose", [key], {"perm": [0, 1, 3, 2]})
+        weights = tape.op("Softmax", [tape.op("MatMul", [scaled, turned])], {"axis": -1})
+        out = tape.op("MatMul", [weights, value])
+        out.shape, out.type = node.outputs[0].shape, node.outputs[0].type
+        ir.convenience.replace_nodes_and_values(
+            model.graph, node, [node], list(tape.nodes), [node.outputs[0]], [out]
+        )
 
 
 def _store_fp16(model: onnx.ModelProto) -> None:
     casts = []
     for weight in model.graph.initializer:
+        if weight.data_type != TensorProto.FLOAT:
+            continue
         values = numpy_helper.to_array(weight)
-        if weight.data_type != TensorProto.FLOAT or values.size < SMALLEST_CAST:
+        if values.size < SMALLEST_CAST:
             continue
         name = weight.name
         weight.CopyFrom(numpy_helper.from_array(values.astype("float16"), f"{name}.fp16"))
@@ -68,13 +161,11 @@ def _store_fp16(model: onnx.ModelProto) -> None:
     model.graph.node.extend(nodes)
 
 
-def _forget_source(model: onnx.ModelProto) -> None:
-    """Drop stack traces and paths of the machine that exported: they bloat the file and leak."""
-    model.doc_string = ""
-    del model.metadata_props[:]
-    for item in (*model.graph.node, *model.graph.value_info, *model.graph.initializer):
-        item.doc_string = ""
-        del item.metadata_props[:]
-    del model.graph.value_info[:]
-    for function in model.functions:
-        function.doc_string = ""
+def _forget_source(model: ir.Model) -> None:
+    """Drop what is left of the exporter's notes: torch names of tensors and the program's text."""
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    outputs = (value for node in model.graph.all_nodes() for value in node.outputs)
+    for value in (*model.graph.inputs, *model.graph.initializers.values(), *outputs):
+        value.metadata_props.clear()
+        value.doc_string = None

@@ -56,6 +56,52 @@ GRAPHS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "safety_checker": (("images",), ("scores", "has_nsfw")),
 }
 
+# A bundle may hold the transformer in three parts as well, for step caching: a step whose `head`
+# reports a small `change` skips `tail` and reuses the last `tail_residual`.
+STEP_CACHING_GRAPHS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "transformer_head": (
+        (
+            "latents",
+            "step",
+            "sigmas",
+            "guidance",
+            "prompt_embeds",
+            "pooled_projections",
+            "subject_embeds",
+            "subject_scale",
+            "rotary_emb_cos",
+            "rotary_emb_sin",
+            "previous_head_residual",
+        ),
+        ("hidden_states", "encoder_hidden_states", "temb", "head_residual", "change"),
+    ),
+    "transformer_tail": (
+        (
+            "hidden_states",
+            "encoder_hidden_states",
+            "temb",
+            "step",
+            "subject_embeds",
+            "subject_scale",
+            "rotary_emb_cos",
+            "rotary_emb_sin",
+        ),
+        ("tail_residual",),
+    ),
+    "transformer_finish": (
+        (
+            "latents",
+            "step",
+            "sigmas",
+            "true_cfg_scale",
+            "hidden_states",
+            "tail_residual",
+            "temb",
+        ),
+        ("next_latents",),
+    ),
+}
+
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -224,9 +270,19 @@ class Bundle:
         """The model's name."""
         return self.manifest.name
 
+    @property
+    def has_step_caching(self) -> bool:
+        """Whether the three parts of the transformer are there."""
+        return set(STEP_CACHING_GRAPHS) <= set(self.manifest.graphs)
+
     def _check_graphs(self) -> None:
-        for name, (inputs, outputs) in GRAPHS.items():
-            if (graph := self.manifest.graphs.get(name)) is None:
+        present = self.manifest.graphs
+        some = any(name in present for name in STEP_CACHING_GRAPHS)
+        for name, (inputs, outputs) in {
+            **GRAPHS,
+            **(STEP_CACHING_GRAPHS if some else {}),
+        }.items():
+            if (graph := present.get(name)) is None:
                 raise BundleMismatch(
                     f"Bundle {self.name!r} has no graph {name!r}. Export it again."
                 )

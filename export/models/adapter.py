@@ -72,7 +72,7 @@ def load_adapter(network: InstantCharacter, path: Path) -> None:
         ),
     ]
     for module, tensors in parts:
-        module.load_state_dict(tensors)
+        module.load_state_dict(tensors, assign=True)
 
 
 def _differences(expected: StateDict, found: StateDict) -> list[str]:

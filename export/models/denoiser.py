@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from diffusers import FluxTransformer2DModel
 from torch import Tensor, nn
 
@@ -55,24 +56,75 @@ class Denoiser(nn.Module):
         Returns:
             `[B, S, 64]`.
         """
+        image, text, temb = self.embed(
+            hidden_states, encoder_hidden_states, pooled_projections, timestep, guidance
+        )
+        image, _ = self.run(
+            slice(None),
+            image,
+            text,
+            temb,
+            (rotary_emb_cos, rotary_emb_sin),
+            subject_embeds,
+            subject_scale,
+        )
+        return self.project(image, temb)
+
+    def embed(
+        self,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        pooled_projections: Tensor,
+        timestep: Tensor,
+        guidance: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Everything before the first block: image tokens, text tokens and modulation input.
+
+        Timestep and guidance stay fp32 until they are sines: diffusers rounds them to the dtype of
+        the weights first, which in bf16 moves a timestep by up to 2 of 1000.
+        """
         model = self.transformer
         image = model.x_embedder(hidden_states)
         text = model.context_embedder(encoder_hidden_states)
         temb = model.time_text_embed(
-            timestep.to(image.dtype) * 1000, guidance.to(image.dtype) * 1000, pooled_projections
+            timestep.float() * 1000, guidance.float() * 1000, pooled_projections
         )
+        return image, text, temb
+
+    def run(
+        self,
+        part: slice,
+        image: Tensor,
+        text: Tensor,
+        temb: Tensor,
+        rotary_emb: tuple[Tensor, Tensor],
+        subject_embeds: Tensor | None,
+        subject_scale: Tensor | float,
+    ) -> tuple[Tensor, Tensor]:
+        """Some of the blocks, double ones first, on image and text tokens."""
+        model = self.transformer
         subject = {
             "subject_embeds": subject_embeds,
             "subject_scale": subject_scale,
-            "num_text_tokens": encoder_hidden_states.shape[1],
+            "num_text_tokens": text.shape[1],
         }
-        for block in [*model.transformer_blocks, *model.single_transformer_blocks]:
+        for block in [*model.transformer_blocks, *model.single_transformer_blocks][part]:
             text, image = block(
                 hidden_states=image,
                 encoder_hidden_states=text,
                 temb=temb,
-                image_rotary_emb=(rotary_emb_cos, rotary_emb_sin),
+                image_rotary_emb=rotary_emb,
                 joint_attention_kwargs=subject,
             )
-        velocity: Tensor = model.proj_out(model.norm_out(image, temb))
+        return image, text
+
+    def project(self, image: Tensor, temb: Tensor) -> Tensor:
+        """Everything after the last block: image tokens to the velocity."""
+        velocity: Tensor = self.transformer.proj_out(self.transformer.norm_out(image, temb))
         return velocity
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the unquantized weights and of the arithmetic."""
+        dtype: torch.dtype = self.transformer.x_embedder.weight.dtype
+        return dtype

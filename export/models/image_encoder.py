@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from transformers import Dinov2Model, SiglipVisionModel
+from transformers import Dinov2Model, PreTrainedModel, SiglipVisionModel
 
 from export.models.projector import ImageFeatures
 
@@ -24,14 +24,15 @@ class CropEncoder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, encoder: nn.Module, layers: Sequence[int]) -> None:
+    def __init__(self, encoder: PreTrainedModel, layers: Sequence[int]) -> None:
         super().__init__()
         self.encoder = encoder
         self.layers = tuple(layers)
         self.class_tokens = int(isinstance(encoder, Dinov2Model))
         mean, std = SIGLIP_MEAN_STD if isinstance(encoder, SiglipVisionModel) else IMAGENET_MEAN_STD
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        for name, values in (("mean", mean), ("std", std)):
+            tensor = torch.tensor(values, device=encoder.device).view(3, 1, 1)
+            self.register_buffer(name, tensor, persistent=False)
 
     def forward(self, crops: Tensor) -> ImageFeatures:
         """Encode references.
@@ -41,8 +42,9 @@ class CropEncoder(nn.Module):
                 right, bottom left, bottom right) at twice the resolution.
         """
         batch = crops.shape[0]
-        pixels = (crops.flatten(0, 1).permute(0, 3, 1, 2) / 255 - self.mean) / self.std
-        out = self.encoder(pixels, output_hidden_states=True)
+        # Cast first: TensorRT takes 8-bit tensors in and does nothing else with them.
+        pixels = (crops.float().flatten(0, 1).permute(0, 3, 1, 2) / 255 - self.mean) / self.std
+        out = self.encoder(pixels.to(self.encoder.dtype), output_hidden_states=True)
 
         def per_reference(hidden: Tensor) -> Tensor:
             return hidden[:, self.class_tokens :].unflatten(0, (batch, 5))

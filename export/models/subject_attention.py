@@ -12,10 +12,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.transformers.transformer_flux import FluxAttention, FluxTransformer2DModel
 from torch import Tensor, nn
+
+from export.models.attention import ScaledDotProduct
 
 
 class SubjectRMSNorm(nn.Module):
@@ -34,7 +35,10 @@ class SubjectRMSNorm(nn.Module):
 
 
 class SubjectAttention(nn.Module):
-    """One block's `norm_ip_q`, `to_k_ip`, `norm_ip_k` and `to_v_ip`."""
+    """One block's `norm_ip_q`, `to_k_ip`, `norm_ip_k` and `to_v_ip`.
+
+    It holds both attentions of its block, its own and FLUX's, so that each has a name.
+    """
 
     def __init__(self, dim: int, head_dim: int, token_dim: int) -> None:
         super().__init__()
@@ -43,6 +47,8 @@ class SubjectAttention(nn.Module):
         self.to_k_ip = nn.Linear(token_dim, dim)
         self.norm_ip_k = SubjectRMSNorm(head_dim)
         self.to_v_ip = nn.Linear(token_dim, dim)
+        self.subject_core = ScaledDotProduct()
+        self.joint_core = ScaledDotProduct()
 
     def forward(self, query: Tensor, subject_embeds: Tensor) -> Tensor:
         """Attend from image queries to subject tokens.
@@ -62,7 +68,7 @@ class SubjectAttention(nn.Module):
         batch = query.shape[0]
         k = self.norm_ip_k(heads(self.to_k_ip(subject_embeds))).expand(batch, -1, -1, -1)
         v = heads(self.to_v_ip(subject_embeds)).expand(batch, -1, -1, -1)
-        out = F.scaled_dot_product_attention(self.norm_ip_q(heads(query)), k, v)
+        out: Tensor = self.subject_core(self.norm_ip_q(heads(query)), k, v)
         return out.transpose(1, 2).flatten(2)
 
 
@@ -115,7 +121,7 @@ class SubjectFluxAttnProcessor:
         if image_rotary_emb is not None:
             query = apply_rotary_emb(query, image_rotary_emb, sequence_dim=1)
             key = apply_rotary_emb(key, image_rotary_emb, sequence_dim=1)
-        out = F.scaled_dot_product_attention(
+        out = self.subject.joint_core(
             query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attention_mask
         )
         out = out.transpose(1, 2).flatten(2)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from castmate.clients.local import LocalClient
-from castmate.engines.bundle import Bundle, locate, shipped
+from castmate.engines.bundle import STEP_CACHING_GRAPHS, Bundle, locate, shipped
 from castmate.engines.onnxruntime import OnnxRuntime
 from castmate.errors import BundleCorrupt, BundleMismatch, BundleNotFound
 from castmate.settings import Settings
@@ -56,6 +56,34 @@ def test_one_changed_byte_refuses_the_bundle_and_names_the_file(copy: Path, name
     (copy / name).write_bytes(data)
     with pytest.raises(BundleCorrupt, match=rf"{name} was changed.*again"):
         LocalClient.open(Settings.load(bundle=str(copy)))
+
+
+def with_parts(*names: str) -> Callable[[dict[str, Any]], None]:
+    """Adds parts of the transformer to a manifest, with the files of others."""
+
+    def change(manifest: dict[str, Any]) -> None:
+        one = {"dtype": "float32", "shape": [1]}
+        for name in names:
+            inputs, outputs = STEP_CACHING_GRAPHS[name]
+            manifest["graphs"][name] = {
+                "files": manifest["graphs"]["transformer"]["files"],
+                "inputs": dict.fromkeys(inputs, one),
+                "outputs": dict.fromkeys(outputs, one),
+            }
+
+    return change
+
+
+def test_a_bundle_may_hold_the_parts_for_step_caching(copy: Path) -> None:
+    assert not Bundle.open(copy).has_step_caching
+    edit(copy, with_parts(*STEP_CACHING_GRAPHS))
+    assert Bundle.open(copy).has_step_caching
+
+
+def test_a_bundle_with_some_of_the_parts_is_refused(copy: Path) -> None:
+    edit(copy, with_parts("transformer_head", "transformer_tail"))
+    with pytest.raises(BundleMismatch, match="no graph 'transformer_finish'"):
+        Bundle.open(copy)
 
 
 def test_a_missing_file_is_named(copy: Path) -> None:

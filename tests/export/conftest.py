@@ -8,11 +8,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
+from castmate.engines.bundle import Bundle
 from demo_model.config import TOON
 from export.bundle import TokenizerFile, write_bundle
+from export.calibrate import Calibration, calibrate
+from export.load import ADAPTER_FILE, Sources
+from export.models.adapter import adapter_state_dict
 from export.models.config import ModelConfig
 from export.models.network import InstantCharacter
+from export.precision import Precision, Quantization, convert
+from export.quantize import quantize
+from export.trajectory import Prompts, samples
 
 # Not square in any count, so that a swapped axis or a wrong index shows.
 MICRO: ModelConfig = replace(
@@ -46,22 +55,27 @@ def network() -> InstantCharacter:
 def bundle_folder(network: InstantCharacter, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The network, exported as a bundle with fp16 weights."""
     folder = tmp_path_factory.mktemp("bundle") / "micro"
-    tokenizer = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    tokenizer.write_text(json.dumps(_letters()))
-    spec = TokenizerFile(tokenizer, max_length=MICRO.max_sequence_length, pad_id=0)
+    tokenizer = letters(tmp_path_factory.mktemp("tokenizer"))
     write_bundle(
         network,
         folder,
         description="Random weights.",
-        text_encoder=spec,
-        text_encoder_2=spec,
-        fp16_weights=True,
+        text_encoder=tokenizer,
+        text_encoder_2=tokenizer,
+        precision=Precision.FP16_WEIGHTS,
     )
     return folder
 
 
+def letters(folder: Path) -> TokenizerFile:
+    """A tokenizer of letters, written to a folder."""
+    path = folder / "tokenizer.json"
+    path.write_text(json.dumps(_letters()))
+    return TokenizerFile(path, max_length=MICRO.max_sequence_length, pad_id=0)
+
+
 def _letters() -> dict[str, object]:
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from tokenizers import models, pre_tokenizers, processors
 
     ids = {"[PAD]": 0, "[BOS]": 1, "[UNK]": 2, "[EOS]": 3}
     ids |= {chr(code): code for code in range(32, 127)}
@@ -72,3 +86,93 @@ def _letters() -> dict[str, object]:
     )
     spec: dict[str, object] = json.loads(tokenizer.to_str())
     return spec
+
+
+# Heads as wide as FLUX's and enough subject tokens for TensorRT's fused attention; else small.
+WIDE: ModelConfig = replace(
+    MICRO,
+    name="wide",
+    transformer={
+        **TOON.transformer,
+        "num_layers": 1,
+        "num_single_layers": 1,
+        "attention_head_dim": 128,
+        "num_attention_heads": 2,
+        "axes_dims_rope": (16, 56, 56),
+    },
+    resampler=replace(TOON.resampler, num_queries=64),
+)
+
+
+def make_wide(dtype: torch.dtype = torch.float32) -> InstantCharacter:
+    """The same random weights every time."""
+    torch.manual_seed(0)
+    made = InstantCharacter(WIDE).eval()
+    convert(made, dtype)
+    return made
+
+
+@pytest.fixture(scope="session")
+def prompts(tmp_path_factory: pytest.TempPathFactory) -> Prompts:
+    path = letters(tmp_path_factory.mktemp("prompts")).path
+    return Prompts(path, path, (MICRO.max_sequence_length, MICRO.max_sequence_length))
+
+
+@pytest.fixture(scope="session")
+def calibration(prompts: Prompts) -> Calibration:
+    """Of the wide network, over one short trajectory."""
+    return calibrate(make_wide(), prompts, samples(1, 512), steps=2)
+
+
+@pytest.fixture(scope="session")
+def fp8_bundle(prompts: Prompts, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The wide network in bf16 with FP8 linear layers and attention, every graph."""
+    network = make_wide(torch.bfloat16)
+    recorded = calibrate(network, prompts, samples(1, 512), steps=2)
+    quantize(network.denoiser, recorded.amax, Quantization.FP8_ATTENTION)
+    folder = tmp_path_factory.mktemp("fp8") / "wide"
+    tokenizer = letters(tmp_path_factory.mktemp("tokenizer"))
+    write_bundle(
+        network,
+        folder,
+        description="Random weights.",
+        text_encoder=tokenizer,
+        text_encoder_2=tokenizer,
+        precision=Precision.BF16,
+        quantization=Quantization.FP8_ATTENTION,
+        step_caching=True,
+    )
+    return Bundle.open(folder)
+
+
+@pytest.fixture(scope="session")
+def published(network: InstantCharacter, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The network in the layouts of its publishers."""
+    folder = tmp_path_factory.mktemp("published")
+    for name in ("transformer", "vae", "text_encoder", "text_encoder_2"):
+        getattr(network, name).save_pretrained(folder / "flux" / name)
+    for name in ("image_encoder", "image_encoder_2", "safety_checker"):
+        getattr(network, name).save_pretrained(folder / name)
+    tokenizer = Tokenizer.from_str(json.dumps(_letters()))
+    for name in ("tokenizer", "tokenizer_2"):
+        PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]"
+        ).save_pretrained(folder / "flux" / name)
+    (folder / "adapter").mkdir()
+    state = {
+        part: {key: tensor.bfloat16() for key, tensor in tensors.items()}
+        for part, tensors in adapter_state_dict(network).items()
+    }
+    torch.save(state, folder / "adapter" / ADAPTER_FILE)
+    return folder
+
+
+def sources(folder: Path) -> Sources:
+    """The parts of `published`."""
+    return Sources(
+        flux=str(folder / "flux"),
+        adapter=str(folder / "adapter"),
+        image_encoder=str(folder / "image_encoder"),
+        image_encoder_2=str(folder / "image_encoder_2"),
+        safety_checker=str(folder / "safety_checker"),
+    )

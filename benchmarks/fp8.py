@@ -1,0 +1,186 @@
+"""What FP8 costs in quality, numerically on the CPU: `python -m benchmarks.fp8`.
+
+Calibrates the demo model on one set of trajectories and draws another set with each variant and
+with the same noise. Speed is not measured here: no CPU has FP8 arithmetic. bf16 is the control: a
+difference of its size is rounding, not quantization.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from torch import Tensor
+
+from benchmarks.environment import describe
+from castmate.pipeline.subject import reference_crops
+from export.calibrate import Calibration, calibrate
+from export.models.network import InstantCharacter
+from export.precision import Quantization, convert
+from export.quantize import errors, quantize
+from export.trajectory import Prompts, Sample, decode, denoise, samples
+
+RESULTS = Path(__file__).parent / "results"
+MODULATION_LIMIT = 1.05
+"""Modulations may become FP8 where that adds less than 5 % to the error of the latents."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to run the network."""
+
+    name: str
+    quantization: Quantization
+    modulation: bool = False
+    dtype: torch.dtype = torch.float32
+
+
+VARIANTS = (
+    Variant("bf16 (control)", Quantization.NONE, dtype=torch.bfloat16),
+    Variant("fp8", Quantization.FP8),
+    Variant("fp8 + modulation", Quantization.FP8, modulation=True),
+    Variant("fp8 + attention", Quantization.FP8_ATTENTION),
+)
+
+
+def measure(
+    network: InstantCharacter, prompts: Prompts, *, count: int, side: int, steps: int
+) -> dict[str, Any]:
+    """Calibrate, draw with every variant, compare with fp32.
+
+    Args:
+        network: In fp32.
+        prompts: Its tokenizers.
+        count: Trajectories to calibrate on, and as many others to draw.
+        side: Pixels of the square pictures.
+        steps: Denoise steps.
+    """
+    drawn = samples(count, side, first_seed=1000)
+    with Progress() as progress:
+        calibration = calibrate(network, prompts, samples(count, side), steps, progress)
+        task = progress.add_task("Drawing", total=(1 + len(VARIANTS)) * count)
+
+        def draw(some: InstantCharacter) -> list[Tensor]:
+            latents = []
+            for sample in drawn:
+                latents.append(denoise(some, sample, prompts, steps))
+                progress.advance(task)
+            return latents
+
+        exact = draw(network)
+        rows = {
+            variant.name: _compare(
+                network, drawn, exact, draw(_apply(network, calibration, variant))
+            )
+            for variant in VARIANTS
+        }
+    layers = errors(
+        network.denoiser,
+        calibration.amax,
+        lambda: [denoise(network, sample, prompts, steps) for sample in drawn[:1]],
+        Quantization.FP8_ATTENTION,
+        modulation=True,
+    )
+    plain, more = (rows[name]["latents_relative_l2"] for name in ("fp8", "fp8 + modulation"))
+    return {
+        "benchmark": "fp8",
+        "network": network.config.name,
+        "pictures": count,
+        "side_px": side,
+        "steps": steps,
+        "variants": rows,
+        "modulation_in_fp8": bool(more <= plain * MODULATION_LIMIT),
+        "layer_relative_l2": dict(sorted(layers.items(), key=lambda item: -item[1])),
+    }
+
+
+def _apply(
+    network: InstantCharacter, calibration: Calibration, variant: Variant
+) -> InstantCharacter:
+    made = copy.deepcopy(network)
+    convert(made, variant.dtype)
+    quantize(made.denoiser, calibration.amax, variant.quantization, modulation=variant.modulation)
+    return made
+
+
+def _compare(
+    network: InstantCharacter,
+    drawn: Sequence[Sample],
+    exact: Sequence[Tensor],
+    found: Sequence[Tensor],
+) -> dict[str, float]:
+    l2, psnr, identity = [], [], []
+    for sample, before, after in zip(drawn, exact, found, strict=True):
+        l2.append(float((after - before).norm() / before.norm()))
+        pictures = [decode(network, latents) for latents in (before, after)]
+        mse = float(np.square(pictures[0].astype(float) - pictures[1]).mean())
+        psnr.append(10 * np.log10(255**2 / max(mse, 1e-9)))
+        likeness = [_identity(network, sample.reference, picture) for picture in pictures]
+        identity.append(likeness[1] - likeness[0])
+    return {
+        "latents_relative_l2": round(float(np.mean(l2)), 6),
+        "psnr_db_mean": round(float(np.mean(psnr)), 2),
+        "psnr_db_min": round(float(np.min(psnr)), 2),
+        "identity_change": round(float(np.mean(identity)), 5),
+    }
+
+
+@torch.no_grad()
+def _identity(network: InstantCharacter, reference: Path, picture: np.ndarray) -> float:
+    """Cosine of the mean DINOv2 features of reference and picture."""
+    encoder, features = network.crop_encoders[1], []
+    for image in (Image.open(reference).convert("RGB"), Image.fromarray(picture)):
+        crops = torch.from_numpy(reference_crops(image, network.config.projector.crop_px))
+        features.append(encoder(crops).low_res_deep.mean(1))
+    return float(torch.cosine_similarity(*features))
+
+
+def _show(result: dict[str, Any]) -> None:
+    columns = ("latents_relative_l2", "psnr_db_mean", "psnr_db_min", "identity_change")
+    table = Table("against fp32", *columns)
+    for name, row in result["variants"].items():
+        table.add_row(name, *(str(row[column]) for column in columns))
+    Console(width=120).print(table)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fp8", description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, help="default: where training leaves it")
+    parser.add_argument("--count", type=int, default=8, help="trajectories of each set")
+    parser.add_argument("--side", type=int, default=512, help="pixels")
+    parser.add_argument("--steps", type=int, default=28)
+    parser.add_argument("--out", type=Path, default=RESULTS / "fp8-toon.json")
+    arguments = parser.parse_args()
+    from demo_model.checkpoint import load_network
+    from demo_model.config import MAX_SEQUENCE_LENGTH
+    from demo_model.tokens import save_tokenizer
+
+    network = load_network(arguments.checkpoint)
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer = Path(folder) / "tokenizer.json"
+        save_tokenizer(tokenizer)
+        prompts = Prompts(tokenizer, tokenizer, (MAX_SEQUENCE_LENGTH, MAX_SEQUENCE_LENGTH))
+        result = measure(
+            network, prompts, count=arguments.count, side=arguments.side, steps=arguments.steps
+        )
+    _show(result)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(result | {"environment": describe()}, indent=1) + "\n")
+    print(arguments.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""A TensorRT plan on disk: what it was built from, for what, and why one is refused.
+
+Knows nothing of TensorRT itself: `castmate.engines.tensorrt` runs plans, `export.build` makes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from castmate.errors import BundleCorrupt, BundleMismatch
+
+PLAN_FORMAT = 1
+PLAN_SUFFIX = ".plan"
+BUILD_AGAIN = "Build it again: python -m export.build."
+
+
+class Flavour(StrEnum):
+    """Which TensorRT; a plan of one never loads in the other."""
+
+    TENSORRT = "tensorrt"
+    """Any NVIDIA GPU of its generation; builds on the GPU that it is for."""
+    TENSORRT_RTX = "tensorrt_rtx"
+    """RTX GPUs (not Hopper, not B200); builds without a GPU."""
+
+
+class ShapeRange(BaseModel):
+    """Smallest, tuned and largest shape of one input."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min: tuple[int, ...]
+    opt: tuple[int, ...]
+    max: tuple[int, ...]
+
+    def allows(self, shape: tuple[int, ...]) -> bool:
+        """Whether a shape lies within."""
+        return len(shape) == len(self.min) and all(
+            low <= size <= high for low, size, high in zip(self.min, shape, self.max, strict=True)
+        )
+
+
+class LayerCounts(BaseModel):
+    """What the builder made of a graph; see `export.layers`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layers: int
+    gemms: int
+    fp8_gemms: int
+    fp32_gemms: int
+    fused_attentions: int
+    fp8_attentions: int
+    lone_casts: int
+
+
+class PlanManifest(BaseModel):
+    """The content of `<graph>.plan.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = PLAN_FORMAT
+    graph: str
+    flavour: Flavour
+    tensorrt_version: str
+    compute_capability: str
+    onnx_sha256: str
+    profiles: tuple[Mapping[str, ShapeRange], ...]
+    plan_sha256: str
+    num_bytes: int
+    layers: LayerCounts | None = None
+
+    @classmethod
+    def beside(cls, plan: Path) -> PlanManifest:
+        """Read the manifest of a plan and check that it is the plan's.
+
+        Raises:
+            BundleCorrupt: One of the two is missing, half-written or not the other's.
+            BundleMismatch: The manifest was written by other code.
+        """
+        path = manifest_path(plan)
+        try:
+            values = json.loads(path.read_bytes())
+            found = values.get("format")
+        except (OSError, ValueError, AttributeError) as error:
+            raise BundleCorrupt(f"{path} cannot be read: {error}. {BUILD_AGAIN}") from None
+        if found != PLAN_FORMAT:
+            raise BundleMismatch(
+                f"{path} has format {found!r}, this version of castmate reads {PLAN_FORMAT}. "
+                f"{BUILD_AGAIN}"
+            )
+        try:
+            manifest = cls.model_validate(values)
+        except ValidationError as error:
+            where = ".".join(map(str, error.errors()[0]["loc"]))
+            raise BundleCorrupt(
+                f"{path}: `{where}`: {error.errors()[0]['msg']}. {BUILD_AGAIN}"
+            ) from None
+        if not plan.is_file() or plan.stat().st_size != manifest.num_bytes:
+            size = plan.stat().st_size if plan.is_file() else 0
+            raise BundleCorrupt(
+                f"{plan} holds {size} bytes, its manifest says {manifest.num_bytes}: the build was "
+                f"interrupted or the file was changed. {BUILD_AGAIN}"
+            )
+        with plan.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if digest != manifest.plan_sha256:
+            raise BundleCorrupt(f"{plan} is not the plan of its manifest. {BUILD_AGAIN}")
+        return manifest
+
+    def differences(
+        self,
+        *,
+        flavour: Flavour,
+        tensorrt_version: str,
+        compute_capability: str,
+        onnx_sha256: str | None = None,
+        profiles: tuple[Mapping[str, ShapeRange], ...] | None = None,
+    ) -> list[str]:
+        """Why the plan is not what is wanted; empty where it is.
+
+        Args:
+            flavour: Of the runtime.
+            tensorrt_version: Of the runtime.
+            compute_capability: Of the GPU, such as "8.9".
+            onnx_sha256: Of the graph that it should be built from, where known.
+            profiles: The shapes that it should be built for, where known.
+        """
+        wanted = [
+            ("TensorRT flavour", self.flavour.value, flavour.value),
+            ("TensorRT version", self.tensorrt_version, tensorrt_version),
+            ("GPU compute capability", self.compute_capability, compute_capability),
+        ]
+        reasons = [
+            f"{what}: built for {built}, here is {here}"
+            for what, built, here in wanted
+            if built != here
+        ]
+        if onnx_sha256 not in (None, self.onnx_sha256):
+            reasons.append("the ONNX graph has changed since")
+        if profiles not in (None, self.profiles):
+            reasons.append("the shapes profile has changed since")
+        return reasons
+
+
+def manifest_path(plan: Path) -> Path:
+    """Where the manifest of a plan lies."""
+    return plan.with_name(f"{plan.name}.json")

@@ -1,0 +1,159 @@
+"""From published weights to a bundle of engines in one command: `python -m export.all`.
+
+Load, fuse styles, calibrate, export to ONNX, build. What is finished is kept: the same command goes
+on where it stopped. Each step is also a module of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.progress import Progress
+
+from castmate.engines.bundle import MANIFEST, Bundle
+from castmate.engines.plan import Flavour
+from castmate.errors import CastmateError
+from export.build import Options, build_bundle
+from export.bundle import TokenizerFile, write_bundle
+from export.calibrate import Calibration, best_device, calibrate
+from export.errors import ExportError
+from export.load import Sources, load_network, load_tokenizers
+from export.lora import Style, StyledTransformer
+from export.models.config import FLUX, ModelConfig
+from export.models.network import InstantCharacter
+from export.precision import Precision, Quantization
+from export.quantize import CalibrationError, quantize
+from export.recipe import Recipe
+from export.trajectory import Prompts, samples
+
+CALIBRATION = "calibration.json"
+DESCRIPTION = "FLUX.1-dev with InstantCharacter. FLUX.1-dev is for non-commercial use."
+
+
+def make(recipe: Recipe, folder: Path, config: ModelConfig = FLUX) -> Path:
+    """Go the whole way.
+
+    Args:
+        recipe: Every choice.
+        folder: Gets `calibration.json`, `onnx/` and `plans/`.
+        config: Sizes of the network.
+
+    Returns:
+        The folder of the finished bundle.
+
+    Raises:
+        ExportError: A step cannot go on; what was finished is kept.
+    """
+    recipe.check(config, folder)
+    recipe.keep(folder)
+    graphs = folder / "onnx"
+    if not (graphs / MANIFEST).exists():
+        tokenizers = load_tokenizers(recipe.sources, config, folder)
+        network = load_network(recipe.sources, recipe.precision.dtype, config)
+        StyledTransformer(network.transformer).apply(recipe.styles)
+        if recipe.quantization is not Quantization.NONE:
+            recorded = _calibration(recipe, folder / CALIBRATION, network, tokenizers)
+            quantize(network.denoiser, recorded.amax, recipe.quantization)
+        write_bundle(
+            network,
+            graphs,
+            description=DESCRIPTION,
+            text_encoder=tokenizers[0],
+            text_encoder_2=tokenizers[1],
+            precision=recipe.precision,
+            quantization=recipe.quantization,
+            step_caching=recipe.step_caching,
+        )
+        del network
+    if recipe.flavour is None:
+        return graphs
+    build_bundle(Bundle.open(graphs), folder / "plans", Options(recipe.flavour, recipe.target))
+    return folder / "plans"
+
+
+def _calibration(
+    recipe: Recipe,
+    path: Path,
+    network: InstantCharacter,
+    tokenizers: tuple[TokenizerFile, TokenizerFile],
+) -> Calibration:
+    if path.exists():
+        return Calibration.load(path, network.config.name)
+    first, second = tokenizers
+    prompts = Prompts(first.path, second.path, (first.max_length, second.max_length))
+    with Progress() as progress:
+        drawn = samples(recipe.samples, recipe.side)
+        recorded = calibrate(network, prompts, drawn, recipe.steps, progress, device=best_device())
+    recorded.save(path)
+    return recorded
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; defaults are the recipe's."""
+    made = argparse.ArgumentParser(prog="python -m export.all", description=__doc__)
+    made.add_argument("--out", type=Path, required=True, help="folder for everything")
+    Sources.add_arguments(made)
+    made.add_argument("--precision", type=Precision, choices=Precision, default=Recipe.precision)
+    made.add_argument(
+        "--quantization", type=Quantization, choices=Quantization, default=Recipe.quantization
+    )
+    made.add_argument(
+        "--style", action="append", default=[], metavar="FILE[:SCALE]", help="may be repeated"
+    )
+    made.add_argument("--step-caching", action="store_true")
+    for name in ("samples", "steps", "side"):
+        made.add_argument(f"--{name}", type=int, default=getattr(Recipe, name))
+    made.add_argument("--flavour", type=Flavour, choices=Flavour, help="default: stop at ONNX")
+    made.add_argument("--target", default="", help="compute capability of the GPU, such as 8.9")
+    return made
+
+
+def recipe_of(given: argparse.Namespace) -> Recipe:
+    """The recipe that flags describe.
+
+    Raises:
+        ExportError: A style's scale is no number.
+    """
+    names = (
+        "precision",
+        "quantization",
+        "step_caching",
+        "samples",
+        "steps",
+        "side",
+        "flavour",
+        "target",
+    )
+    return Recipe(
+        Sources.of(given),
+        styles=tuple(map(_style, given.style)),
+        **{name: getattr(given, name) for name in names},
+    )
+
+
+def _style(text: str) -> Style:
+    path, colon, scale = text.rpartition(":")
+    if not colon:
+        return Style(Path(text))
+    try:
+        return Style(Path(path), float(scale))
+    except ValueError:
+        raise ExportError(f"--style {text}: the scale {scale!r} is no number.") from None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the bundle and say where it is."""
+    given = parser().parse_args(arguments)
+    try:
+        print(make(recipe_of(given), given.out))
+    except (ExportError, CalibrationError, CastmateError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,305 @@
+"""A bundle of ONNX graphs to a bundle of TensorRT plans: `python -m export.build`.
+
+Each graph is built in a process of its own and checked layer by layer. A plan appears whole, with
+its manifest after it; a build that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto
+from rich.progress import track
+
+from castmate.engines.bundle import MANIFEST, Bundle, GraphSpec, Manifest, Range
+from castmate.engines.plan import PLAN_SUFFIX, Flavour, LayerCounts, PlanManifest, manifest_path
+from castmate.errors import BundleError, CastmateError
+from export.builder import (
+    Job,
+    check_target,
+    installed,
+    load_tensorrt,
+    package_version,
+    tensorrt_version,
+)
+from export.bundle import file_spec
+from export.errors import ExportError, MissingTool, NotEnough, SilentFallback
+from export.layers import Expected, check, parse
+from export.shapes import dimensions, shape_ranges
+
+HOST_MEMORY_FACTOR = 3.0
+"""Host memory of a build by bytes of weights, measured with TensorRT-RTX 1.7 (3.0 to 3.1)."""
+BUILDER_BYTES = 2**30
+PLAN_FACTOR = 1.05
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to build.
+
+    Attributes:
+        flavour: Which TensorRT.
+        target: Compute capability of the GPU, such as "8.9".
+        max_images: Pictures in one call that the engines accept. The pipeline draws one at a time,
+            and each more costs GPU memory.
+        weight_streaming: See `export.builder.Job`.
+        optimization_level: See `export.builder.Job`.
+        allow_fallback: Keep an engine that is slower than its graph asks for, and say so.
+    """
+
+    flavour: Flavour
+    target: str
+    max_images: int = 1
+    weight_streaming: bool = False
+    optimization_level: int | None = None
+    allow_fallback: bool = False
+
+
+def build_bundle(source: Bundle, folder: Path, options: Options) -> Manifest:
+    """Build every graph of an ONNX bundle.
+
+    Args:
+        source: The ONNX bundle.
+        folder: Where the bundle of plans appears; plans in it that still fit are kept.
+        options: How to build.
+
+    Raises:
+        ExportError: A graph cannot be built, or there is not enough memory or disk.
+        BundleError: The source is damaged or holds no ONNX graphs.
+    """
+    manifest = source.manifest
+    if manifest.engine != "onnxruntime":
+        raise ExportError(f"Bundle {source.name!r} holds plans already, not ONNX graphs.")
+    load_tensorrt(options.flavour)
+    models = {
+        name: onnx.load(source.path / graph.files[0].file, load_external_data=False)
+        for name, graph in manifest.graphs.items()
+    }
+    check_target(options.flavour, options.target, fp8=any(map(_has_fp8, models.values())))
+    images = manifest.profile.images
+    profile = manifest.profile.model_copy(
+        update={"images": Range(min=1, opt=1, max=min(options.max_images, images.max))}
+    )
+    manifest = manifest.model_copy(update={"profile": profile})
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_resources(manifest, folder)
+    (folder / MANIFEST).unlink(missing_ok=True)  # until all plans are there, there is no bundle
+    graphs = {
+        name: _build_graph(source, manifest, name, models[name], folder, options)
+        for name in track(manifest.graphs, "Building engines")
+    }
+    for spec in (manifest.text_encoder, manifest.text_encoder_2):
+        shutil.copyfile(source.file(spec), folder / spec.file)
+    made = manifest.model_copy(
+        update={
+            "engine": options.flavour.value,
+            "gpu": f"compute capability {options.target}",
+            "graphs": graphs,
+            "created_with": {
+                **manifest.created_with,
+                options.flavour.value: package_version(options.flavour),
+            },
+        }
+    )
+    _write(folder / MANIFEST, made.model_dump_json(indent=1) + "\n")
+    return made
+
+
+def _build_graph(
+    source: Bundle,
+    manifest: Manifest,
+    name: str,
+    model: onnx.ModelProto,
+    folder: Path,
+    options: Options,
+) -> GraphSpec:
+    graph, plan = manifest.graphs[name], folder / f"{name}{PLAN_SUFFIX}"
+    sources = [source.file(part) for part in graph.files]
+    identity = "+".join(part.sha256 for part in graph.files)
+    profiles = (shape_ranges(graph, dimensions(manifest)),)
+    if not _still_fits(plan, identity, profiles, options):
+        manifest_path(plan).unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as scratch:
+            job = Job(
+                graph=name,
+                onnx=sources[0],
+                plan=Path(scratch) / plan.name,
+                log=Path(scratch) / "log.jsonl",
+                flavour=options.flavour,
+                target=options.target,
+                profiles=profiles,
+                weight_streaming=options.weight_streaming,
+                optimization_level=options.optimization_level,
+                timing_cache=folder / f".timing-{options.flavour}-{options.target}.cache",
+            )
+            run(job, Path(scratch) / "job.json")
+            layers = _inspect(job, model, allow_fallback=options.allow_fallback)
+            spec = file_spec(job.plan)
+            made = PlanManifest(
+                graph=name,
+                flavour=options.flavour,
+                tensorrt_version=tensorrt_version(options.flavour),
+                compute_capability=options.target,
+                onnx_sha256=identity,
+                profiles=profiles,
+                plan_sha256=spec.sha256,
+                num_bytes=spec.num_bytes,
+                layers=layers,
+            )
+            job.plan.replace(plan)
+        _write(manifest_path(plan), made.model_dump_json(indent=1) + "\n")
+    return graph.model_copy(update={"files": (file_spec(plan), file_spec(manifest_path(plan)))})
+
+
+def run(job: Job, path: Path) -> None:
+    """Run one job in a process of its own.
+
+    Raises:
+        ExportError: It failed, or was killed.
+    """
+    job.save(path)
+    command = [sys.executable, "-m", "export.builder", str(path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode < 0:
+        raise NotEnough(
+            f"The builder of {job.graph!r} was killed by signal {-done.returncode}, most likely "
+            "for want of memory. Nothing was kept of it; finished plans were."
+        )
+    if done.returncode:
+        raise ExportError(done.stderr.strip() or f"The builder of {job.graph!r} failed.")
+    if not job.plan.is_file():
+        raise ExportError(f"The builder of {job.graph!r} ended without writing a plan.")
+
+
+def _inspect(job: Job, model: onnx.ModelProto, *, allow_fallback: bool) -> LayerCounts | None:
+    layers = parse(map(json.loads, job.log.read_text().splitlines()))
+    try:
+        if not layers:
+            raise SilentFallback(
+                f"TensorRT listed no layers of {job.graph!r}, so nobody knows whether it is fast."
+            )
+        return check(layers, Expected.of(model), job.graph)
+    except SilentFallback as error:
+        if not allow_fallback:
+            raise SilentFallback(f"{error}\nKeep it all the same with --allow-fallback.") from None
+        print(error, file=sys.stderr)
+    return None
+
+
+def _still_fits(plan: Path, identity: str, profiles: tuple[object, ...], options: Options) -> bool:
+    try:
+        found = PlanManifest.beside(plan)
+    except BundleError:
+        return False
+    return not found.differences(
+        flavour=options.flavour,
+        tensorrt_version=tensorrt_version(options.flavour),
+        compute_capability=options.target,
+        onnx_sha256=identity,
+        profiles=profiles,  # type: ignore[arg-type]
+    )
+
+
+def _check_resources(manifest: Manifest, folder: Path) -> None:
+    sizes = {name: sum(f.num_bytes for f in g.files) for name, g in manifest.graphs.items()}
+    largest = max(sizes, key=lambda name: sizes[name])
+    need, free = HOST_MEMORY_FACTOR * sizes[largest] + BUILDER_BYTES, available_memory()
+    if need > free:
+        raise NotEnough(
+            f"Building {largest!r} takes about {need / 2**30:.0f} GiB of host memory, "
+            f"{free / 2**30:.0f} GiB are free. Build on a larger machine, or export it in FP8."
+        )
+    need, free = PLAN_FACTOR * sum(sizes.values()), shutil.disk_usage(folder).free
+    if need > free:
+        raise NotEnough(
+            f"The plans take about {need / 2**30:.0f} GiB, {free / 2**30:.0f} GiB are free on the "
+            f"disk of {folder}. Choose another --out."
+        )
+
+
+def available_memory() -> int:
+    """Bytes of host memory that can be taken without swapping."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return sys.maxsize
+
+
+def _has_fp8(model: onnx.ModelProto) -> bool:
+    return any(w.data_type == TensorProto.FLOAT8E4M3FN for w in model.graph.initializer)
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def choose_flavour(wanted: str) -> Flavour:
+    """`auto` takes what is installed, data-centre TensorRT first.
+
+    Raises:
+        MissingTool: Nothing is.
+    """
+    if wanted != "auto":
+        return Flavour(wanted)
+    if found := installed():
+        return found[0]
+    load_tensorrt(Flavour.TENSORRT_RTX)
+    raise MissingTool("No TensorRT is installed.")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="python -m export.build", description=__doc__)
+    made.add_argument("bundle", help="name or folder of a bundle of ONNX graphs")
+    made.add_argument("--out", type=Path, required=True, help="folder of the bundle of plans")
+    made.add_argument("--flavour", choices=["auto", *Flavour], default="auto")
+    made.add_argument(
+        "--target",
+        required=True,
+        help="compute capability of the GPU: 8.9 (L40S, RTX 40), 9.0 (H100, H200), 12.0 (RTX 50)",
+    )
+    made.add_argument("--max-images", type=int, choices=range(1, 5), default=Options.max_images)
+    made.add_argument("--weight-streaming", action="store_true", help="for small cards; slower")
+    made.add_argument("--optimization-level", type=int, choices=range(6))
+    made.add_argument("--allow-fallback", action="store_true", help="keep slow engines")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Build, and print what was made of each graph."""
+    given = parser().parse_args(arguments)
+    try:
+        options = Options(
+            choose_flavour(given.flavour),
+            given.target,
+            given.max_images,
+            given.weight_streaming,
+            given.optimization_level,
+            given.allow_fallback,
+        )
+        made = build_bundle(Bundle.open(given.bundle), given.out, options)
+    except (ExportError, CastmateError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    for name in made.graphs:
+        found = PlanManifest.beside(given.out / f"{name}{PLAN_SUFFIX}").layers
+        print(f"{name}: {found.model_dump() if found else 'not checked'}")
+    print(given.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

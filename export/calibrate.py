@@ -1,0 +1,148 @@
+"""Ranges of activations over real denoise trajectories: `python -m export.calibrate`.
+
+The file that it writes belongs to one network: a style LoRA changes activations little, so its
+weights are quantized anew and these ranges are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from rich.progress import Progress
+
+from export.errors import ExportError
+from export.load import Sources, load_network, load_tokenizers
+from export.models.config import FLUX
+from export.models.network import InstantCharacter
+from export.precision import Precision
+from export.quantize import CalibrationError, recording
+from export.trajectory import Prompts, Sample, denoise, samples
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was recorded, and from what.
+
+    Attributes:
+        network: Name of the network.
+        steps: Denoise steps of each trajectory; every one was recorded.
+        samples: What was drawn.
+        amax: Largest magnitude by layer; see `export.quantize.recording`.
+    """
+
+    network: str
+    steps: int
+    samples: tuple[str, ...]
+    amax: Mapping[str, float]
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON; the file appears whole."""
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path: Path, network: str) -> Self:
+        """Read it.
+
+        Args:
+            path: From `save`.
+            network: The network that it must be of.
+
+        Raises:
+            CalibrationError: It cannot be read or is of another network.
+        """
+        try:
+            values = json.loads(path.read_bytes())
+            made = cls(
+                values["network"], values["steps"], tuple(values["samples"]), dict(values["amax"])
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CalibrationError(
+                f"{path} is no calibration ({type(error).__name__}: {error}). "
+                "Make one: python -m export.calibrate."
+            ) from None
+        if made.network != network:
+            raise CalibrationError(
+                f"{path} was recorded on {made.network!r}, this network is {network!r}. "
+                "Make one for it: python -m export.calibrate."
+            )
+        return made
+
+
+def calibrate(
+    network: InstantCharacter,
+    prompts: Prompts,
+    drawn: Sequence[Sample],
+    steps: int,
+    progress: Progress | None = None,
+    *,
+    device: str = "cpu",
+) -> Calibration:
+    """Draw every sample and record every step of it.
+
+    Args:
+        network: Not quantized, in evaluation mode.
+        prompts: Its tokenizers.
+        drawn: What to draw.
+        steps: Denoise steps of each.
+        progress: Where to show how far it is.
+        device: Where the network runs meanwhile; afterwards it is on the CPU.
+    """
+    network.to(device)
+    task = progress.add_task("Calibrating", total=len(drawn) * steps) if progress else None
+
+    def on_step(_: int) -> None:
+        if progress is not None and task is not None:
+            progress.advance(task)
+
+    # Every call of `network.denoiser` makes a new view of the same layers: hooks on one see all.
+    with recording(network.denoiser) as amax:
+        for sample in drawn:
+            denoise(network, sample, prompts, steps, on_step)
+    network.to("cpu")
+    names = tuple(f"{s.prompt} | {s.reference.name} | seed {s.seed}" for s in drawn)
+    return Calibration(network.config.name, steps, names, amax)
+
+
+def best_device() -> str:
+    """The GPU where there is one: at full size a CPU takes days."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def main() -> int:
+    """Calibrate the published network."""
+    parser = argparse.ArgumentParser(prog="python -m export.calibrate", description=__doc__)
+    Sources.add_arguments(parser)
+    parser.add_argument("--out", type=Path, required=True, help="JSON file")
+    parser.add_argument("--precision", type=Precision, choices=Precision, default=Precision.BF16)
+    parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=28)
+    parser.add_argument("--side", type=int, default=1024, help="pixels")
+    given = parser.parse_args()
+    sources = Sources.of(given)
+    try:
+        first, second = load_tokenizers(sources, FLUX, given.out.parent)
+        prompts = Prompts(first.path, second.path, (first.max_length, second.max_length))
+        network = load_network(sources, given.precision.dtype)
+    except ExportError as error:
+        print(error, file=sys.stderr)
+        return 1
+    with Progress() as progress:
+        drawn = samples(given.samples, given.side)
+        made = calibrate(network, prompts, drawn, given.steps, progress, device=best_device())
+    made.save(given.out)
+    print(given.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""The FP8 quality benchmark, at the smallest size."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.fp8 import VARIANTS, measure
+from demo_model.config import MAX_SEQUENCE_LENGTH, TOON
+from demo_model.tokens import save_tokenizer
+from export.models.network import InstantCharacter
+from export.trajectory import Prompts
+
+
+@pytest.mark.slow
+def test_every_variant_is_compared_with_fp32_and_every_layer_is_reported(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = InstantCharacter(TOON).eval()
+    save_tokenizer(tmp_path / "tokenizer.json")
+    path = tmp_path / "tokenizer.json"
+    prompts = Prompts(path, path, (MAX_SEQUENCE_LENGTH, MAX_SEQUENCE_LENGTH))
+    before = {name: weight.clone() for name, weight in network.state_dict().items()}
+    result = json.loads(json.dumps(measure(network, prompts, count=1, side=512, steps=2)))
+    assert set(result["variants"]) == {variant.name for variant in VARIANTS}
+    for row in result["variants"].values():
+        assert 0 < row["latents_relative_l2"] < 0.2
+    assert isinstance(result["modulation_in_fp8"], bool)
+    # 2 double blocks of 12 linear layers and 2 modulations, 4 single ones of 5 and 1; in each block
+    # two of the subject branch and two attentions.
+    assert len(result["layer_relative_l2"]) == 2 * (12 + 2) + 4 * (5 + 1) + 6 * (2 + 2)
+    assert all(torch.equal(before[k], w) for k, w in network.state_dict().items())

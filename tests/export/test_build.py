@@ -1,0 +1,206 @@
+"""Plans from ONNX: really built by TensorRT-RTX, inspected, kept, refused when they do not fit."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from castmate.engines.bundle import GRAPHS, STEP_CACHING_GRAPHS, Bundle
+from castmate.engines.plan import Flavour, PlanManifest, manifest_path
+from castmate.errors import BundleCorrupt, BundleMismatch, BundleNotFound
+from export import build as build_step
+from export.build import Options, build_bundle, main
+from export.builder import Job, check_target, load_tensorrt
+from export.errors import ExportError, MissingTool, NotEnough
+from export.shapes import dimensions, shape_ranges
+
+pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx_cu13 is not installed")
+
+ADA = Options(Flavour.TENSORRT_RTX, "8.9")
+SMALL = ("text_encoder", "transformer_finish")
+
+
+def part(bundle: Bundle, *names: str) -> Bundle:
+    """A bundle's object with some of its graphs only: enough to build, not to serve."""
+    graphs = {name: bundle.manifest.graphs[name] for name in names}
+    return replace(bundle, manifest=bundle.manifest.model_copy(update={"graphs": graphs}))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("target", ["8.9", "12.0"])
+def test_every_graph_becomes_an_engine_without_a_fallback(
+    fp8_bundle: Bundle, target: str, tmp_path: Path
+) -> None:
+    build_bundle(fp8_bundle, tmp_path, Options(Flavour.TENSORRT_RTX, target))
+    made = Bundle.open(tmp_path)
+    made.check()
+    assert made.manifest.engine == "tensorrt_rtx"
+    assert made.manifest.gpu == f"compute capability {target}"
+    assert "tensorrt_rtx" in made.manifest.created_with
+    assert set(made.manifest.graphs) == {*GRAPHS, *STEP_CACHING_GRAPHS}
+    plans = {name: PlanManifest.beside(tmp_path / f"{name}.plan") for name in made.manifest.graphs}
+    found = {name: plan.layers for name, plan in plans.items()}
+    for name, layers in found.items():
+        assert layers is not None, name
+        # The safety checker's last product, on 17 concepts, is fp32 in the graph itself.
+        assert layers.fp32_gemms <= (name == "safety_checker")
+    whole = found["transformer"]
+    assert whole is not None
+    assert whole.fused_attentions == whole.fp8_attentions == 4
+    # 21 quantized layers; for SM89 those with one input are merged, for SM120 they are not.
+    assert whole.fp8_gemms == {"8.9": 11, "12.0": 21}[target]
+    assert plans["transformer"].profiles[0]["latents"].max == (1, 48, 48, 64)
+
+
+@pytest.mark.slow
+def test_a_second_build_keeps_what_fits_and_repairs_the_rest(
+    fp8_bundle: Bundle, tmp_path: Path
+) -> None:
+    source = part(fp8_bundle, *SMALL)
+    build_bundle(source, tmp_path, ADA)
+    kept, broken = (tmp_path / f"{name}.plan" for name in SMALL)
+    before = kept.stat().st_mtime_ns
+    broken.write_bytes(broken.read_bytes()[:-100])
+    with pytest.raises(BundleCorrupt, match="interrupted or the file was changed"):
+        PlanManifest.beside(broken)
+    build_bundle(source, tmp_path, ADA)
+    assert kept.stat().st_mtime_ns == before
+    PlanManifest.beside(broken)
+    build_bundle(source, tmp_path, replace(ADA, max_images=2))
+    assert kept.stat().st_mtime_ns == before, "its profile does not name the pictures"
+    assert PlanManifest.beside(broken).profiles[0]["latents"].max[0] == 2
+    assert not list(tmp_path.glob(".build-*"))
+
+
+@pytest.mark.slow
+def test_a_stopped_build_is_no_bundle_and_a_plan_without_a_manifest_is_refused(
+    fp8_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = part(fp8_bundle, *SMALL)
+    build_bundle(source, tmp_path, ADA)
+    (tmp_path / "transformer_finish.plan.json").unlink()
+
+    def stop(job: Job, path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build_step, "run", stop)
+    with pytest.raises(KeyboardInterrupt):
+        build_bundle(source, tmp_path, ADA)
+    with pytest.raises(BundleNotFound):
+        Bundle.open(tmp_path)
+    with pytest.raises(BundleCorrupt, match=r"plan\.json cannot be read.*export\.build"):
+        PlanManifest.beside(tmp_path / "transformer_finish.plan")
+    PlanManifest.beside(tmp_path / "text_encoder.plan")
+
+
+def test_a_manifest_of_another_format_is_refused(tmp_path: Path) -> None:
+    plan = tmp_path / "x.plan"
+    plan.write_bytes(b"plan")
+    manifest_path(plan).write_text('{"format": 99}')
+    with pytest.raises(BundleMismatch, match="format 99"):
+        PlanManifest.beside(plan)
+    manifest_path(plan).write_text('{"format": 1, "graph": "x"}')
+    with pytest.raises(BundleCorrupt, match="Build it again"):
+        PlanManifest.beside(plan)
+
+
+@pytest.mark.slow
+def test_an_unreadable_graph_is_named_and_leaves_nothing(
+    fp8_bundle: Bundle, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(fp8_bundle.path, copy)
+    source = part(Bundle(copy, fp8_bundle.manifest), "text_encoder")
+    onnx_file = copy / "text_encoder.onnx"
+    onnx_file.write_bytes(onnx_file.read_bytes()[:-1] + b"\0")
+    with pytest.raises(BundleCorrupt, match=r"text_encoder\.onnx was changed"):
+        build_bundle(source, tmp_path / "plans", ADA)
+    assert [path.name for path in (tmp_path / "plans").iterdir() if path.suffix == ".plan"] == []
+
+
+@pytest.mark.slow
+def test_a_killed_builder_says_that_memory_ran_out(
+    fp8_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "killed"
+    script.write_text("#!/bin/sh\nkill -9 $$\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    with pytest.raises(NotEnough, match=f"killed by signal {signal.SIGKILL:d}.*memory"):
+        build_bundle(part(fp8_bundle, "text_encoder"), tmp_path / "plans", ADA)
+    assert not list((tmp_path / "plans").glob("*.plan"))
+
+
+@pytest.mark.slow
+def test_too_little_memory_or_disk_is_refused_before_anything_is_built(
+    fp8_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(build_step, "available_memory", lambda: 2**20)
+        with pytest.raises(NotEnough, match="GiB of host memory"):
+            build_bundle(fp8_bundle, tmp_path, ADA)
+    usage = shutil.disk_usage(tmp_path)._replace(free=1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(NotEnough, match=r"GiB are free on the disk.*--out"):
+        build_bundle(fp8_bundle, tmp_path, ADA)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("flavour", "says"),
+    [
+        (Flavour.TENSORRT, r"pip install 'tensorrt'.*tensorrt:YY\.MM-py3.*tensorrt_rtx"),
+        (Flavour.TENSORRT_RTX, r"pip install 'tensorrt_rtx_cu13==1\.7\.1\.116'.*without a GPU"),
+    ],
+)
+def test_a_missing_tensorrt_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, flavour: Flavour, says: str
+) -> None:
+    monkeypatch.setitem(sys.modules, flavour.value, None)
+    with pytest.raises(MissingTool, match=says):
+        load_tensorrt(flavour)
+
+
+@pytest.mark.parametrize(
+    ("flavour", "target", "fp8", "says"),
+    [
+        (Flavour.TENSORRT_RTX, "9.0", False, r"builds for 8\.0, .*H100.*--flavour tensorrt"),
+        (Flavour.TENSORRT_RTX, "8.6", True, "no FP8 arithmetic"),
+        (Flavour.TENSORRT_RTX, "rtx4090", False, "builds for"),
+    ],
+)
+def test_a_target_that_cannot_be_is_refused(
+    flavour: Flavour, target: str, fp8: bool, says: str
+) -> None:
+    with pytest.raises(ExportError, match=says):
+        check_target(flavour, target, fp8=fp8)
+
+
+def test_the_command_line_reports_errors_without_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path), "--out", str(tmp_path / "x"), "--target", "8.9"]) == 1
+    assert "There is no bundle" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_every_dynamic_dimension_has_a_range_and_text_has_one_length(fp8_bundle: Bundle) -> None:
+    manifest = fp8_bundle.manifest
+    ranges: Callable[[str], object] = lambda name: shape_ranges(  # noqa: E731
+        manifest.graphs[name], dimensions(manifest)
+    )
+    for name in manifest.graphs:
+        ranges(name)
+    tokens = manifest.text_encoder_2.max_length
+    shapes = shape_ranges(manifest.graphs["transformer"], dimensions(manifest))
+    cell = manifest.pixels_per_token
+    assert shapes["rotary_emb_cos"].max == (tokens + (1536 // cell) ** 2, 128)
+    assert shapes["sigmas"].opt == (29,)
+    assert shapes["prompt_embeds"].min == (1, tokens, 96)

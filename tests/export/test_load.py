@@ -1,0 +1,194 @@
+"""Weights from diffusers' layout: what fits loads, what does not is named."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from export.errors import ExportError
+from export.graphs import TransformerGraph, transformer_inputs
+from export.load import load_network, locate
+from export.lora import Style, StyledTransformer
+from export.models.adapter import adapter_state_dict
+from export.models.network import InstantCharacter
+from tests.export.conftest import make_wide, sources
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_weight_arrives_in_the_dtype_asked_for(
+    published: Path, network: InstantCharacter, dtype: torch.dtype
+) -> None:
+    loaded = load_network(sources(published), dtype, network.config).state_dict()
+    assert loaded.keys() == network.state_dict().keys()
+    for name, weight in network.state_dict().items():
+        stored = weight.bfloat16() if name.startswith("subject") else weight
+        expected = stored.to(dtype) if weight.is_floating_point() else weight
+        assert torch.equal(loaded[name], expected), name
+
+
+def test_a_loaded_network_draws_what_the_saved_one_draws(
+    published: Path, network: InstantCharacter
+) -> None:
+    loaded = load_network(sources(published), torch.float32, network.config)
+    ids = torch.tensor([[1, 70, 71, 3] + [0] * 36])
+    crops = torch.randint(0, 256, (1, 5, 128, 128, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.equal(loaded.prompt_embeds(ids), network.prompt_embeds(ids))
+        assert torch.equal(loaded.pooled_projections(ids), network.pooled_projections(ids))
+        first, second = (encoder(crops) for encoder in loaded.crop_encoders)
+        other, another = (encoder(crops) for encoder in network.crop_encoders)
+    assert torch.equal(first.low_res_shallow, other.low_res_shallow)
+    assert torch.equal(second.high_res_deep, another.high_res_deep)
+
+
+def edit(path: Path, change: Callable[[dict[str, Tensor]], None]) -> None:
+    state = load_file(path)
+    change(state)
+    save_file(state, path, {"format": "pt"})
+
+
+def test_every_key_that_does_not_fit_is_named(
+    published: Path, network: InstantCharacter, tmp_path: Path
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(published, folder)
+
+    def spoil(state: dict[str, Tensor]) -> None:
+        del state["x_embedder.bias"]
+        state["extra.weight"] = torch.zeros(1)
+        state["proj_out.bias"] = torch.zeros(3)
+
+    (file,) = (folder / "flux/transformer").glob("*.safetensors")
+    edit(file, spoil)
+    with pytest.raises(ExportError) as caught:
+        load_network(sources(folder), torch.float32, network.config)
+    message = str(caught.value)
+    assert "x_embedder.bias: missing" in message
+    assert "extra.weight: unknown" in message
+    assert "proj_out.bias: shape (3,), expected (64,)" in message
+
+
+def test_a_text_encoder_without_a_key_is_refused(
+    published: Path, network: InstantCharacter, tmp_path: Path
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(published, folder)
+    (file,) = (folder / "flux/text_encoder_2").glob("*.safetensors")
+    edit(file, lambda state: state.__delitem__("encoder.final_layer_norm.weight"))
+    with pytest.raises(ExportError, match=r"encoder\.final_layer_norm\.weight: missing"):
+        load_network(sources(folder), torch.float32, network.config)
+
+
+@pytest.mark.parametrize("damage", ["vae", "transformer", "image_encoder"])
+def test_a_missing_or_cut_file_is_named(
+    published: Path, network: InstantCharacter, tmp_path: Path, damage: str
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(published, folder)
+    if damage == "vae":
+        shutil.rmtree(folder / "flux/vae")
+    else:
+        (file,) = folder.rglob(f"{damage}/*.safetensors")
+        file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ExportError, match=damage):
+        load_network(sources(folder), torch.float32, network.config)
+
+
+def test_an_adapter_of_another_network_is_refused(
+    published: Path, network: InstantCharacter, tmp_path: Path
+) -> None:
+    torch.save(adapter_state_dict(make_wide()), tmp_path / "other.bin")
+    wrong = replace(sources(published), adapter=str(tmp_path / "other.bin"))
+    with pytest.raises(ExportError, match=r"does not fit 'micro'"):
+        load_network(wrong, torch.float32, network.config)
+
+
+def test_a_path_that_does_not_exist_is_not_asked_of_the_hub() -> None:
+    with pytest.raises(ExportError, match=r"\./nowhere/at/all does not exist"):
+        locate("./nowhere/at/all")
+
+
+LAYERS = ("transformer_blocks.0.attn.to_q", "single_transformer_blocks.1.proj_mlp")
+
+
+@pytest.fixture
+def lora(network: InstantCharacter, tmp_path: Path) -> Path:
+    torch.manual_seed(9)
+    state = {}
+    for name in LAYERS:
+        layer = network.transformer.get_submodule(name)
+        state[f"transformer.{name}.lora_A.weight"] = torch.randn(4, layer.in_features)
+        state[f"transformer.{name}.lora_B.weight"] = torch.randn(layer.out_features, 4)
+    state["transformer.transformer_blocks.0.attn.to_q.alpha"] = torch.tensor(2.0)
+    save_file(state, tmp_path / "style.safetensors")
+    return tmp_path / "style.safetensors"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_style_changes_its_layers_and_its_removal_leaves_no_bit_behind(
+    network: InstantCharacter, lora: Path, dtype: torch.dtype
+) -> None:
+    made = InstantCharacter(network.config).to(dtype)
+    before = {name: weight.clone() for name, weight in made.transformer.state_dict().items()}
+    styled = StyledTransformer(made.transformer)
+    styled.apply([Style(lora, 0.7)])
+    after = made.transformer.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {f"{name}.weight" for name in LAYERS}
+    state, name = load_file(lora), "transformer_blocks.0.attn.to_q"
+    up, down = (state[f"transformer.{name}.lora_{x}.weight"] for x in "BA")
+    expected = (before[f"{name}.weight"].float() + 0.7 * 2 / 4 * up @ down).to(dtype)
+    torch.testing.assert_close(after[f"{name}.weight"], expected, rtol=1e-2, atol=1e-6)
+    styled.apply([Style(lora, 0.3), Style(lora, 0.4)])
+    styled.remove()
+    assert all(torch.equal(before[k], w) for k, w in made.transformer.state_dict().items())
+
+
+def test_a_fused_style_changes_the_picture(network: InstantCharacter, lora: Path) -> None:
+    inputs, _ = transformer_inputs(network)
+    graph, styled = (
+        TransformerGraph(network.denoiser).eval(),
+        StyledTransformer(network.transformer),
+    )
+    with torch.no_grad():
+        plain = graph(*inputs.values())
+        styled.apply([Style(lora)])
+        changed = graph(*inputs.values())
+        styled.remove()
+        again = graph(*inputs.values())
+    assert (changed - plain).abs().max() > 1e-3
+    assert torch.equal(again, plain)
+
+
+def test_a_style_that_does_not_fit_is_named_and_the_weights_stay(
+    network: InstantCharacter, lora: Path
+) -> None:
+    styled = StyledTransformer(network.transformer)
+    before = {name: weight.clone() for name, weight in network.transformer.state_dict().items()}
+
+    def spoil(state: dict[str, Tensor]) -> None:
+        state["transformer.nowhere.lora_A.weight"] = torch.zeros(4, 4)
+        state["text_encoder.x"] = torch.zeros(1)
+        state["transformer.transformer_blocks.0.attn.to_q.lora_B.weight"] = torch.zeros(7, 4)
+
+    edit(lora, spoil)
+    with pytest.raises(ExportError) as caught:
+        styled.apply([Style(lora)])
+    message = str(caught.value)
+    assert "transformer.nowhere: the transformer has no such layer" in message
+    assert "text_encoder.x: unknown" in message
+    assert "transformer.transformer_blocks.0.attn.to_q: (7, 4) x (4, 160)" in message
+    assert all(torch.equal(before[k], w) for k, w in network.transformer.state_dict().items())
+
+
+def test_a_file_that_is_no_lora_is_refused(network: InstantCharacter, tmp_path: Path) -> None:
+    (tmp_path / "x.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(ExportError, match="cannot be read as a LoRA"):
+        StyledTransformer(network.transformer).apply([Style(tmp_path / "x.safetensors")])

@@ -1,0 +1,140 @@
+"""Plans on a real GPU against the torch network: `pytest -m gpu`."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from castmate.engines.bundle import Bundle
+from castmate.engines.cuda import Device
+from castmate.engines.plan import Flavour
+from castmate.engines.tensorrt import TensorRTRuntime
+from castmate.errors import BundleMismatch
+from castmate.images import Reference
+from castmate.pipeline.pipeline import Pipeline
+from castmate.schema import GenerateRequest
+from export.build import Options, build_bundle
+from export.builder import RTX_TARGETS, installed
+from export.bundle import TokenizerFile, write_bundle
+from export.calibrate import calibrate
+from export.models.network import InstantCharacter
+from export.precision import Precision, Quantization
+from export.quantize import quantize
+from export.trajectory import Prompts, decode, denoise, samples
+from tests.export.conftest import letters, make_wide
+
+pytestmark = [pytest.mark.gpu, pytest.mark.slow, pytest.mark.timeout(900)]
+MIN_PSNR_DB = 25.0
+"""Of 8-bit pictures after three steps, both in bf16 and FP8 with kernels of their own."""
+
+
+@pytest.fixture(scope="module")
+def options() -> Options:
+    """The flavour that is installed and is for this GPU; without one the tests are skipped."""
+    try:
+        here = Device().compute_capability
+    except BundleMismatch as error:
+        pytest.skip(str(error))
+    for flavour in installed():
+        if flavour is Flavour.TENSORRT or here in RTX_TARGETS:
+            return Options(flavour, here)
+    names = ", ".join(installed()) or "none"
+    pytest.skip(f"no TensorRT for a GPU of compute capability {here}; installed: {names}")
+
+
+@pytest.fixture(scope="module")
+def network(options: Options, tokenizer: TokenizerFile, prompts: Prompts) -> InstantCharacter:
+    made = make_wide(torch.bfloat16)
+    recorded = calibrate(made, prompts, samples(1, 512), steps=2)
+    hopper = options.target == "9.0"
+    kind = Quantization.FP8 if hopper else Quantization.FP8_ATTENTION
+    quantize(made.denoiser, recorded.amax, kind)
+    return made
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TokenizerFile:
+    return letters(tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.fixture(scope="module")
+def prompts(tokenizer: TokenizerFile) -> Prompts:
+    return Prompts(tokenizer.path, tokenizer.path, (tokenizer.max_length, tokenizer.max_length))
+
+
+@pytest.fixture(scope="module")
+def runtime(
+    options: Options,
+    network: InstantCharacter,
+    tokenizer: TokenizerFile,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> TensorRTRuntime:
+    graphs, plans = tmp_path_factory.mktemp("onnx"), tmp_path_factory.mktemp("plans")
+    write_bundle(
+        network,
+        graphs,
+        description="Random weights.",
+        text_encoder=tokenizer,
+        text_encoder_2=tokenizer,
+        precision=Precision.BF16,
+    )
+    build_bundle(Bundle.open(graphs), plans, options)
+    return TensorRTRuntime(Bundle.open(plans))
+
+
+def draw(runtime: TensorRTRuntime, size: str = "512*512") -> np.ndarray:
+    sample = samples(1, 512)[0]
+    request = GenerateRequest.parse(
+        {
+            "prompt": sample.prompt,
+            "image": str(sample.reference),
+            "size": size,
+            "seed": sample.seed,
+            "num_inference_steps": 3,
+            "enable_safety_checker": False,
+        }
+    )
+    reference = Reference.from_bytes(Path(sample.reference).read_bytes(), "reference")
+    bundle = runtime.bundle
+    result = Pipeline(bundle, runtime).generate(request, reference, lambda done, total: None)
+    return np.asarray(Image.open(BytesIO(result.images[0].data)).convert("RGB"))
+
+
+def test_the_picture_is_torch_s_but_for_rounding(
+    runtime: TensorRTRuntime, network: InstantCharacter, prompts: Prompts
+) -> None:
+    expected = decode(network, denoise(network, samples(1, 512)[0], prompts, steps=3))
+    found = draw(runtime)
+    mse = np.square(found.astype(float) - expected).mean()
+    assert expected.std() > 5, "a flat picture would prove nothing"
+    assert 10 * np.log10(255**2 / max(mse, 1e-9)) > MIN_PSNR_DB
+
+
+def test_the_same_seed_gives_the_same_picture_and_sizes_can_alternate(
+    runtime: TensorRTRuntime,
+) -> None:
+    first = draw(runtime)
+    assert draw(runtime, "768*512").shape == (512, 768, 3)
+    np.testing.assert_array_equal(draw(runtime), first)
+
+
+def test_a_size_outside_the_profile_is_refused(runtime: TensorRTRuntime) -> None:
+    decoder = runtime.load("vae_decoder")
+    with pytest.raises(BundleMismatch, match="was built for `latents`"):
+        decoder(latents=runtime.upload(np.zeros((1, 2, 2, 64), np.float32)))
+
+
+def test_a_plan_of_another_gpu_is_refused(runtime: TensorRTRuntime) -> None:
+    plan = runtime.bundle.path / "text_encoder.plan.json"
+    whole = plan.read_text()
+    try:
+        plan.write_text(whole.replace('"compute_capability": "', '"compute_capability": "1'))
+        with pytest.raises(BundleMismatch, match="GPU compute capability"):
+            runtime.load("text_encoder")
+    finally:
+        plan.write_text(whole)
