@@ -33,6 +33,8 @@ app = typer.Typer(
 )
 bundles = typer.Typer(help="Look at the models on this machine.", no_args_is_help=True)
 app.add_typer(bundles, name="bundle")
+serve = typer.Typer(help="Serve pictures to other programs.", no_args_is_help=True)
+app.add_typer(serve, name="serve")
 
 _FIELDS = GenerateRequest.model_fields
 _DEFAULTS = SimpleNamespace(**{name: field.default for name, field in _FIELDS.items()})
@@ -155,6 +157,42 @@ def check_bundle(
             typer.echo(
                 "{name} in {path}: {num_bytes:,} bytes, every file is whole".format(**values)
             )
+
+
+@serve.command("triton")
+def serve_triton(
+    bundle: BundleName = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    grpc_port: Annotated[int, typer.Option(help="Where clients connect.")] = 8001,
+    http_port: Annotated[int, typer.Option(help="Health checks.")] = 8000,
+    metrics_port: Annotated[int, typer.Option(help="Prometheus metrics.")] = 8002,
+    models: Annotated[
+        Path | None, typer.Option(help="Model repository; by default the checkout's triton_models.")
+    ] = None,
+    home: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the server and its Python; by default in CASTMATE_DATA_DIR."),
+    ] = None,
+    container: Annotated[
+        bool,
+        typer.Option("--container", help="Print the command for a GPU machine, and run it there."),
+    ] = False,
+) -> None:
+    """Serve with NVIDIA's Triton Inference Server until Ctrl-C.
+
+    On a machine without GPU the server comes from a wheel, which the first start installs. Inside
+    NVIDIA's container the container's own server runs.
+    """
+    from castmate.serve import run_container, serve_triton
+    from castmate.triton.server import Ports
+
+    with _reporting(as_json=False):
+        settings = _settings(bundle)
+        if container:
+            run_container(settings, typer.echo)
+        else:
+            ports = Ports(grpc_port, http_port, metrics_port, host)
+            serve_triton(settings, ports, models=models, home=home, say=typer.echo)
 
 
 @app.callback(invoke_without_command=True)

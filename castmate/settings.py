@@ -45,6 +45,21 @@ class Settings(BaseSettings):
     prompt_cache_mb: int = Field(64, ge=0, description="Memory for encoded prompts, MiB.")
     subject_cache_mb: int = Field(512, ge=0, description="Memory for encoded references, MiB.")
 
+    triton_urls: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="gRPC addresses of Triton servers, host:port, separated by commas."
+    )
+    triton_event_timeout_s: float = Field(
+        5.0,
+        gt=0,
+        description="A Triton server that sends nothing for this long is given up; it sends at "
+        "least one event a second.",
+    )
+
+    @field_validator("triton_urls", mode="before")
+    @classmethod
+    def _split_urls(cls, value: object) -> object:
+        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+
     @field_validator("image_roots", mode="before")
     @classmethod
     def _split_paths(cls, value: object) -> object:
