@@ -173,6 +173,10 @@ def serve_triton(
         Path | None,
         typer.Option(help="Folder for the server and its Python; by default in CASTMATE_DATA_DIR."),
     ] = None,
+    trace_url: Annotated[
+        str | None,
+        typer.Option(help="OpenTelemetry collector, such as http://127.0.0.1:4318/v1/traces."),
+    ] = None,
     container: Annotated[
         bool,
         typer.Option("--container", help="Print the command for a GPU machine, and run it there."),
@@ -192,7 +196,20 @@ def serve_triton(
             run_container(settings, typer.echo)
         else:
             ports = Ports(grpc_port, http_port, metrics_port, host)
-            serve_triton(settings, ports, models=models, home=home, say=typer.echo)
+            serve_triton(
+                settings, ports, say=typer.echo, models=models, home=home, trace_url=trace_url
+            )
+
+
+@serve.command("probe")
+def probe_triton(
+    url: Annotated[str, typer.Argument(help="gRPC address, host:port.")] = "127.0.0.1:8001",
+) -> None:
+    """Ask the model of a Triton server whether it can draw; health checks run this."""
+    from castmate.serve import probe
+
+    with _reporting(as_json=False):
+        _print_json(asyncio.run(probe(url)))
 
 
 @app.callback(invoke_without_command=True)

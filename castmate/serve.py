@@ -40,6 +40,7 @@ def serve_triton(
     say: Say,
     models: Path | None = None,
     home: Path | None = None,
+    trace_url: str | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM; call it from the main thread.
 
@@ -49,6 +50,7 @@ def serve_triton(
         say: Gets one line about each thing that happens.
         models: The model repository; by default the checkout's.
         home: Where the server is, or gets, installed; by default in the data folder.
+        trace_url: An OpenTelemetry collector's address for traces.
 
     Raises:
         BundleError: The bundle cannot be used.
@@ -64,6 +66,7 @@ def serve_triton(
         ports,
         settings.data_dir / "triton/tritonserver.log",
         environment=_environment(settings),
+        options=trace_options(trace_url) if trace_url else (),
     )
     with _stopped_by_signals():
         try:
@@ -96,6 +99,12 @@ def container_command(bundle: Bundle) -> tuple[dict[str, str], list[str]]:
     compose = CHECKOUT / "deploy/compose.yaml"
     command = ["docker", "compose", "--file", str(compose), "up", "--build"]
     return {"CASTMATE_BUNDLE_DIR": str(bundle.path)}, command
+
+
+def trace_options(url: str) -> list[str]:
+    """Options with which every request becomes a span, part of the caller's trace."""
+    settings = ("mode=opentelemetry", f"opentelemetry,url={url}", "rate=1", "level=TIMESTAMPS")
+    return [f"--trace-config={setting}" for setting in settings]
 
 
 def find_models(models: Path | None) -> Path:

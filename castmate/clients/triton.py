@@ -147,11 +147,11 @@ class TritonClient:
         """
         parameters = {wire.PROBE: True}
         async with aclosing(self._events(url, {}, parameters, self._probe_timeout_s)) as events:
-            async for response in events:
-                if wire.REPORT in response:
-                    state: dict[str, Any] = response[wire.REPORT]
-                    return state
-        raise Unavailable(f"Triton at {url} ended without an answer.")
+            reports = [response.get(wire.REPORT) async for response in events]
+        if not reports or reports[-1] is None:
+            raise Unavailable(f"Triton at {url} ended without an answer.")
+        state: dict[str, Any] = reports[-1]
+        return state
 
     async def aclose(self) -> None:
         """Cancel what runs and close the connections."""
@@ -175,9 +175,9 @@ class TritonClient:
                     raise Unavailable(
                         f"Triton at {url} lives and has not got on for {self._stall_timeout_s:g} s."
                     )
-                if wire.REPORT in response:
-                    return drawing.result(response[wire.REPORT])
-        raise Unavailable(f"Triton at {url} ended without a picture.")
+        if (result := drawing.result()) is None:
+            raise Unavailable(f"Triton at {url} ended without a picture.")
+        return result
 
     async def _events(
         self,
@@ -208,25 +208,36 @@ class TritonClient:
                 "enable_empty_final_response": True,
             }
 
-        # The header makes errors gRPC errors with a code; without it they are text alone.
-        headers = {"triton_grpc_error": "true", **_trace_headers()}
+        # Not the header `triton_grpc_error`, which would give errors a gRPC status: tritonserver
+        # 24.10 then cancels the finished stream itself, and now and then that race ends the whole
+        # server (SIGSEGV). The code is in the text.
         connection = self._connect(url)
-        stream = connection.client.stream_infer(one(), headers=headers)
+        stream = connection.client.stream_infer(one(), headers=_trace_headers())
+        failure: CastmateError | None = None
+        is_over = False
         try:
+            # Read to the very end: a stream that is cancelled after its last response stays in the
+            # server, and then the server does not end without being killed.
             while True:
                 try:
-                    result, error = await asyncio.wait_for(anext(stream), timeout_s)
+                    # Not `wait_for`: before Python 3.12 it loses a cancel that meets a response.
+                    async with asyncio.timeout(timeout_s):
+                        result, error = await anext(stream)
                 except StopAsyncIteration:
-                    return
+                    break
                 if error is not None:
-                    raise _translate(url, "", error.message())
-                yield _decode(result)
+                    failure = _translate(url, "", error.message())
+                    continue
+                response = _decode(result)
+                is_over = wire.REPORT in response
+                yield response
         except TimeoutError:
             connection.is_broken = True
-            raise Unavailable(
-                f"Triton at {url} sent nothing for {timeout_s:g} s: it is frozen, or its model's "
-                "process died. Restart it."
-            ) from None
+            if failure is None and not is_over:
+                raise Unavailable(
+                    f"Triton at {url} sent nothing for {timeout_s:g} s: it is frozen, or its "
+                    "model's process died. Restart it."
+                ) from None
         except grpc.aio.AioRpcError as error:
             translated = _translate(url, error.code().name, error.details() or "")
             connection.is_broken |= type(translated) is Unavailable
@@ -236,6 +247,8 @@ class TritonClient:
         finally:
             stream.cancel()
             await self._disconnect(url, connection)
+        if failure is not None:
+            raise failure
 
     def _connect(self, url: str) -> _Connection:
         """The open connection, which many requests share, or a new one."""
@@ -272,6 +285,7 @@ class _Drawing:
         self.has_begun = False
         self._on_progress = on_progress
         self._images: list[GeneratedImage] = []
+        self._report: Mapping[str, Any] | None = None
 
     def take(self, response: Response) -> bool:
         """Keep what a response holds; whether the request got on, or still waits its turn."""
@@ -288,16 +302,19 @@ class _Drawing:
                     response[wire.HAS_NSFW],
                 )
             )
+        self._report = response.get(wire.REPORT, self._report)
         return wire.AHEAD not in response or response[wire.AHEAD] > 0
 
-    def result(self, report: Mapping[str, Any]) -> GenerateResult:
-        """Everything together."""
+    def result(self) -> GenerateResult | None:
+        """Everything together; None where the end did not come."""
+        if self._report is None:
+            return None
         return GenerateResult(
             images=tuple(self._images),
             client=TritonClient.name,
-            model=report["model"],
-            timings_ms=report["timings_ms"],
-            warnings=tuple(report["warnings"]),
+            model=self._report["model"],
+            timings_ms=self._report["timings_ms"],
+            warnings=tuple(self._report["warnings"]),
         )
 
 

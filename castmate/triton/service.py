@@ -148,27 +148,32 @@ class Service:
         return gone
 
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closing.is_set())
-                if self._closing.is_set():
-                    return
-                ticket = self._running = self._waiting.popleft()
-            self._count_load()
-            error: CastmateError | None = None
-            try:
-                self._make(ticket)
-            except CastmateError as caught:
-                error = caught
-            except Exception as caught:
-                logger.exception("the model failed")
-                error = CastmateError(f"The model failed: {type(caught).__name__}: {caught}")
-            # Free the slot first: a client that has its answer may ask again at once.
-            with self._changed:
-                self._running = None
-                self._num_done += 1
-            self._count_load()
-            self._end(ticket, error)
+        while self._serve_next():
+            pass  # no ticket outlives its request here: Triton does not end while one is held
+
+    def _serve_next(self) -> bool:
+        """Make the pictures of the next request; False at the end of the service."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closing.is_set())
+            if self._closing.is_set():
+                return False
+            ticket = self._running = self._waiting.popleft()
+        self._count_load()
+        error: CastmateError | None = None
+        try:
+            self._make(ticket)
+        except CastmateError as caught:
+            error = caught
+        except Exception as caught:
+            logger.exception("the model failed")
+            error = CastmateError(f"The model failed: {type(caught).__name__}: {caught}")
+        # Free the slot first: a client that has its answer may ask again at once.
+        with self._changed:
+            self._running = None
+            self._num_done += 1
+        self._count_load()
+        self._end(ticket, error)
+        return True
 
     def _make(self, ticket: _Ticket) -> None:
         job, started = ticket.job, time.perf_counter()
@@ -203,16 +208,18 @@ class Service:
 
     def _pulse(self) -> None:
         while not self._closing.wait(self._pulse_s):
-            with self._changed:
-                gone = self._leave_cancelled()
-                running = self._running
-                waiting = list(self._waiting)
-            for ticket in gone:
-                self._end(ticket, Cancelled("Cancelled while it waited."))
-            if gone:
-                self._count_load()
-            for number, ticket in enumerate(([running] if running else []) + waiting):
-                self._tell(ticket, wire.ahead(number))
+            self._beat()
+
+    def _beat(self) -> None:
+        with self._changed:
+            gone = self._leave_cancelled()
+            present = ([self._running] if self._running else []) + list(self._waiting)
+        for ticket in gone:
+            self._end(ticket, Cancelled("Cancelled while it waited."))
+        if gone:
+            self._count_load()
+        for number, ticket in enumerate(present):
+            self._tell(ticket, wire.ahead(number))
 
     def _end(self, ticket: _Ticket, error: CastmateError | None) -> None:
         self._metrics.ended(error.code if error else "ok")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -37,11 +38,17 @@ PICTURE = wire.picture(GeneratedImage(b"png", OutputFormat.PNG, 512, 512, 7), No
 DONE = [wire.ahead(0), wire.progress(0, 1), PICTURE, wire.progress(1, 1), REPORT]
 
 
-class Fail(Exception):
-    """The script ends with an error of this status."""
+@dataclass(frozen=True)
+class Fail:
+    """The script ends with an error: a response with a text, as Triton sends it, or a status."""
 
-    def __init__(self, status: grpc.StatusCode, text: str) -> None:
-        self.status, self.text = status, text
+    text: str
+    status: grpc.StatusCode | None = None
+
+
+def gone() -> Fail:
+    """What a client sees of a server that ended."""
+    return Fail("Socket closed", grpc.StatusCode.UNAVAILABLE)
 
 
 FREEZE = "freeze"
@@ -66,12 +73,17 @@ class ScriptedServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ig
         self.headers = dict(context.invocation_metadata())
         if wire.PROBE in request.parameters:
             if self.dead:
-                await context.abort(grpc.StatusCode.INTERNAL, "Stub process is not healthy")
+                text = "Stub process 'castmate_0' is not healthy."
+                yield service_pb2.ModelStreamInferResponse(error_message=text)
+                return
             yield response(wire.report({"model": "scripted"}))
             return
         self.requests.append(request)
         try:
             for step in self.script:
+                if isinstance(step, Fail) and step.status is None:
+                    yield service_pb2.ModelStreamInferResponse(error_message=step.text)
+                    return
                 if isinstance(step, Fail):
                     await context.abort(step.status, step.text)
                 if isinstance(step, str):
@@ -167,7 +179,7 @@ async def test_errors_of_the_model_arrive_as_what_they_were(
         Overloaded("full", retry_after_s=3.5),
     ):
         text = wire.encode_error(sent)
-        server.script = [Fail(grpc.StatusCode.UNAVAILABLE, text)]
+        server.script = [Fail(text)]
         with pytest.raises(type(sent)) as caught:
             await draw(client)
         assert caught.value.as_dict() == sent.as_dict()
@@ -177,17 +189,18 @@ async def test_errors_of_the_model_arrive_as_what_they_were(
     ("status", "text", "said"),
     [
         ("UNAVAILABLE", "Socket closed", "cannot be reached: Socket closed. Is it running?"),
-        ("INTERNAL", "Stub process 'x' is not healthy.", "lost its model's process; restart it"),
-        ("INTERNAL", "Failed to increase the shared memory pool", "larger --shm-size"),
-        ("NOT_FOUND", "unknown model 'castmate'", "failed: NOT_FOUND unknown model"),
-        ("INTERNAL", '{"code": "error", "message": "The model failed: oh"}', "The model failed"),
-        ("INTERNAL", '{"code": "bundle_corrupt", "message": "x is missing"}', "x is missing"),
+        ("RESOURCE_EXHAUSTED", "too large", "failed: RESOURCE_EXHAUSTED too large"),
+        (None, "Stub process 'x' is not healthy.", "lost its model's process; restart it"),
+        (None, "Failed to increase the shared memory pool", "larger --shm-size"),
+        (None, "Request for unknown model: 'castmate'", "failed: Request for unknown model"),
+        (None, '{"code": "error", "message": "The model failed: oh"}', "The model failed"),
+        (None, '{"code": "bundle_corrupt", "message": "x is missing"}', "x is missing"),
     ],
 )
 async def test_any_other_failure_is_unavailable_with_its_reason_and_address(
-    server: ScriptedServer, connect: Connect, draw: Draw, status: str, text: str, said: str
+    server: ScriptedServer, connect: Connect, draw: Draw, status: str | None, text: str, said: str
 ) -> None:
-    server.script = [wire.ahead(0), Fail(grpc.StatusCode[status], text)]
+    server.script = [wire.ahead(0), Fail(text, grpc.StatusCode[status] if status else None)]
     with pytest.raises(Unavailable) as caught:
         await draw(connect(server))
     assert type(caught.value) is Unavailable
@@ -237,7 +250,7 @@ async def test_another_server_takes_a_request_that_the_first_refused_before_it_b
 ) -> None:
     broken, whole = servers
     client = connect(broken, whole)
-    broken.script = [Fail(grpc.StatusCode.UNAVAILABLE, "Socket closed")]
+    broken.script = [gone()]
     assert (await draw(client)).images
     assert (len(broken.requests), len(whole.requests)) == (1, 1)
     assert (await draw(client)).images
@@ -248,7 +261,7 @@ async def test_a_request_that_began_is_never_sent_again(
     servers: list[ScriptedServer], connect: Connect, draw: Draw
 ) -> None:
     broken, whole = servers
-    broken.script = [wire.ahead(0), Fail(grpc.StatusCode.UNAVAILABLE, "Socket closed")]
+    broken.script = [wire.ahead(0), gone()]
     with pytest.raises(Unavailable, match="Socket closed"):
         await draw(connect(broken, whole))
     assert whole.requests == []
@@ -261,7 +274,7 @@ async def test_a_full_server_passes_the_request_on_and_when_all_are_full_the_sho
     client = connect(first, second)
     for server, wait_s in ((first, 9.0), (second, 4.0)):
         text = wire.encode_error(Overloaded("full", retry_after_s=wait_s))
-        server.script = [Fail(grpc.StatusCode.UNAVAILABLE, text)]
+        server.script = [Fail(text)]
     with pytest.raises(Overloaded) as caught:
         await draw(client)
     assert caught.value.retry_after_s == 4.0
@@ -273,7 +286,7 @@ async def test_a_bad_request_is_not_tried_elsewhere(
     servers: list[ScriptedServer], connect: Connect, draw: Draw
 ) -> None:
     text = wire.encode_error(InvalidRequest([Problem("size", "no")]))
-    servers[0].script = [Fail(grpc.StatusCode.INVALID_ARGUMENT, text)]
+    servers[0].script = [Fail(text)]
     with pytest.raises(InvalidRequest):
         await draw(connect(*servers))
     assert servers[1].requests == []
@@ -291,7 +304,7 @@ async def test_a_failed_server_is_asked_before_it_gets_another_request(
     server: ScriptedServer, connect: Connect, draw: Draw
 ) -> None:
     client = connect(server)
-    server.script, server.dead = [Fail(grpc.StatusCode.INTERNAL, "oh")], True
+    server.script, server.dead = [Fail("oh")], True
     for _ in range(2):
         with pytest.raises(Unavailable):
             await draw(client)
@@ -304,7 +317,7 @@ async def test_when_no_server_works_the_error_tells_of_each(
     servers: list[ScriptedServer], connect: Connect, draw: Draw
 ) -> None:
     for server in servers:
-        server.script = [Fail(grpc.StatusCode.UNAVAILABLE, "Socket closed")]
+        server.script = [gone()]
     with pytest.raises(Unavailable) as caught:
         await draw(connect(*servers))
     assert all(server.url in str(caught.value) for server in servers)
@@ -322,7 +335,13 @@ async def test_the_callers_trace_goes_along(
     finally:
         context.detach(token)
     assert server.headers["traceparent"] == f"00-{0xABC:032x}-{0xDEF:016x}-01"
-    assert server.headers["triton_grpc_error"] == "true"
+
+
+async def test_errors_are_not_asked_for_as_a_grpc_status_which_can_end_the_whole_server(
+    server: ScriptedServer, connect: Connect, draw: Draw
+) -> None:
+    await draw(connect(server))
+    assert "triton_grpc_error" not in server.headers
 
 
 async def test_the_settings_name_the_servers(own_folder: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -46,7 +46,11 @@ def start_server(
     """Starts servers on free ports; they end with the module and must leave nothing behind."""
     servers: list[TritonServer] = []
 
-    def start(environment: Mapping[str, str] | None = None, **parameters: str) -> TritonServer:
+    def start(
+        environment: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
+        **parameters: str,
+    ) -> TritonServer:
         folder = tmp_path_factory.mktemp("triton")
         server = TritonServer(
             installation,
@@ -54,6 +58,7 @@ def start_server(
             Ports.free(),
             folder / "tritonserver.log",
             environment=environment,
+            options=options,
         )
         servers.append(server)
         server.start()

@@ -5,24 +5,32 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import io
+import json
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from castmate import cli
 from castmate.clients.base import Progress
 from castmate.clients.local import LocalClient
 from castmate.clients.triton import TritonClient
 from castmate.errors import ImageRejected, InvalidRequest
 from castmate.images import MAX_BYTES, Reference
 from castmate.schema import GenerateRequest, GenerateResult
-from castmate.triton.server import TritonServer
+from castmate.triton.server import Ports, TritonServer
 
 MakeRequest = Callable[..., GenerateRequest]
 Character = Callable[[str], Reference]
 Metric = Callable[[str], float]
+
+ROOT = Path(__file__).parents[2]
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -113,6 +121,17 @@ async def test_one_bad_request_among_ten_fails_alone(
     assert [result.images[0].seed for result in results] == [0, 1, 2, 3, 5, 6, 7, 8, 9]
 
 
+async def test_hundreds_of_bad_requests_do_not_touch_the_server(
+    client: TritonClient, server: TritonServer, make_request: MakeRequest, character: Character
+) -> None:
+    bad = dataclasses.replace(character("mira"), data=b"no picture")
+    for _ in range(200):
+        with pytest.raises(ImageRejected):
+            await client.generate(make_request(), bad)
+    # What tritonserver writes when an error cancels its own stream: the race that can end it.
+    assert "HandleCancellation" not in server.log.read_text()
+
+
 async def test_an_oversized_image_is_refused_and_the_server_goes_on(
     client: TritonClient, make_request: MakeRequest, character: Character
 ) -> None:
@@ -190,3 +209,28 @@ async def test_every_stage_and_step_is_on_the_metrics_page(
     assert metric("castmate_step_seconds_count") >= 2
     assert metric('castmate_requests_total{outcome="ok"}') >= 1
     assert metric('castmate_running{instance="castmate_0"}') == 0
+
+
+def test_the_example_draws_a_picture(server: TritonServer, tmp_path: Path) -> None:
+    reference = ROOT / "castmate/bundles/toon/references/mira.png"
+    script = [sys.executable, str(ROOT / "triton_models/example.py"), server.url, str(reference)]
+    output = tmp_path / "out.png"
+    done = subprocess.run(
+        [*script, "waving on the beach", str(output)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "step 28 of 28" in done.stdout
+    with Image.open(output) as picture:
+        assert picture.size == (512, 512)
+
+
+def test_a_probe_from_the_command_line_is_a_health_check(server: TritonServer) -> None:
+    probed = CliRunner().invoke(cli.app, ["serve", "probe", server.url])
+    assert (probed.exit_code, json.loads(probed.stdout)["model"]) == (0, "toon")
+    nobody = f"127.0.0.1:{Ports.free().grpc}"
+    refused = CliRunner().invoke(cli.app, ["serve", "probe", nobody])
+    assert refused.exit_code == cli.FAILED
+    assert f"Triton at {nobody} cannot be reached" in refused.stderr
