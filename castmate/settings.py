@@ -58,7 +58,9 @@ class Settings(BaseSettings):
     @field_validator("triton_urls", mode="before")
     @classmethod
     def _split_urls(cls, value: object) -> object:
-        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        return tuple(filter(None, (url.strip() for url in value.split(","))))
 
     @field_validator("image_roots", mode="before")
     @classmethod

@@ -64,7 +64,9 @@ class Endpoints:
         """The best endpoint outside `tried`; None when there is none that works."""
         left = [endpoint for endpoint in self._all if endpoint not in tried]
         if all(endpoint.is_ejected for endpoint in left):
-            await self._first_answer([self._start_probe(endpoint) for endpoint in left])
+            waiting = {self._start_probe(endpoint) for endpoint in left}
+            while waiting and all(endpoint.is_ejected for endpoint in left):
+                _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         else:
             for endpoint in left:
                 if endpoint.is_ejected and time.monotonic() >= endpoint.ejected_until:
@@ -121,9 +123,3 @@ class Endpoints:
             self.failed(endpoint, str(error))
         else:
             self.worked(endpoint)
-
-    async def _first_answer(self, probes: Sequence[asyncio.Task[None]]) -> None:
-        """Wait until one server works again, or all have failed."""
-        waiting = set(probes)
-        while waiting and all(endpoint.is_ejected for endpoint in self._all):
-            _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)

@@ -286,6 +286,7 @@ class _Drawing:
         self._on_progress = on_progress
         self._images: list[GeneratedImage] = []
         self._report: Mapping[str, Any] | None = None
+        self._ahead: int | None = None
 
     def take(self, response: Response) -> bool:
         """Keep what a response holds; whether the request got on, or still waits its turn."""
@@ -303,7 +304,8 @@ class _Drawing:
                 )
             )
         self._report = response.get(wire.REPORT, self._report)
-        return wire.AHEAD not in response or response[wire.AHEAD] > 0
+        before, self._ahead = self._ahead, response.get(wire.AHEAD)
+        return self._ahead is None or self._ahead > 0 or before != 0
 
     def result(self) -> GenerateResult | None:
         """Everything together; None where the end did not come."""

@@ -151,8 +151,7 @@ def _main() -> None:
     parser.add_argument("home", type=Path, help="folder to install into")
     parser.add_argument("--constraints", type=Path, help="pins for pip")
     arguments = parser.parse_args()
-    if installed(arguments.home) is None:
-        prepare(arguments.home, arguments.constraints)
+    prepare(arguments.home, arguments.constraints)
 
 
 if __name__ == "__main__":

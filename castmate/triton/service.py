@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from castmate import __version__
 from castmate.errors import Cancelled, CastmateError, Overloaded, Unavailable
 from castmate.images import Reference
 from castmate.pipeline.pipeline import Pipeline
@@ -99,6 +100,7 @@ class Service:
             return {
                 "model": self._pipeline.bundle.name,
                 "engine": self._pipeline.bundle.manifest.engine,
+                "versions": {"castmate": __version__, "numpy": np.__version__},
                 "waiting": len(self._waiting),
                 "running": int(self._running is not None),
                 "max_waiting": self._max_waiting,

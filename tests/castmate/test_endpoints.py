@@ -122,6 +122,16 @@ async def test_when_all_failed_the_next_request_asks_all_and_takes_the_first_tha
     assert (await chosen(endpoints)).url == "b"
 
 
+async def test_beside_a_full_server_one_that_failed_is_asked_again(
+    probes: Probes, clock: Clock
+) -> None:
+    endpoints = Endpoints(["a", "b"], probes)
+    full, broken = await chosen(endpoints), await chosen(endpoints)
+    endpoints.failed(broken, "b broke")
+    probes.up = {"b"}
+    assert (await chosen(endpoints, full)).url == "b"
+
+
 async def test_many_requests_share_one_probe(probes: Probes, clock: Clock) -> None:
     endpoints = Endpoints(["a"], probes)
     endpoints.failed(await chosen(endpoints), "a broke")

@@ -352,5 +352,5 @@ async def test_the_settings_name_the_servers(own_folder: object) -> None:
 def test_several_servers_are_separated_by_commas(
     own_folder: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CASTMATE_TRITON_URLS", "gpu-1:8001,gpu-2:8001")
+    monkeypatch.setenv("CASTMATE_TRITON_URLS", "gpu-1:8001, gpu-2:8001,")
     assert Settings.load().triton_urls == ("gpu-1:8001", "gpu-2:8001")

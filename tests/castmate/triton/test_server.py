@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
 
 from castmate.errors import SettingsError, Unavailable
-from castmate.triton import environment, server
+from castmate.triton import server
 from castmate.triton.environment import in_container, installed, prepare
 from castmate.triton.server import Installation, Ports, TritonServer, remove_leftovers
 
@@ -81,10 +82,16 @@ def test_a_python_without_a_shared_library_is_refused_before_anything_is_downloa
     assert not (tmp_path / "home").exists()
 
 
-@pytest.mark.slow
-def test_what_pip_said_last_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "NUMPY", "./no-such-folder")
-    with pytest.raises(Unavailable, match=r"(?s)pip install .* failed:\n.*no-such-folder"):
+def test_what_a_failed_command_said_last_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / f"libpython{sys.version_info[0]}.{sys.version_info[1]}.so.1.0").touch()
+    monkeypatch.setattr(sysconfig, "get_config_var", lambda name: str(tmp_path))
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho 'No space left on device' >&2; exit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(broken))
+    with pytest.raises(Unavailable, match=r"-m venv .* failed:\nNo space left on device"):
         prepare(tmp_path / "home")
     assert installed(tmp_path / "home") is None
 
