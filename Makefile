@@ -81,7 +81,7 @@ endif
 
 .PHONY: soak
 soak: $(DEV) $(TRITON) ## Send 500 requests to one tritonserver: memory, shared memory, files stay flat
-	CASTMATE_SOAK_REQUESTS=500 $(BIN)/python -m pytest tests/triton_models/test_soak.py --timeout 1800
+	CASTMATE_SOAK_REQUESTS=500 $(BIN)/python -m pytest -s tests/triton_models/test_soak.py
 
 .PHONY: bench
 bench: $(DEV) ## Measure speed and memory against torch, side by side

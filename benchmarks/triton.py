@@ -17,6 +17,7 @@ import os
 import re
 import signal
 import statistics
+import struct
 import subprocess
 import tempfile
 import time
@@ -114,8 +115,9 @@ async def compare(
     rows = []
     for concurrency in CONCURRENCIES:
         samples: dict[str, list[Sample]] = {"local": [], "triton": []}
+        turn = max(runs // 2, concurrency)
         for client in (local, triton, triton, local):
-            samples[client.name] += await load(client, request, concurrency, max(runs // 2, 1))
+            samples[client.name] += await load(client, request, concurrency, turn)
         figures = {name: summarize(found) for name, found in samples.items()}
         rows.append(
             {
@@ -191,7 +193,7 @@ async def failures(
 
 def perf_analyzer(
     binary: Path, libraries: Path, server: TritonServer, request: GenerateRequest, folder: Path
-) -> dict[str, str]:
+) -> list[dict[str, str]]:
     """NVIDIA's load generator on the streaming model; its latency is that of the first response.
 
     Args:
@@ -204,7 +206,9 @@ def perf_analyzer(
     links = {"libb64.so.0d": "libb64-*", "libcudart.so.12": "libcudart-*"}
     for name, pattern in links.items():
         (folder / name).symlink_to(next(libraries.glob(pattern)))
-    image = base64.b64encode(REFERENCE.read_bytes()).decode()
+    data_bytes = REFERENCE.read_bytes()
+    # It sends what base64 holds as it is: the length that stands before a BYTES element, too.
+    image = base64.b64encode(struct.pack("<I", len(data_bytes)) + data_bytes).decode()
     data = {"data": [{"prompt": [request.prompt], "image": {"b64": image}}]}
     (folder / "input.json").write_text(json.dumps(data))
     report = folder / "report.csv"
@@ -223,8 +227,8 @@ def perf_analyzer(
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     if done.returncode or not report.exists():
         raise RuntimeError(f"perf_analyzer failed:\n{done.stdout}\n{done.stderr}")
-    rows = list(csv.DictReader(report.open()))
-    return {f"concurrency {row['Concurrency']}": json.dumps(row) for row in rows}
+    with report.open() as stream:
+        return list(csv.DictReader(stream))
 
 
 async def measure(options: argparse.Namespace, server: TritonServer) -> dict[str, Any]:

@@ -25,7 +25,7 @@ NUM_REQUESTS = int(os.environ.get("CASTMATE_SOAK_REQUESTS", "30"))
 WARM_UP = 20  # allocators, caches and shared memory reach their size
 MIB = 2**20
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @dataclass(frozen=True)
