@@ -20,6 +20,9 @@ RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
 DEV_312 := $(VENV_312)/.installed-dev
 SOURCES := pyproject.toml constraints.txt
+# tritonserver from a wheel, and the models' Python: its stub needs numpy 1.
+TRITON_HOME ?= .venv-triton
+TRITON := $(TRITON_HOME)/castmate.json
 
 DEMO_REFERENCE ?= castmate/bundles/toon/references/mira.png
 DEMO_PROMPT ?= waving on the beach
@@ -58,12 +61,15 @@ types: $(DEV) ## Check types (mypy --strict)
 imports: $(DEV) ## Check who may import whom (import-linter)
 	$(BIN)/lint-imports --no-logo
 
+.PHONY: triton
+triton: $(TRITON) ## Install tritonserver for the CPU into .venv-triton; the tests use it
+
 .PHONY: pytest
-pytest: $(DEV) ## Run every test that needs no GPU
+pytest: $(DEV) $(TRITON) ## Run every test that needs no GPU
 	$(BIN)/python -m pytest
 
 .PHONY: test-fast
-test-fast: $(DEV) ## Run the tests that are not marked slow
+test-fast: $(DEV) $(TRITON) ## Run the tests that are not marked slow
 	$(BIN)/python -m pytest -m "not gpu and not full_size and not slow"
 
 .PHONY: test-full-size
@@ -76,13 +82,17 @@ ifeq ($(PYTHON_312),)
 	@echo "test-312: skipped, no python3.12 here"
 else
 	@$(MAKE) --no-print-directory $(DEV_312)
-	$(VENV_312)/bin/python -m pytest tests/castmate tests/mcp_server
+	$(VENV_312)/bin/python -m pytest tests/castmate tests/mcp_server tests/triton_models/test_model.py
 endif
 
 .PHONY: crash
 crash: $(DEV) ## Kill and freeze processes of a ledger for two minutes on each database
 	CRASH_SECONDS=120 LEDGER_EXAMPLES=300 $(BIN)/python -m pytest -s \
 	  tests/castmate/jobs/test_crash.py tests/castmate/jobs/test_model.py
+
+.PHONY: soak
+soak: $(DEV) $(TRITON) ## Send 500 requests to one tritonserver: memory, shared memory, files stay flat
+	CASTMATE_SOAK_REQUESTS=500 $(BIN)/python -m pytest -s tests/triton_models/test_soak.py
 
 .PHONY: bench
 bench: $(DEV) ## Measure speed and memory against torch, side by side
@@ -111,6 +121,11 @@ $(DEV): $(SOURCES) | $(BIN)/python
 	@echo "Installing Castmate and its development tools, torch included, into $(VENV): minutes the first time"
 	@$(call PIP_INSTALL,$(VENV)) --editable '.[dev,export]' $(RTX)
 	@touch $(RUNTIME) $@
+
+$(TRITON): $(SOURCES) castmate/__init__.py castmate/triton/environment.py | $(DEV)
+	@echo "Installing tritonserver and its Python environment into $(TRITON_HOME)"
+	@$(BIN)/python -m castmate.triton.environment $(TRITON_HOME) --constraints constraints.txt
+	@touch $@
 
 $(DEV_312): $(SOURCES)
 	$(PYTHON_312) -m venv $(VENV_312)

@@ -33,6 +33,8 @@ app = typer.Typer(
 )
 bundles = typer.Typer(help="Look at the models on this machine.", no_args_is_help=True)
 app.add_typer(bundles, name="bundle")
+serve = typer.Typer(help="Serve pictures to other programs.", no_args_is_help=True)
+app.add_typer(serve, name="serve")
 
 _FIELDS = GenerateRequest.model_fields
 _DEFAULTS = SimpleNamespace(**{name: field.default for name, field in _FIELDS.items()})
@@ -166,6 +168,59 @@ def spend(
     """List what was paid for hosted pictures, and add it up by day and by key."""
     with _reporting(as_json):
         asyncio.run(_spend(days, key, as_json))
+
+
+@serve.command("triton")
+def serve_triton(
+    bundle: BundleName = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    grpc_port: Annotated[int, typer.Option(help="Where clients connect.")] = 8001,
+    http_port: Annotated[int, typer.Option(help="Health checks.")] = 8000,
+    metrics_port: Annotated[int, typer.Option(help="Prometheus metrics.")] = 8002,
+    models: Annotated[
+        Path | None, typer.Option(help="Model repository; by default the checkout's triton_models.")
+    ] = None,
+    home: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the server and its Python; by default in CASTMATE_DATA_DIR."),
+    ] = None,
+    trace_url: Annotated[
+        str | None,
+        typer.Option(help="OpenTelemetry collector, such as http://127.0.0.1:4318/v1/traces."),
+    ] = None,
+    container: Annotated[
+        bool,
+        typer.Option("--container", help="Print the command for a GPU machine, and run it there."),
+    ] = False,
+) -> None:
+    """Serve with NVIDIA's Triton Inference Server until Ctrl-C.
+
+    On a machine without GPU the server comes from a wheel, which the first start installs. Inside
+    NVIDIA's container the container's own server runs.
+    """
+    from castmate.serve import run_container, serve_triton
+    from castmate.triton.server import Ports
+
+    with _reporting(as_json=False):
+        settings = _settings(bundle)
+        if container:
+            run_container(settings, typer.echo)
+        else:
+            ports = Ports(grpc_port, http_port, metrics_port, host)
+            serve_triton(
+                settings, ports, say=typer.echo, models=models, home=home, trace_url=trace_url
+            )
+
+
+@serve.command("probe")
+def probe_triton(
+    url: Annotated[str, typer.Argument(help="gRPC address, host:port.")] = "127.0.0.1:8001",
+) -> None:
+    """Ask the model of a Triton server whether it can draw; health checks run this."""
+    from castmate.serve import probe
+
+    with _reporting(as_json=False):
+        _print_json(asyncio.run(probe(url)))
 
 
 @app.callback(invoke_without_command=True)

@@ -155,6 +155,22 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="May be paid for one API key, in all, dollars; unset is no cap.",
     )
+    triton_urls: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="gRPC addresses of Triton servers, host:port, separated by commas."
+    )
+    triton_event_timeout_s: float = Field(
+        5.0,
+        gt=0,
+        description="A Triton server that sends nothing for this long is given up; it sends at "
+        "least one event a second.",
+    )
+
+    @field_validator("triton_urls", mode="before")
+    @classmethod
+    def _split_urls(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(filter(None, (url.strip() for url in value.split(","))))
 
     @field_validator("image_roots", mode="before")
     @classmethod

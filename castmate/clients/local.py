@@ -34,13 +34,13 @@ class LocalClient:
         Raises:
             BundleError: It cannot be used, with the reason.
         """
-        from castmate.engines.onnxruntime import OnnxRuntime
+        from castmate.engines.runtimes import open_runtime
 
         bundle = Bundle.open(settings.bundle)
         return cls(
             Pipeline(
                 bundle,
-                OnnxRuntime(bundle, settings.threads),
+                open_runtime(bundle, threads=settings.threads),
                 prompt_cache_mb=settings.prompt_cache_mb,
                 subject_cache_mb=settings.subject_cache_mb,
             )

@@ -24,6 +24,9 @@ from castmate.schema import MAX_SEED, GeneratedImage, GenerateRequest, GenerateR
 OnStep = Callable[[int, int], None]
 """Called before each denoise step with the steps done and the steps in all; may raise to stop."""
 
+OnImage = Callable[[int, GeneratedImage, NDArray[np.uint8]], None]
+"""Called with the number of each finished picture, the picture, and its pixels `[H, W, 3]`."""
+
 MIB = 2**20
 
 
@@ -61,13 +64,27 @@ class Pipeline:
             for step in range(bundle.manifest.profile.steps.max)
         ]
 
+    def cache_counts(self) -> dict[str, tuple[int, int]]:
+        """Hits and misses of each cache since it was made."""
+        return {"prompt": self._prompts.cache_counts(), "subject": self._subjects.cache_counts()}
+
     def generate(
-        self, request: GenerateRequest, reference: Reference, on_step: OnStep
+        self,
+        request: GenerateRequest,
+        reference: Reference,
+        on_step: OnStep,
+        on_image: OnImage | None = None,
     ) -> GenerateResult:
         """Make the pictures of a request, one after the other.
 
         One at a time, because a batch is not faster at these sizes and would make a picture depend
         on how many were asked for.
+
+        Args:
+            request: What to draw.
+            reference: Whom to draw.
+            on_step: Hears of every step.
+            on_image: Hears of every picture as soon as it is finished.
         """
         spec, runtime, watch = self.bundle.manifest, self._runtime, Stopwatch()
         rows, columns = (
@@ -110,7 +127,10 @@ class Pipeline:
                 )
             with watch("decode"):
                 decoded = runtime.download(self._vae_decoder(latents=latents)["images"])
-            images.append(self._finish(request, seed, decoded, watch))
+            image, shown = self._finish(request, seed, decoded, watch)
+            images.append(image)
+            if on_image is not None:
+                on_image(index, image, shown)
         on_step(total, total)
         return GenerateResult(
             images=tuple(images),
@@ -122,7 +142,7 @@ class Pipeline:
 
     def _finish(
         self, request: GenerateRequest, seed: int, decoded: Array, watch: Stopwatch
-    ) -> GeneratedImage:
+    ) -> tuple[GeneratedImage, NDArray[np.uint8]]:
         picture = center_crop(decoded[0], request.width, request.height)
         flagged = False
         if request.enable_safety_checker:
@@ -131,9 +151,10 @@ class Pipeline:
         with watch("encode"):
             shown = np.zeros_like(picture) if flagged else picture
             data = encode(shown, request.output_format)
-        return GeneratedImage(
+        image = GeneratedImage(
             data, request.output_format, request.width, request.height, seed, flagged
         )
+        return image, shown
 
 
 class Stopwatch:

@@ -44,6 +44,10 @@ class PromptEncoder:
         """L: text tokens that the transformer sees."""
         return self._tokenizer_2.spec.max_length
 
+    def cache_counts(self) -> tuple[int, int]:
+        """Hits and misses."""
+        return self._cache.hits, self._cache.misses
+
     def encode(self, prompt: str, negative_prompt: str) -> EncodedPrompt:
         """Encode a prompt; an empty negative prompt costs nothing."""
         texts = [negative_prompt, prompt] if negative_prompt else [prompt]

@@ -28,6 +28,10 @@ class SubjectEncoder:
         self._resampler = runtime.load("subject_resampler")
         self._cache = SizedCache[Tensor](cache_bytes)
 
+    def cache_counts(self) -> tuple[int, int]:
+        """Hits and misses; a known character with a new schedule counts as one of each."""
+        return self._cache.hits, self._cache.misses
+
     def encode(self, reference: Reference, sigmas: NDArray[np.float32]) -> Tensor:
         """Subject tokens of every step, `[T, N, token_dim]`.
 

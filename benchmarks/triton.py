@@ -1,0 +1,328 @@
+"""What Triton adds to the bare pipeline, and what failures cost: `python -m benchmarks.triton`.
+
+The same requests go to a `LocalClient` in this process and to a tritonserver on this machine, in
+turns, with the same bundle and the same number of threads. Both queue requests and draw one at a
+time, so that at a concurrency the same wait is in both. Failures are timed from the signal to the
+client's error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import csv
+import json
+import os
+import re
+import signal
+import statistics
+import struct
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.environment import describe
+from castmate.clients.base import Client, Progress
+from castmate.clients.local import LocalClient
+from castmate.clients.triton import TritonClient
+from castmate.errors import Unavailable
+from castmate.images import Reference
+from castmate.schema import GenerateRequest
+from castmate.settings import Settings
+from castmate.triton.environment import installed, prepare
+from castmate.triton.server import Ports, TritonServer
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
+REFERENCE = ROOT / "castmate/bundles/toon/references/mira.png"
+CONCURRENCIES = (1, 2, 4)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One request, in milliseconds.
+
+    Attributes:
+        wall_ms: As the caller saw it.
+        stages_ms: As the pipeline saw it.
+        steps: Denoise steps.
+    """
+
+    wall_ms: float
+    stages_ms: dict[str, float]
+    steps: int
+
+    @property
+    def step_ms(self) -> float:
+        """One step with all that is done to report it."""
+        return self.stages_ms["denoise"] / self.steps
+
+    @property
+    def outside_ms(self) -> float:
+        """What is in no stage: decoding the reference, queue, wire."""
+        parts = sum(ms for stage, ms in self.stages_ms.items() if stage not in ("total", "queue"))
+        return self.wall_ms - parts - self.stages_ms.get("queue", 0.0)
+
+
+async def timed(client: Client, request: GenerateRequest, reference: Reference) -> Sample:
+    """Make one picture and look at the clock."""
+    start = time.perf_counter()
+    result = await client.generate(request, reference, lambda progress: None)
+    wall_ms = 1000 * (time.perf_counter() - start)
+    return Sample(wall_ms, dict(result.timings_ms), request.num_inference_steps)
+
+
+async def load(
+    client: Client, request: GenerateRequest, concurrency: int, runs: int
+) -> list[Sample]:
+    """`runs` requests, `concurrency` at a time, each decoding its reference as a server would."""
+    left = iter(range(runs))
+    samples: list[Sample] = []
+    data = REFERENCE.read_bytes()
+
+    async def caller() -> None:
+        for seed in left:
+            reference = Reference.from_bytes(data, "the reference")
+            seeded = request.model_copy(update={"seed": seed})
+            samples.append(await timed(client, seeded, reference))
+
+    await asyncio.gather(*(caller() for _ in range(concurrency)))
+    return samples
+
+
+def summarize(samples: Sequence[Sample]) -> dict[str, float]:
+    """Medians, and the best step: a busy machine makes steps slower, never faster."""
+    return {
+        "wall_p50_ms": round(statistics.median(sample.wall_ms for sample in samples), 2),
+        "step_p50_ms": round(statistics.median(sample.step_ms for sample in samples), 3),
+        "step_min_ms": round(min(sample.step_ms for sample in samples), 3),
+        "outside_p50_ms": round(statistics.median(sample.outside_ms for sample in samples), 2),
+    }
+
+
+async def compare(
+    local: Client, triton: Client, request: GenerateRequest, runs: int
+) -> list[dict[str, Any]]:
+    """Both clients at each concurrency, in turns A B B A."""
+    rows = []
+    for concurrency in CONCURRENCIES:
+        samples: dict[str, list[Sample]] = {"local": [], "triton": []}
+        turn = max(runs // 2, concurrency)
+        for client in (local, triton, triton, local):
+            samples[client.name] += await load(client, request, concurrency, turn)
+        figures = {name: summarize(found) for name, found in samples.items()}
+        rows.append(
+            {
+                "concurrency": concurrency,
+                "runs": len(samples["local"]),
+                **figures,
+                "added_per_request_p50_ms": _difference(figures, "outside_p50_ms"),
+                "added_per_step_p50_ms": _difference(figures, "step_p50_ms"),
+                "added_per_step_min_ms": _difference(figures, "step_min_ms"),
+            }
+        )
+    return rows
+
+
+def _difference(figures: dict[str, dict[str, float]], name: str) -> float:
+    return round(figures["triton"][name] - figures["local"][name], 3)
+
+
+def memory(server: TritonServer) -> dict[str, float]:
+    """Resident and proportional memory of the server and of the model's process, MiB."""
+    found: dict[str, float] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        fields = path.read_text().rpartition(")")[2].split()
+        if fields[2] != str(server.pid):
+            continue
+        name = "server" if path.parent.name == str(server.pid) else "model"
+        rollup = path.with_name("smaps_rollup").read_text()
+        for key in ("Rss", "Pss"):
+            match = re.search(rf"^{key}:\s+(\d+)", rollup, re.MULTILINE)
+            assert match is not None
+            found[f"{name}_{key.lower()}_mib"] = round(int(match[1]) / 1024, 1)
+    return found
+
+
+async def strike(
+    client: TritonClient, request: GenerateRequest, reference: Reference, hit: Callable[[], object]
+) -> dict[str, Any]:
+    """Do harm after the first step; seconds until the client's error, and its text."""
+    struck_at = 0.0
+
+    def after_the_first_step(progress: Progress) -> None:
+        nonlocal struck_at
+        if progress.step == 1:
+            struck_at = time.perf_counter()
+            hit()
+
+    try:
+        await client.generate(request, reference, after_the_first_step)
+    except Unavailable as error:
+        return {"error_after_s": round(time.perf_counter() - struck_at, 3), "error": str(error)}
+    raise RuntimeError("the client did not notice")
+
+
+async def failures(
+    client: TritonClient, server: TritonServer, quick: GenerateRequest, reference: Reference
+) -> dict[str, Any]:
+    """kill -9, SIGSTOP, and the way back to the first picture."""
+    slow = quick.model_copy(update={"num_images": 4, "num_inference_steps": 50})
+    killed = await strike(client, slow, reference, lambda: os.kill(server.pid, signal.SIGKILL))
+    server.kill()
+    start = time.perf_counter()
+    server.start()
+    ready_s = time.perf_counter() - start
+    await client.generate(quick, reference)
+    recovery = {
+        "ready_s": round(ready_s, 2),
+        "first_picture_s": round(time.perf_counter() - start, 2),
+    }
+    frozen = await strike(client, slow, reference, lambda: os.kill(server.pid, signal.SIGSTOP))
+    os.kill(server.pid, signal.SIGCONT)
+    return {"kill_9": killed, "restart": recovery, "sigstop": frozen}
+
+
+def perf_analyzer(
+    binary: Path, libraries: Path, server: TritonServer, request: GenerateRequest, folder: Path
+) -> list[dict[str, str]]:
+    """NVIDIA's load generator on the streaming model; its latency is that of the first response.
+
+    Args:
+        binary: perf_analyzer, from the wheel tritonclient 2.51.0.
+        libraries: Folder with its libb64 and libcudart, from the wheel of the server.
+        server: A running server.
+        request: What to ask for.
+        folder: For its files.
+    """
+    links = {"libb64.so.0d": "libb64-*", "libcudart.so.12": "libcudart-*"}
+    for name, pattern in links.items():
+        (folder / name).symlink_to(next(libraries.glob(pattern)))
+    data_bytes = REFERENCE.read_bytes()
+    # It sends what base64 holds as it is: the length that stands before a BYTES element, too.
+    image = base64.b64encode(struct.pack("<I", len(data_bytes)) + data_bytes).decode()
+    data = {"data": [{"prompt": [request.prompt], "image": {"b64": image}}]}
+    (folder / "input.json").write_text(json.dumps(data))
+    report = folder / "report.csv"
+    parameters = {"size": request.size, "num_inference_steps": request.num_inference_steps}
+    kinds = {str: "string", int: "int"}
+    command = [
+        *(str(binary), "-m", "castmate", "-i", "grpc", "-u", server.url, "--streaming", "--async"),
+        *("--input-data", str(folder / "input.json")),
+        *("--shape", "prompt:1", "--shape", "image:1"),
+        *("--concurrency-range", "1:2", "--measurement-mode", "count_windows"),
+        *("--measurement-request-count", "5", "-r", "3", "-s", "100", "-f", str(report)),
+    ]
+    for name, value in parameters.items():
+        command += ["--request-parameter", f"{name}:{value}:{kinds[type(value)]}"]
+    environment = os.environ | {"LD_LIBRARY_PATH": str(folder)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    if done.returncode or not report.exists():
+        raise RuntimeError(f"perf_analyzer failed:\n{done.stdout}\n{done.stderr}")
+    with report.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+async def measure(options: argparse.Namespace, server: TritonServer) -> dict[str, Any]:
+    """Everything against one running server."""
+    request = GenerateRequest.parse(
+        {
+            "prompt": "waving on the beach",
+            "image": "the reference",
+            "size": options.size,
+            "num_inference_steps": options.steps,
+            "output_format": "jpeg",
+        }
+    )
+    reference = Reference.from_bytes(REFERENCE.read_bytes(), REFERENCE.name)
+    local = LocalClient.open(Settings.load(threads=options.threads))
+    triton = TritonClient((server.url,))
+    try:
+        first = await timed(triton, request, reference)
+        again = await timed(triton, request, reference)
+        await local.generate(request, reference)
+        rows = await compare(local, triton, request, options.runs)
+        held = memory(server)
+        broken = await failures(
+            triton, server, request.model_copy(update={"num_inference_steps": 2}), reference
+        )
+    finally:
+        await local.aclose()
+        await triton.aclose()
+    return {
+        "request": request.model_dump(mode="json", exclude={"image"}),
+        "subject_stage_ms": {
+            "new character": first.stages_ms["subject"],
+            "known character": again.stages_ms["subject"],
+        },
+        "rows": rows,
+        "memory_mib": held,
+        "failures": broken,
+    }
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.triton", description=__doc__)
+    parser.add_argument("--runs", type=int, default=20, help="counted pictures each (default 20)")
+    parser.add_argument("--size", default="512*512", help="W*H (default 512*512)")
+    parser.add_argument("--steps", type=int, default=28, help="denoise steps (default 28)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of each (default 1)")
+    parser.add_argument("--home", type=Path, default=ROOT / ".venv-triton")
+    parser.add_argument("--perf-analyzer", type=Path, help="the binary, to run it as well")
+    parser.add_argument("--out", type=Path, default=RESULTS / "triton-cpu.json")
+    options = parser.parse_args()
+    installation = installed(options.home) or prepare(options.home)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        server = TritonServer(
+            installation,
+            ROOT / "triton_models",
+            Ports.free(),
+            folder / "tritonserver.log",
+            environment={"CASTMATE_BUNDLE": "toon", "CASTMATE_THREADS": str(options.threads)},
+        )
+        with server:
+            figures = asyncio.run(measure(options, server))
+            if options.perf_analyzer is not None:
+                libraries = options.home / "server/nvidia_pytriton.libs"
+                request = GenerateRequest.parse({**figures["request"], "image": "-"})
+                figures["perf_analyzer"] = perf_analyzer(
+                    options.perf_analyzer, libraries.resolve(), server, request, folder
+                )
+    report = {"benchmark": "triton", "environment": describe(), **figures}
+    options.out.parent.mkdir(exist_ok=True)
+    options.out.write_text(json.dumps(report, indent=1) + "\n")
+    show(report)
+
+
+def show(report: dict[str, Any]) -> None:
+    """Print the tables."""
+    table = Table(title=f"toon through Triton, {report['environment']['cpu']}")
+    headings = ("concurrency", "local p50 ms", "Triton p50 ms", "+ per request", "+ per step")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for row in report["rows"]:
+        table.add_row(
+            str(row["concurrency"]),
+            f"{row['local']['wall_p50_ms']:.0f}",
+            f"{row['triton']['wall_p50_ms']:.0f}",
+            f"{row['added_per_request_p50_ms']:.1f}",
+            f"{row['added_per_step_p50_ms']:.2f}",
+        )
+    console = Console()
+    console.print(table)
+    for name in ("subject_stage_ms", "memory_mib", "failures"):
+        console.print(f"{name}: {json.dumps(report[name])}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Served by NVIDIA's Triton Inference Server: the wire, the model's inside, the server process."""

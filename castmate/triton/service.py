@@ -1,0 +1,292 @@
+"""The inside of the Triton model: a short queue, one worker, a pulse; knows nothing of Triton."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from castmate import __version__
+from castmate.errors import Cancelled, CastmateError, Overloaded, Unavailable
+from castmate.images import Reference
+from castmate.pipeline.pipeline import Pipeline
+from castmate.schema import GeneratedImage
+from castmate.triton import wire
+from castmate.triton.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+FIRST_GUESS_S: Final = 5.0  # of a request's duration, until one has been made
+
+
+class Call(Protocol):
+    """The other end of one request."""
+
+    def is_cancelled(self) -> bool:
+        """Whether nobody waits any more."""
+        ...
+
+    def send(self, outputs: wire.Outputs, *, final: bool = False) -> None:
+        """Send a response; nothing may follow a final one."""
+        ...
+
+    def fail(self, error: CastmateError) -> None:
+        """Send an error as the final response."""
+        ...
+
+
+class Service:
+    """Makes pictures, one request at a time, first come, first served.
+
+    Waiting requests hear every `pulse_s` how many are before them, and the running one that the
+    server still lives: a client need not tell a long step from a dead server by guessing.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        metrics: Metrics,
+        *,
+        max_waiting: int = 16,
+        pulse_s: float = 1.0,
+    ) -> None:
+        """Start the two threads.
+
+        Args:
+            pipeline: What draws.
+            metrics: Where to count.
+            max_waiting: Requests that may wait; one more is refused as `Overloaded`.
+            pulse_s: Time between two signs of life.
+        """
+        self._pipeline, self._metrics = pipeline, metrics
+        self._max_waiting, self._pulse_s = max_waiting, pulse_s
+        self._waiting: deque[_Ticket] = deque()
+        self._running: _Ticket | None = None
+        self._changed = threading.Condition()
+        self._closing = threading.Event()
+        self._typical_s = FIRST_GUESS_S
+        self._num_done = 0
+        self._threads = [
+            threading.Thread(target=target, name=f"castmate-{target.__name__}", daemon=True)
+            for target in (self._work, self._pulse)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, call: Call, prompt: bytes, image: bytes, parameters: dict[str, Any]) -> None:
+        """Take a request; whatever becomes of it goes to `call`, and nothing is raised."""
+        ticket = _Ticket(call)
+        try:
+            if parameters.pop(wire.PROBE, False):
+                self._tell(ticket, wire.report(self.state()), final=True)
+                return
+            ticket.job = wire.decode_request(prompt, image, parameters)
+            ahead = self._enter(ticket)
+        except CastmateError as error:
+            self._end(ticket, error)
+        else:
+            self._tell(ticket, wire.ahead(ahead))
+
+    def state(self) -> dict[str, Any]:
+        """What a probe learns."""
+        with self._changed:
+            return {
+                "model": self._pipeline.bundle.name,
+                "engine": self._pipeline.bundle.manifest.engine,
+                "versions": {"castmate": __version__, "numpy": np.__version__},
+                "waiting": len(self._waiting),
+                "running": int(self._running is not None),
+                "max_waiting": self._max_waiting,
+                "done": self._num_done,
+            }
+
+    def close(self, timeout_s: float = 30.0) -> None:
+        """Stop what runs before its next step, refuse what waits, end the threads."""
+        self._closing.set()
+        with self._changed:
+            refused = list(self._waiting)
+            self._waiting.clear()
+            self._changed.notify_all()
+        for ticket in refused:
+            self._end(ticket, Unavailable("The server is stopping."))
+        for thread in self._threads:
+            thread.join(timeout_s)
+
+    def _enter(self, ticket: _Ticket) -> int:
+        """Join the queue; how many requests come first."""
+        with self._changed:
+            if self._closing.is_set():
+                raise Unavailable("The server is stopping.")
+            gone = self._leave_cancelled() if self._load() > self._max_waiting else []
+            ahead = self._load()
+            if ahead <= self._max_waiting:
+                self._waiting.append(ticket)
+                self._changed.notify_all()
+        for left in gone:
+            self._end(left, Cancelled("Cancelled while it waited."))
+        if ahead > self._max_waiting:
+            raise Overloaded(
+                f"The server is full: {ahead - 1} requests wait, it takes {self._max_waiting}.",
+                retry_after_s=round(max(1.0, self._typical_s), 1),
+            )
+        self._count_load()
+        return ahead
+
+    def _load(self) -> int:
+        return len(self._waiting) + (self._running is not None)
+
+    def _leave_cancelled(self) -> list[_Ticket]:
+        """Take those out of the queue for whom nobody waits."""
+        gone = [ticket for ticket in self._waiting if ticket.call.is_cancelled()]
+        for ticket in gone:
+            self._waiting.remove(ticket)
+        return gone
+
+    def _work(self) -> None:
+        while self._serve_next():
+            pass  # no ticket outlives its request here: Triton does not end while one is held
+
+    def _serve_next(self) -> bool:
+        """Make the pictures of the next request; False at the end of the service."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closing.is_set())
+            if self._closing.is_set():
+                return False
+            ticket = self._running = self._waiting.popleft()
+        self._count_load()
+        error: CastmateError | None = None
+        try:
+            self._make(ticket)
+        except CastmateError as caught:
+            error = caught
+        except Exception as caught:
+            logger.exception("the model failed")
+            error = CastmateError(f"The model failed: {type(caught).__name__}: {caught}")
+        # Free the slot first: a client that has its answer may ask again at once.
+        with self._changed:
+            self._running = None
+            self._num_done += 1
+        self._count_load()
+        self._end(ticket, error)
+        return True
+
+    def _make(self, ticket: _Ticket) -> None:
+        job, started = ticket.job, time.perf_counter()
+        assert job is not None
+        if ticket.call.is_cancelled():
+            raise Cancelled("Cancelled while it waited.")
+        reference = Reference.from_bytes(job.image, "the image")
+        steps = _StepClock(self._metrics.step)
+
+        def on_step(done: int, total: int) -> None:
+            if self._closing.is_set():
+                raise Unavailable(f"The server is stopping; {done} of {total} steps were done.")
+            if ticket.call.is_cancelled():
+                raise Cancelled(f"Stopped after {done} of {total} steps.")
+            steps.tick()
+            ticket.send(wire.progress(done, total))
+
+        def on_image(index: int, image: GeneratedImage, pixels: NDArray[np.uint8]) -> None:
+            ticket.send(wire.picture(image, pixels if job.return_pixels else None))
+            steps.pause()
+
+        result = self._pipeline.generate(job.request, reference, on_step, on_image)
+        queue_ms = round(1000 * (started - ticket.arrived), 3)
+        timings_ms = {"queue": queue_ms, **result.timings_ms}
+        timings_ms["total"] = round(1000 * (time.perf_counter() - ticket.arrived), 3)
+        self._typical_s += 0.3 * (time.perf_counter() - started - self._typical_s)
+        self._metrics.stages(timings_ms)
+        self._metrics.caches(self._pipeline.cache_counts())
+        ticket.report = wire.report(
+            {"model": result.model, "timings_ms": timings_ms, "warnings": list(result.warnings)}
+        )
+
+    def _pulse(self) -> None:
+        while not self._closing.wait(self._pulse_s):
+            self._beat()
+
+    def _beat(self) -> None:
+        with self._changed:
+            gone = self._leave_cancelled()
+            present = ([self._running] if self._running else []) + list(self._waiting)
+        for ticket in gone:
+            self._end(ticket, Cancelled("Cancelled while it waited."))
+        if gone:
+            self._count_load()
+        for number, ticket in enumerate(present):
+            self._tell(ticket, wire.ahead(number))
+
+    def _end(self, ticket: _Ticket, error: CastmateError | None) -> None:
+        self._metrics.ended(error.code if error else "ok")
+        if error is None:
+            self._tell(ticket, ticket.report, final=True)
+        else:
+            with _no_harm():
+                ticket.fail(error)
+
+    def _tell(self, ticket: _Ticket, outputs: wire.Outputs, *, final: bool = False) -> None:
+        with _no_harm():
+            ticket.send(outputs, final=final)
+
+    def _count_load(self) -> None:
+        with self._changed:
+            waiting, running = len(self._waiting), int(self._running is not None)
+        self._metrics.load(waiting, running)
+
+
+@contextmanager
+def _no_harm() -> Iterator[None]:
+    """One broken connection must not stop the threads that serve the others."""
+    try:
+        yield
+    except Exception:
+        logger.exception("a response could not be sent")
+
+
+class _Ticket:
+    """A request and its other end; two threads send, and nothing after the end."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.arrived = time.perf_counter()
+        self.job: wire.Job | None = None
+        self.report: wire.Outputs = {}
+        self._lock = threading.Lock()
+        self._ended = False
+
+    def send(self, outputs: wire.Outputs, *, final: bool = False) -> None:
+        with self._lock:
+            if not self._ended:
+                self._ended = final
+                self.call.send(outputs, final=final)
+
+    def fail(self, error: CastmateError) -> None:
+        with self._lock:
+            if not self._ended:
+                self._ended = True
+                self.call.fail(error)
+
+
+class _StepClock:
+    """Times each step from its start to the start of the next."""
+
+    def __init__(self, observe: Callable[[float], None]) -> None:
+        self._observe = observe
+        self._last: float | None = None
+
+    def tick(self) -> None:
+        now = time.perf_counter()
+        if self._last is not None:
+            self._observe(now - self._last)
+        self._last = now
+
+    def pause(self) -> None:
+        """What follows is no step; decoding counted no step either, so the last one is left out."""
+        self._last = None

@@ -1,0 +1,176 @@
+"""What goes over the wire between `TritonClient` and the Triton model; both ends import it.
+
+A request is two tensors, `prompt` and `image` (the encoded bytes of the reference), and every other
+field of `GenerateRequest` as a request parameter of the same name. Responses are the outputs below.
+Errors are the tree of `castmate/errors.py` as one JSON document, the message of Triton's error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from castmate.errors import (
+    BundleError,
+    CastmateError,
+    ImageRejected,
+    InvalidRequest,
+    Overloaded,
+    Problem,
+    SettingsError,
+)
+from castmate.schema import GeneratedImage, GenerateRequest
+
+MODEL: Final = "castmate"
+
+# Outputs. Each response holds some of them:
+PROGRESS: Final = "progress"  # int32 [2]: denoise steps done, denoise steps in all
+AHEAD: Final = "ahead"  # int32 [1]: requests before this one; also says that the server lives
+PICTURE: Final = "picture"  # one encoded picture, with its ...
+SEED: Final = "seed"  # int64 [1]
+HAS_NSFW: Final = "has_nsfw"  # bool [1]
+PIXELS: Final = "pixels"  # uint8 [H, W, 3], where `return_pixels` asked for them
+REPORT: Final = "report"  # JSON, in the last response: GenerateResult.as_dict() or the state
+
+RETURN_PIXELS: Final = "return_pixels"
+PROBE: Final = "probe"  # answer with the state, draw nothing
+
+# gRPC carries an error's text in a header, and headers have 8 KiB.
+MAX_ERROR_BYTES: Final = 4000
+
+Outputs = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A request as it arrived: its parameters are checked, its reference is not decoded yet.
+
+    Attributes:
+        request: What to draw.
+        image: The reference's bytes; waiting requests must not hold decoded pictures.
+        return_pixels: Whether to send each picture as pixels, too.
+    """
+
+    request: GenerateRequest
+    image: bytes
+    return_pixels: bool
+
+
+def encode_parameters(request: GenerateRequest) -> dict[str, str | int | bool | float]:
+    """The request parameters of `request`."""
+    values = request.model_dump(mode="json", exclude={"prompt", "image"})
+    return {name: value for name, value in values.items() if value != ""}
+
+
+def decode_request(prompt: bytes, image: bytes, parameters: Mapping[str, Any]) -> Job:
+    """Check what a client sent.
+
+    Raises:
+        InvalidRequest: Names every bad parameter.
+    """
+    values = {name: value for name, value in parameters.items() if not name.startswith("triton_")}
+    return_pixels = values.pop(RETURN_PIXELS, False)
+    if not isinstance(return_pixels, bool):
+        raise InvalidRequest(
+            [Problem(RETURN_PIXELS, f"{return_pixels!r} is not allowed", "true or false")]
+        )
+    try:
+        text = prompt.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidRequest([Problem("prompt", f"is not UTF-8 ({error})")]) from None
+    if "image" in values:
+        raise InvalidRequest(
+            [Problem("image", "is a tensor, not a parameter", "the bytes of one picture")]
+        )
+    # The schema wants the name of a reference; here its bytes came along.
+    named = {"image": "the tensor"} if image else {}
+    return Job(GenerateRequest.parse(values | {"prompt": text} | named), image, return_pixels)
+
+
+def ahead(number: int) -> Outputs:
+    """How many requests come first."""
+    return {AHEAD: np.array([number], np.int32)}
+
+
+def progress(done: int, total: int) -> Outputs:
+    """How far the denoise loop is."""
+    return {PROGRESS: np.array([done, total], np.int32)}
+
+
+def picture(image: GeneratedImage, pixels: NDArray[np.uint8] | None) -> Outputs:
+    """One finished picture."""
+    outputs = {
+        PICTURE: np.array([image.data], dtype=object),
+        SEED: np.array([image.seed], np.int64),
+        HAS_NSFW: np.array([image.has_nsfw], np.bool_),
+    }
+    return outputs if pixels is None else outputs | {PIXELS: np.ascontiguousarray(pixels)}
+
+
+def report(values: Mapping[str, Any]) -> Outputs:
+    """The end of a request."""
+    return {REPORT: np.array([json.dumps(values).encode()], dtype=object)}
+
+
+def decode_report(text: bytes) -> dict[str, Any]:
+    """What `report` wrote."""
+    values: dict[str, Any] = json.loads(text)
+    return values
+
+
+def encode_error(error: CastmateError) -> str:
+    """An error as one JSON document of at most `MAX_ERROR_BYTES` ASCII characters."""
+    values = error.as_dict()
+    text = json.dumps(values)
+    while len(text) > MAX_ERROR_BYTES:
+        values.pop("problems", None)
+        message = values["message"].removesuffix("...")
+        values["message"] = message[: len(message) * 3 // 4] + "..."
+        text = json.dumps(values)
+    return text
+
+
+def decode_error(text: str) -> CastmateError | None:
+    """The error that `encode_error` wrote; None for any other text."""
+    try:
+        values = json.loads(text)
+        code, message = values["code"], values["message"]
+        problems = [Problem(**problem) for problem in values.get("problems", ())]
+        retry_after_s = float(values.get("retry_after_s", 0))
+    except (ValueError, TypeError, KeyError):
+        return None
+    kind = _KINDS.get(code)
+    if kind is None:
+        return None
+    if issubclass(kind, InvalidRequest):
+        problems = problems or [Problem("request", message)]
+        if kind is ImageRejected:
+            (first, *_) = problems
+            return ImageRejected(first.message, allowed=first.allowed, hint=first.hint)
+        return InvalidRequest(problems)
+    if kind is Overloaded:
+        return Overloaded(message, retry_after_s=retry_after_s)
+    return kind(message)
+
+
+def triton_code(error: CastmateError) -> str:
+    """The name of Triton's error code for one of ours."""
+    if isinstance(error, InvalidRequest):
+        return "INVALID_ARG"
+    if isinstance(error, BundleError | SettingsError):
+        return "INTERNAL"
+    return {"cancelled": "CANCELLED", "error": "INTERNAL"}.get(error.code, "UNAVAILABLE")
+
+
+def _tree(kind: type[CastmateError]) -> Iterator[type[CastmateError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _tree(child)
+
+
+_KINDS: Final = {kind.code: kind for kind in _tree(CastmateError)}
