@@ -71,7 +71,8 @@ def filled(text: str) -> str:
         _, end, after = rest.partition(f"<!-- /{name} -->")
         if not end:
             raise ValueError(f"README.md has no place for {name}")
-        shown = table(json.loads((RESULTS / file).read_text()))
+        result = RESULTS / file
+        shown = table(json.loads(result.read_text())) if result.exists() else "Not measured yet."
         text = f"{before}{start}{shown}\n{end}{after}"
     return text
 
