@@ -99,7 +99,7 @@ class Route:
             good = None
             raise
         except TimeoutError:
-            self.last_error = f"It did not finish within {allowed_s:.3g} s."
+            self.last_error = f"It did not finish within {_shown(allowed_s)} s."
             raise DeadlineExceeded(self.last_error) from None
         except Exception as error:
             if _is_healthy(error):
@@ -139,7 +139,9 @@ class Route:
     def _why_left_alone(self) -> str:
         wait_s = self.breaker.retry_in_s
         until = (
-            f"for another {wait_s:.3g} s" if wait_s else "until the call that tries it has ended"
+            f"for another {_shown(wait_s)} s"
+            if wait_s
+            else "until the call that tries it has ended"
         )
         return f"It has failed repeatedly and is left alone {until}. Last: {self.last_error}"
 
@@ -297,6 +299,10 @@ def _is_healthy(error: Exception) -> bool:
     """Whether a client that raises this may be in order: it refused, and quickly."""
     ours = isinstance(error, CastmateError)
     return ours and (isinstance(error, _FULL) or not isinstance(error, _BROKEN))
+
+
+def _shown(seconds: float) -> str:
+    return f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.2g}"
 
 
 def _together(failures: Mapping[str, CastmateError]) -> CastmateError:

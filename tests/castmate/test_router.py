@@ -52,13 +52,13 @@ def route(*clients: FlatClient, **options: Any) -> Router:
         client.name: lambda client=client: client  # type: ignore[misc]
         for client in clients
     }
-    router = Router(openers, **{"deadline_s": 5.0} | options)
+    router = Router(openers, **{"deadline_s": 60.0} | options)
     router.open()
     return router
 
 
 async def draw(router: Router, **options: Any) -> GenerateResult:
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         return await router.generate(REQUEST, REFERENCE, **options)
 
 
@@ -167,7 +167,7 @@ async def test_a_client_alone_tells_its_own_error() -> None:
 
 async def test_a_client_gets_its_share_of_the_time_and_the_last_one_the_rest() -> None:
     stuck, last = named("local", StuckClient()), named("wavespeed")
-    result = await draw(route(stuck, last, deadline_s=0.2, client_share=0.25))
+    result = await draw(route(stuck, last, deadline_s=50, client_share=0.001))
     assert "local could not make it: It did not finish within 0.05 s." in result.warnings[0]
     assert stuck.cancelled.is_set()  # type: ignore[attr-defined]
 
@@ -189,7 +189,7 @@ async def test_who_has_no_time_left_is_not_asked() -> None:
             raise Unavailable("It gave up late.")
 
     last = named("wavespeed")
-    error = await failure(route(named("local", Slow()), last, clock=clock))
+    error = await failure(route(named("local", Slow()), last, clock=clock, deadline_s=5))
     assert "wavespeed: No time was left for it." in str(error)
     assert last.requests == []
 
@@ -258,13 +258,13 @@ async def test_of_fifty_callers_one_tries_the_client_that_failed_and_all_get_the
     gate = Gate()
     router, _, _ = await half_open(gate)
     tasks = [asyncio.create_task(draw(router)) for _ in range(50)]
-    others, _ = await asyncio.wait(tasks, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+    others, _ = await asyncio.wait(tasks, timeout=60, return_when=asyncio.FIRST_COMPLETED)
     while len(others) < 49:
         await asyncio.sleep(0)
         others = {task for task in tasks if task.done()}
     assert gate.calls == 1
     gate.opened.set()
-    results = await asyncio.wait_for(asyncio.gather(*tasks), 10)
+    results = await asyncio.wait_for(asyncio.gather(*tasks), 60)
     assert sorted(result.client for result in results) == ["local", *["triton"] * 49]
 
 
@@ -342,7 +342,7 @@ async def test_a_client_that_cannot_be_opened_is_unavailable_and_opened_once_it_
             raise BundleMismatch("Made for another GPU.")
         return named("local")
 
-    router = Router({"local": opener, "triton": lambda: named("triton")}, deadline_s=5)
+    router = Router({"local": opener, "triton": lambda: named("triton")}, deadline_s=60)
     router.open()
     assert [(s.name, s.up, s.last_error) for s in router.status()] == [
         ("local", False, "Made for another GPU."),
@@ -362,7 +362,7 @@ async def test_a_client_is_opened_once_for_all_who_wait_for_it() -> None:
         opened.append(named("local"))
         return opened[-1]
 
-    router = Router({"local": opener}, deadline_s=5)
+    router = Router({"local": opener}, deadline_s=60)
     await asyncio.gather(*(draw(router) for _ in range(5)))
     assert len(opened) == 1
     await router.aclose()

@@ -70,6 +70,8 @@ async def test_a_refused_submission_is_told_released_and_not_sent_again(
 async def test_a_lost_reply_is_told_as_maybe_charged_and_never_sent_again(
     world: World, prompt: str
 ) -> None:
+    if prompt == "SLOW":
+        world.client = world.another_client(submit_timeout_s=0.2)
     error = await world.fails(prompt, MaybeCharged)
     assert "It may have charged $0.10. It is not asked again by itself" in str(error)
     assert error.charged is None
@@ -97,6 +99,8 @@ async def test_a_service_that_is_down_was_never_asked(world: World) -> None:
     ["POLL503", "POLL429", "POLLHTML", "POLL500", "POLLDROP", "POLLSLOW", "POLLNULL", "POLL404"],
 )
 async def test_trouble_while_polling_is_sat_out(world: World, prompt: str) -> None:
+    if prompt == "POLLSLOW":
+        world.client = world.another_client(read_timeout_s=0.2)
     result = await world.draw(prompt)
     assert len(result.images) == 1
     assert len(world.fake.submissions) == 1

@@ -39,7 +39,7 @@ class World:
 
     async def draw(self, prompt: str = "waving", **values: Any) -> GenerateResult:
         told = {"prompt": prompt, "image": "fox.png", "size": "512*512", "seed": 7} | values
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             return await self.client.generate(
                 GenerateRequest.parse(told), REFERENCE, payments=self.payments
             )
@@ -51,7 +51,9 @@ class World:
         assert KEY not in repr(caught.value) + str(caught.value.as_dict())
         return caught.value
 
-    def another_client(self, **changed: Any) -> WaveSpeedClient:
+    def another_client(
+        self, submit_timeout_s: float = 30.0, read_timeout_s: float = 30.0, **changed: Any
+    ) -> WaveSpeedClient:
         given = {
             "wavespeed_api_key": KEY,
             "wavespeed_base_url": f"http://127.0.0.1:{self.port}",
@@ -61,8 +63,8 @@ class World:
             Settings.load(**given | changed),
             clock=self.clock,
             sleep=self.clock.sleep,
-            submit_timeout_s=0.2,
-            read_timeout_s=0.2,
+            submit_timeout_s=submit_timeout_s,
+            read_timeout_s=read_timeout_s,
             backend=PinnedBackend(public, Tunnel(self.port)),
         )
 
