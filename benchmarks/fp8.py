@@ -24,9 +24,9 @@ from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.environment import describe
 from castmate.pipeline.subject import reference_crops
 from export.calibrate import Calibration, calibrate
+from export.environment import describe
 from export.models.network import InstantCharacter
 from export.precision import Quantization, convert
 from export.quantize import errors, quantize

@@ -23,7 +23,6 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.environment import describe
 from castmate.clients.base import ProgressCallback
 from castmate.clients.payments import Payments
 from castmate.images import Reference
@@ -34,6 +33,7 @@ from castmate.jobs.predictions import Prediction, State
 from castmate.jobs.storage import Storage
 from castmate.jobs.worker import Worker
 from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult, OutputFormat
+from export.environment import describe
 
 RESULTS: Final = Path(__file__).parent / "results"
 WARM_UPS: Final = 10

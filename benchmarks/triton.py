@@ -29,7 +29,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.environment import describe
 from castmate.clients.base import Client, Progress
 from castmate.clients.local import LocalClient
 from castmate.clients.triton import TritonClient
@@ -39,6 +38,7 @@ from castmate.schema import GenerateRequest
 from castmate.settings import Settings
 from castmate.triton.environment import installed, prepare
 from castmate.triton.server import Ports, TritonServer
+from export.environment import describe
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"

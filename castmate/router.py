@@ -272,6 +272,8 @@ def open_clients(settings: Settings) -> Router:
 def not_set_up(settings: Settings) -> dict[str, str]:
     """Of the clients that the settings name, those that nobody can ask, and what they lack."""
     absent = {name: "this version has none" for name in settings.clients if name not in _OPENERS}
+    if "triton" in settings.clients and not settings.triton_urls:
+        absent["triton"] = "CASTMATE_TRITON_URLS is not set"
     if "wavespeed" in settings.clients and settings.wavespeed_api_key is None:
         absent["wavespeed"] = "CASTMATE_WAVESPEED_API_KEY is not set"
     return absent
@@ -283,6 +285,12 @@ def _open_local(settings: Settings) -> Client:
     return LocalClient.open(settings)
 
 
+def _open_triton(settings: Settings) -> Client:
+    from castmate.clients.triton import TritonClient  # loads gRPC, of the extra `triton`
+
+    return TritonClient.open(settings)
+
+
 def _open_wavespeed(settings: Settings) -> Client:
     from castmate.clients.wavespeed.client import WaveSpeedClient  # loads an HTTP client
 
@@ -291,6 +299,7 @@ def _open_wavespeed(settings: Settings) -> Client:
 
 _OPENERS: Final[Mapping[str, Callable[[Settings], Client]]] = {
     "local": _open_local,
+    "triton": _open_triton,
     "wavespeed": _open_wavespeed,
 }
 

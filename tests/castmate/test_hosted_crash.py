@@ -15,6 +15,7 @@ import pytest
 
 from castmate.clients.payments import PaymentState
 from castmate.images import Reference
+from castmate.jobs.service import Jobs
 from castmate.schema import GenerateRequest
 from castmate.settings import Settings
 from tests.doubles import picture
@@ -68,11 +69,10 @@ async def test_however_often_a_paying_process_is_killed_no_picture_is_paid_twice
     tmp_path: Path,
 ) -> None:
     fake = FakeWaveSpeed()
-    jobs_module = pytest.importorskip("castmate.jobs.service")
     url, data = f"sqlite:///{tmp_path / 'ledger.sqlite3'}", str(tmp_path / "data")
     settings = Settings.load(database_url=url, data_dir=data, max_usd_per_day=100)
     reference = Reference.from_bytes(picture((64, 64)), "fox.png")
-    jobs = await jobs_module.Jobs.open(settings)
+    jobs = await Jobs.open(settings)
     with anyio.fail_after(100):
         async with fake.running() as port, mortal(2, 1.0, url, data, str(port)) as killed:
             ids = []

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from castmate import cli, serve
-from castmate.engines.bundle import locate
+from castmate.engines.bundle import Bundle, locate
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -72,5 +72,5 @@ def test_the_container_command_runs_where_there_is_docker(
 
 
 def test_the_compose_file_of_the_command_is_there() -> None:
-    _, command = serve.container_command(serve.Bundle.open("toon"))
+    _, command = serve.container_command(Bundle.open("toon"))
     assert Path(command[command.index("--file") + 1]).is_file()

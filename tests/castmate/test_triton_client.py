@@ -81,12 +81,12 @@ class ScriptedServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ig
         self.requests.append(request)
         try:
             for step in self.script:
-                if isinstance(step, Fail) and step.status is None:
-                    yield service_pb2.ModelStreamInferResponse(error_message=step.text)
-                    return
                 if isinstance(step, Fail):
+                    if step.status is None:
+                        yield service_pb2.ModelStreamInferResponse(error_message=step.text)
+                        return
                     await context.abort(step.status, step.text)
-                if isinstance(step, str):
+                elif isinstance(step, str):
                     await asyncio.Event().wait()
                 else:
                     yield response(step)
@@ -237,7 +237,7 @@ async def test_cancelling_the_task_cancels_the_request_on_the_server(
 ) -> None:
     server.script = [wire.progress(0, 3), FREEZE]
     begun = asyncio.Event()
-    task = asyncio.create_task(draw(connect(server), lambda progress: begun.set()))
+    task = asyncio.ensure_future(draw(connect(server), lambda progress: begun.set()))
     await asyncio.wait_for(begun.wait(), 5)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

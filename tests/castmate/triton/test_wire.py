@@ -14,7 +14,7 @@ from castmate.errors import (
     Problem,
     Unavailable,
 )
-from castmate.schema import GenerateRequest
+from castmate.schema import GenerateRequest, OutputFormat
 from castmate.triton.wire import (
     MAX_ERROR_BYTES,
     decode_error,
@@ -105,7 +105,7 @@ def test_a_request_arrives_with_every_parameter() -> None:
         enable_safety_checker=False,
         subject_scale=0.25,
         true_cfg_scale=1.0,
-        output_format="webp",
+        output_format=OutputFormat.WEBP,
     )
     job = decode_request(sent.prompt.encode(), b"bytes", encode_parameters(sent))
     assert job.request.model_copy(update={"image": sent.image}) == sent
