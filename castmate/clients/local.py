@@ -34,7 +34,7 @@ class LocalClient:
         Raises:
             BundleError: It cannot be used, with the reason.
         """
-        from castmate.engines.runtimes import open_runtime
+        from castmate.engines.choose import open_runtime
 
         bundle = Bundle.open(settings.bundle)
         return cls(

@@ -8,7 +8,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from castmate.engines.bundle import Bundle
-from castmate.engines.runtimes import open_runtime
+from castmate.engines.choose import open_runtime
 from castmate.errors import BundleMismatch, SettingsError
 from castmate.pipeline.pipeline import Pipeline
 from castmate.settings import Settings
