@@ -28,7 +28,7 @@ def toon_quality(report: dict[str, Any]) -> str:
     for row, scores in shares.items():
         cells = " | ".join(f"{scores[name]:.2f}" for name in names)
         lines.append(f"| {_escaped(row)} | {cells} |")
-    lines += ["", "| asked for | share of pictures |", "|---|---|"]
+    lines += ["", "| what was looked for | share of pictures |", "|---|---|"]
     for name, share in report["shares_by_words"].items():
         lines.append(f"| {_escaped(name)} | {share:.2f} |")
     return "\n".join(lines)

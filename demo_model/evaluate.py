@@ -32,7 +32,7 @@ from demo_model.captions import full_caption
 from demo_model.characters import CharacterSpec, held_out_characters
 from demo_model.draw import PictureSpec, draw_picture, draw_reference
 from demo_model.judge import Judge, load_judge
-from demo_model.labels import FLAGS, IGNORED, picture_labels
+from demo_model.labels import IGNORED, picture_labels
 from demo_model.poses import Pose
 from demo_model.references import REFERENCES
 from demo_model.scenes import OUTDOORS, Scene
@@ -155,35 +155,53 @@ async def judge_rows(
     return table
 
 
-async def judge_words(client: Client, judge: Judge, count: int) -> dict[str, float]:
-    """Shares: trees asked for and refused, hazard signs drawn, pictures flagged with and without.
+@dataclass(frozen=True)
+class Ask:
+    """One line of the second table: what is asked, and the share that is counted."""
 
-    The same characters, poses and seeds throughout; outdoor scenes only.
+    flag: str
+    scene: Scene | None = None
+    words: str = ""
+    negative_prompt: str = ""
+    checked: bool = True
+
+
+ASKS = {
+    "trees in the snow": Ask("trees", Scene.SNOW),
+    "the same, negative prompt 'trees'": Ask("trees", Scene.SNOW, negative_prompt="trees"),
+    "trees in a forest": Ask("trees", Scene.FOREST),
+    "the same forest, negative prompt 'trees'": Ask("trees", Scene.FOREST, negative_prompt="trees"),
+    "trees asked for": Ask("trees", words=" with trees"),
+    "hazard sign asked for": Ask("hazard", words=" next to a warning sign", checked=False),
+    "flagged, hazard sign asked for": Ask("has_nsfw", words=" next to a warning sign"),
+    "flagged, no sign asked for": Ask("has_nsfw"),
+}
+
+
+async def judge_words(client: Client, judge: Judge, count: int) -> dict[str, float]:
+    """Share of pictures in which the judge, or the safety checker, finds what was asked about.
+
+    The same characters and seeds throughout, standing; where no scene is named, outdoors.
     """
-    rng = Random("words")
     specs = held_out_characters(count)
-    places = [f"the character is standing {SCENES[rng.choice(OUTDOORS)]}" for _ in specs]
-    asked: dict[str, dict[str, object]] = {
-        "trees": {"words": " with trees"},
-        "trees, negative prompt 'trees'": {"words": " with trees", "negative_prompt": "trees"},
-        "hazard": {"words": " next to a warning sign", "enable_safety_checker": False},
-        "flagged, sign asked": {"words": " next to a warning sign"},
-        "flagged, no sign asked": {"words": ""},
-    }
     shares = {}
-    for name, parameters in asked.items():
-        words = parameters.pop("words")
-        images = [
-            await draw(client, spec, f"{place}{words}", seed, **parameters)
-            for seed, (spec, place) in enumerate(
-                track(zip(specs, places, strict=True), name, len(specs), transient=True)
+    for name, ask in ASKS.items():
+        images = []
+        for seed, spec in enumerate(track(specs, name, transient=True)):
+            scene = ask.scene or OUTDOORS[seed % len(OUTDOORS)]
+            image = await draw(
+                client,
+                spec,
+                f"the character is standing {SCENES[scene]}{ask.words}",
+                seed,
+                negative_prompt=ask.negative_prompt,
+                enable_safety_checker=ask.checked,
             )
-        ]
-        if name.startswith("flagged"):
+            images.append(image)
+        if ask.flag == "has_nsfw":
             hits = [image.has_nsfw for image in images]
         else:
-            flag = next(flag for flag in FLAGS if name.startswith(flag))
-            hits = predict(judge, map(pixels_of, images))[flag].bool().tolist()
+            hits = predict(judge, map(pixels_of, images))[ask.flag].bool().tolist()
         shares[name] = round(sum(hits) / len(hits), 3)
     return shares
 
@@ -219,7 +237,7 @@ async def evaluate(options: argparse.Namespace) -> None:
         judge = load_judge(options.folder)
         rows = ROWS[:1] if options.quick else ROWS
         table = await judge_rows(client, judge, options.count, rows)
-        words = {} if options.quick else await judge_words(client, judge, options.count // 2)
+        words = {} if options.quick else await judge_words(client, judge, options.count // 4)
     finally:
         await client.aclose()
     print_table(table, words)
@@ -232,6 +250,7 @@ async def evaluate(options: argparse.Namespace) -> None:
             "shares": table,
             "shares_by_words": words,
         }
+        options.out.parent.mkdir(exist_ok=True)
         options.out.write_text(json.dumps(report, indent=1) + "\n")
 
 

@@ -53,8 +53,8 @@ STAGES: dict[str, Stage] = {
     TEXT: Stage(pretrain_text, f"{TEXT}.pt", 3),
     "latents": Stage(_latents, "latents.json"),
     "features": Stage(cache_features, FEATURES, parallel=False),
-    FLOW: Stage(train_flow, f"{FLOW}.pt", 52),
-    DISTILLED: Stage(train_distilled, f"{DISTILLED}.pt", 12),
+    FLOW: Stage(train_flow, f"{FLOW}.pt", 66),
+    DISTILLED: Stage(train_distilled, f"{DISTILLED}.pt", 10),
     SAFETY: Stage(train_safety, f"{SAFETY}.pt", 2),
     JUDGE: Stage(train_judge, f"{JUDGE}.pt", 6),
 }

@@ -31,7 +31,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "MAIN_SIZE", TINY)
     monkeypatch.setattr(data, "SHARD", 2)
     monkeypatch.setattr(data, "NUM_CHARACTERS", 2)
-    monkeypatch.setattr(flow, "BATCHES", {TINY: (2, 1.0)})
+    monkeypatch.setattr(flow, "BATCHES", {TINY: (2, 1.0, 1.0)})
     for module in (judge, pretrain, safety):
         monkeypatch.setattr(module, "BATCH", 2)
 
