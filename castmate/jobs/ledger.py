@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from castmate.jobs.database import Clock, Database, Transaction
 from castmate.jobs.predictions import Prediction, Priority, State, hash_of, new_id
 from castmate.jobs.storage import Storage
 from castmate.jobs.tables import attempts, predictions, queue
-from castmate.schema import GenerateRequest
+from castmate.schema import MAX_SEED, GenerateRequest
 
 MAX_IDEMPOTENCY_CHARACTERS = 255
 _LOOKED_BACK = 20  # finished predictions whose duration tells when to try again
@@ -104,7 +105,7 @@ class Ledger:
             "body_hash": hash_of(request),
             "state": State.CREATED,
             "priority": int(priority),
-            "request": request.model_dump_json(),
+            "request": _with_seed(request).model_dump_json(),
             "input": await self.storage.put_reference(reference, self.clock()),
             "attempt": 0,
             "deaths": 0,
@@ -287,3 +288,10 @@ def _unless_other(row: Row[Any], body_hash: str) -> Row[Any]:
             f"{row.id}; nothing was done. Use a new key for a new request."
         )
     return row
+
+
+def _with_seed(request: GenerateRequest) -> GenerateRequest:
+    """Drawn here, so that every attempt makes the same pictures; hashes are of what was asked."""
+    if request.seed >= 0:
+        return request
+    return request.model_copy(update={"seed": secrets.randbelow(MAX_SEED + 1)})

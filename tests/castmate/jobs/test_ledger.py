@@ -97,6 +97,15 @@ async def test_fifty_racing_submits_with_one_idempotency_key_are_one_prediction(
     assert len(await ledger.list()) == 1
 
 
+async def test_a_seed_is_drawn_once_so_that_every_attempt_makes_the_same_picture(
+    ledger: Ledger, claims: Claims, submit: Submit
+) -> None:
+    prediction = await submit(seed=-1, idempotency_key="again")
+    assert prediction.request.seed >= 0
+    assert (await submit(seed=-1, idempotency_key="again")).request == prediction.request
+    assert (await claim_one(claims)).prediction.request.seed == prediction.request.seed
+
+
 async def test_the_same_idempotency_key_still_answers_when_the_queue_is_full(
     database: Database, storage: Storage, reference: Reference
 ) -> None:
