@@ -244,14 +244,14 @@ def main() -> None:
 
 
 def open_client(settings: Settings) -> Client:
-    """The client that draws.
+    """What draws: the clients of CASTMATE_CLIENTS, behind one router.
 
     Raises:
-        BundleError: Its bundle cannot be used.
+        SettingsError: None of them is set up.
     """
-    from castmate.clients.local import LocalClient
+    from castmate.router import open_clients
 
-    return LocalClient.open(settings)
+    return open_clients(settings)
 
 
 async def _generate(

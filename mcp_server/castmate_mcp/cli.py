@@ -51,10 +51,11 @@ def command(
 
 
 async def _serve(settings: Settings) -> None:
-    from castmate_mcp.opening import OpeningClient, open_local
+    from castmate.router import open_clients
+    from castmate_mcp.opening import OpeningClient
     from castmate_mcp.server import build_server
 
-    client = OpeningClient(functools.partial(open_local, settings))
+    client = OpeningClient(functools.partial(open_clients, settings))
     try:
         await build_server(settings, client).run_stdio_async()
     finally:

@@ -6,20 +6,9 @@ import asyncio
 from collections.abc import Callable
 
 from castmate.clients.base import Client, ProgressCallback
-from castmate.clients.local import LocalClient
 from castmate.clients.payments import Payments
 from castmate.images import Reference
 from castmate.schema import GenerateRequest, GenerateResult
-from castmate.settings import Settings
-
-
-def open_local(settings: Settings) -> Client:
-    """Load the bundle in this process.
-
-    Raises:
-        BundleError: It cannot be used.
-    """
-    return LocalClient.open(settings)
 
 
 class OpeningClient:

@@ -64,6 +64,29 @@ def test_it_draws_and_prints_path_size_seed_and_time(client: FlatClient, own_fol
     assert client.closed
 
 
+def test_a_triton_server_that_is_down_is_told_and_another_client_draws(
+    monkeypatch: pytest.MonkeyPatch, own_folder: Path
+) -> None:
+    (own_folder / "fox.png").write_bytes(picture())
+    monkeypatch.setenv("CASTMATE_CLIENTS", "triton,local")
+    monkeypatch.setenv("CASTMATE_TRITON_URLS", "127.0.0.1:1")
+    result = generate("--steps", "1", "--seed", "7", "--output", "scene.png")
+    assert result.exit_code == 0
+    assert "Drawn by local (toon)" in result.stdout
+    assert result.stderr.startswith("Warning: triton could not make it: ")
+    assert "local made it instead." in result.stderr
+
+
+def test_clients_that_are_not_set_up_are_named_with_what_they_lack(
+    monkeypatch: pytest.MonkeyPatch, own_folder: Path
+) -> None:
+    (own_folder / "fox.png").write_bytes(picture())
+    monkeypatch.setenv("CASTMATE_CLIENTS", "triton")
+    result = generate()
+    assert result.exit_code != 0
+    assert "triton: CASTMATE_TRITON_URLS is not set" in result.stderr
+
+
 def test_every_flag_reaches_the_request_and_its_defaults_are_the_requests(
     client: FlatClient,
 ) -> None:
