@@ -15,7 +15,13 @@ import typer
 
 from castmate import __version__
 from castmate.errors import CastmateError, InvalidRequest, SettingsError
-from castmate.schema import GenerateRequest, GenerateResult, OutputFormat, describe_range
+from castmate.schema import (
+    Cache,
+    GenerateRequest,
+    GenerateResult,
+    OutputFormat,
+    describe_range,
+)
 
 # Whatever loads numpy, Pillow or an engine is imported where it is used: `--help` stays quick.
 if TYPE_CHECKING:
@@ -95,6 +101,7 @@ def generate(
         OutputFormat | None,
         typer.Option("--format", help="By default what the suffix of --output says, else png."),
     ] = None,
+    cache: Annotated[Cache, _option("cache")] = _DEFAULTS.cache,
     bundle: BundleName = None,
     as_json: AsJson = False,
 ) -> None:
@@ -269,10 +276,12 @@ async def _generate(
             result = await client.generate(request, reference, on_progress)
     finally:
         await client.aclose()
-    _report(result, save(output, result), as_json)
+    _report(result, save(output, result), as_json, request)
 
 
-def _report(result: GenerateResult, paths: list[Path], as_json: bool) -> None:
+def _report(
+    result: GenerateResult, paths: list[Path], as_json: bool, request: GenerateRequest
+) -> None:
     if as_json:
         values = result.as_dict()
         for path, image in zip(paths, values["images"], strict=True):
@@ -284,7 +293,9 @@ def _report(result: GenerateResult, paths: list[Path], as_json: bool) -> None:
         typer.echo(f"Warning: {warning}", err=True)
     cost = f" for ${result.cost_usd:.3f}" if result.cost_usd else ""
     seconds = result.timings_ms["total"] / 1000
-    typer.echo(f"Drawn by {result.client} ({result.model}) in {seconds:.1f} s{cost}")
+    total, computed = request.num_inference_steps * request.num_images, result.computed_steps
+    steps = "" if computed in (None, total) else f", {computed} of {total} steps computed"
+    typer.echo(f"Drawn by {result.client} ({result.model}) in {seconds:.1f} s{cost}{steps}")
 
 
 async def _spend(days: int, key: str | None, as_json: bool) -> None:

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
+from enum import EnumType, StrEnum
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -31,6 +31,15 @@ class OutputFormat(StrEnum):
     def mime_type(self) -> str:
         """The format's media type."""
         return f"image/{self.value}"
+
+
+class Cache(StrEnum):
+    """How many denoise steps may reuse what an earlier one computed."""
+
+    AUTO = "auto"
+    OFF = "off"
+    BALANCED = "balanced"
+    FAST = "fast"
 
 
 def _size(value: object) -> object:
@@ -58,7 +67,7 @@ Float = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
 
 
 class GenerateRequest(BaseModel):
-    """One generation: the hosted API's nine parameters and three of our own."""
+    """One generation: the hosted API's nine parameters and four of our own."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
@@ -110,6 +119,12 @@ class GenerateRequest(BaseModel):
         "costs twice.",
     )
     output_format: OutputFormat = Field(default=OutputFormat.PNG, description="png, jpeg or webp.")
+    cache: Cache = Field(
+        default=Cache.AUTO,
+        description="Whether steps that change little may be skipped: off computes every step, "
+        "balanced is quicker and nearly the same picture, fast is quicker still and another "
+        "picture of the same scene. auto is what the server is set to: off, unless changed.",
+    )
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
@@ -162,8 +177,9 @@ def describe_range(model: type[BaseModel], name: str) -> str:
     spec = model.model_json_schema()["properties"][name]
     if name == "size":
         return SIZE_RULE
-    if "$ref" in spec or "enum" in spec:
-        return ", ".join(OutputFormat)
+    kind_of: Any = model.model_fields[name].annotation
+    if isinstance(kind_of, EnumType):
+        return ", ".join(kind_of.__members__.values())
     if spec["type"] == "string":
         low, high = spec.get("minLength", 0), spec.get("maxLength")
         return f"text of {low}..{high} characters" if high else f"text, at least {low} character"
@@ -206,6 +222,8 @@ class GenerateResult:
         timings_ms: Milliseconds a stage, in the order they ran; `total` last.
         warnings: Sentences for the caller: what was ignored, cut or replaced.
         cost_usd: What was charged; 0 for one's own GPU or CPU.
+        computed_steps: Denoise steps computed in full, over all pictures: fewer than there were
+            with step caching. None where the client does not tell.
     """
 
     images: tuple[GeneratedImage, ...]
@@ -214,6 +232,7 @@ class GenerateResult:
     timings_ms: Mapping[str, float]
     warnings: tuple[str, ...] = ()
     cost_usd: float = 0.0
+    computed_steps: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The result as JSON, without the pictures' bytes."""

@@ -145,6 +145,7 @@ def _environment(settings: Settings) -> dict[str, str]:
         "CASTMATE_THREADS": str(settings.threads),
         "CASTMATE_PROMPT_CACHE_MB": str(settings.prompt_cache_mb),
         "CASTMATE_SUBJECT_CACHE_MB": str(settings.subject_cache_mb),
+        "CASTMATE_CACHE": settings.cache,
     }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from castmate.engines.bundle import StepCachingSpec
 from demo_model.config import MAX_SEQUENCE_LENGTH, PAD, UNK
 from demo_model.tokens import save_tokenizer
 from export.bundle import TokenizerFile, write_bundle
@@ -20,6 +21,13 @@ from export.precision import Precision
 BUNDLE = Path(__file__).parent.parent / "castmate/bundles/toon"
 DESCRIPTION = (
     "A tiny InstantCharacter for trying Castmate on a CPU: toon characters in eight scenes."
+)
+
+
+STEP_CACHING = StepCachingSpec(
+    balanced=0.1,
+    fast=0.2,
+    chosen_on="toon, by python -m benchmarks.quality",
 )
 
 
@@ -37,6 +45,7 @@ def build(network: InstantCharacter, folder: Path) -> None:
             text_encoder=tokenizer,
             text_encoder_2=tokenizer,
             precision=Precision.FP16_WEIGHTS,
+            step_caching=STEP_CACHING,
         )
 
 

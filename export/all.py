@@ -27,6 +27,7 @@ from export.models.network import InstantCharacter
 from export.precision import Precision, Quantization
 from export.quantize import CalibrationError, quantize
 from export.recipe import Recipe
+from export.step_caching import FLUX_STEP_CACHING
 from export.trajectory import Prompts, samples
 
 CALIBRATION = "calibration.json"
@@ -65,7 +66,7 @@ def make(recipe: Recipe, folder: Path, config: ModelConfig = FLUX) -> Path:
             text_encoder_2=tokenizers[1],
             precision=recipe.precision,
             quantization=recipe.quantization,
-            step_caching=recipe.step_caching,
+            step_caching=FLUX_STEP_CACHING if recipe.step_caching else None,
         )
         del network
     if recipe.flavour is None:

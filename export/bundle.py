@@ -23,13 +23,13 @@ from castmate.engines.bundle import (
     Manifest,
     Profile,
     SchedulerSpec,
+    StepCachingSpec,
     TensorSpec,
     TokenizerSpec,
 )
-from export.graphs import export_graphs
 from export.models.network import InstantCharacter
 from export.precision import Precision, Quantization, convert
-from export.step_caching import step_caching_graphs
+from export.step_caching import bundle_graphs
 from export.to_onnx import to_onnx
 
 DTYPES: dict[int, str] = {
@@ -61,7 +61,7 @@ def write_bundle(
     text_encoder_2: TokenizerFile,
     precision: Precision = Precision.FP32,
     quantization: Quantization = Quantization.NONE,
-    step_caching: bool = False,
+    step_caching: StepCachingSpec | None = None,
 ) -> None:
     """Export every graph of `network` and write the bundle; a failure leaves `folder` as it was.
 
@@ -77,13 +77,14 @@ def write_bundle(
         text_encoder_2: T5's tokenizer.
         precision: Of weights and arithmetic.
         quantization: What of the transformer was quantized, for the manifest.
-        step_caching: Also write the transformer in three parts, see `export.step_caching`.
+        step_caching: Write the transformer in three parts, see `export.step_caching`, and these
+            thresholds.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".bundle-") as scratch:
         made = Path(scratch)
         convert(network, precision.dtype)
-        makers = export_graphs(network) | (step_caching_graphs(network) if step_caching else {})
+        makers = bundle_graphs(network, step_caching=step_caching is not None)
         graphs = {
             name: graph_spec(to_onnx(make(), made / f"{name}.onnx", precision=precision))
             for name, make in track(makers.items(), "Exporting graphs")
@@ -109,6 +110,7 @@ def write_bundle(
             rope_axes_dim=network.transformer.config.axes_dims_rope,
             crop_px=network.config.projector.crop_px,
             safety_px=network.config.safety_checker["image_size"],
+            step_caching=step_caching,
         )
         (made / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
         # The manifest goes last: until it is there, what the old one says no longer fits and the

@@ -33,7 +33,7 @@ class Recipe:
         precision: Of weights and arithmetic.
         quantization: What of the transformer is FP8.
         styles: LoRAs, fused before it is quantized.
-        step_caching: Also write the transformer in three parts.
+        step_caching: Write the transformer in three parts, so that steps may be skipped.
         samples: Trajectories to calibrate on.
         steps: Denoise steps of each.
         side: Pixels of their square pictures.
@@ -122,7 +122,7 @@ class Recipe:
                 f"The weights take {memory / GIB:.0f} GiB of host memory, {free / GIB:.0f} GiB are "
                 "free. Use a larger machine."
             )
-        graphs = (weights + transformer * self.step_caching) * per_weight
+        graphs = weights * per_weight
         disk = graphs * (2 if self.flavour else 1)
         parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())
         if disk > (free := shutil.disk_usage(parent).free):

@@ -3,8 +3,9 @@
 `transformer_head` runs the embedders and the first double block and measures how much the block's
 contribution changed since the last computed step; `transformer_tail` runs the other blocks;
 `transformer_finish` adds what they changed, projects and takes the Euler step. In sequence they
-equal `transformer`. A cached step runs head and finish with the `tail_residual` of an earlier step:
-the host reads one number, `change`, to decide. Letters as in `export.graphs`; P = G * B rows.
+equal `transformer`, so a bundle with them holds no `transformer`: every weight is there once. A
+cached step runs head and finish with the `tail_residual` of an earlier step: the host reads one
+number, `change`, to decide. Letters as in `export.graphs`; P = G * B rows.
 """
 
 from __future__ import annotations
@@ -14,10 +15,23 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from castmate.engines.bundle import STEP_CACHING_GRAPHS
-from export.graphs import ExportGraph, denoiser_inputs, euler_step, transformer_inputs
+from castmate.engines.bundle import STEP_CACHING_GRAPHS, StepCachingSpec, graphs_of
+from export.graphs import (
+    ExportGraph,
+    denoiser_inputs,
+    euler_step,
+    export_graphs,
+    transformer_inputs,
+)
 from export.models.denoiser import Denoiser
 from export.models.network import InstantCharacter
+
+FLUX_STEP_CACHING = StepCachingSpec(
+    balanced=0.08,
+    fast=0.12,
+    chosen_on="FLUX.1-dev without an adapter, as published by ParaAttention; to be chosen again "
+    "for this model: python -m benchmarks.quality",
+)
 
 
 class HeadGraph(nn.Module):
@@ -133,6 +147,14 @@ class FinishGraph(nn.Module):
     ) -> Tensor:
         velocity = self.denoiser.project(hidden_states + tail_residual, temb)
         return euler_step(latents, velocity, step, sigmas, true_cfg_scale)
+
+
+def bundle_graphs(
+    network: InstantCharacter, *, step_caching: bool
+) -> dict[str, Callable[[], ExportGraph]]:
+    """Every graph of a bundle by name, the transformer whole or in its three parts."""
+    makers = export_graphs(network) | step_caching_graphs(network)
+    return {name: makers[name] for name in graphs_of(step_caching)}
 
 
 def step_caching_graphs(network: InstantCharacter) -> dict[str, Callable[[], ExportGraph]]:

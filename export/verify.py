@@ -28,11 +28,11 @@ from castmate.images import Reference
 from castmate.pipeline.pipeline import Pipeline
 from castmate.schema import GenerateRequest
 from export.errors import ExportError
-from export.graphs import export_graphs
 from export.load import Sources, load_network, load_tokenizers
 from export.models.config import FLUX
 from export.models.network import InstantCharacter
 from export.precision import Precision, Quantization
+from export.step_caching import bundle_graphs
 from export.trajectory import Prompts, Sample, decode, denoise, samples
 
 
@@ -122,7 +122,7 @@ def verify_graphs(
     """
     differences = []
     torch.manual_seed(0)
-    for name, make in export_graphs(network).items():
+    for name, make in bundle_graphs(network, step_caching=bundle.has_step_caching).items():
         graph, spec = make(), bundle.manifest.graphs[name]
         with torch.no_grad():
             expected = graph.module(*graph.inputs.values())

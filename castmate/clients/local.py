@@ -13,7 +13,7 @@ from castmate.engines.bundle import Bundle
 from castmate.errors import Cancelled
 from castmate.images import Reference
 from castmate.pipeline.pipeline import Pipeline
-from castmate.schema import GenerateRequest, GenerateResult
+from castmate.schema import Cache, GenerateRequest, GenerateResult
 from castmate.settings import Settings
 
 
@@ -43,6 +43,7 @@ class LocalClient:
                 open_runtime(bundle, threads=settings.threads),
                 prompt_cache_mb=settings.prompt_cache_mb,
                 subject_cache_mb=settings.subject_cache_mb,
+                cache=Cache(settings.cache),
             )
         )
 

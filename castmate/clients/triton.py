@@ -317,6 +317,7 @@ class _Drawing:
             model=self._report["model"],
             timings_ms=self._report["timings_ms"],
             warnings=tuple(self._report["warnings"]),
+            computed_steps=self._report.get("computed_steps"),
         )
 
 

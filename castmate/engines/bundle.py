@@ -16,6 +16,7 @@ from castmate.errors import BundleCorrupt, BundleMismatch, BundleNotFound
 
 FORMAT = 1
 MANIFEST = "bundle.json"
+WHOLE = "transformer"
 
 # Every graph of a bundle, its input names and its output names: export writes these, the pipeline
 # binds these. Shapes and meanings are in export/graphs.py.
@@ -56,8 +57,9 @@ GRAPHS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "safety_checker": (("images",), ("scores", "has_nsfw")),
 }
 
-# A bundle may hold the transformer in three parts as well, for step caching: a step whose `head`
-# reports a small `change` skips `tail` and reuses the last `tail_residual`.
+# A bundle with step caching holds these three instead of `transformer`, so that no weight is there
+# twice: a step whose `head` reports a small `change` may skip `tail` and reuse the last
+# `tail_residual`; one that runs all three is a whole step.
 STEP_CACHING_GRAPHS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "transformer_head": (
         (
@@ -168,6 +170,14 @@ class SchedulerSpec(_Model):
     max_shift: float
 
 
+class StepCachingSpec(_Model):
+    """Largest `change` of a step that is not computed, by the request's `cache`."""
+
+    balanced: Annotated[float, Field(gt=0)]
+    fast: Annotated[float, Field(gt=0)]
+    chosen_on: str = Field(description="By what measurement, and on which model.")
+
+
 class Manifest(_Model):
     """The content of `bundle.json`."""
 
@@ -190,6 +200,9 @@ class Manifest(_Model):
     rope_axes_dim: tuple[int, int, int]
     crop_px: int = Field(description="Side of one crop of the reference.")
     safety_px: int = Field(description="Side of the picture that the safety checker looks at.")
+    step_caching: StepCachingSpec | None = Field(
+        default=None, description="Only where the transformer is there in three parts."
+    )
 
 
 @dataclass(frozen=True)
@@ -272,16 +285,12 @@ class Bundle:
 
     @property
     def has_step_caching(self) -> bool:
-        """Whether the three parts of the transformer are there."""
-        return set(STEP_CACHING_GRAPHS) <= set(self.manifest.graphs)
+        """Whether the transformer is there in three parts, with thresholds."""
+        return self.manifest.step_caching is not None
 
     def _check_graphs(self) -> None:
         present = self.manifest.graphs
-        some = any(name in present for name in STEP_CACHING_GRAPHS)
-        for name, (inputs, outputs) in {
-            **GRAPHS,
-            **(STEP_CACHING_GRAPHS if some else {}),
-        }.items():
+        for name, (inputs, outputs) in graphs_of(self.has_step_caching).items():
             if (graph := present.get(name)) is None:
                 raise BundleMismatch(
                     f"Bundle {self.name!r} has no graph {name!r}. Export it again."
@@ -292,6 +301,17 @@ class Bundle:
                     f"gives {', '.join(graph.outputs)}; this version of castmate binds "
                     f"{', '.join(inputs)} and {', '.join(outputs)}. Export it again."
                 )
+
+
+def graphs_of(
+    step_caching: bool,
+) -> Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Every graph of a bundle with the transformer whole, or in the parts of step caching."""
+    if not step_caching:
+        return GRAPHS
+    return {name: names for name, names in GRAPHS.items() if name != WHOLE} | dict(
+        STEP_CACHING_GRAPHS
+    )
 
 
 def shipped() -> list[str]:

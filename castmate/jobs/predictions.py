@@ -95,6 +95,7 @@ class StoredResult:
     timings_ms: Mapping[str, float]
     warnings: tuple[str, ...]
     cost_usd: float
+    computed_steps: int | None = None
 
     @classmethod
     def of(cls, result: GenerateResult, names: Sequence[str]) -> Self:
@@ -118,6 +119,7 @@ class StoredResult:
             dict(result.timings_ms),
             tuple(result.warnings),
             result.cost_usd,
+            result.computed_steps,
         )
 
     @classmethod

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from castmate.engines.base import Array, Runtime, Tensor
 from castmate.engines.bundle import Bundle
 from castmate.images import Reference, encode
-from castmate.pipeline.denoise import denoise
+from castmate.pipeline.denoise import open_denoiser
 from castmate.pipeline.noise import gaussian_noise, image_seeds
 from castmate.pipeline.prompt import PromptEncoder
 from castmate.pipeline.safety import SafetyChecker
 from castmate.pipeline.schedule import flow_match_sigmas, rotary_tables
 from castmate.pipeline.subject import SubjectEncoder
-from castmate.schema import MAX_SEED, GeneratedImage, GenerateRequest, GenerateResult
+from castmate.schema import MAX_SEED, Cache, GeneratedImage, GenerateRequest, GenerateResult
 
 OnStep = Callable[[int, int], None]
 """Called before each denoise step with the steps done and the steps in all; may raise to stop."""
@@ -40,6 +40,7 @@ class Pipeline:
         *,
         prompt_cache_mb: int = 64,
         subject_cache_mb: int = 512,
+        cache: Cache = Cache.OFF,
     ) -> None:
         """Load every graph.
 
@@ -48,6 +49,7 @@ class Pipeline:
             runtime: What runs its graphs.
             prompt_cache_mb: Memory for encoded prompts, MiB.
             subject_cache_mb: Memory for encoded references, MiB.
+            cache: Step caching of requests that leave it to us.
 
         Raises:
             BundleError: A graph cannot be loaded.
@@ -56,7 +58,8 @@ class Pipeline:
         self._runtime = runtime
         self._prompts = PromptEncoder(bundle, runtime, prompt_cache_mb * MIB)
         self._subjects = SubjectEncoder(bundle, runtime, subject_cache_mb * MIB)
-        self._transformer = runtime.load("transformer")
+        self._denoise = open_denoiser(bundle, runtime)
+        self._cache = Cache.OFF if cache is Cache.AUTO else cache
         self._vae_decoder = runtime.load("vae_decoder")
         self._safety = SafetyChecker(bundle, runtime)
         self._steps = [
@@ -113,18 +116,22 @@ class Pipeline:
             request.seed if request.seed >= 0 else secrets.randbelow(MAX_SEED + 1),
             request.num_images,
         )
-        images = []
+        threshold, ignored = self._threshold(request)
+        passes = 2 if request.negative_prompt else 1
+        images, computed = [], 0
         for index, seed in enumerate(seeds):
             done = index * len(steps)
             noise = gaussian_noise(seed, (1, rows, columns, spec.latent_channels))
             with watch("denoise"):
-                latents = denoise(
-                    self._transformer,
+                latents, full = self._denoise(
                     runtime.upload(noise),
                     steps,
                     conditions,
                     lambda step, done=done: on_step(done + step, total),  # type: ignore[misc]
+                    rows=(passes, rows * columns),
+                    threshold=threshold,
                 )
+                computed += full
             with watch("decode"):
                 decoded = runtime.download(self._vae_decoder(latents=latents)["images"])
             image, shown = self._finish(request, seed, decoded, watch)
@@ -137,8 +144,22 @@ class Pipeline:
             client="local",
             model=self.bundle.name,
             timings_ms=watch.totals_ms(),
-            warnings=prompt.warnings + tuple(_flagged(images)),
+            warnings=prompt.warnings + ignored + tuple(_flagged(images)),
+            computed_steps=computed,
         )
+
+    def _threshold(self, request: GenerateRequest) -> tuple[float, tuple[str, ...]]:
+        """The change below which steps are not computed, and a warning where that cannot be."""
+        cache = self._cache if request.cache is Cache.AUTO else request.cache
+        if cache is Cache.OFF:
+            return 0.0, ()
+        if (spec := self.bundle.manifest.step_caching) is None:
+            return 0.0, (
+                f"Bundle {self.bundle.name!r} cannot skip steps, so cache {cache.value!r} did "
+                "nothing and every step was computed. Export it with --step-caching, or leave "
+                "`cache` off.",
+            )
+        return {Cache.BALANCED: spec.balanced, Cache.FAST: spec.fast}[cache], ()
 
     def _finish(
         self, request: GenerateRequest, seed: int, decoded: Array, watch: Stopwatch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -11,6 +11,7 @@ from castmate.engines.bundle import Bundle
 from castmate.engines.choose import open_runtime
 from castmate.errors import BundleMismatch, SettingsError
 from castmate.pipeline.pipeline import Pipeline
+from castmate.schema import Cache
 from castmate.settings import Settings
 from castmate.triton.metrics import Metrics
 from castmate.triton.service import Service
@@ -30,6 +31,7 @@ class ModelSettings(BaseModel):
     threads: int = Field(ge=0)
     prompt_cache_mb: int = Field(ge=0)
     subject_cache_mb: int = Field(ge=0)
+    cache: Literal["off", "balanced", "fast"]
     max_waiting: int = Field(default=16, ge=1, le=1000)
     pulse_s: float = Field(default=1.0, gt=0, le=60)
 
@@ -41,7 +43,7 @@ class ModelSettings(BaseModel):
             SettingsError: Names each bad parameter and what it may be.
         """
         settings = Settings.load()
-        shared = ("bundle", "threads", "prompt_cache_mb", "subject_cache_mb")
+        shared = ("bundle", "threads", "prompt_cache_mb", "subject_cache_mb", "cache")
         defaults = {name: getattr(settings, name) for name in shared}
         given = {name: value.strip() for name, value in parameters.items() if value.strip()}
         try:
@@ -75,6 +77,7 @@ def open_service(parameters: Mapping[str, str], metrics: Metrics) -> Service:
         open_runtime(bundle, threads=settings.threads),
         prompt_cache_mb=settings.prompt_cache_mb,
         subject_cache_mb=settings.subject_cache_mb,
+        cache=Cache(settings.cache),
     )
     return Service(pipeline, metrics, max_waiting=settings.max_waiting, pulse_s=settings.pulse_s)
 

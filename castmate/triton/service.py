@@ -205,7 +205,12 @@ class Service:
         self._metrics.stages(timings_ms)
         self._metrics.caches(self._pipeline.cache_counts())
         ticket.report = wire.report(
-            {"model": result.model, "timings_ms": timings_ms, "warnings": list(result.warnings)}
+            {
+                "model": result.model,
+                "timings_ms": timings_ms,
+                "warnings": list(result.warnings),
+                "computed_steps": result.computed_steps,
+            }
         )
 
     def _pulse(self) -> None:

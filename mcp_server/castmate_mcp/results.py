@@ -43,6 +43,9 @@ class GenerationOut(BaseModel):
     model: str
     elapsed_s: float
     cost_usd: float = Field(description="What was charged; 0 on one's own machine.")
+    computed_steps: int | None = Field(
+        description="Denoise steps that were computed; fewer than asked for with `cache`."
+    )
     warnings: list[str]
     next_step: str
 
@@ -68,6 +71,7 @@ def describe(result: GenerateResult, stored: Sequence[StoredImage]) -> Generatio
         model=result.model,
         elapsed_s=round(result.timings_ms["total"] / 1000, 2),
         cost_usd=result.cost_usd,
+        computed_steps=result.computed_steps,
         warnings=list(result.warnings),
         next_step="Show the user file_path. For the same character in another scene, call again "
         "with the same `image` and another prompt.",

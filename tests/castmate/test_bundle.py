@@ -49,7 +49,7 @@ def test_an_unknown_name_is_answered_with_the_shipped_ones(tmp_path: Path) -> No
         Bundle.open(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["transformer.onnx", "tokenizer.json", "vae_decoder.onnx"])
+@pytest.mark.parametrize("name", ["subject_projector.onnx", "tokenizer.json", "vae_decoder.onnx"])
 def test_one_changed_byte_refuses_the_bundle_and_names_the_file(copy: Path, name: str) -> None:
     data = bytearray((copy / name).read_bytes())
     data[len(data) // 2] ^= 1
@@ -58,15 +58,19 @@ def test_one_changed_byte_refuses_the_bundle_and_names_the_file(copy: Path, name
         LocalClient.open(Settings.load(bundle=str(copy)))
 
 
-def with_parts(*names: str) -> Callable[[dict[str, Any]], None]:
-    """Adds parts of the transformer to a manifest, with the files of others."""
+def in_parts(*names: str) -> Callable[[dict[str, Any]], None]:
+    """Puts parts of the transformer into a manifest instead of the whole."""
 
     def change(manifest: dict[str, Any]) -> None:
         one = {"dtype": "float32", "shape": [1]}
+        files = manifest["graphs"]["vae_decoder"]["files"]
+        for name in ("transformer", *STEP_CACHING_GRAPHS):
+            manifest["graphs"].pop(name, None)
+        manifest["step_caching"] = {"balanced": 0.1, "fast": 0.2, "chosen_on": "nothing"}
         for name in names:
             inputs, outputs = STEP_CACHING_GRAPHS[name]
             manifest["graphs"][name] = {
-                "files": manifest["graphs"]["transformer"]["files"],
+                "files": files,
                 "inputs": dict.fromkeys(inputs, one),
                 "outputs": dict.fromkeys(outputs, one),
             }
@@ -74,14 +78,20 @@ def with_parts(*names: str) -> Callable[[dict[str, Any]], None]:
     return change
 
 
-def test_a_bundle_may_hold_the_parts_for_step_caching(copy: Path) -> None:
-    assert not Bundle.open(copy).has_step_caching
-    edit(copy, with_parts(*STEP_CACHING_GRAPHS))
+def test_a_bundle_may_hold_the_transformer_in_the_parts_of_step_caching(copy: Path) -> None:
+    edit(copy, in_parts(*STEP_CACHING_GRAPHS))
     assert Bundle.open(copy).has_step_caching
 
 
+def test_thresholds_of_step_caching_are_positive(copy: Path) -> None:
+    edit(copy, in_parts(*STEP_CACHING_GRAPHS))
+    edit(copy, lambda manifest: manifest["step_caching"].update(fast=0))
+    with pytest.raises(BundleCorrupt, match=r"`step_caching\.fast`.*greater than 0"):
+        Bundle.open(copy)
+
+
 def test_a_bundle_with_some_of_the_parts_is_refused(copy: Path) -> None:
-    edit(copy, with_parts("transformer_head", "transformer_tail"))
+    edit(copy, in_parts("transformer_head", "transformer_tail"))
     with pytest.raises(BundleMismatch, match="no graph 'transformer_finish'"):
         Bundle.open(copy)
 
@@ -123,11 +133,11 @@ def test_a_missing_graph_is_named(copy: Path) -> None:
 
 def test_a_graph_with_other_tensors_than_the_code_binds_is_refused(copy: Path) -> None:
     def rename(manifest: dict[str, Any]) -> None:
-        inputs = manifest["graphs"]["transformer"]["inputs"]
+        inputs = manifest["graphs"]["vae_decoder"]["inputs"]
         inputs["hidden_states"] = inputs.pop("latents")
 
     edit(copy, rename)
-    with pytest.raises(BundleMismatch, match=r"'transformer'.*hidden_states.*binds latents"):
+    with pytest.raises(BundleMismatch, match=r"'vae_decoder'.*hidden_states.*binds latents"):
         Bundle.open(copy)
 
 

@@ -165,4 +165,5 @@ def test_a_result_as_json_has_everything_but_the_bytes() -> None:
         "timings_ms": {"total": 1.5},
         "warnings": ("cut",),
         "cost_usd": 0.0,
+        "computed_steps": None,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,9 @@ import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from castmate.engines.bundle import Bundle
+from castmate.engines.bundle import MANIFEST, WHOLE, Bundle
 from demo_model.config import TOON
-from export.bundle import TokenizerFile, write_bundle
+from export.bundle import TokenizerFile, graph_spec, write_bundle
 from export.calibrate import Calibration, calibrate
 from export.load import ADAPTER_FILE, Sources
 from export.models.adapter import adapter_state_dict
@@ -21,6 +22,8 @@ from export.models.config import ModelConfig
 from export.models.network import InstantCharacter
 from export.precision import Precision, Quantization, convert
 from export.quantize import quantize
+from export.step_caching import FLUX_STEP_CACHING, step_caching_graphs
+from export.to_onnx import to_onnx
 from export.trajectory import Prompts, samples
 
 # Not square in any count, so that a swapped axis or a wrong index shows.
@@ -65,6 +68,22 @@ def bundle_folder(network: InstantCharacter, tmp_path_factory: pytest.TempPathFa
         precision=Precision.FP16_WEIGHTS,
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def cached_bundle(
+    network: InstantCharacter, bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Bundle:
+    """The same network with the transformer in the three parts of step caching."""
+    folder = Path(shutil.copytree(bundle_folder, tmp_path_factory.mktemp("cached") / "micro"))
+    manifest = json.loads((folder / MANIFEST).read_text())
+    del manifest["graphs"][WHOLE]
+    for name, make in step_caching_graphs(network).items():
+        files = to_onnx(make(), folder / f"{name}.onnx", precision=Precision.FP16_WEIGHTS)
+        manifest["graphs"][name] = graph_spec(files).model_dump()
+    manifest["step_caching"] = {"balanced": 0.05, "fast": 0.2, "chosen_on": "nothing"}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    return Bundle.open(folder)
 
 
 def letters(folder: Path) -> TokenizerFile:
@@ -140,7 +159,7 @@ def fp8_bundle(prompts: Prompts, tmp_path_factory: pytest.TempPathFactory) -> Bu
         text_encoder_2=tokenizer,
         precision=Precision.BF16,
         quantization=Quantization.FP8_ATTENTION,
-        step_caching=True,
+        step_caching=FLUX_STEP_CACHING,
     )
     return Bundle.open(folder)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from castmate.engines.bundle import GRAPHS, STEP_CACHING_GRAPHS, Bundle
+from castmate.engines.bundle import STEP_CACHING_GRAPHS, Bundle, graphs_of
 from castmate.engines.plan import Flavour, PlanManifest, manifest_path
 from castmate.errors import BundleCorrupt, BundleMismatch, BundleNotFound
 from export import build as build_step
@@ -44,19 +44,19 @@ def test_every_graph_becomes_an_engine_without_a_fallback(
     assert made.manifest.engine == "tensorrt_rtx"
     assert made.manifest.gpu == f"compute capability {target}"
     assert "tensorrt_rtx" in made.manifest.created_with
-    assert set(made.manifest.graphs) == {*GRAPHS, *STEP_CACHING_GRAPHS}
+    assert set(made.manifest.graphs) == set(graphs_of(step_caching=True))
     plans = {name: PlanManifest.beside(tmp_path / f"{name}.plan") for name in made.manifest.graphs}
     found = {name: plan.layers for name, plan in plans.items()}
     for name, layers in found.items():
         assert layers is not None, name
         # The safety checker's last product, on 17 concepts, is fp32 in the graph itself.
         assert layers.fp32_gemms <= (name == "safety_checker")
-    whole = found["transformer"]
-    assert whole is not None
-    assert whole.fused_attentions == whole.fp8_attentions == 4
+    parts = [layers for name in STEP_CACHING_GRAPHS if (layers := found[name]) is not None]
+    for counts in ("fused_attentions", "fp8_attentions"):
+        assert [getattr(layers, counts) for layers in parts] == [2, 2, 0]
     # 21 quantized layers; for SM89 those with one input are merged, for SM120 they are not.
-    assert whole.fp8_gemms == {"8.9": 11, "12.0": 21}[target]
-    assert plans["transformer"].profiles[0]["latents"].max == (1, 48, 48, 64)
+    assert sum(layers.fp8_gemms for layers in parts) == {"8.9": 12, "12.0": 21}[target]
+    assert plans["transformer_head"].profiles[0]["latents"].max == (1, 48, 48, 64)
 
 
 @pytest.mark.slow
@@ -199,7 +199,7 @@ def test_every_dynamic_dimension_has_a_range_and_text_has_one_length(fp8_bundle:
     for name in manifest.graphs:
         ranges(name)
     tokens = manifest.text_encoder_2.max_length
-    shapes = shape_ranges(manifest.graphs["transformer"], dimensions(manifest))
+    shapes = shape_ranges(manifest.graphs["transformer_head"], dimensions(manifest))
     cell = manifest.pixels_per_token
     assert shapes["rotary_emb_cos"].max == (tokens + (1536 // cell) ** 2, 128)
     assert shapes["sigmas"].opt == (29,)

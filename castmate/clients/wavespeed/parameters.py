@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from castmate.errors import Unavailable
-from castmate.schema import GenerateRequest
+from castmate.schema import Cache, GenerateRequest
 
 # The hosted model has had nine parameters and, in newer pages, four; it refuses unknown ones.
 NEWEST: Final = ("prompt", "image", "size", "seed")
@@ -74,15 +74,17 @@ class HostedModel:
 
     def warnings(self, request: GenerateRequest) -> Iterator[str]:
         """What the caller set and the hosted model does not look at."""
+        values = request.model_dump(mode="json")
         sent = {*self.inputs(request, ""), *self.seed(0), *_DONE_HERE}
+        if request.cache is Cache.OFF:
+            sent.add("cache")  # which is all that it does
         for name in GenerateRequest.model_fields:
             if name in sent or not _is_changed(request, name):
                 continue
             if name == "seed":
                 yield "WaveSpeed's hosted model takes no seed: the picture cannot be made again."
             elif name != "size":  # made here from what comes back, and told there
-                value = getattr(request, name)
-                yield f"WaveSpeed's hosted model has no {name}: {value!r} was ignored."
+                yield f"WaveSpeed's hosted model has no {name}: {values[name]!r} was ignored."
 
     def _takes(self, name: str, otherwise: bool) -> bool:
         return otherwise if self.names is None else name in self.names
