@@ -1,145 +1,164 @@
-"""One contender in a process of its own: `python -m benchmarks.contenders NAME FOLDER`.
+"""Who is measured, by name, and the process that one of them runs in.
 
-A process each, so that memory is its own and Castmate's holds no torch. It reads one JSON request a
-line and answers with one JSON line, after a first line that says it is ready.
+`python -m benchmarks.contenders NAME SETUP`, see `benchmarks.protocol`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from benchmarks.protocol import Draw, Drawn, Setup, Unfit, peak_memory_mib
+from castmate.clients.base import Progress
+from castmate.errors import BundleError, CastmateError
 from castmate.images import Reference
-from castmate.schema import GenerateRequest
+from castmate.schema import Cache, GenerateRequest
 
-Draw = Callable[[GenerateRequest], dict[str, float]]
-"""Makes the picture of a request and returns milliseconds a stage, if it knows them."""
-
-
-def castmate_local(folder: Path) -> Draw:
-    """The product as installed: ONNX Runtime, caches as set by default."""
-    from castmate.clients.local import LocalClient
-    from castmate.settings import Settings
-
-    client = LocalClient.open(Settings.load(bundle=str(folder)))
-    reference = _reference(folder)
-
-    def draw(request: GenerateRequest) -> dict[str, float]:
-        result = asyncio.run(client.generate(request, reference))
-        return dict(result.timings_ms)
-
-    return draw
+Opener = Callable[[Setup, ExitStack], Draw]
 
 
-def diffusers_eager(folder: Path) -> Draw:
-    """torch eager through `FluxPipeline`, the projector run in every step as published."""
-    import torch
-    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
-    from tokenizers import Tokenizer
+class Class(StrEnum):
+    """What a contender does to the picture; figures of two classes never share a column."""
 
-    from castmate.pipeline.subject import reference_crops
-    from demo_model.config import TOON
-    from export.models.network import InstantCharacter
-
-    network = InstantCharacter(TOON).eval()
-    network.load_state_dict(torch.load(folder / "network.pt", weights_only=True))
-    pipe = FluxPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, **TOON.scheduler),
-        vae=network.vae,
-        text_encoder=None,
-        tokenizer=None,
-        text_encoder_2=None,
-        tokenizer_2=None,
-        transformer=network.transformer,
-    )
-    pipe.set_progress_bar_config(disable=True)
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.enable_padding(length=TOON.max_sequence_length, pad_id=0)
-    image = _reference(folder).image
-
-    @torch.inference_mode()
-    def draw(request: GenerateRequest) -> dict[str, float]:
-        ids = torch.tensor([tokenizer.encode(request.prompt).ids])
-        crops = torch.from_numpy(reference_crops(image, TOON.projector.crop_px))
-        first, second = network.crop_encoders
-        features = first(crops) + second(crops)
-
-        def tokens(timestep: float) -> torch.Tensor:
-            projected = network.subject_projector(features)
-            return network.subject_resampler(projected, torch.tensor([timestep]))
-
-        def next_tokens(
-            pipe: FluxPipeline, step: int, timestep: float, tensors: dict[str, Any]
-        ) -> dict[str, Any]:
-            if step + 1 < len(pipe.scheduler.timesteps):
-                following = pipe.scheduler.timesteps[step + 1].item()
-                pipe.joint_attention_kwargs["subject_embeds"] = tokens(following)
-            return tensors
-
-        pipe(
-            prompt_embeds=network.prompt_embeds(ids),
-            pooled_prompt_embeds=network.pooled_projections(ids),
-            width=request.width,
-            height=request.height,
-            num_inference_steps=request.num_inference_steps,
-            guidance_scale=request.guidance_scale,
-            generator=torch.Generator().manual_seed(request.seed),
-            joint_attention_kwargs={
-                "subject_embeds": tokens(1000.0),
-                "subject_scale": request.subject_scale,
-                "num_text_tokens": TOON.max_sequence_length,
-            },
-            callback_on_step_end=next_tokens,
-            output_type="pil",
-        )
-        return {}
-
-    return draw
+    EXACT = "exact"
+    NEAR_LOSSLESS = "near-lossless"
+    CACHED = "cached"
+    HOSTED = "hosted"
 
 
-CONTENDERS: dict[str, Callable[[Path], Draw]] = {
-    "castmate": castmate_local,
-    "diffusers-eager": diffusers_eager,
+@dataclass(frozen=True)
+class Contender:
+    """One way to make the picture.
+
+    Attributes:
+        kind: Its class.
+        opener: `module:function`, loaded only in the contender's process.
+        options: Keyword arguments of the function.
+    """
+
+    kind: Class
+    opener: str
+    options: Mapping[str, str] | None = None
+
+    def open(self, setup: Setup, ends: ExitStack) -> Draw:
+        """Load it.
+
+        Args:
+            setup: See there.
+            ends: Gets what is to be closed.
+
+        Raises:
+            Unfit: It cannot run here.
+        """
+        module, _, name = self.opener.partition(":")
+        function: Callable[..., Draw] = getattr(import_module(f"benchmarks.{module}"), name)
+        return function(setup, ends, **(self.options or {}))
+
+
+CONTENDERS: Mapping[str, Contender] = {
+    "castmate": Contender(Class.EXACT, "contenders:castmate_local"),
+    "diffusers-eager": Contender(Class.EXACT, "torch_contenders:diffusers_eager"),
+    "torch-eager": Contender(Class.EXACT, "torch_contenders:torch_hoisted"),
+    "torch-compile": Contender(Class.EXACT, "torch_contenders:torch_compile"),
+    "torch-compile-fp8": Contender(Class.NEAR_LOSSLESS, "torch_contenders:torch_compile_fp8"),
+    "tensorrt": Contender(Class.EXACT, "contenders:castmate_tensorrt"),
+    "tensorrt-fp8": Contender(
+        Class.NEAR_LOSSLESS, "contenders:castmate_tensorrt", {"quantization": "fp8"}
+    ),
+    "castmate-balanced": Contender(
+        Class.CACHED, "contenders:castmate_local", {"cache": "balanced"}
+    ),
+    "castmate-fast": Contender(Class.CACHED, "contenders:castmate_local", {"cache": "fast"}),
+    "castmate-triton": Contender(Class.EXACT, "served:castmate_triton"),
+    "castmate-rest": Contender(Class.EXACT, "served:castmate_rest"),
+    "castmate-mcp-stdio": Contender(Class.EXACT, "served:castmate_mcp_stdio"),
+    "castmate-mcp-http": Contender(Class.EXACT, "served:castmate_mcp_http"),
+    "wavespeed": Contender(Class.HOSTED, "served:wavespeed"),
 }
 
 
-def peak_memory_mib() -> float:
-    """The most memory that this process has had; `ru_maxrss` would count its parent's as well."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    raise RuntimeError("this system does not tell peak memory")
+def castmate_local(setup: Setup, ends: ExitStack, cache: str = "off") -> Draw:
+    """The product as installed, in this process, caches of prompts and characters as by default."""
+    from castmate.clients.local import LocalClient
+    from castmate.engines.bundle import Bundle
+    from castmate.settings import Settings
+
+    if cache != "off" and not Bundle.open(setup.bundle).has_step_caching:
+        raise Unfit(f"bundle {setup.bundle!r} cannot skip steps: python -m demo_model.build")
+    client = LocalClient.open(Settings.load(bundle=setup.bundle, threads=setup.threads))
+    runner = ends.enter_context(asyncio.Runner())
+    ends.callback(lambda: runner.run(client.aclose()))
+
+    def draw(request: GenerateRequest) -> Drawn:
+        path, ticks = Path(request.image), []
+
+        def on_progress(progress: Progress) -> None:
+            ticks.append(time.perf_counter())
+
+        reference = Reference.from_bytes(path.read_bytes(), path.name)
+        asked = request.model_copy(update={"cache": Cache(cache)})
+        result = runner.run(client.generate(asked, reference, on_progress))
+        # The last one comes when the picture is decoded, not when its last step is done.
+        steps_ms = [1000 * (b - a) for a, b in itertools.pairwise(ticks[:-1])]
+        return Drawn(result.timings_ms, tuple(steps_ms), result.computed_steps)
+
+    return draw
 
 
-def _reference(folder: Path) -> Reference:
-    path = folder / "reference.png"
-    return Reference.from_bytes(path.read_bytes(), path.name)
+def castmate_tensorrt(setup: Setup, ends: ExitStack, quantization: str = "") -> Draw:
+    """The same with TensorRT plans."""
+    from dataclasses import replace
+
+    from castmate.engines.bundle import Bundle
+
+    if not setup.plans:
+        raise Unfit("no TensorRT plans were given: --plans FOLDER (python -m export.all makes one)")
+    precision = Bundle.open(setup.plans).manifest.precision
+    if ("fp8" in precision) != (quantization == "fp8"):
+        raise Unfit(f"the plans in --plans are {precision}")
+    return castmate_local(replace(setup, bundle=setup.plans), ends)
 
 
 def main() -> None:
     """Serve requests until the input ends."""
-    name, folder = sys.argv[1], Path(sys.argv[2])
+    name, setup = sys.argv[1], Setup.from_json(sys.argv[2])
     answers, sys.stdout = sys.stdout, sys.stderr
     start = time.perf_counter()
-    draw = CONTENDERS[name](folder)
 
-    def answer(**values: object) -> None:
-        peak_mib = peak_memory_mib()
-        heavy = sorted({"torch", "diffusers", "transformers"} & set(sys.modules))
-        print(json.dumps(values | {"peak_mib": peak_mib, "loaded": heavy}), file=answers)
+    def answer(**values: Any) -> None:
+        print(json.dumps(values), file=answers)
         answers.flush()
 
-    answer(load_ms=1000 * (time.perf_counter() - start))
-    for line in sys.stdin:
-        request = GenerateRequest.parse(json.loads(line))
-        start = time.perf_counter()
-        stages = draw(request)
-        answer(total_ms=1000 * (time.perf_counter() - start), stages_ms=stages)
+    def state() -> dict[str, Any]:
+        heavy = sorted({"torch", "diffusers", "transformers"} & set(sys.modules))
+        return {"peak_mib": peak_memory_mib(), "loaded": heavy}
+
+    with ExitStack() as ends:
+        try:
+            draw = CONTENDERS[name].open(setup, ends)
+        except (Unfit, BundleError) as error:
+            return answer(reason=str(error))
+        answer(load_ms=1000 * (time.perf_counter() - start), **state())
+        for line in sys.stdin:
+            request = GenerateRequest.parse(json.loads(line))
+            start = time.perf_counter()
+            try:
+                drawn = draw(request)
+            except (Unfit, CastmateError) as error:
+                answer(reason=str(error))
+                continue
+            total_ms = 1000 * (time.perf_counter() - start)
+            answer(total_ms=total_ms, **asdict(drawn), **state())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from torch import Tensor
 
 from castmate.pipeline.subject import reference_crops
 from export.calibrate import Calibration, calibrate
-from export.environment import describe
+from export.environment import write_result
 from export.models.network import InstantCharacter
 from export.precision import Quantization, convert
 from export.quantize import errors, quantize
@@ -95,7 +94,6 @@ def measure(
     )
     plain, more = (rows[name]["latents_relative_l2"] for name in ("fp8", "fp8 + modulation"))
     return {
-        "benchmark": "fp8",
         "network": network.config.name,
         "pictures": count,
         "side_px": side,
@@ -177,8 +175,7 @@ def main() -> None:
             network, prompts, count=arguments.count, side=arguments.side, steps=arguments.steps
         )
     _show(result)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result | {"environment": describe()}, indent=1) + "\n")
+    write_result(arguments.out, "fp8", result)
     print(arguments.out)
 
 

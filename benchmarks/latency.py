@@ -1,103 +1,130 @@
-"""Time and memory of one picture, Castmate beside torch eager: `python -m benchmarks.latency`.
+"""Time and memory of one picture, every contender in one run: `python -m benchmarks.latency`.
 
-Both run the same weights, each in its own process, one request at a time, in turns A B B A, so that
-a machine that grows slower is slower for both. The ratio of the medians is the figure to quote.
+All draw with the same weights, each in its own process, one request at a time (MLPerf's
+SingleStream), in turns A B B A, so that a machine that grows slower is slower for all. Ratios are
+taken round by round; they, not the milliseconds, are the figures to quote.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.contenders import CONTENDERS
-from export.environment import describe
+from benchmarks.contenders import CONTENDERS, Class
+from benchmarks.figures import percentiles, ratio
+from benchmarks.protocol import Setup, Worker
+from benchmarks.workload import Workload, prepare
+from export.environment import write_result
 
 RESULTS = Path(__file__).parent / "results"
-REFERENCE = Path(__file__).parent.parent / "castmate/bundles/toon/references/mira.png"
 WARM_UPS = 2
+BASE = "castmate"
+EAGER = "diffusers-eager"
+PHASE = "again"
+"""The phase of the main figures: neither prompt nor character is new, so that all contenders do the
+same work but for what one of them remembers of its own accord."""
+
+Answers = Mapping[str, list[dict[str, Any]]]
 
 
-class Worker:
-    """A contender's process."""
+def measure(setup: Setup, workload: Workload, names: Iterable[str], runs: int) -> dict[str, Any]:
+    """Measure some contenders side by side.
 
-    def __init__(self, name: str, folder: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.contenders", name, str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.ready = self._read()
-
-    def draw(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Make one picture and wait for it."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return self._read()
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.communicate()
-
-    def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("the contender ended; its error is above")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-
-def prepare(folder: Path, checkpoint: Path | None) -> None:
-    """Write one network twice: as a state dict for torch and as a bundle for Castmate."""
-    import torch
-
-    from demo_model.build import build
-    from demo_model.config import TOON
-    from export.models.network import InstantCharacter
-
-    torch.manual_seed(0)
-    network = InstantCharacter(TOON)
-    if checkpoint is not None:
-        from demo_model.checkpoint import load_network
-
-        network = load_network(checkpoint)
-    build(network, folder)
-    torch.save(network.state_dict(), folder / "network.pt")
-    shutil.copy(REFERENCE, folder / "reference.png")
-
-
-def summarize(answers: Sequence[dict[str, Any]], ready: dict[str, Any]) -> dict[str, Any]:
-    """Median and range of a contender's answers; peak memory is the last it reported."""
-    totals = sorted(answer["total_ms"] for answer in answers)
-    stages = {
-        stage: round(statistics.median(answer["stages_ms"][stage] for answer in answers), 2)
-        for stage in answers[0]["stages_ms"]
+    Args:
+        setup: What they are given.
+        workload: What they are asked for.
+        names: Of `CONTENDERS`.
+        runs: Rounds that count, after `WARM_UPS` that do not.
+    """
+    with ExitStack() as stack:
+        workers = {}
+        for name in track(list(names), "Starting", transient=True):
+            workers[name] = Worker(name, setup)
+            stack.callback(workers[name].close)
+        reasons = {name: str(worker.reason) for name, worker in workers.items() if worker.reason}
+        first, answers = _rounds(workers, reasons, workload, runs, setup.spend)
+    rows = {
+        name: {"class": CONTENDERS[name].kind, "reason": reasons[name]}
+        if name in reasons
+        else {
+            "class": CONTENDERS[name].kind,
+            **summarize(answers[name], workers[name].ready),
+            "first_request_ms": round(first[name], 1),
+        }
+        for name in workers
     }
+    measured = [name for name in rows if "reason" not in rows[name]]
+    ratios = {
+        name: ratio(*(totals(answers[one], PHASE) for one in (name, BASE)))
+        for name in measured
+        if name != BASE and BASE in measured and CONTENDERS[name].kind is not Class.HOSTED
+    }
+    return {"contenders": rows, "ratios_to_castmate": ratios}
+
+
+def _rounds(
+    workers: Mapping[str, Worker],
+    reasons: dict[str, str],
+    workload: Workload,
+    runs: int,
+    spend: int,
+) -> tuple[dict[str, float], dict[str, dict[str, list[dict[str, Any]]]]]:
+    """Every contender's first request, and its answers by phase; adds reasons of failures."""
+    first: dict[str, float] = {}
+    answers: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in workers}
+    every = enumerate(workload.rounds(WARM_UPS + runs))
+    for number, requests in track(every, "Measuring", WARM_UPS + runs, transient=True):
+        order = list(workers) if number % 2 == 0 else list(workers)[::-1]
+        for phase, request in requests.items():
+            for name in order:
+                hosted = CONTENDERS[name].kind is Class.HOSTED
+                if name in reasons or (hosted and len(answers[name].get(phase, ())) >= spend):
+                    continue
+                answer = workers[name].draw(request)
+                if "reason" in answer:
+                    reasons[name] = answer["reason"]
+                    continue
+                first.setdefault(name, answer["total_ms"])
+                if number >= WARM_UPS:
+                    answers[name].setdefault(phase, []).append(answer)
+    return first, answers
+
+
+def totals(answers: Answers, phase: str) -> list[float]:
+    """Milliseconds of every picture of a phase."""
+    return [answer["total_ms"] for answer in answers[phase]]
+
+
+def summarize(answers: Answers, ready: Mapping[str, Any]) -> dict[str, Any]:
+    """One contender's figures."""
+    main = answers[PHASE]
+    stages = {
+        stage: round(float(np.median([answer["stages_ms"][stage] for answer in main])), 2)
+        for stage in main[0]["stages_ms"]
+    }
+    steps = [ms for answer in main for ms in answer["steps_ms"]]
+    computed = [answer["computed_steps"] for answer in main]
     return {
-        "p50_ms": round(statistics.median(totals), 1),
-        "min_ms": round(totals[0], 1),
-        "max_ms": round(totals[-1], 1),
-        "runs": len(totals),
+        **percentiles(totals(answers, PHASE)),
+        "phases": {phase: percentiles(totals(answers, phase)) for phase in answers},
         "stages_p50_ms": stages,
+        "step": percentiles(steps) if steps else None,
+        "computed_steps": None if None in computed else float(np.mean(computed)),
         "load_ms": round(ready["load_ms"], 1),
-        "peak_mib": round(answers[-1]["peak_mib"], 1),
-        "heavy_modules_loaded": answers[-1]["loaded"],
+        "peak_mib": round(main[-1]["peak_mib"], 1),
+        "heavy_modules_loaded": main[-1]["loaded"],
     }
 
 
@@ -108,93 +135,90 @@ def command_ms(command: Sequence[str], runs: int) -> dict[str, Any]:
         start = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True)
         times.append(1000 * (time.perf_counter() - start))
-    counted = times[1:]
+    return percentiles(times[1:])
+
+
+def starts() -> dict[str, Any]:
+    """How long it takes until a command does something."""
+    python, castmate = sys.executable, str(Path(sys.executable).with_name("castmate"))
     return {
-        "p50_ms": round(statistics.median(counted), 1),
-        "min_ms": round(min(counted), 1),
-        "max_ms": round(max(counted), 1),
-        "runs": runs,
+        "import castmate": command_ms([python, "-c", "import castmate"], 5),
+        "castmate --help": command_ms([castmate, "--help"], 5),
+        "python -c pass": command_ms([python, "-c", "pass"], 5),
     }
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=__doc__)
-    parser.add_argument("--runs", type=int, default=10, help="counted pictures each (default 10)")
+    parser.add_argument("contenders", nargs="*", help=f"default all: {', '.join(CONTENDERS)}")
+    parser.add_argument("--runs", type=int, default=12, help="counted rounds (default 12)")
     parser.add_argument("--size", default="512*512", help="W*H (default 512*512)")
     parser.add_argument("--steps", type=int, default=28, help="denoise steps (default 28)")
-    parser.add_argument(
-        "--checkpoint", type=Path, help="weights for both; default random: speed is the same"
-    )
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads each; 0 is every core")
+    parser.add_argument("--bundle", default="toon", help="a shipped name or a folder")
+    parser.add_argument("--checkpoint", type=Path, help="default: where training leaves it")
+    parser.add_argument("--plans", default="", help="folder of a TensorRT bundle")
+    parser.add_argument("--spend", type=int, default=0, help="hosted pictures that may be paid")
     parser.add_argument("--out", type=Path, default=RESULTS / "latency-cpu.json")
-    options = parser.parse_args()
-    request = {
-        "prompt": "waving on the beach",
-        "image": "reference.png",
-        "size": options.size,
-        "num_inference_steps": options.steps,
-    }
-    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+    given = parser.parse_args()
+    if given.runs < 5:
+        parser.error("--runs: at least 5, a median of fewer says little")
+    if unknown := set(given.contenders) - set(CONTENDERS):
+        parser.error(f"no contender {', '.join(unknown)}; there are {', '.join(CONTENDERS)}")
+    with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        prepare(folder, options.checkpoint)
-        workers = {name: Worker(name, folder) for name in CONTENDERS}
-        for worker in workers.values():
-            stack.callback(worker.close)
-        answers: dict[str, list[dict[str, Any]]] = {name: [] for name in workers}
-        for number in track(range(WARM_UPS + options.runs), "Measuring", transient=True):
-            order = list(workers) if number % 2 == 0 else list(reversed(workers))
-            for name in order:
-                answers[name].append(workers[name].draw(request | {"seed": number}))
-        contenders = {
-            name: summarize(answers[name][WARM_UPS:], workers[name].ready) for name in workers
-        }
-        first_ms = answers["castmate"][0]["total_ms"]
-    report = {
-        "benchmark": "latency",
-        "environment": describe(),
-        "request": request,
-        "weights": "random" if options.checkpoint is None else "trained",
-        "contenders": contenders,
-        "first_picture_ms": round(first_ms, 1),
-        "ratio_time": ratio(contenders, "p50_ms"),
-        "ratio_peak_memory": ratio(contenders, "peak_mib"),
-        "start": {
-            "import castmate": command_ms([sys.executable, "-c", "import castmate"], 5),
-            "castmate --help": command_ms(
-                [str(Path(sys.executable).with_name("castmate")), "--help"], 5
-            ),
-            "python -c pass": command_ms([sys.executable, "-c", "pass"], 5),
+        setup, weights = prepare(
+            folder,
+            bundle=given.bundle,
+            checkpoint=given.checkpoint,
+            plans=given.plans,
+            threads=given.threads,
+            spend=given.spend,
+        )
+        workload = Workload(folder, given.size, given.steps)
+        figures = measure(setup, workload, given.contenders or CONTENDERS, given.runs)
+    rows = figures["contenders"]
+    both = [rows[name] for name in (EAGER, BASE) if "peak_mib" in rows.get(name, {})]
+    result = write_result(
+        given.out,
+        "latency",
+        {
+            "request": {"size": given.size, "num_inference_steps": given.steps},
+            "weights": weights,
+            "warm_ups": WARM_UPS,
+            **figures,
+            "ratio_peak_memory": round(both[0]["peak_mib"] / both[1]["peak_mib"], 2)
+            if len(both) == 2
+            else None,
+            "start": starts(),
         },
-    }
-    options.out.parent.mkdir(exist_ok=True)
-    options.out.write_text(json.dumps(report, indent=1) + "\n")
-    show(report)
+    )
+    show(result)
 
 
-def ratio(contenders: dict[str, dict[str, Any]], figure: str) -> float:
-    """How many times more of `figure` eager torch takes."""
-    return round(contenders["diffusers-eager"][figure] / contenders["castmate"][figure], 2)
-
-
-def show(report: dict[str, Any]) -> None:
+def show(result: dict[str, Any]) -> None:
     """Print the table."""
-    size, steps = report["request"]["size"], report["request"]["num_inference_steps"]
-    table = Table(title=f"toon, {size}, {steps} steps, {report['environment']['cpu']}")
-    for heading in ("contender", "p50 ms", "min..max ms", "peak MiB", "load ms"):
-        table.add_column(heading, justify="left" if heading == "contender" else "right")
-    for name, row in report["contenders"].items():
+    request = result["request"]
+    title = f"{request['size']}, {request['num_inference_steps']} steps, milliseconds"
+    table = Table("contender", "class", title=title)
+    for heading in ("p50", "p95", "new prompt", "new character", "x castmate", "computed"):
+        table.add_column(heading, justify="right")
+    for name, row in result["contenders"].items():
+        if "reason" in row:
+            table.add_row(name, row["class"], "-", "-", "-", "-", "-", row["reason"])
+            continue
+        phases = row["phases"]
+        found = result["ratios_to_castmate"].get(name)
         table.add_row(
             name,
-            f"{row['p50_ms']:.0f}",
-            f"{row['min_ms']:.0f}..{row['max_ms']:.0f}",
-            f"{row['peak_mib']:.0f}",
-            f"{row['load_ms']:.0f}",
+            row["class"],
+            *(f"{row[key]:.0f}" for key in ("p50_ms", "p95_ms")),
+            *(f"{phases[phase]['p50_ms']:.0f}" for phase in ("new prompt", "new character")),
+            f"{found['value']:.2f} ({found['low']:.2f}..{found['high']:.2f})" if found else "",
+            "" if row["computed_steps"] is None else f"{row['computed_steps']:.1f}",
         )
-    console = Console()
-    console.print(table)
-    console.print(f"time {report['ratio_time']}x, peak memory {report['ratio_peak_memory']}x less")
-    for name, row in report["start"].items():
-        console.print(f"{name}: {row['p50_ms']:.0f} ms")
+    Console(width=160).print(table)
 
 
 if __name__ == "__main__":

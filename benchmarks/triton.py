@@ -38,7 +38,7 @@ from castmate.schema import GenerateRequest
 from castmate.settings import Settings
 from castmate.triton.environment import installed, prepare
 from castmate.triton.server import Ports, TritonServer
-from export.environment import describe
+from export.environment import write_result
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -298,10 +298,7 @@ def main() -> None:
                 figures["perf_analyzer"] = perf_analyzer(
                     options.perf_analyzer, libraries.resolve(), server, request, folder
                 )
-    report = {"benchmark": "triton", "environment": describe(), **figures}
-    options.out.parent.mkdir(exist_ok=True)
-    options.out.write_text(json.dumps(report, indent=1) + "\n")
-    show(report)
+    show(write_result(options.out, "triton", figures))
 
 
 def show(report: dict[str, Any]) -> None:

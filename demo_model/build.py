@@ -25,8 +25,8 @@ DESCRIPTION = (
 
 
 STEP_CACHING = StepCachingSpec(
-    balanced=0.1,
-    fast=0.2,
+    balanced=0.08,
+    fast=0.15,
     chosen_on="toon, by python -m benchmarks.quality",
 )
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import io
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,7 +36,7 @@ from demo_model.poses import Pose
 from demo_model.references import REFERENCES
 from demo_model.scenes import OUTDOORS, Scene
 from demo_model.training import CACHE
-from export.environment import describe
+from export.environment import write_result
 
 RESULT = Path(__file__).parents[1] / "benchmarks/results/toon-quality.json"
 JUDGED = ("pose", "scene", "hair_color", "outfit_color", "species", "outfit", "eye_color")
@@ -242,16 +241,13 @@ async def evaluate(options: argparse.Namespace) -> None:
         await client.aclose()
     print_table(table, words)
     if not options.quick:
-        report = {
-            "benchmark": "toon-quality",
-            "environment": describe(),
+        figures = {
             "pictures_a_row": options.count,
             "rows": {row.name: asdict(row) for row in rows},
             "shares": table,
             "shares_by_words": words,
         }
-        options.out.parent.mkdir(exist_ok=True)
-        options.out.write_text(json.dumps(report, indent=1) + "\n")
+        write_result(options.out, "toon-quality", figures)
 
 
 def main() -> None:

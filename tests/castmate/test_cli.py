@@ -189,6 +189,7 @@ def test_json_is_one_document_with_paths_and_timings(client: FlatClient, own_fol
         "timings_ms": {"total": 12.0},
         "warnings": ["The prompt was cut."],
         "cost_usd": 0.0,
+        "computed_steps": None,
     }
 
 

@@ -43,6 +43,7 @@ def test_prompt_and_image_are_enough_and_the_rest_has_the_hosted_apis_defaults()
         "subject_scale": 0.8,
         "true_cfg_scale": 4.0,
         "output_format": "png",
+        "cache": "auto",
     }
 
 

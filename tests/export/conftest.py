@@ -81,7 +81,7 @@ def cached_bundle(
     for name, make in step_caching_graphs(network).items():
         files = to_onnx(make(), folder / f"{name}.onnx", precision=Precision.FP16_WEIGHTS)
         manifest["graphs"][name] = graph_spec(files).model_dump()
-    manifest["step_caching"] = {"balanced": 0.05, "fast": 0.2, "chosen_on": "nothing"}
+    manifest["step_caching"] = {"balanced": 0.6, "fast": 2.0, "chosen_on": "nothing"}
     (folder / MANIFEST).write_text(json.dumps(manifest))
     return Bundle.open(folder)
 

@@ -115,6 +115,7 @@ async def test_one_call_gives_the_finished_picture_in_every_form(agent: Agent) -
         "model": "flat",
         "elapsed_s": 0.01,
         "cost_usd": 0.0,
+        "computed_steps": None,
         "warnings": [],
         "next_step": out["next_step"],
     }

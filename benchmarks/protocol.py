@@ -1,0 +1,136 @@
+"""A contender in a process of its own, and how the benchmark speaks to it.
+
+A process each, so that memory is its own and Castmate's holds no torch: `python -m
+benchmarks.contenders NAME SETUP`. It reads one JSON request a line and answers with one JSON line,
+after a first line that says that it is ready, or why it cannot run here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from castmate.schema import GenerateRequest
+
+CLOSE_S = 30.0
+
+
+class Unfit(Exception):
+    """A contender cannot run here; the text says why, and tables show it instead of a figure."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every contender is given.
+
+    Attributes:
+        bundle: A shipped bundle's name or a folder: what Castmate draws with.
+        folder: With `toon.pt`, `toon.json` and `tokenizer.json`, the same weights for torch; and
+            the references.
+        plans: Folder of a TensorRT bundle; empty without one.
+        threads: CPU threads of each contender; 0 takes every core.
+        spend: How many pictures may be paid for.
+    """
+
+    bundle: str
+    folder: str
+    plans: str = ""
+    threads: int = 0
+    spend: int = 0
+
+    def to_json(self) -> str:
+        """For the command line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """What `to_json` wrote."""
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a contender tells of one picture.
+
+    Attributes:
+        stages_ms: Milliseconds a stage, where it knows them.
+        steps_ms: Milliseconds of each denoise step, where it knows them.
+        computed_steps: How many were computed in full.
+    """
+
+    stages_ms: Mapping[str, float]
+    steps_ms: tuple[float, ...] = ()
+    computed_steps: int | None = None
+
+
+Draw = Callable[[GenerateRequest], Drawn]
+"""Makes the picture of a request, whose `image` is the path of the reference."""
+
+
+class Worker:
+    """A contender's process, seen from the benchmark."""
+
+    def __init__(self, name: str, setup: Setup) -> None:
+        """Start it and wait until it is ready; `ready` then holds its first line."""
+        threads = {"OMP_NUM_THREADS": str(setup.threads)} if setup.threads else {}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.contenders", name, setup.to_json()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | threads,
+        )
+        self.ready = self._read()
+
+    @property
+    def reason(self) -> str | None:
+        """Why it cannot run here; None where it can."""
+        return self.ready.get("reason")
+
+    def draw(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Make one picture and wait for it."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return self._read()
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(CLOSE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the contender ended; its error is above")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def peak_memory_mib(pid: int | str = "self") -> float:
+    """The most memory that a process has had; `ru_maxrss` would count its parent's as well."""
+    return _memory_mib(pid, "VmHWM")
+
+
+def memory_mib(pid: int | str) -> float:
+    """The memory that a process has now."""
+    return _memory_mib(pid, "VmRSS")
+
+
+def _memory_mib(pid: int | str, field: str) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("this system does not tell the memory of a process")

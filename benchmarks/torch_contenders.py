@@ -1,0 +1,151 @@
+"""Torch with the demo model's weights: as published, and as fast as it goes without TensorRT."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
+from PIL import Image
+from tokenizers import Tokenizer
+
+from benchmarks.protocol import Draw, Drawn, Setup, Unfit
+from benchmarks.torch_loop import Inputs, Switches, TorchLoop
+from castmate.pipeline.subject import reference_crops
+from castmate.schema import GenerateRequest
+from demo_model.checkpoint import CHECKPOINT, load_network
+from export.models.network import InstantCharacter
+
+FP8_SINCE = (8, 9)
+TOKENIZER = "tokenizer.json"
+
+
+def diffusers_eager(setup: Setup, ends: ExitStack) -> Draw:
+    """torch eager through `FluxPipeline`, the projector run in every step as published."""
+    network, device = _network(setup)
+    pipe = FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=True, **network.config.scheduler
+        ),
+        vae=network.vae,
+        text_encoder=None,
+        tokenizer=None,
+        text_encoder_2=None,
+        tokenizer_2=None,
+        transformer=network.transformer,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    read = _Reader(setup, network)
+
+    @torch.inference_mode()
+    def draw(request: GenerateRequest) -> Drawn:
+        inputs = read(request)
+        ids, crops = inputs.ids.to(device), inputs.crops.to(device)
+        first, second = network.crop_encoders
+        features = first(crops) + second(crops)
+
+        def tokens(timestep: float) -> torch.Tensor:
+            projected = network.subject_projector(features)
+            return network.subject_resampler(projected, torch.tensor([timestep], device=device))
+
+        def next_tokens(
+            pipe: FluxPipeline, step: int, timestep: float, tensors: dict[str, Any]
+        ) -> dict[str, Any]:
+            if step + 1 < len(pipe.scheduler.timesteps):
+                following = pipe.scheduler.timesteps[step + 1].item()
+                pipe.joint_attention_kwargs["subject_embeds"] = tokens(following)
+            return tensors
+
+        pipe(
+            prompt_embeds=network.prompt_embeds(ids),
+            pooled_prompt_embeds=network.pooled_projections(ids),
+            width=request.width,
+            height=request.height,
+            num_inference_steps=request.num_inference_steps,
+            guidance_scale=request.guidance_scale,
+            generator=torch.Generator().manual_seed(request.seed),
+            joint_attention_kwargs={
+                "subject_embeds": tokens(1000.0),
+                "subject_scale": request.subject_scale,
+                "num_text_tokens": network.config.max_sequence_length,
+            },
+            callback_on_step_end=next_tokens,
+            output_type="pil",
+        )
+        return Drawn({}, computed_steps=request.num_inference_steps)
+
+    return draw
+
+
+def torch_hoisted(setup: Setup, ends: ExitStack) -> Draw:
+    """torch eager with the projector hoisted and the resampler batched, which changes nothing."""
+    return _loop(setup, Switches(hoist=True, batch=True))
+
+
+def torch_compile(setup: Setup, ends: ExitStack) -> Draw:
+    """The same, compiled: the strongest exact thing without TensorRT or ONNX Runtime."""
+    return _loop(setup, Switches(hoist=True, batch=True, compile=True))
+
+
+def torch_compile_fp8(setup: Setup, ends: ExitStack) -> Draw:
+    """The same with FP8 GEMMs."""
+    if not torch.cuda.is_available():
+        raise Unfit("FP8 GEMMs need an NVIDIA GPU of compute capability 8.9 or newer; none is here")
+    if (found := torch.cuda.get_device_capability()) < FP8_SINCE:
+        raise Unfit(f"FP8 GEMMs need compute capability 8.9 or newer; this GPU has {found}")
+    return _loop(setup, Switches(hoist=True, batch=True, compile=True, fp8=True))
+
+
+def _loop(setup: Setup, switches: Switches) -> Draw:
+    network, _ = _network(setup)
+    loop, read = TorchLoop(network, switches), _Reader(setup, network)
+
+    def draw(request: GenerateRequest) -> Drawn:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Inductor's, about what this machine lacks
+            timed = loop.draw(read(request))
+        return Drawn(timed.stages_ms, timed.steps_ms, timed.computed_steps)
+
+    return draw
+
+
+def _network(setup: Setup) -> tuple[InstantCharacter, torch.device]:
+    """The weights as the bundle has them, rounded to fp16; bf16 on a GPU."""
+    if setup.threads:
+        torch.set_num_threads(setup.threads)
+    network = load_network(Path(setup.folder) / CHECKPOINT).half().float()
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda" if cuda else "cpu")
+    return network.to(device, torch.bfloat16 if cuda else torch.float32), device
+
+
+class _Reader:
+    """From a request to what torch takes."""
+
+    def __init__(self, setup: Setup, network: InstantCharacter) -> None:
+        self._tokenizer = Tokenizer.from_file(str(Path(setup.folder) / TOKENIZER))
+        self._tokenizer.enable_truncation(network.config.max_sequence_length)
+        self._tokenizer.enable_padding(length=network.config.max_sequence_length, pad_id=0)
+        self._crop_px = network.config.projector.crop_px
+
+    def __call__(self, request: GenerateRequest) -> Inputs:
+        ids = torch.tensor([self._tokenizer.encode(request.prompt).ids])
+        with Image.open(request.image) as image:
+            crops = torch.from_numpy(
+                np.ascontiguousarray(reference_crops(image.convert("RGB"), self._crop_px))
+            )
+        return Inputs(
+            ids,
+            ids,
+            crops,
+            request.width,
+            request.height,
+            request.num_inference_steps,
+            request.seed,
+            request.guidance_scale,
+            request.subject_scale,
+        )
