@@ -81,7 +81,7 @@ def measure(
         exact = draw(network)
         rows = {
             variant.name: _compare(
-                network, drawn, exact, draw(_apply(network, calibration, variant))
+                network, drawn, exact, draw(apply(network, calibration, variant))
             )
             for variant in VARIANTS
         }
@@ -104,9 +104,10 @@ def measure(
     }
 
 
-def _apply(
+def apply(
     network: InstantCharacter, calibration: Calibration, variant: Variant
 ) -> InstantCharacter:
+    """A copy of the network as a variant runs it."""
     made = copy.deepcopy(network)
     convert(made, variant.dtype)
     quantize(made.denoiser, calibration.amax, variant.quantization, modulation=variant.modulation)

@@ -1,0 +1,319 @@
+"""What speed costs in quality, picture by picture: `python -m benchmarks.quality`.
+
+Every contender draws the same pictures from the same noise; torch in fp32 is the reference. PSNR
+between two exact runs is fragile, so two controls stand beside it: the same model with another
+order of kernels, and another seed, where nothing but the request is the same. Identity and the
+judge are compared pairwise, with 95 % bootstrap intervals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+from rich.console import Console
+from rich.progress import Progress, TaskID
+from rich.table import Table
+
+from benchmarks.contenders import Class
+from benchmarks.figures import interval
+from benchmarks.fp8 import VARIANTS, apply
+from benchmarks.metrics import NO_LPIPS, Identity, Judge, Picture, likeness
+from benchmarks.workload import prepare
+from castmate.engines.bundle import Bundle, StepCachingSpec
+from castmate.engines.onnxruntime import OnnxRuntime
+from castmate.images import Reference
+from castmate.pipeline.pipeline import Pipeline
+from castmate.schema import Cache, GenerateRequest, GenerateResult
+from demo_model.checkpoint import CHECKPOINT, load_network
+from demo_model.config import MAX_SEQUENCE_LENGTH
+from demo_model.draw import PictureSpec, draw_reference
+from demo_model.evaluate import judged_pictures, short_prompt
+from demo_model.training import CACHE
+from export.calibrate import calibrate
+from export.environment import write_result
+from export.trajectory import Prompts, Sample, decode, denoise, samples
+
+RESULTS = Path(__file__).parent / "results"
+THRESHOLDS = (0.05, 0.06, 0.07, 0.08, 0.1, 0.15, 0.2, 0.3)
+TORCH = {"bf16 (control)", "fp8", "fp8 + attention"}
+REFERENCE, CONTROL, OTHER_SEED = "torch fp32", "other kernels (control)", "another seed (control)"
+CALIBRATION = 8
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way for Castmate to draw.
+
+    Attributes:
+        name: In the tables.
+        kind: Its class.
+        threshold: Of step caching; 0 computes every step.
+        seed_offset: Added to the seed.
+    """
+
+    name: str
+    kind: Class
+    threshold: float = 0.0
+    seed_offset: int = 0
+
+
+@dataclass
+class Drawing:
+    """A picture of a way, and what it took."""
+
+    picture: Picture
+    total_ms: float = 0.0
+    denoise_ms: float = 0.0
+    computed_steps: int | None = None
+
+
+class Studio:
+    """Draws with Castmate at any threshold."""
+
+    def __init__(self, bundle: Bundle, runtime: OnnxRuntime, size: int, steps: int) -> None:
+        self._bundle, self._pipeline = bundle, Pipeline(bundle, runtime)
+        self._size, self._steps = f"{size}*{size}", steps
+
+    def draw(self, sample: Sample, reference: Reference, way: Way) -> Drawing:
+        """One picture, without the safety checker."""
+        pipeline, cache = self._pipeline, Cache.OFF
+        if way.threshold:
+            spec = StepCachingSpec(balanced=way.threshold, fast=way.threshold, chosen_on="")
+            manifest = self._bundle.manifest.model_copy(update={"step_caching": spec})
+            pipeline.bundle, cache = replace(self._bundle, manifest=manifest), Cache.FAST
+        request = GenerateRequest.parse(
+            {
+                "prompt": sample.prompt,
+                "image": "-",
+                "size": self._size,
+                "seed": sample.seed + way.seed_offset,
+                "num_inference_steps": self._steps,
+                "enable_safety_checker": False,
+                "cache": cache,
+            }
+        )
+        result = pipeline.generate(request, reference, lambda done, total: None)
+        return Drawing(
+            _pixels(result),
+            result.timings_ms["total"],
+            result.timings_ms["denoise"],
+            result.computed_steps,
+        )
+
+
+class OtherKernels(OnnxRuntime):
+    """The same model without ONNX Runtime's fusions, on one thread."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(bundle, threads=1)
+        level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self._options.graph_optimization_level = level
+
+
+def ways(bundle: Bundle, thresholds: Sequence[float]) -> list[Way]:
+    """How Castmate draws in this benchmark."""
+    every = [Way("castmate", Class.EXACT), Way(OTHER_SEED, Class.EXACT, seed_offset=5000)]
+    if (spec := bundle.manifest.step_caching) is None:
+        return every
+    every += [
+        Way("balanced", Class.CACHED, spec.balanced),
+        Way("fast", Class.CACHED, spec.fast),
+    ]
+    return every + [Way(f"threshold {value}", Class.CACHED, value) for value in thresholds]
+
+
+def measure(
+    name: str,
+    folder: Path,
+    *,
+    count: int,
+    side: int,
+    steps: int,
+    thresholds: Sequence[float] = THRESHOLDS,
+    judge_folder: Path = CACHE,
+) -> dict[str, Any]:
+    """Draw everything and compare.
+
+    Args:
+        name: Of the bundle.
+        folder: With its torch weights and tokenizer; gets the references.
+        count: Pictures of each contender.
+        side: Pixels of the square pictures.
+        steps: Denoise steps.
+        thresholds: Of the curve.
+        judge_folder: Where training left the judge.
+    """
+    bundle = Bundle.open(name)
+    pictures, drawn = judged_pictures(count), []
+    for number, picture in enumerate(pictures):
+        path = folder / f"quality-{number}.png"
+        draw_reference(picture.character, 512).save(path)
+        drawn.append(Sample(short_prompt(picture), path, picture.seed, side, side))
+    every = ways(bundle, thresholds)
+    with Progress(transient=True) as progress:
+        total = count * (len(every) + 2 + len(TORCH))
+        task = progress.add_task("Drawing", total=total)
+        found = _with_torch(folder, drawn, steps, progress, task)
+        studio = Studio(bundle, OnnxRuntime(bundle), side, steps)
+        control = Studio(bundle, OtherKernels(bundle), side, steps)
+        for number, sample in enumerate(drawn):
+            reference = Reference.from_bytes(sample.reference.read_bytes(), "the reference")
+            order = every if number % 2 == 0 else every[::-1]
+            if number == 0:  # warm up: the encoders and the first run are nobody's
+                studio.draw(sample, reference, every[0])
+            for way in order:
+                found.setdefault(way.name, []).append(studio.draw(sample, reference, way))
+                progress.advance(task)
+            found.setdefault(CONTROL, []).append(control.draw(sample, reference, every[0]))
+            progress.advance(task)
+    kinds = {way.name: way for way in every}
+    judge = None if Judge.reason(judge_folder) else Judge(judge_folder)
+    scored = _score(found, pictures, drawn, Identity(bundle, OnnxRuntime(bundle)), judge)
+    rows = {
+        row: {
+            "class": kinds[row].kind if row in kinds else _kind(row),
+            "control": "control" in row,
+            "threshold": kinds[row].threshold if row in kinds else 0.0,
+            **_summarize(scored[row], scored[REFERENCE]),
+            **_speed(found[row], found["castmate"]),
+        }
+        for row in found
+    }
+    return {
+        "request": {"size": f"{side}*{side}", "num_inference_steps": steps},
+        "pictures": count,
+        "network": bundle.name,
+        "rows": rows,
+        "lpips": NO_LPIPS,
+        "judge": Judge.reason(judge_folder) or "the demo model's judge, trained on renders only",
+    }
+
+
+def _with_torch(
+    folder: Path, drawn: Sequence[Sample], steps: int, progress: Progress, task: TaskID
+) -> dict[str, list[Drawing]]:
+    """The reference in fp32, and the variants of `benchmarks.fp8`."""
+    network = load_network(folder / CHECKPOINT).half().float()
+    path = folder / "tokenizer.json"
+    prompts = Prompts(path, path, (MAX_SEQUENCE_LENGTH, MAX_SEQUENCE_LENGTH))
+    calibration = calibrate(network, prompts, samples(CALIBRATION, 512), steps, Progress())
+    networks = {REFERENCE: network} | {
+        variant.name: apply(network, calibration, variant)
+        for variant in VARIANTS
+        if variant.name in TORCH
+    }
+    found: dict[str, list[Drawing]] = {}
+    for name, some in networks.items():
+        for sample in drawn:
+            latents = denoise(some, sample, prompts, steps)
+            found.setdefault(name, []).append(Drawing(decode(network, latents)))
+            progress.advance(task)
+    return found
+
+
+def _score(
+    found: Mapping[str, Sequence[Drawing]],
+    pictures: Sequence[PictureSpec],
+    drawn: Sequence[Sample],
+    identity: Identity,
+    judge: Judge | None,
+) -> dict[str, list[dict[str, float]]]:
+    """Every figure of every picture."""
+    scored = {}
+    references = [np.asarray(Image.open(sample.reference).convert("RGB")) for sample in drawn]
+    for name, drawings in found.items():
+        rows = []
+        for number, drawing in enumerate(drawings):
+            figures = likeness(drawing.picture, found[REFERENCE][number].picture)
+            figures |= identity(drawing.picture, references[number])
+            if judge is not None:
+                figures |= judge(drawing.picture, pictures[number])
+            rows.append(figures)
+        scored[name] = rows
+    return scored
+
+
+def _summarize(
+    rows: Sequence[Mapping[str, float]], exact: Sequence[Mapping[str, float]]
+) -> dict[str, Any]:
+    """Means with intervals, and what was lost against the reference, picture by picture."""
+    figures: dict[str, Any] = {}
+    for name in rows[0]:
+        values = [row[name] for row in rows]
+        figures[name] = interval(values) | {"p5": round(float(np.percentile(values, 5)), 4)}
+        if name not in ("psnr_db", "ssim"):
+            lost = [row[name] - before[name] for row, before in zip(rows, exact, strict=True)]
+            figures[f"{name}_change"] = interval(lost)
+    return figures
+
+
+def _speed(drawings: Sequence[Drawing], base: Sequence[Drawing]) -> dict[str, Any]:
+    """How much faster than computing every step; nothing for what is not timed."""
+    if drawings[0].computed_steps is None:
+        return {"computed_steps": None, "speedup": None, "speedup_denoise": None}
+    pairs = list(zip(drawings, base, strict=True))
+    whole = [exact.total_ms / drawing.total_ms for drawing, exact in pairs]
+    loop = [exact.denoise_ms / drawing.denoise_ms for drawing, exact in pairs]
+    return {
+        "computed_steps": interval([drawing.computed_steps or 0 for drawing in drawings]),
+        "speedup": interval(whole, np.median),
+        "speedup_denoise": interval(loop, np.median),
+    }
+
+
+def _kind(name: str) -> Class:
+    return Class.EXACT if name in (REFERENCE, CONTROL) else Class.NEAR_LOSSLESS
+
+
+def _pixels(result: GenerateResult) -> Picture:
+    return np.asarray(Image.open(BytesIO(result.images[0].data)).convert("RGB"))
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the table."""
+    columns = ("psnr_db", "ssim", "dino", "judge_look", "judge_look_change", "judge_prompt")
+    table = Table("", "class", *columns, "computed", "faster")
+    for name, row in result["rows"].items():
+        cells = [f"{row[column]['value']:.3f}" if column in row else "-" for column in columns]
+        for key in ("computed_steps", "speedup"):
+            cells.append(f"{row[key]['value']:.2f}" if row[key] else "-")
+        table.add_row(name, row["class"], *cells)
+    Console(width=140).print(table)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
+    parser.add_argument("--bundle", default="toon", help="a shipped name or a folder")
+    parser.add_argument("--checkpoint", type=Path, help="default: where training leaves it")
+    parser.add_argument("--judge", type=Path, default=CACHE, help="folder with judge.pt")
+    parser.add_argument("--count", type=int, default=48, help="pictures each (default 48)")
+    parser.add_argument("--side", type=int, default=512, help="pixels")
+    parser.add_argument("--steps", type=int, default=28)
+    parser.add_argument("--out", type=Path, default=RESULTS / "quality-cpu.json")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        setup, weights = prepare(folder, bundle=given.bundle, checkpoint=given.checkpoint)
+        figures = measure(
+            setup.bundle,
+            folder,
+            count=given.count,
+            side=given.side,
+            steps=given.steps,
+            judge_folder=given.judge,
+        )
+    show(write_result(given.out, "quality", {"weights": weights, **figures}))
+
+
+if __name__ == "__main__":
+    main()
