@@ -1,0 +1,97 @@
+"""Results as they are read again: whole, unedited, and of one machine, or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from export.environment import SEAL, seal
+
+MACHINE = ("cpu", "cores", "memory_gib")
+ENVIRONMENT = ("date", "command", "commit", "modified", *MACHINE, "gpu", "clock", "python")
+FIELDS: Mapping[str, Sequence[str]] = {
+    "latency": ("request", "weights", "contenders", "ratios_to_castmate", "start"),
+    "quality": ("request", "weights", "pictures", "rows", "lpips", "judge"),
+    "load": ("request", "seconds", "doors"),
+    "roofline": ("request", "own_peaks", "graphs", "full_size"),
+    "full-size": ("request", "network", "peaks", "rows"),
+    "fp8": ("pictures", "side_px", "steps", "variants", "layer_relative_l2"),
+    "toon-quality": ("pictures_a_row", "rows", "shares", "shares_by_words"),
+    "triton": ("request", "rows", "memory_mib", "failures"),
+    "ledger": ("rows",),
+}
+Result = dict[str, Any]
+
+
+class ResultError(Exception):
+    """A result that must not be reported; says which file, what is wrong and what to do."""
+
+
+def read(path: Path) -> Result:
+    """Read one result.
+
+    Raises:
+        ResultError: It is not JSON, was edited, or lacks a field.
+    """
+    try:
+        result: Result = json.loads(path.read_text())
+    except ValueError as error:
+        raise ResultError(f"{path.name} is not JSON: {error}. Measure again.") from None
+    name, environment = str(result.get("benchmark")), result.get("environment", {})
+    again = f"Measure again: {environment.get('command', 'see benchmarks/')}."
+    if name not in FIELDS:
+        raise ResultError(
+            f"{path.name} is of no benchmark that is known ({name!r}; known are "
+            f"{', '.join(FIELDS)}). {again}"
+        )
+    missing = [field for field in (SEAL, "environment", *FIELDS[name]) if field not in result]
+    missing += [f"environment.{field}" for field in ENVIRONMENT if field not in environment]
+    if missing:
+        raise ResultError(f"{path.name} lacks {', '.join(missing)}. {again}")
+    if seal(result) != result[SEAL]:
+        raise ResultError(f"{path.name} was edited: its seal does not fit. {again}")
+    return result
+
+
+def read_all(folder: Path) -> dict[str, Result]:
+    """Every result of a folder by the name of its benchmark.
+
+    Raises:
+        ResultError: One of them cannot be reported, there are two of one benchmark, or they are of
+            several machines.
+    """
+    found: dict[str, Result] = {}
+    files: dict[str, Path] = {}
+    for path in sorted(folder.glob("*.json")):
+        result = read(path)
+        name = result["benchmark"]
+        if name in files:
+            raise ResultError(
+                f"{files[name].name} and {path.name} are both of benchmark {name!r}. Remove one."
+            )
+        found[name], files[name] = result, path
+    if not found:
+        raise ResultError(f"There is no result in {folder}. Run: make bench")
+    first, *others = found
+    for other in others:
+        _same_machine(files[first], found[first], files[other], found[other])
+    return found
+
+
+def machine(result: Result) -> dict[str, Any]:
+    """What a figure depends on most: processor, cores, memory, GPU."""
+    environment = result["environment"]
+    gpu = environment["gpu"]
+    return {name: environment[name] for name in MACHINE} | {"gpu": gpu and gpu["name"]}
+
+
+def _same_machine(path: Path, result: Result, other_path: Path, other: Result) -> None:
+    one, two = machine(result), machine(other)
+    if changed := [name for name in one if one[name] != two[name]]:
+        shown = ", ".join(f"{name} {one[name]!r} and {two[name]!r}" for name in changed)
+        raise ResultError(
+            f"{path.name} and {other_path.name} are of two machines ({shown}): no table may hold "
+            "both. Measure one of them again, or keep them in folders of their own."
+        )
