@@ -50,6 +50,11 @@ class Contender:
     opener: str
     options: Mapping[str, str] | None = None
 
+    @property
+    def in_process(self) -> bool:
+        """Whether its process draws, not a server behind it: its memory then tells something."""
+        return not self.opener.startswith("served:")
+
     def open(self, setup: Setup, ends: ExitStack) -> Draw:
         """Load it.
 

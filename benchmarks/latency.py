@@ -61,6 +61,7 @@ def measure(setup: Setup, workload: Workload, names: Iterable[str], runs: int) -
         else {
             "class": CONTENDERS[name].kind,
             **summarize(answers[name], workers[name].ready),
+            **({} if CONTENDERS[name].in_process else {"peak_mib": None}),
             "first_request_ms": round(first[name], 1),
         }
         for name in workers

@@ -43,14 +43,18 @@ def latency(report: dict[str, Any]) -> str:
         "|---|---|---|---|",
     ]
     for name, row in report["contenders"].items():
-        lines.append(
-            f"| {name} | {row['p50_ms']:.0f} | {row['min_ms']:.0f}..{row['max_ms']:.0f} | "
-            f"{row['peak_mib']:.0f} |"
-        )
-    lines.append(
-        f"| diffusers-eager / castmate | {report['ratio_time']:.2f} | | "
-        f"{report['ratio_peak_memory']:.2f} |"
-    )
+        if "reason" in row:
+            lines.append(f"| {name} | {_escaped(row['reason'])} | | |")
+            continue
+        peak = "" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}"
+        times = f"{row['p50_ms']:.0f} | {row['min_ms']:.0f}..{row['max_ms']:.0f}"
+        lines.append(f"| {name} | {times} | {peak} |")
+    if "ratios_to_castmate" in report:
+        found = report["ratios_to_castmate"]["diffusers-eager"]
+        times = f"{found['value']:.2f} ({found['low']:.2f}..{found['high']:.2f})"
+    else:
+        times = f"{report['ratio_time']:.2f}"
+    lines.append(f"| diffusers-eager / castmate | {times} | | {report['ratio_peak_memory']:.2f} |")
     return "\n".join(lines)
 
 

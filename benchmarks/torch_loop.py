@@ -37,6 +37,8 @@ class Switches:
         compile: `torch.compile` of the step and of the VAE decoder.
         fp8: FP8 GEMMs with one scale a row; embedders, modulations and the last layer stay.
         threshold: Of step caching; 0 computes every step.
+        share: Compute this part of the steps, spread evenly, whatever the change: for timing a
+            network whose weights are random.
     """
 
     hoist: bool = False
@@ -44,6 +46,12 @@ class Switches:
     compile: bool = False
     fp8: bool = False
     threshold: float = 0.0
+    share: float = 0.0
+
+    @property
+    def cached(self) -> bool:
+        """Whether steps may be skipped."""
+        return bool(self.threshold or self.share)
 
 
 @dataclass(frozen=True)
@@ -166,7 +174,7 @@ class TorchLoop:
         latents = self._put(gaussian_noise(inputs.seed, (1, rows, columns, channels)))
         numbers = [torch.tensor([step], device=self.device) for step in range(inputs.steps)]
         values: dict[str, Any] = conditions | {"latents": latents}
-        if self.switches.threshold:
+        if self.switches.cached:
             dim = network.transformer.inner_dim
             values["previous_head_residual"] = torch.zeros(
                 1, rows * columns, dim, device=self.device
@@ -175,7 +183,7 @@ class TorchLoop:
         for number, step in enumerate(numbers):
             with watch("denoise") as elapsed_ms:
                 values |= {"step": step, "subject_embeds": tokens(number)}
-                computed += self._step(values)
+                computed += self._step(values, number)
             steps_ms.append(elapsed_ms())
         with watch("decode"):
             picture = self._decoder(values["latents"])[0].cpu()
@@ -199,15 +207,17 @@ class TorchLoop:
             len(timesteps), -1, -1
         )
 
-    def _step(self, values: dict[str, Any]) -> int:
+    def _step(self, values: dict[str, Any], number: int) -> int:
         """Move `latents` by one step; 1 where it was computed in full."""
-        threshold = self.switches.threshold
-        if not threshold:
+        switches = self.switches
+        if not switches.cached:
             names = [name for name in values if name != "previous_head_residual"]
             values["latents"] = self._whole(**{name: values[name] for name in names})
             return 1
         self._run("transformer_head", values)
-        full = not values["change"].item() < threshold
+        full = not values["change"].item() < switches.threshold  # read in either case
+        if switches.share:
+            full = int((number + 1) * switches.share) > int(number * switches.share) or number == 0
         if full:
             self._run("transformer_tail", values)
             values["previous_head_residual"] = values["head_residual"]
