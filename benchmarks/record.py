@@ -9,6 +9,7 @@ from typing import Any
 
 from export.environment import SEAL, seal
 
+RESULTS = Path(__file__).parent / "results"
 MACHINE = ("cpu", "cores", "memory_gib")
 ENVIRONMENT = ("date", "command", "commit", "modified", *MACHINE, "gpu", "clock", "python")
 FIELDS: Mapping[str, Sequence[str]] = {

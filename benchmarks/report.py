@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import plots
-from benchmarks.record import Result, ResultError, read_all
+from benchmarks.record import RESULTS, Result, ResultError, read_all
 
 ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results"
 PAGE = ROOT / "out/benchmarks.html"
 PLOT = ROOT / "docs/benchmarks.svg"
 CLASSES = {
@@ -70,7 +69,8 @@ def _latency(results: Mapping[str, Result]) -> Iterator[str]:
     request, contenders = result["request"], result["contenders"]
     yield (
         f"<h2>One picture</h2><p>{escape(request['size'])}, "
-        f"{request['num_inference_steps']} steps, the same {result['weights']} weights everywhere, one request at a time, contenders in "
+        f"{request['num_inference_steps']} steps, the same {result['weights']} weights "
+        "everywhere, one request at a time, contenders in "
         "turns. Ratios are medians over rounds; in brackets where a second run is expected.</p>"
     )
     yield plots.svg(plots.percentile_bars(contenders))
@@ -263,13 +263,13 @@ def _table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[Cell]]) -
     return f"<table>{title}<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of one machine")
     parser.add_argument("--out", type=Path, default=PAGE)
     parser.add_argument("--plot", type=Path, help=f"also the README's plot, such as {PLOT.name}")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     try:
         results = read_all(given.results)
     except ResultError as error:
