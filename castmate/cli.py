@@ -257,18 +257,21 @@ def open_client(settings: Settings) -> Client:
 async def _generate(
     request: GenerateRequest, output: Path | None, bundle: str | None, as_json: bool
 ) -> None:
+    from castmate.jobs.service import Jobs
     from castmate.output import prepare, save
     from castmate.references import resolve
 
     settings = _settings(bundle)
     reference = await resolve(request.image, allow_http=settings.allow_http)
     prepare(output)
-    client = open_client(settings)
-    try:
+    async with contextlib.AsyncExitStack() as closing:
+        client = open_client(settings)
+        closing.push_async_callback(client.aclose)
+        jobs = await Jobs.open(settings)
+        closing.push_async_callback(jobs.aclose)
+        jobs.tidy()
         with _progress_bar() as on_progress:
-            result = await client.generate(request, reference, on_progress)
-    finally:
-        await client.aclose()
+            result = await jobs.generate(client, request, reference, on_progress)
     _report(result, save(output, result), as_json)
 
 

@@ -138,7 +138,7 @@ class Settings(BaseSettings):
         60, gt=0, description="A waiting prediction climbs one priority each time, seconds."
     )
     worker_slots: int = Field(
-        1, ge=0, le=256, description="Predictions that this process makes at a time; 0 makes none."
+        1, ge=0, le=256, description="Predictions that a server makes at a time; 0 makes none."
     )
     retention_days: float = Field(
         30, ge=0, description="How long finished predictions are kept; 0 keeps them for ever."
