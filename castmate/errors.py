@@ -66,18 +66,24 @@ class Problem:
 
 
 def from_dict(values: Mapping[str, Any]) -> CastmateError:
-    """The error that `as_dict` told: how it comes back out of the ledger."""
+    """The error that `as_dict` told; one of a newer version is a `CastmateError`.
+
+    Raises:
+        KeyError: There is no code or no message.
+        TypeError: A problem of it is none.
+    """
     kinds = {kind.code: kind for kind in _kinds(CastmateError)}
     kind = kinds.get(values["code"], CastmateError)
     error = kind.__new__(kind, values["message"])  # each kind is made in its own way
-    error.charged = values["charged"]
+    error.charged = values.get("charged", False)
     if isinstance(error, InvalidRequest):
-        error.problems = tuple(Problem(**problem) for problem in values["problems"])
+        problems = [Problem(**problem) for problem in values.get("problems", ())]
+        error.problems = tuple(problems or [Problem("request", values["message"])])
     if isinstance(error, Unavailable):
         causes = values.get("causes", {})
         error.causes = {name: from_dict(cause) for name, cause in causes.items()}
     if isinstance(error, Overloaded):
-        error.retry_after_s = values["retry_after_s"]
+        error.retry_after_s = float(values.get("retry_after_s", 0))
     return error
 
 
