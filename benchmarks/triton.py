@@ -10,15 +10,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
-import csv
 import json
 import os
 import re
 import signal
 import statistics
-import struct
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +25,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import perf_analyzer
 from castmate.clients.base import Client, Progress
 from castmate.clients.local import LocalClient
 from castmate.clients.triton import TritonClient
@@ -191,46 +188,6 @@ async def failures(
     return {"kill_9": killed, "restart": recovery, "sigstop": frozen}
 
 
-def perf_analyzer(
-    binary: Path, libraries: Path, server: TritonServer, request: GenerateRequest, folder: Path
-) -> list[dict[str, str]]:
-    """NVIDIA's load generator on the streaming model; its latency is that of the first response.
-
-    Args:
-        binary: perf_analyzer, from the wheel tritonclient 2.51.0.
-        libraries: Folder with its libb64 and libcudart, from the wheel of the server.
-        server: A running server.
-        request: What to ask for.
-        folder: For its files.
-    """
-    links = {"libb64.so.0d": "libb64-*", "libcudart.so.12": "libcudart-*"}
-    for name, pattern in links.items():
-        (folder / name).symlink_to(next(libraries.glob(pattern)))
-    data_bytes = REFERENCE.read_bytes()
-    # It sends what base64 holds as it is: the length that stands before a BYTES element, too.
-    image = base64.b64encode(struct.pack("<I", len(data_bytes)) + data_bytes).decode()
-    data = {"data": [{"prompt": [request.prompt], "image": {"b64": image}}]}
-    (folder / "input.json").write_text(json.dumps(data))
-    report = folder / "report.csv"
-    parameters = {"size": request.size, "num_inference_steps": request.num_inference_steps}
-    kinds = {str: "string", int: "int"}
-    command = [
-        *(str(binary), "-m", "castmate", "-i", "grpc", "-u", server.url, "--streaming", "--async"),
-        *("--input-data", str(folder / "input.json")),
-        *("--shape", "prompt:1", "--shape", "image:1"),
-        *("--concurrency-range", "1:2", "--measurement-mode", "count_windows"),
-        *("--measurement-request-count", "5", "-r", "3", "-s", "100", "-f", str(report)),
-    ]
-    for name, value in parameters.items():
-        command += ["--request-parameter", f"{name}:{value}:{kinds[type(value)]}"]
-    environment = os.environ | {"LD_LIBRARY_PATH": str(folder)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
-    if done.returncode or not report.exists():
-        raise RuntimeError(f"perf_analyzer failed:\n{done.stdout}\n{done.stderr}")
-    with report.open() as stream:
-        return list(csv.DictReader(stream))
-
-
 async def measure(options: argparse.Namespace, server: TritonServer) -> dict[str, Any]:
     """Everything against one running server."""
     request = GenerateRequest.parse(
@@ -277,8 +234,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=28, help="denoise steps (default 28)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each (default 1)")
     parser.add_argument("--home", type=Path, default=ROOT / ".venv-triton")
-    parser.add_argument("--perf-analyzer", type=Path, help="the binary, to run it as well")
-    parser.add_argument("--out", type=Path, default=RESULTS / "triton-cpu.json")
+    parser.add_argument(
+        "--perf-analyzer",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="run NVIDIA's load generator too, which is downloaded (14 MB) at first use",
+    )
+    parser.add_argument("--out", type=Path, default=RESULTS / "triton.json")
     options = parser.parse_args()
     installation = installed(options.home) or prepare(options.home)
     with tempfile.TemporaryDirectory() as scratch:
@@ -292,11 +254,15 @@ def main() -> None:
         )
         with server:
             figures = asyncio.run(measure(options, server))
-            if options.perf_analyzer is not None:
-                libraries = options.home / "server/nvidia_pytriton.libs"
+            if options.perf_analyzer:
                 request = GenerateRequest.parse({**figures["request"], "image": "-"})
-                figures["perf_analyzer"] = perf_analyzer(
-                    options.perf_analyzer, libraries.resolve(), server, request, folder
+                figures["perf_analyzer"] = perf_analyzer.load(
+                    perf_analyzer.install(options.home),
+                    (options.home / "server/nvidia_pytriton.libs").resolve(),
+                    server,
+                    request,
+                    REFERENCE,
+                    folder,
                 )
     report = {"benchmark": "triton", "environment": describe(), **figures}
     options.out.parent.mkdir(exist_ok=True)
@@ -320,6 +286,8 @@ def show(report: dict[str, Any]) -> None:
         )
     console = Console()
     console.print(table)
+    for row in report.get("perf_analyzer", ()):
+        console.print(f"perf_analyzer: {json.dumps(row)}")
     for name in ("subject_stage_ms", "memory_mib", "failures"):
         console.print(f"{name}: {json.dumps(report[name])}")
 
