@@ -79,7 +79,7 @@ def export_structure(network: InstantCharacter, name: str, folder: Path) -> Path
         for tensor in network.parameters()
         if tensor.numel() >= SMALLEST_FAKE
     }
-    model = ir_model(export_graphs(network)[name]())
+    model = ir_model(export_graphs(network)[name](), fold_weights=False)
     for value in model.graph.initializers.values():
         tensor = value.const_value
         raw = getattr(tensor, "raw", None)
