@@ -2,8 +2,8 @@
 
 The same requests go to a `LocalClient` in this process and to a tritonserver on this machine, in
 turns, with the same bundle and the same number of threads. Both queue requests and draw one at a
-time, so that at a concurrency the same wait is in both. Failures are timed from the signal to the
-client's error.
+time; the wait for one's turn is taken out of what Triton adds. Failures are timed from the signal
+to the client's error.
 """
 
 from __future__ import annotations
@@ -29,10 +29,13 @@ from benchmarks import perf_analyzer
 from castmate.clients.base import Client, Progress
 from castmate.clients.local import LocalClient
 from castmate.clients.triton import TritonClient
+from castmate.engines.base import Runtime
+from castmate.engines.bundle import Bundle
+from castmate.engines.choose import open_runtime
 from castmate.errors import Unavailable
 from castmate.images import Reference
-from castmate.schema import GenerateRequest
-from castmate.settings import Settings
+from castmate.pipeline.pipeline import Pipeline
+from castmate.schema import GenerateRequest, GenerateResult
 from castmate.triton.environment import installed, prepare
 from castmate.triton.server import Ports, TritonServer
 from export.environment import describe
@@ -69,16 +72,41 @@ class Sample:
         return self.wall_ms - parts - self.stages_ms.get("queue", 0.0)
 
 
-async def timed(client: Client, request: GenerateRequest, reference: Reference) -> Sample:
-    """Make one picture and look at the clock."""
+class NotingPipeline(Pipeline):
+    """Notes when each request's turn came: the model in Triton tells its `queue` by itself."""
+
+    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
+        super().__init__(bundle, runtime)
+        self.began: dict[int, float] = {}
+
+    def generate(self, request: GenerateRequest, *args: Any, **kwargs: Any) -> GenerateResult:
+        """See `Pipeline`."""
+        self.began[request.seed] = time.perf_counter()
+        return super().generate(request, *args, **kwargs)
+
+
+async def timed(
+    client: Client,
+    request: GenerateRequest,
+    reference: Reference,
+    pipeline: NotingPipeline | None = None,
+) -> Sample:
+    """Make one picture and look at the clock; `pipeline` is that of a client in this process."""
     start = time.perf_counter()
     result = await client.generate(request, reference, lambda progress: None)
     wall_ms = 1000 * (time.perf_counter() - start)
-    return Sample(wall_ms, dict(result.timings_ms), request.num_inference_steps)
+    stages_ms = dict(result.timings_ms)
+    if pipeline is not None:
+        stages_ms["queue"] = 1000 * (pipeline.began[request.seed] - start)
+    return Sample(wall_ms, stages_ms, request.num_inference_steps)
 
 
 async def load(
-    client: Client, request: GenerateRequest, concurrency: int, runs: int
+    client: Client,
+    request: GenerateRequest,
+    concurrency: int,
+    runs: int,
+    pipeline: NotingPipeline | None,
 ) -> list[Sample]:
     """`runs` requests, `concurrency` at a time, each decoding its reference as a server would."""
     left = iter(range(runs))
@@ -89,7 +117,7 @@ async def load(
         for seed in left:
             reference = Reference.from_bytes(data, "the reference")
             seeded = request.model_copy(update={"seed": seed})
-            samples.append(await timed(client, seeded, reference))
+            samples.append(await timed(client, seeded, reference, pipeline))
 
     await asyncio.gather(*(caller() for _ in range(concurrency)))
     return samples
@@ -106,7 +134,7 @@ def summarize(samples: Sequence[Sample]) -> dict[str, float]:
 
 
 async def compare(
-    local: Client, triton: Client, request: GenerateRequest, runs: int
+    local: Client, triton: Client, pipeline: NotingPipeline, request: GenerateRequest, runs: int
 ) -> list[dict[str, Any]]:
     """Both clients at each concurrency, in turns A B B A."""
     rows = []
@@ -114,7 +142,8 @@ async def compare(
         samples: dict[str, list[Sample]] = {"local": [], "triton": []}
         turn = max(runs // 2, concurrency)
         for client in (local, triton, triton, local):
-            samples[client.name] += await load(client, request, concurrency, turn)
+            noting = pipeline if client is local else None
+            samples[client.name] += await load(client, request, concurrency, turn, noting)
         figures = {name: summarize(found) for name, found in samples.items()}
         rows.append(
             {
@@ -200,13 +229,15 @@ async def measure(options: argparse.Namespace, server: TritonServer) -> dict[str
         }
     )
     reference = Reference.from_bytes(REFERENCE.read_bytes(), REFERENCE.name)
-    local = LocalClient.open(Settings.load(threads=options.threads))
+    bundle = Bundle.open("toon")
+    pipeline = NotingPipeline(bundle, open_runtime(bundle, threads=options.threads))
+    local = LocalClient(pipeline)
     triton = TritonClient((server.url,))
     try:
         first = await timed(triton, request, reference)
         again = await timed(triton, request, reference)
         await local.generate(request, reference)
-        rows = await compare(local, triton, request, options.runs)
+        rows = await compare(local, triton, pipeline, request, options.runs)
         held = memory(server)
         broken = await failures(
             triton, server, request.model_copy(update={"num_inference_steps": 2}), reference
