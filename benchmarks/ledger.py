@@ -152,7 +152,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ledger", description=__doc__)
     parser.add_argument("--runs", type=int, default=300, help="counted submits (default 300)")
-    parser.add_argument("--out", type=Path, default=RESULTS / "ledger-cpu.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "ledger.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("XDG_RUNTIME_DIR", folder)
@@ -186,7 +186,7 @@ def main() -> None:
 def show(report: dict[str, Any]) -> None:
     """Print the table."""
     table = Table(title=f"p50 / p99 in ms, {report['environment']['cpu']}")
-    for heading in ("database", "acknowledged", "started", "finished", "submits/s", "recovery s"):
+    for heading in ("database", "known", "started", "stored", "submits/s", "recovery s"):
         table.add_column(heading, justify="left" if heading == "database" else "right")
     for name, row in report["databases"].items():
         spans = (row["acknowledged_ms"], row["started_ms"], row["finished_ms"])

@@ -2,23 +2,19 @@
 
 The same requests go to a `LocalClient` in this process and to a tritonserver on this machine, in
 turns, with the same bundle and the same number of threads. Both queue requests and draw one at a
-time, so that at a concurrency the same wait is in both. Failures are timed from the signal to the
-client's error.
+time; the wait for one's turn is taken out of what Triton adds. Failures are timed from the signal
+to the client's error.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
-import csv
 import json
 import os
 import re
 import signal
 import statistics
-import struct
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -29,13 +25,17 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import perf_analyzer
 from castmate.clients.base import Client, Progress
 from castmate.clients.local import LocalClient
 from castmate.clients.triton import TritonClient
+from castmate.engines.base import Runtime
+from castmate.engines.bundle import Bundle
+from castmate.engines.choose import open_runtime
 from castmate.errors import Unavailable
 from castmate.images import Reference
-from castmate.schema import GenerateRequest
-from castmate.settings import Settings
+from castmate.pipeline.pipeline import Pipeline
+from castmate.schema import GenerateRequest, GenerateResult
 from castmate.triton.environment import installed, prepare
 from castmate.triton.server import Ports, TritonServer
 from export.environment import write_result
@@ -72,16 +72,41 @@ class Sample:
         return self.wall_ms - parts - self.stages_ms.get("queue", 0.0)
 
 
-async def timed(client: Client, request: GenerateRequest, reference: Reference) -> Sample:
-    """Make one picture and look at the clock."""
+class NotingPipeline(Pipeline):
+    """Notes when each request's turn came: the model in Triton tells its `queue` by itself."""
+
+    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
+        super().__init__(bundle, runtime)
+        self.began: dict[int, float] = {}
+
+    def generate(self, request: GenerateRequest, *args: Any, **kwargs: Any) -> GenerateResult:
+        """See `Pipeline`."""
+        self.began[request.seed] = time.perf_counter()
+        return super().generate(request, *args, **kwargs)
+
+
+async def timed(
+    client: Client,
+    request: GenerateRequest,
+    reference: Reference,
+    pipeline: NotingPipeline | None = None,
+) -> Sample:
+    """Make one picture and look at the clock; `pipeline` is that of a client in this process."""
     start = time.perf_counter()
     result = await client.generate(request, reference, lambda progress: None)
     wall_ms = 1000 * (time.perf_counter() - start)
-    return Sample(wall_ms, dict(result.timings_ms), request.num_inference_steps)
+    stages_ms = dict(result.timings_ms)
+    if pipeline is not None:
+        stages_ms["queue"] = 1000 * (pipeline.began[request.seed] - start)
+    return Sample(wall_ms, stages_ms, request.num_inference_steps)
 
 
 async def load(
-    client: Client, request: GenerateRequest, concurrency: int, runs: int
+    client: Client,
+    request: GenerateRequest,
+    concurrency: int,
+    runs: int,
+    pipeline: NotingPipeline | None,
 ) -> list[Sample]:
     """`runs` requests, `concurrency` at a time, each decoding its reference as a server would."""
     left = iter(range(runs))
@@ -92,7 +117,7 @@ async def load(
         for seed in left:
             reference = Reference.from_bytes(data, "the reference")
             seeded = request.model_copy(update={"seed": seed})
-            samples.append(await timed(client, seeded, reference))
+            samples.append(await timed(client, seeded, reference, pipeline))
 
     await asyncio.gather(*(caller() for _ in range(concurrency)))
     return samples
@@ -109,7 +134,7 @@ def summarize(samples: Sequence[Sample]) -> dict[str, float]:
 
 
 async def compare(
-    local: Client, triton: Client, request: GenerateRequest, runs: int
+    local: Client, triton: Client, pipeline: NotingPipeline, request: GenerateRequest, runs: int
 ) -> list[dict[str, Any]]:
     """Both clients at each concurrency, in turns A B B A."""
     rows = []
@@ -117,7 +142,8 @@ async def compare(
         samples: dict[str, list[Sample]] = {"local": [], "triton": []}
         turn = max(runs // 2, concurrency)
         for client in (local, triton, triton, local):
-            samples[client.name] += await load(client, request, concurrency, turn)
+            noting = pipeline if client is local else None
+            samples[client.name] += await load(client, request, concurrency, turn, noting)
         figures = {name: summarize(found) for name, found in samples.items()}
         rows.append(
             {
@@ -191,46 +217,6 @@ async def failures(
     return {"kill_9": killed, "restart": recovery, "sigstop": frozen}
 
 
-def perf_analyzer(
-    binary: Path, libraries: Path, server: TritonServer, request: GenerateRequest, folder: Path
-) -> list[dict[str, str]]:
-    """NVIDIA's load generator on the streaming model; its latency is that of the first response.
-
-    Args:
-        binary: perf_analyzer, from the wheel tritonclient 2.51.0.
-        libraries: Folder with its libb64 and libcudart, from the wheel of the server.
-        server: A running server.
-        request: What to ask for.
-        folder: For its files.
-    """
-    links = {"libb64.so.0d": "libb64-*", "libcudart.so.12": "libcudart-*"}
-    for name, pattern in links.items():
-        (folder / name).symlink_to(next(libraries.glob(pattern)))
-    data_bytes = REFERENCE.read_bytes()
-    # It sends what base64 holds as it is: the length that stands before a BYTES element, too.
-    image = base64.b64encode(struct.pack("<I", len(data_bytes)) + data_bytes).decode()
-    data = {"data": [{"prompt": [request.prompt], "image": {"b64": image}}]}
-    (folder / "input.json").write_text(json.dumps(data))
-    report = folder / "report.csv"
-    parameters = {"size": request.size, "num_inference_steps": request.num_inference_steps}
-    kinds = {str: "string", int: "int"}
-    command = [
-        *(str(binary), "-m", "castmate", "-i", "grpc", "-u", server.url, "--streaming", "--async"),
-        *("--input-data", str(folder / "input.json")),
-        *("--shape", "prompt:1", "--shape", "image:1"),
-        *("--concurrency-range", "1:2", "--measurement-mode", "count_windows"),
-        *("--measurement-request-count", "5", "-r", "3", "-s", "100", "-f", str(report)),
-    ]
-    for name, value in parameters.items():
-        command += ["--request-parameter", f"{name}:{value}:{kinds[type(value)]}"]
-    environment = os.environ | {"LD_LIBRARY_PATH": str(folder)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
-    if done.returncode or not report.exists():
-        raise RuntimeError(f"perf_analyzer failed:\n{done.stdout}\n{done.stderr}")
-    with report.open() as stream:
-        return list(csv.DictReader(stream))
-
-
 async def measure(options: argparse.Namespace, server: TritonServer) -> dict[str, Any]:
     """Everything against one running server."""
     request = GenerateRequest.parse(
@@ -243,13 +229,15 @@ async def measure(options: argparse.Namespace, server: TritonServer) -> dict[str
         }
     )
     reference = Reference.from_bytes(REFERENCE.read_bytes(), REFERENCE.name)
-    local = LocalClient.open(Settings.load(threads=options.threads))
+    bundle = Bundle.open("toon")
+    pipeline = NotingPipeline(bundle, open_runtime(bundle, threads=options.threads))
+    local = LocalClient(pipeline)
     triton = TritonClient((server.url,))
     try:
         first = await timed(triton, request, reference)
         again = await timed(triton, request, reference)
         await local.generate(request, reference)
-        rows = await compare(local, triton, request, options.runs)
+        rows = await compare(local, triton, pipeline, request, options.runs)
         held = memory(server)
         broken = await failures(
             triton, server, request.model_copy(update={"num_inference_steps": 2}), reference
@@ -277,8 +265,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=28, help="denoise steps (default 28)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each (default 1)")
     parser.add_argument("--home", type=Path, default=ROOT / ".venv-triton")
-    parser.add_argument("--perf-analyzer", type=Path, help="the binary, to run it as well")
-    parser.add_argument("--out", type=Path, default=RESULTS / "triton-cpu.json")
+    parser.add_argument(
+        "--perf-analyzer",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="run NVIDIA's load generator too, which is downloaded (14 MB) at first use",
+    )
+    parser.add_argument("--out", type=Path, default=RESULTS / "triton.json")
     options = parser.parse_args()
     installation = installed(options.home) or prepare(options.home)
     with tempfile.TemporaryDirectory() as scratch:
@@ -292,11 +285,15 @@ def main() -> None:
         )
         with server:
             figures = asyncio.run(measure(options, server))
-            if options.perf_analyzer is not None:
-                libraries = options.home / "server/nvidia_pytriton.libs"
+            if options.perf_analyzer:
                 request = GenerateRequest.parse({**figures["request"], "image": "-"})
-                figures["perf_analyzer"] = perf_analyzer(
-                    options.perf_analyzer, libraries.resolve(), server, request, folder
+                figures["perf_analyzer"] = perf_analyzer.load(
+                    perf_analyzer.install(options.home),
+                    (options.home / "server/nvidia_pytriton.libs").resolve(),
+                    server,
+                    request,
+                    REFERENCE,
+                    folder,
                 )
     show(write_result(options.out, "triton", figures))
 
@@ -317,6 +314,8 @@ def show(report: dict[str, Any]) -> None:
         )
     console = Console()
     console.print(table)
+    for row in report.get("perf_analyzer", ()):
+        console.print(f"perf_analyzer: {json.dumps(row)}")
     for name in ("subject_stage_ms", "memory_mib", "failures"):
         console.print(f"{name}: {json.dumps(report[name])}")
 

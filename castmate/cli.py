@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
+import gc
 import json
 from collections.abc import Iterator
 from importlib.metadata import entry_points
@@ -39,7 +41,7 @@ app = typer.Typer(
 )
 bundles = typer.Typer(help="Look at the models on this machine.", no_args_is_help=True)
 app.add_typer(bundles, name="bundle")
-serve = typer.Typer(help="Serve pictures to other programs.", no_args_is_help=True)
+serve = typer.Typer(help="Serve pictures to other programs.")
 app.add_typer(serve, name="serve")
 
 _FIELDS = GenerateRequest.model_fields
@@ -242,11 +244,20 @@ def version(
 def main() -> None:
     """Run the command, with the subcommands that other packages bring.
 
-    They name a function of the entry-point group `castmate.commands`; its annotated parameters
-    become the options. So this package imports none of those that are built on it.
+    They name a function of the entry-point group `castmate.commands`, whose annotated parameters
+    become the options, or a group of commands. A function with the name of a group here is what
+    that group does without a subcommand. So this package imports none of those built on it.
     """
+    groups = {"bundle": bundles, "serve": serve}
     for entry in entry_points(group="castmate.commands"):
-        app.command(entry.name)(entry.load())
+        found = entry.load()
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=entry.name)
+        elif entry.name in groups:
+            groups[entry.name].callback(invoke_without_command=True)(found)
+        else:
+            app.command(entry.name)(found)
+    atexit.register(gc.freeze)  # a process that ends need not look for garbage: a tenth of a second
     app()
 
 
@@ -264,18 +275,21 @@ def open_client(settings: Settings) -> Client:
 async def _generate(
     request: GenerateRequest, output: Path | None, bundle: str | None, as_json: bool
 ) -> None:
+    from castmate.jobs.service import Jobs
     from castmate.output import prepare, save
     from castmate.references import resolve
 
     settings = _settings(bundle)
     reference = await resolve(request.image, allow_http=settings.allow_http)
     prepare(output)
-    client = open_client(settings)
-    try:
+    async with contextlib.AsyncExitStack() as closing:
+        client = open_client(settings)
+        closing.push_async_callback(client.aclose)
+        jobs = await Jobs.open(settings)
+        closing.push_async_callback(jobs.aclose)
+        jobs.tidy()
         with _progress_bar() as on_progress:
-            result = await client.generate(request, reference, on_progress)
-    finally:
-        await client.aclose()
+            result = await jobs.generate(client, request, reference, on_progress)
     _report(result, save(output, result), as_json, request)
 
 

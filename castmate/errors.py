@@ -24,7 +24,7 @@ Every edge (CLI, MCP, REST, Triton) translates these and nothing else; any other
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -63,6 +63,34 @@ class Problem:
         if self.hint:
             parts.append(self.hint)
         return "; ".join(parts)
+
+
+def from_dict(values: Mapping[str, Any]) -> CastmateError:
+    """The error that `as_dict` told; one of a newer version is a `CastmateError`.
+
+    Raises:
+        KeyError: There is no code or no message.
+        TypeError: A problem of it is none.
+    """
+    kinds = {kind.code: kind for kind in _kinds(CastmateError)}
+    kind = kinds.get(values["code"], CastmateError)
+    error = kind.__new__(kind, values["message"])  # each kind is made in its own way
+    error.charged = values.get("charged", False)
+    if isinstance(error, InvalidRequest):
+        problems = [Problem(**problem) for problem in values.get("problems", ())]
+        error.problems = tuple(problems or [Problem("request", values["message"])])
+    if isinstance(error, Unavailable):
+        causes = values.get("causes", {})
+        error.causes = {name: from_dict(cause) for name, cause in causes.items()}
+    if isinstance(error, Overloaded):
+        error.retry_after_s = float(values.get("retry_after_s", 0))
+    return error
+
+
+def _kinds(kind: type[CastmateError]) -> Iterator[type[CastmateError]]:
+    yield kind
+    for leaf in kind.__subclasses__():
+        yield from _kinds(leaf)
 
 
 class InvalidRequest(CastmateError):

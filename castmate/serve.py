@@ -95,9 +95,9 @@ def run_container(settings: Settings, say: Say) -> None:
 
 
 def container_command(bundle: Bundle) -> tuple[dict[str, str], list[str]]:
-    """Variables and command line of `deploy/compose.yaml` for a bundle."""
+    """Variables and command line that start `triton` of `deploy/compose.yaml` with a bundle."""
     compose = CHECKOUT / "deploy/compose.yaml"
-    command = ["docker", "compose", "--file", str(compose), "up", "--build"]
+    command = ["docker", "compose", "--file", str(compose), "up", "--build", "triton"]
     return {"CASTMATE_BUNDLE_DIR": str(bundle.path)}, command
 
 

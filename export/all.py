@@ -57,7 +57,12 @@ def make(recipe: Recipe, folder: Path, config: ModelConfig = FLUX) -> Path:
         StyledTransformer(network.transformer).apply(recipe.styles)
         if recipe.quantization is not Quantization.NONE:
             recorded = _calibration(recipe, folder / CALIBRATION, network, tokenizers)
-            quantize(network.denoiser, recorded.amax, recipe.quantization)
+            quantize(
+                network.denoiser,
+                recorded.amax,
+                recipe.quantization,
+                modulation=recipe.fp8_modulation,
+            )
         write_bundle(
             network,
             graphs,
@@ -102,6 +107,9 @@ def parser() -> argparse.ArgumentParser:
         "--quantization", type=Quantization, choices=Quantization, default=Recipe.quantization
     )
     made.add_argument(
+        "--fp8-modulation", action="store_true", help="the blocks' modulations in FP8 as well"
+    )
+    made.add_argument(
         "--style", action="append", default=[], metavar="FILE[:SCALE]", help="may be repeated"
     )
     made.add_argument("--step-caching", action="store_true")
@@ -121,6 +129,7 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
     names = (
         "precision",
         "quantization",
+        "fp8_modulation",
         "step_caching",
         "samples",
         "steps",

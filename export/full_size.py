@@ -38,23 +38,32 @@ def fake_network(config: ModelConfig, folder: Path, dtype: torch.dtype) -> Insta
     """
     with torch.device("meta"):
         network = InstantCharacter(config)
-    named = [*network.named_parameters(), *network.named_buffers()]
-    large = [(name, t) for name, t in named if t.numel() >= SMALLEST_FAKE]
-    total = sum(tensor.numel() for _, tensor in large) * dtype.itemsize
+    named = [
+        *network.named_parameters(remove_duplicate=False),  # T5's embeddings have two names
+        *network.named_buffers(remove_duplicate=False),
+    ]
+    large = {id(t): t.numel() for _, t in named if t.numel() >= SMALLEST_FAKE}
+    total = sum(large.values()) * dtype.itemsize
     path = folder / WEIGHTS
     with path.open("wb") as stream:
         stream.truncate(total)
     storage: Any = torch.UntypedStorage.from_file(str(path), shared=True, nbytes=total)
     offset = 0
+    replaced: dict[int, Tensor] = {}
     for name, tensor in named:
-        if tensor.numel() >= SMALLEST_FAKE:
+        if id(tensor) in replaced:
+            made = replaced[id(tensor)]
+        elif tensor.numel() >= SMALLEST_FAKE:
             made = torch.empty(0, dtype=dtype).set_(storage, offset, tensor.shape, tensor.stride())
             offset += tensor.numel()
         elif name.endswith("position_ids"):
             made = torch.arange(tensor.shape[-1]).expand(tensor.shape)
         else:
             made = torch.randn(tensor.shape).to(dtype)
-        _put(network, name, made, is_parameter=isinstance(tensor, nn.Parameter))
+        if isinstance(tensor, nn.Parameter) and not isinstance(made, nn.Parameter):
+            made = nn.Parameter(made, requires_grad=False)
+        replaced[id(tensor)] = made
+        _put(network, name, made)
     return network.eval()
 
 
@@ -79,7 +88,7 @@ def export_structure(network: InstantCharacter, name: str, folder: Path) -> Path
         for tensor in network.parameters()
         if tensor.numel() >= SMALLEST_FAKE
     }
-    model = ir_model(export_graphs(network)[name]())
+    model = ir_model(export_graphs(network)[name](), fold_weights=False)
     for value in model.graph.initializers.values():
         tensor = value.const_value
         raw = getattr(tensor, "raw", None)
@@ -136,11 +145,11 @@ def step_flops(config: ModelConfig, side: int) -> int:
     return int(counter.get_total_flops())
 
 
-def _put(network: nn.Module, name: str, tensor: Tensor, *, is_parameter: bool) -> None:
+def _put(network: nn.Module, name: str, tensor: Tensor) -> None:
     parent, _, attribute = name.rpartition(".")
     owner = network.get_submodule(parent)
-    if is_parameter:
-        setattr(owner, attribute, nn.Parameter(tensor, requires_grad=False))
+    if isinstance(tensor, nn.Parameter):
+        setattr(owner, attribute, tensor)
     else:
         owner._buffers[attribute] = tensor
 

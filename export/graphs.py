@@ -21,6 +21,7 @@ import torch
 from diffusers import AutoencoderKL
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import CLIPTextModel, T5EncoderModel
 
 from castmate.engines.bundle import GRAPHS, STEP_CACHING_GRAPHS
@@ -285,13 +286,15 @@ def export_graphs(network: InstantCharacter) -> dict[str, Callable[[], ExportGra
     def image_encoder(name: str) -> ExportGraph:
         return graph(name, ImageEncoderGraph(encoders[name]), [crops], [{0: "B"}])
 
-    @torch.no_grad()
     def subject_projector() -> ExportGraph:
-        features = [
-            tensor
-            for encoder in encoders.values()
-            for tensor in ImageEncoderGraph(encoder).eval()(crops)
-        ]
+        # Only the shapes: at full size the encoders would compute for minutes.
+        with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+            made = [
+                tensor
+                for encoder in encoders.values()
+                for tensor in ImageEncoderGraph(encoder).eval()(crops)
+            ]
+        features = [torch.randn(tensor.shape, dtype=tensor.dtype) for tensor in made]
         module = SubjectProjectorGraph(network.subject_projector)
         return graph("subject_projector", module, features, [{0: "B"}] * len(features))
 

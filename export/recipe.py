@@ -32,6 +32,7 @@ class Recipe:
         sources: Where the weights are.
         precision: Of weights and arithmetic.
         quantization: What of the transformer is FP8.
+        fp8_modulation: The blocks' modulations, too; see `export.fp8.MODULATIONS`.
         styles: LoRAs, fused before it is quantized.
         step_caching: Write the transformer in three parts, so that steps may be skipped.
         samples: Trajectories to calibrate on.
@@ -44,6 +45,7 @@ class Recipe:
     sources: Sources
     precision: Precision = Precision.BF16
     quantization: Quantization = Quantization.FP8_ATTENTION
+    fp8_modulation: bool = False
     styles: tuple[Style, ...] = ()
     step_caching: bool = False
     samples: int = 8
@@ -86,6 +88,8 @@ class Recipe:
                     "--quantization fp8-attention is not for Hopper (--target 9.0): TensorRT has "
                     "no FP8 attention kernel for it. Use --quantization fp8."
                 )
+        if self.fp8_modulation and self.quantization is Quantization.NONE:
+            raise ExportError("--fp8-modulation needs --quantization fp8 or fp8-attention.")
         self._check_room(config, folder)
 
     def keep(self, folder: Path) -> None:
@@ -131,7 +135,8 @@ class Recipe:
                 f"on the disk of {parent}. Choose another --out."
             )
         # A quarter of a quantized transformer, its modulations, keeps two bytes a weight.
-        one = 1.25 if self.quantization is not Quantization.NONE else per_weight
+        quantized = 1.0 if self.fp8_modulation else 1.25
+        one = quantized if self.quantization is not Quantization.NONE else per_weight
         build = transformer * one * HOST_MEMORY_FACTOR
         if self.flavour and build > (free := available_memory()):
             raise NotEnough(

@@ -22,8 +22,8 @@ OPSET = 23
 SMALLEST_CAST = 256
 """Elements below which a weight stays fp32: it would cost more in nodes than it saves in bytes."""
 LARGEST_FOLD = 1024
-"""Elements above which constants are left to the engine: larger ones are weights, whose names are
-kept and which are never read here."""
+"""Elements above which constants are weights: only their transposition is computed here, and in
+graphs with external weights nothing, so that they keep their names and are never read."""
 WIDEST_FUSED_HEAD = 128
 """Channels of a head above which TensorRT has no kernel and refuses the Attention operator."""
 SMALLEST_EXTERNAL = 2**30
@@ -49,10 +49,10 @@ def to_onnx(
     Returns:
         The files written, the graph first.
     """
-    model = ir_model(graph)
-    weights = [value.const_value for value in model.graph.initializers.values()]
-    num_bytes = sum(weight.nbytes for weight in weights if weight is not None)
-    if num_bytes > external_bytes:
+    parts = (*graph.module.parameters(), *graph.module.buffers())
+    is_external = sum(part.nbytes for part in parts) > external_bytes
+    model = ir_model(graph, fold_weights=not is_external)
+    if is_external:
         data = path.with_name(f"{path.name}.data")
         ir.save(model, path, external_data=data.name)
         onnx.checker.check_model(str(path), full_check=False)
@@ -66,11 +66,16 @@ def to_onnx(
     return [path]
 
 
-def ir_model(graph: ExportGraph) -> ir.Model:
-    """Export a graph to memory; its weights stay where they are and are not copied.
+def ir_model(graph: ExportGraph, *, fold_weights: bool = True) -> ir.Model:
+    """Export a graph to memory.
 
     The exporter's own optimizer is not used: its rewrite rules take ten minutes at full size and
     gain nothing that an engine does not do itself.
+
+    Args:
+        graph: What to export.
+        fold_weights: Store the weights of linear layers transposed, which saves the engine the
+            work at every load; else they stay where they are and are not copied.
     """
     dynamic = {
         name: dict.fromkeys(graph.dynamic[name], torch.export.Dim.DYNAMIC) for name in graph.inputs
@@ -103,6 +108,7 @@ def ir_model(graph: ExportGraph) -> ir.Model:
             shape_inference=True,
             input_size_limit=LARGEST_FOLD,
             output_size_limit=LARGEST_FOLD,
+            should_fold=lambda node: None if fold_weights or not _reads_a_weight(node) else False,
         ),
         common.RemoveUnusedNodesPass(),
         common.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
@@ -118,6 +124,11 @@ def ir_model(graph: ExportGraph) -> ir.Model:
     )(model)
     _forget_source(model)
     return model
+
+
+def _reads_a_weight(node: ir.Node) -> bool:
+    constants = (value.const_value for value in node.inputs if value is not None)
+    return any(constant.size > LARGEST_FOLD for constant in constants if constant is not None)
 
 
 def _write_out_wide_attention(model: ir.Model) -> None:

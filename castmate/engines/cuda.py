@@ -86,6 +86,10 @@ class Device:
         )
         self.stream = int(self._call("cudaStreamCreate"))
 
+    def free_bytes(self) -> int:
+        """Device memory that nobody has taken yet."""
+        return int(self._call("cudaMemGetInfo"))
+
     def allocate(self, shape: tuple[int, ...], dtype: str) -> DeviceTensor:
         """Take memory; it is given back when the tensor is forgotten."""
         num_bytes = max(1, int(np.prod(shape, dtype=np.int64)) * BYTES[dtype])

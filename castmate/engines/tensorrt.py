@@ -23,6 +23,10 @@ INSTALL = {
 }
 
 
+SPARE_BYTES = 2**30
+"""Left free beside a plan whose weights are streamed: latents, caches, scratch of the streaming."""
+
+
 class TensorRTEngine:
     """One execution context; its tensors are `DeviceTensor`s, passed on without a copy."""
 
@@ -139,6 +143,11 @@ class TensorRTRuntime:
             raise BundleMismatch(
                 f"{self._flavour} {self._trt.__version__} cannot load {path}. {BUILD_AGAIN}"
             )
+        if streamable := engine.streamable_weights_size:  # built with --weight-streaming
+            # Not TensorRT's automatic budget: its Python binding cuts it off at 31 bits.
+            engine.weight_streaming_budget_v2 = resident_bytes(
+                streamable, self._device.free_bytes(), engine.device_memory_size_v2
+            )
         return TensorRTEngine(graph, engine, self._context(engine), self._device, manifest)
 
     def upload(self, array: Array) -> Tensor:
@@ -160,6 +169,17 @@ class TensorRTRuntime:
         config = engine.create_runtime_config()
         config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         return engine.create_execution_context(config)
+
+
+def resident_bytes(weights: int, free: int, activations: int) -> int:
+    """How much of a plan's weights stays on the device; the rest is streamed from the host.
+
+    Args:
+        weights: All of them, in bytes.
+        free: Of the device's memory.
+        activations: What one execution context of the plan takes.
+    """
+    return min(weights, max(0, free - activations - SPARE_BYTES))
 
 
 def check_plan(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, case, insert, select, update
+from sqlalchemy import ColumnElement, Row, and_, case, select, update
 
 from castmate.clients.payments import PaymentState
 from castmate.errors import Cancelled, CastmateError, Interrupted
 from castmate.jobs import notify
 from castmate.jobs.database import Database, Transaction
-from castmate.jobs.ledger import Limits, lock_queue
+from castmate.jobs.ledger import Limits, lock_queue, take
 from castmate.jobs.predictions import Outcome, Prediction, Priority, State, StoredResult
 from castmate.jobs.tables import attempts, payments, predictions, queue
 
@@ -47,11 +47,13 @@ class Claims:
     def __init__(self, database: Database, limits: Limits | None = None) -> None:
         self._database, self._limits = database, limits or Limits()
 
-    async def claim(self, owner: str, limit: int) -> Sequence[Claim]:
+    async def claim(
+        self, owner: str, limit: int, only: Collection[str] | None = None
+    ) -> Sequence[Claim]:
         """Take up to `limit` waiting predictions, those whose turn it is.
 
         Urgent ones first, each priority lower after it has waited; among those of the same
-        priority, keys take turns (start-time fair queueing).
+        priority, keys take turns (start-time fair queueing). `only` names those that may be taken.
         """
 
         def work(tx: Transaction) -> list[Claim]:
@@ -62,35 +64,15 @@ class Claims:
                 .order_by(self._level(tx.now), predictions.c.turn, predictions.c.id)
                 .limit(limit)
             )
-            turns = list(tx.connection.execute(waiting).scalars())
+            if only is not None:
+                waiting = waiting.where(predictions.c.id.in_(only))
+            turns = tx.connection.execute(waiting).scalars().all()
             if not turns:
                 return []
-            taken = (
-                update(predictions)
-                .where(predictions.c.id.in_(turns), predictions.c.state == State.CREATED)
-                .values(
-                    state=State.PROCESSING,
-                    owner=owner,
-                    attempt=predictions.c.attempt + 1,
-                    started=tx.now,
-                    lease_until=tx.now + self._limits.lease_s,
-                )
-                .returning(predictions)
-            )
-            rows = sorted(tx.connection.execute(taken).all(), key=lambda row: turns.index(row.id))
+            rows = take(tx, turns, owner, self._limits.lease_s)
             if rows:
                 latest = max(virtual_time, *(row.turn for row in rows))
                 tx.connection.execute(update(queue).values(virtual_time=latest))
-                tried = [
-                    {
-                        "prediction_id": row.id,
-                        "attempt": row.attempt,
-                        "owner": owner,
-                        "started": tx.now,
-                    }
-                    for row in rows
-                ]
-                tx.connection.execute(insert(attempts), tried)
             return [Claim(Prediction.of(row), owner) for row in rows]
 
         return await self._database.run(work)

@@ -74,6 +74,7 @@ class Ledger:
         idempotency_key: str | None = None,
         priority: Priority = Priority.NORMAL,
         weight: float = 1.0,
+        owner: str | None = None,
     ) -> Prediction:
         """Take a prediction; when this returns, it will be made or fail with a reason.
 
@@ -85,6 +86,8 @@ class Ledger:
             idempotency_key: A second submit of the same request with it gives the same prediction.
             priority: Who goes first among all keys.
             weight: A key of weight 2 gets twice the share of one of weight 1.
+            owner: A worker that begins with it at once; it does not wait in the queue, nor is it
+                refused because others do.
 
         Raises:
             IdempotencyConflict: The idempotency key stands for another request.
@@ -112,7 +115,8 @@ class Ledger:
             "cancel_requested": 0,
         }
         cost = request.num_images / weight
-        return Prediction.of(await self.database.run(lambda tx: self._insert(tx, values, cost)))
+        row = await self.database.run(lambda tx: self._insert(tx, values, cost, owner))
+        return Prediction.of(row)
 
     async def get(self, prediction_id: str, key_name: str | None = None) -> Prediction:
         """A prediction with all its attempts.
@@ -214,7 +218,9 @@ class Ledger:
 
         return await self.database.run(work)
 
-    def _insert(self, tx: Transaction, values: dict[str, Any], cost: float) -> Row[Any]:
+    def _insert(
+        self, tx: Transaction, values: dict[str, Any], cost: float, owner: str | None = None
+    ) -> Row[Any]:
         virtual_time = lock_queue(tx)
         key_name, idempotency_key = values["key_name"], values["idempotency_key"]
         if idempotency_key is not None:
@@ -224,6 +230,10 @@ class Ledger:
             )
             if row := tx.connection.execute(same).one_or_none():
                 return _unless_other(row, values["body_hash"])
+        values = values | {"id": new_id(tx.now), "created": tx.now}
+        if owner is not None:
+            tx.connection.execute(insert(predictions), values | {"turn": virtual_time + cost})
+            return take(tx, [values["id"]], owner, self.limits.lease_s)[0]
         waiting = count_waiting(tx, self.limits.queue_limit)
         if waiting >= self.limits.queue_limit:
             raise self._overloaded(tx, waiting)
@@ -231,9 +241,9 @@ class Ledger:
             predictions.c.key_name == key_name, predictions.c.state == State.CREATED
         )
         turn = max(virtual_time, tx.connection.execute(last).scalar() or 0.0) + cost
-        values = values | {"id": new_id(tx.now), "turn": turn, "created": tx.now}
         tx.tell(notify.WORK)
-        return tx.connection.execute(insert(predictions).returning(predictions), values).one()
+        added = insert(predictions).returning(predictions)
+        return tx.connection.execute(added, values | {"turn": turn}).one()
 
     def _overloaded(self, tx: Transaction, waiting: int) -> Overloaded:
         finished = (
@@ -260,6 +270,30 @@ def lock_queue(tx: Transaction) -> float:
     """Be alone with the order of the queue until the commit; gives its virtual time."""
     query = select(queue.c.virtual_time).where(queue.c.id == 1).with_for_update()
     return float(tx.connection.execute(query).scalar_one())
+
+
+def take(tx: Transaction, ids: Sequence[str], owner: str, lease_s: float) -> Sequence[Row[Any]]:
+    """Begin an attempt of each waiting prediction; gives those that were, in the order of `ids`."""
+    taken = (
+        update(predictions)
+        .where(predictions.c.id.in_(ids), predictions.c.state == State.CREATED)
+        .values(
+            state=State.PROCESSING,
+            owner=owner,
+            attempt=predictions.c.attempt + 1,
+            started=tx.now,
+            lease_until=tx.now + lease_s,
+        )
+        .returning(predictions)
+    )
+    rows = sorted(tx.connection.execute(taken).all(), key=lambda row: ids.index(row.id))
+    tried = [
+        {"prediction_id": row.id, "attempt": row.attempt, "owner": owner, "started": tx.now}
+        for row in rows
+    ]
+    if tried:
+        tx.connection.execute(insert(attempts), tried)
+    return rows
 
 
 def count_waiting(tx: Transaction, limit: int) -> int:

@@ -7,19 +7,23 @@ import contextlib
 import logging
 from typing import Final, Self
 
-from castmate.clients.base import Client
-from castmate.errors import CastmateError
+from castmate.clients.base import Client, ProgressCallback
+from castmate.errors import CastmateError, from_dict
+from castmate.images import Reference
 from castmate.jobs.budget import Budget, Caps
 from castmate.jobs.database import Durability, open_database
 from castmate.jobs.ledger import Ledger, Limits
+from castmate.jobs.predictions import Prediction
 from castmate.jobs.retention import sweep
 from castmate.jobs.storage import DAY_S, Storage
 from castmate.jobs.worker import Worker
+from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult
 from castmate.settings import Settings
 
 _log = logging.getLogger(__name__)
 
 _SWEEP_S: Final = 3600.0
+_STOP_S: Final = 5.0  # for what is cancelled to end by itself
 
 
 class Jobs:
@@ -58,8 +62,67 @@ class Jobs:
         if self._slots:
             self._worker = Worker(self.ledger, client, budget=self.budget, slots=self._slots)
             self._worker.start()
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove what is old in the background, now and every hour."""
         if self._keep_s:
             self._sweeping = asyncio.create_task(self._sweep())
+
+    async def generate(
+        self,
+        client: Client,
+        request: GenerateRequest,
+        reference: Reference,
+        on_progress: ProgressCallback | None = None,
+    ) -> GenerateResult:
+        """Make one prediction in this process at once, for a caller who waits for it.
+
+        It is durable and paid for like any other: where this process dies or falls silent, another
+        one that works makes it. Cancelling the task cancels the prediction.
+
+        Raises:
+            CastmateError: Why there is no picture: what the client raised, or what befell it.
+        """
+        worker = Worker(self.ledger, client, budget=self.budget, own_only=True)
+        worker.start()
+        try:
+            prediction = await worker.submit(request, reference)
+            try:
+                ended = await self.ledger.wait(prediction.id, on_progress=on_progress)
+            except asyncio.CancelledError:
+                await self.ledger.cancel(prediction.id)
+                raise
+        finally:
+            await worker.drain(_STOP_S)
+        if ended.error is not None:
+            raise from_dict(ended.error)
+        return await self._read(ended)
+
+    async def _read(self, prediction: Prediction) -> GenerateResult:
+        """The pictures of a completed prediction, out of the storage."""
+        stored = prediction.result
+        assert stored is not None
+        images = [
+            GeneratedImage(
+                await self.storage.get(image.name),
+                image.output_format,
+                image.width,
+                image.height,
+                image.seed,
+                image.has_nsfw,
+            )
+            for image in stored.images
+        ]
+        return GenerateResult(
+            tuple(images),
+            stored.client,
+            stored.model,
+            stored.timings_ms,
+            stored.warnings,
+            stored.cost_usd,
+            stored.computed_steps,
+        )
 
     async def aclose(self, timeout_s: float = 0.0) -> None:
         """Give what runs `timeout_s` to end, put the rest back, and close the ledger."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import queue
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import IO, Any, Final, Self
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
@@ -180,7 +180,7 @@ class SqliteDatabase:
     def _locked(self) -> Iterator[None]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.with_name(f"{self._path.name}.lock").open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # the kernel lets go of it when a process dies
+            _wait_for(file)  # the kernel lets go of it when a process dies
             yield
 
     def _soon(self, call: Any, *args: Any) -> None:
@@ -194,6 +194,21 @@ class SqliteDatabase:
             f"CASTMATE_DATABASE_URL: {self._path} cannot be opened as a ledger "
             f"({_reason(error)}); name a file in a folder you may write to."
         )
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _wait_for(file: IO[bytes]) -> None:
+        while True:
+            with contextlib.suppress(OSError):  # after ten seconds
+                return msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+
+else:
+    import fcntl
+
+    def _wait_for(file: IO[bytes]) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def _data_version(connection: Connection) -> int:

@@ -19,8 +19,9 @@ from castmate.jobs import notify
 from castmate.jobs.budget import Budget
 from castmate.jobs.claims import Claim, Claims
 from castmate.jobs.ledger import Ledger
-from castmate.jobs.predictions import StoredResult
+from castmate.jobs.predictions import Prediction, StoredResult
 from castmate.jobs.storage import output_name
+from castmate.schema import GenerateRequest
 
 _log = logging.getLogger(__name__)
 
@@ -44,11 +45,23 @@ class Worker:
         budget: Budget | None = None,
         slots: int = 1,
         owner: str | None = None,
+        own_only: bool = False,
     ) -> None:
+        """Nothing is claimed until `start`.
+
+        Args:
+            ledger: Where predictions are.
+            client: What draws.
+            budget: Its caps; by default there are none.
+            slots: How many predictions it makes at a time, besides those submitted through it.
+            owner: Its name, which no other worker has; by default one is drawn.
+            own_only: Leave to others what was not submitted through it.
+        """
         self._ledger, self._client, self._slots = ledger, client, slots
         self._claims = Claims(ledger.database, ledger.limits)
         self._budget = budget or Budget(ledger.database)
         self.owner = owner or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._own: tuple[str, ...] | None = () if own_only else None
         self._running: dict[asyncio.Task[None], Claim] = {}
         self._unwanted: set[str] = set()  # ids whose work someone cancelled or took over
         self._loops: list[asyncio.Task[None]] = []
@@ -58,6 +71,17 @@ class Worker:
     def start(self) -> None:
         """Begin to claim."""
         self._loops = [asyncio.create_task(self._claim()), asyncio.create_task(self._beat())]
+
+    async def submit(
+        self, request: GenerateRequest, reference: Reference, *, key_name: str = "local"
+    ) -> Prediction:
+        """Submit a prediction and begin with it at once, whatever waits."""
+        submitting = self._ledger.submit(request, reference, key_name=key_name, owner=self.owner)
+        prediction = await submitting
+        if self._own is not None:
+            self._own += (prediction.id,)
+        self._begin(Claim(prediction, self.owner))
+        return prediction
 
     async def drain(self, timeout_s: float = 0.0) -> None:
         """Claim no more, give what runs `timeout_s` to end, and put the rest back."""
@@ -77,8 +101,8 @@ class Worker:
             while not self._stopping.is_set():
                 work.clear()
                 self._free.clear()
-                if free := self._slots - len(self._running):
-                    claim_some = functools.partial(self._claims.claim, self.owner, free)
+                if (free := self._slots - len(self._running)) > 0:
+                    claim_some = functools.partial(self._claims.claim, self.owner, free, self._own)
                     try:
                         claims = await self._until_reached(claim_some)
                     except Exception:
@@ -86,15 +110,18 @@ class Worker:
                         await asyncio.sleep(_RETRY_S)
                         continue
                     for claim in claims:
-                        task = asyncio.create_task(self._work(claim))
-                        self._running[task] = claim
-                        task.add_done_callback(self._ended)
+                        self._begin(claim)
                     # A full answer may have left more behind, where a slot is free at once.
                     if claims:
                         continue
                     await _first(work.wait(), self._free.wait())
                 else:
                     await self._free.wait()
+
+    def _begin(self, claim: Claim) -> None:
+        task = asyncio.create_task(self._work(claim))
+        self._running[task] = claim
+        task.add_done_callback(self._ended)
 
     async def _beat(self) -> None:
         """Keep our leases, end what we lost or what nobody wants, and take over from the dead."""

@@ -8,7 +8,7 @@ Errors are the tree of `castmate/errors.py` as one JSON document, the message of
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from castmate.errors import (
     BundleError,
     CastmateError,
-    ImageRejected,
     InvalidRequest,
-    Overloaded,
     Problem,
     SettingsError,
+    from_dict,
 )
 from castmate.schema import GeneratedImage, GenerateRequest
 
@@ -139,23 +138,10 @@ def decode_error(text: str) -> CastmateError | None:
     """The error that `encode_error` wrote; None for any other text."""
     try:
         values = json.loads(text)
-        code, message = values["code"], values["message"]
-        problems = [Problem(**problem) for problem in values.get("problems", ())]
-        retry_after_s = float(values.get("retry_after_s", 0))
+        error = from_dict(values)
     except (ValueError, TypeError, KeyError):
         return None
-    kind = _KINDS.get(code)
-    if kind is None:
-        return None
-    if issubclass(kind, InvalidRequest):
-        problems = problems or [Problem("request", message)]
-        if kind is ImageRejected:
-            (first, *_) = problems
-            return ImageRejected(first.message, allowed=first.allowed, hint=first.hint)
-        return InvalidRequest(problems)
-    if kind is Overloaded:
-        return Overloaded(message, retry_after_s=retry_after_s)
-    return kind(message)
+    return error if error.code == values["code"] else None
 
 
 def triton_code(error: CastmateError) -> str:
@@ -165,12 +151,3 @@ def triton_code(error: CastmateError) -> str:
     if isinstance(error, BundleError | SettingsError):
         return "INTERNAL"
     return {"cancelled": "CANCELLED", "error": "INTERNAL"}.get(error.code, "UNAVAILABLE")
-
-
-def _tree(kind: type[CastmateError]) -> Iterator[type[CastmateError]]:
-    yield kind
-    for child in kind.__subclasses__():
-        yield from _tree(child)
-
-
-_KINDS: Final = {kind.code: kind for kind in _tree(CastmateError)}

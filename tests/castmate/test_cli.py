@@ -105,9 +105,12 @@ def test_every_flag_reaches_the_request_and_its_defaults_are_the_requests(
         ],
         "--no-safety-checker",
     )
-    told = {"image": "fox.png", "prompt": "waving", "size": "512*640"}
+    told = {"prompt": "waving", "size": "512*640"}
+    told["image"] = f"sha256:{client.references[0].sha256}"  # what the ledger keeps of it
+    drawn_seed = client.requests[0].seed
+    assert drawn_seed >= 0
     assert client.requests == [
-        GenerateRequest.parse(told),
+        GenerateRequest.parse(told | {"seed": drawn_seed}),
         GenerateRequest.parse(
             told
             | {

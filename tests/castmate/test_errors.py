@@ -12,9 +12,11 @@ from castmate.errors import (
     CastmateError,
     ImageRejected,
     InvalidRequest,
+    MaybeCharged,
     Overloaded,
     Problem,
     Unavailable,
+    from_dict,
 )
 
 
@@ -59,3 +61,18 @@ def test_an_overloaded_client_says_when_to_come_back() -> None:
 def test_a_caller_can_catch_by_what_it_does_next(leaf: Exception, branch: type[Exception]) -> None:
     assert isinstance(leaf, branch)
     assert isinstance(leaf, CastmateError)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImageRejected("x.png is a folder", allowed="a picture", hint="Name a file."),
+        Overloaded("Busy.", retry_after_s=2.5, causes={"local": BundleCorrupt("Cut off.")}),
+        MaybeCharged("The reply was lost."),
+        CastmateError("Something else."),
+    ],
+)
+def test_an_error_comes_back_out_of_its_json_as_what_it_was(error: CastmateError) -> None:
+    back = from_dict(json.loads(json.dumps(error.as_dict())))
+    assert type(back) is type(error)
+    assert (str(back), back.as_dict()) == (str(error), error.as_dict())

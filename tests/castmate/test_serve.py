@@ -67,7 +67,7 @@ def test_the_container_command_runs_where_there_is_docker(
     serve_triton("--container", "--bundle", str(gpu_bundle))
     path, command, variables = ran
     assert path == "/usr/bin/docker"
-    assert command[-2:] == ["up", "--build"]  # type: ignore[index]
+    assert command[-3:] == ["up", "--build", "triton"]  # type: ignore[index]
     assert variables["CASTMATE_BUNDLE_DIR"] == str(gpu_bundle)  # type: ignore[index]
 
 

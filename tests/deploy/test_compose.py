@@ -1,49 +1,76 @@
-"""deploy/: what can be checked of the container without one."""
+"""deploy/: what can be checked of the containers without one."""
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from castmate import cli
+from castmate import __version__, cli
+from castmate.settings import Settings
+from castmate.triton.server import Ports
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
+COMPOSE = DEPLOY / "compose.yaml"
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
+SERVICES: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]
+WAIT_S = 60.0
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def triton() -> Any:
-    return yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["triton"]
+    return SERVICES["triton"]
 
 
-def test_the_base_image_is_pinned_and_the_built_one_carries_its_tag(triton: Any) -> None:
+@pytest.fixture
+def gateway() -> Any:
+    return SERVICES["gateway"]
+
+
+def dockerfile_of(service: Any) -> Path:
+    return (DEPLOY / service["build"]["context"] / service["build"]["dockerfile"]).resolve()
+
+
+def test_it_is_a_compose_file_by_the_schema_of_compose() -> None:
+    schema = ("--builtin-schema", "vendor.compose-spec")
+    command = [sys.executable, "-m", "check_jsonschema", *schema, str(COMPOSE)]
+    checked = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_base_image_is_pinned_and_the_built_one_carries_its_tag(
+    triton: Any, gateway: Any
+) -> None:
     tag = re.search(r"^FROM \S+/tritonserver:(\d\d\.\d\d)-py3$", DOCKERFILE, re.MULTILINE)
     assert tag
     assert triton["image"] == f"castmate-triton:{tag[1]}"
+    assert gateway["image"] == f"castmate-gateway:{__version__}"
+    assert re.search(r"^FROM python:3\.12-slim-\w+$", dockerfile_of(gateway).read_text(), re.M)
 
 
-def test_everything_that_is_copied_is_in_the_checkout_and_not_ignored() -> None:
+@pytest.mark.parametrize("name", SERVICES)
+def test_everything_that_is_copied_is_in_the_checkout_and_not_ignored(name: str) -> None:
+    path = dockerfile_of(SERVICES[name])
     copied = [
         source
-        for line in re.findall(r"^COPY (.+)$", DOCKERFILE, re.MULTILINE)
+        for line in re.findall(r"^COPY (.+)$", path.read_text(), re.MULTILINE)
         for source in line.split()[:-1]
     ]
-    context = DEPLOY.parent
-    allowed = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
-    assert [source for source in copied if not (context / source).exists()] == []
+    assert copied
+    allowed = path.with_name(f"{path.name}.dockerignore").read_text().splitlines()
+    assert [source for source in copied if not (DEPLOY.parent / source).exists()] == []
     assert {f"!{source}" for source in copied} <= set(allowed)
 
 
-def test_the_build_finds_its_context_and_its_file(triton: Any) -> None:
-    context = DEPLOY / triton["build"]["context"]
-    assert (context / triton["build"]["dockerfile"]).samefile(DEPLOY / "Dockerfile")
-
-
-def test_the_health_check_and_the_entry_point_are_commands_of_castmate(triton: Any) -> None:
+def test_the_health_check_and_the_entry_point_of_triton_are_commands_of_castmate(
+    triton: Any,
+) -> None:
     commands = {command.name for command in cli.serve.registered_commands}
     assert triton["healthcheck"]["test"][1:3] == ["castmate", "serve"]
     assert triton["healthcheck"]["test"][3] in commands
@@ -52,8 +79,9 @@ def test_the_health_check_and_the_entry_point_are_commands_of_castmate(triton: A
     assert entry[1] in commands
 
 
-def test_ports_open_to_this_machine_alone(triton: Any) -> None:
-    assert all(port.startswith("127.0.0.1:") for port in triton["ports"])
+@pytest.mark.parametrize("name", SERVICES)
+def test_ports_open_to_this_machine_alone(name: str) -> None:
+    assert all(port.startswith("127.0.0.1:") for port in SERVICES[name]["ports"])
 
 
 def test_the_model_gets_a_gpu_shared_memory_and_a_bundle(triton: Any) -> None:
@@ -62,3 +90,62 @@ def test_the_model_gets_a_gpu_shared_memory_and_a_bundle(triton: Any) -> None:
     assert triton["shm_size"] == "1gb"
     (volume,) = triton["volumes"]
     assert volume.endswith(f":{triton['environment']['CASTMATE_BUNDLE']}:ro")
+
+
+def test_the_gateway_finds_triton_and_its_settings_are_known(
+    triton: Any, gateway: Any, own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = {f"CASTMATE_{name.upper()}" for name in Settings.model_fields}
+    assert set(gateway["environment"]) <= fields
+    for name, value in environment(gateway).items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.load()
+    assert settings.triton_urls == ("triton:8001",)
+    assert any(port.endswith(":8001") for port in triton["ports"])
+    assert settings.wavespeed_api_key is None
+    grace_s = float(gateway["stop_grace_period"].removesuffix("s"))
+    assert grace_s > settings.drain_s + 10
+    assert any(port.endswith(f":{settings.port}") for port in gateway["ports"])
+
+
+@pytest.mark.slow
+def test_the_gateway_serves_with_a_key_and_its_health_check_says_so(
+    gateway: Any, own_folder: Path, tmp_path: Path
+) -> None:
+    port = str(Ports.free().http)
+    command = [sys.executable, "-m", "castmate.cli"]
+    image = re.findall(r"(CASTMATE_\w+)=(\S+)", dockerfile_of(gateway).read_text())
+    settings = os.environ | environment(gateway) | dict(image) | {"CASTMATE_PORT": port}
+    settings["CASTMATE_DATA_DIR"] = str(tmp_path / "volume")
+    health = [text.replace("8787", port) for text in gateway["healthcheck"]["test"]]
+    assert health[:2] == ["CMD", "python"]
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            arguments, env=settings, capture_output=True, text=True, timeout=WAIT_S
+        )
+
+    refused = run(*command, "serve")
+    assert refused.returncode != 0
+    assert "castmate keys create" in refused.stderr
+    assert run(*command, "keys", "create", "me").returncode == 0
+    with subprocess.Popen(
+        [*command, "serve"], env=settings, stderr=subprocess.PIPE, text=True
+    ) as serving:
+        try:
+            assert serving.stderr is not None
+            line = next(line for line in serving.stderr if "Serving at" in line)
+            assert f":{port}." in line
+            assert run(sys.executable, *health[2:]).returncode == 0
+        finally:
+            serving.terminate()
+    assert serving.returncode == 0
+    assert run(sys.executable, *health[2:]).returncode != 0
+
+
+def environment(service: Any) -> dict[str, str]:
+    """As compose passes it where the caller has set none of its own variables."""
+    return {
+        name: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", str(value))
+        for name, value in service["environment"].items()
+    }

@@ -121,9 +121,10 @@ def test_the_full_size_is_known_before_it_is_loaded() -> None:
 
 def test_flags_become_the_recipe() -> None:
     flags = ["--out", "x", "--style", "a:0.5", "--style", "b", "--step-caching"]
-    found = recipe_of(parser().parse_args([*flags, "--quantization", "fp8", "--side", "512"]))
+    more = ["--quantization", "fp8", "--fp8-modulation", "--side", "512"]
+    found = recipe_of(parser().parse_args([*flags, *more]))
     assert found.styles == (Style(Path("a"), 0.5), Style(Path("b"), 1.0))
-    assert found.quantization is Quantization.FP8
+    assert (found.quantization, found.fp8_modulation) == (Quantization.FP8, True)
     assert (found.step_caching, found.side, found.precision) == (True, 512, Precision.BF16)
     assert found.sources.flux == "black-forest-labs/FLUX.1-dev"
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import resource
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto
+from torch import nn
 
 from export.full_size import (
     WEIGHTS,
@@ -19,11 +23,21 @@ from export.full_size import (
     step_flops,
     weights_of,
 )
+from export.graphs import export_graphs
 from export.models.config import FLUX
 from tests.export.conftest import MICRO
 
 TERA = 1e12
 BLOCKS = 57
+LARGEST_ANONYMOUS = 100_000
+UNUSED = (
+    "vae.encoder.",
+    "checker.concept_embeds_w",
+    "checker.special_care_embeds_w",
+    "encoder.encoder.embeddings.mask_token",
+    "text_encoder_2.shared.",  # the embeddings by another name
+)
+Exported = Callable[[str], tuple[nn.Module, Path]]
 
 
 @pytest.mark.slow
@@ -56,11 +70,58 @@ def test_a_small_fake_network_is_exported_like_a_real_one(tmp_path: Path) -> Non
     assert (tmp_path / WEIGHTS).stat().st_blocks * 512 < 2**20, "the file is sparse"
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """A graph's module at full size and its file; each is exported once."""
+
+    @functools.cache
+    def call(name: str) -> tuple[nn.Module, Path]:
+        folder = tmp_path_factory.mktemp("full")
+        network = fake_network(FLUX, folder, torch.bfloat16)
+        return export_graphs(network)[name]().module, export_structure(network, name, folder)
+
+    return call
+
+
 @pytest.mark.full_size
 @pytest.mark.timeout(3600)
-def test_the_full_size_transformer_is_exported_within_four_gibibytes(tmp_path: Path) -> None:
-    network = fake_network(FLUX, tmp_path, torch.bfloat16)
-    path = export_structure(network, "transformer", tmp_path)
+@pytest.mark.parametrize(
+    ("name", "billions"),
+    [
+        ("transformer", 11.901 + 1.435),
+        ("text_encoder_2", 4.762),
+        ("subject_projector", 1.243),
+        ("image_encoder_2", 1.136),
+        ("image_encoder", 0.413),
+        ("safety_checker", 0.304),
+        ("text_encoder", 0.123),
+        ("subject_resampler", 0.117),
+        ("vae_decoder", 0.084),
+    ],
+)
+def test_every_graph_is_exported_at_full_size_with_its_weights_named_within_four_gibibytes(
+    name: str, billions: float, exported: Exported
+) -> None:
+    module, path = exported(name)  # the ONNX checker has passed it
+    weights = weights_of(path)
+    every = module.named_parameters(remove_duplicate=False)
+    named = {key: tuple(weight.shape) for key, weight in every}
+    count = sum(weight.numel() for weight in module.parameters())
+    assert count / 1e9 == pytest.approx(billions, abs=2e-3)
+    expected = {k: shape for k, shape in named.items() if not k.startswith(UNUSED)}
+    assert {key: weights.get(key) for key in expected} == expected
+    anonymous = [shape for key, shape in weights.items() if key not in named]
+    assert max(map(math.prod, anonymous)) < LARGEST_ANONYMOUS
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    assert peak < 4 * 2**30, f"{peak / 2**30:.1f} GiB"
+
+
+@pytest.mark.full_size
+@pytest.mark.timeout(3600)
+def test_the_full_size_transformer_has_the_published_shapes_and_fused_attentions(
+    exported: Exported,
+) -> None:
+    _, path = exported("transformer")
     weights = weights_of(path)
     for name, shape in {
         "denoiser.transformer.x_embedder.weight": (3072, 64),
@@ -72,11 +133,6 @@ def test_the_full_size_transformer_is_exported_within_four_gibibytes(tmp_path: P
         "denoiser.subject_attention.56.to_k_ip.weight": (3072, 4096),
     }.items():
         assert weights[name] == shape
-    named = dict(network.denoiser.named_parameters())
-    missing = {f"denoiser.{name}" for name in named} - set(weights)
-    assert missing == set(), "every weight keeps its name"
-    count = sum(int(np.prod(weights[f"denoiser.{name}"])) for name in named)
-    assert count / 1e9 == pytest.approx(11.901 + 1.435, abs=2e-3)
     model = onnx.load(path, load_external_data=False)
     operators = [node.op_type for node in model.graph.node]
     assert operators.count("Attention") == 2 * BLOCKS
@@ -88,5 +144,3 @@ def test_the_full_size_transformer_is_exported_within_four_gibibytes(tmp_path: P
     assert inputs["prompt_embeds"] == ["G", "L", 4096]
     assert inputs["subject_embeds"] == ["T", 1024, 4096]
     assert inputs["rotary_emb_cos"] == ["S", 128]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    assert peak < 4 * 2**30, f"{peak / 2**30:.1f} GiB"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from export.models.network import InstantCharacter
 from export.precision import Precision, Quantization
 from export.quantize import quantize
 from export.trajectory import Prompts, decode, denoise, samples
+from export.verify import psnr_db
 from tests.export.conftest import letters, make_wide
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -68,22 +70,27 @@ def prompts(tokenizer: TokenizerFile) -> Prompts:
 
 
 @pytest.fixture(scope="module")
-def runtime(
-    options: Options,
-    network: InstantCharacter,
-    tokenizer: TokenizerFile,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> TensorRTRuntime:
-    graphs, plans = tmp_path_factory.mktemp("onnx"), tmp_path_factory.mktemp("plans")
+def graphs(
+    network: InstantCharacter, tokenizer: TokenizerFile, tmp_path_factory: pytest.TempPathFactory
+) -> Bundle:
+    folder = tmp_path_factory.mktemp("onnx")
     write_bundle(
         network,
-        graphs,
+        folder,
         description="Random weights.",
         text_encoder=tokenizer,
         text_encoder_2=tokenizer,
         precision=Precision.BF16,
     )
-    build_bundle(Bundle.open(graphs), plans, options)
+    return Bundle.open(folder)
+
+
+@pytest.fixture(scope="module")
+def runtime(
+    options: Options, graphs: Bundle, tmp_path_factory: pytest.TempPathFactory
+) -> TensorRTRuntime:
+    plans = tmp_path_factory.mktemp("plans")
+    build_bundle(graphs, plans, options)
     return TensorRTRuntime(Bundle.open(plans))
 
 
@@ -110,9 +117,8 @@ def test_the_picture_is_torch_s_but_for_rounding(
 ) -> None:
     expected = decode(network, denoise(network, samples(1, 512)[0], prompts, steps=3))
     found = draw(runtime)
-    mse = np.square(found.astype(float) - expected).mean()
     assert expected.std() > 5, "a flat picture would prove nothing"
-    assert 10 * np.log10(255**2 / max(mse, 1e-9)) > MIN_PSNR_DB
+    assert psnr_db(found, expected) > MIN_PSNR_DB
 
 
 def test_the_same_seed_gives_the_same_picture_and_sizes_can_alternate(
@@ -121,6 +127,14 @@ def test_the_same_seed_gives_the_same_picture_and_sizes_can_alternate(
     first = draw(runtime)
     assert draw(runtime, "768*512").shape == (512, 768, 3)
     np.testing.assert_array_equal(draw(runtime), first)
+
+
+def test_a_plan_whose_weights_are_streamed_draws_the_same_but_for_rounding(
+    runtime: TensorRTRuntime, options: Options, tmp_path: Path, graphs: Bundle
+) -> None:
+    build_bundle(graphs, tmp_path, replace(options, weight_streaming=True))
+    streamed = draw(TensorRTRuntime(Bundle.open(tmp_path)))
+    assert psnr_db(streamed, draw(runtime)) > MIN_PSNR_DB
 
 
 def test_a_size_outside_the_profile_is_refused(runtime: TensorRTRuntime) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import itertools
 import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -124,3 +126,20 @@ async def soon(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+async def freeze(send: Callable[[signal.Signals], None], folder: Path) -> None:
+    """Stop a process outside a transaction: within one it would hold the only lock of a file."""
+    path = folder / "ledger.sqlite3.lock"
+    for _ in range(100):
+        send(signal.SIGSTOP)
+        if not path.exists():
+            return
+        with path.open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                send(signal.SIGCONT)
+                await asyncio.sleep(0.01)
+    raise AssertionError("never outside a transaction")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import itertools
 import os
 import random
@@ -27,6 +26,7 @@ from castmate.jobs.database import open_database
 from castmate.jobs.ledger import Ledger
 from castmate.jobs.predictions import Outcome, Prediction, State
 from castmate.jobs.storage import Storage
+from tests.castmate.jobs.conftest import freeze
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -270,7 +270,7 @@ async def test_a_frozen_process_loses_its_work_and_cannot_overwrite_the_result_w
     prediction_id = await frozen.submit("7-1")
     assert prediction_id is not None
     await asyncio.wait_for(hosted.polls.wait(), 20)  # it has paid, and waits for the picture
-    await freeze(frozen, tmp_path)
+    await freeze(frozen.send, tmp_path)
     await start_node()
     hosted.done.set()
     async with asyncio.timeout(60):
@@ -286,20 +286,3 @@ async def test_a_frozen_process_loses_its_work_and_cannot_overwrite_the_result_w
     assert after == before
     assert await observer.storage.get(before.result.images[0].name) == data
     assert hosted.submissions == {"7-0": 1}
-
-
-async def freeze(node: Node, folder: Path) -> None:
-    """Stop a process outside a transaction: within one it would hold the only lock of a file."""
-    path = folder / "ledger.sqlite3.lock"
-    for _ in range(100):
-        node.send(signal.SIGSTOP)
-        if not path.exists():
-            return
-        with path.open("ab") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                node.send(signal.SIGCONT)
-                await asyncio.sleep(0.01)
-    raise AssertionError("never outside a transaction")

@@ -167,6 +167,16 @@ class LedgerMachine(RuleBasedStateMachine):
             self.by_key[f"{key_name} {idempotency_key}"] = prediction.id
         return prediction.id
 
+    @rule(target=claimed, owner=owners)
+    def submit_and_begin_at_once(self, owner: str) -> Any:
+        request = GenerateRequest.parse({"prompt": "waving", "image": "red.png", "num_images": 2})
+        prediction = self.run(self.ledger.submit(request, REFERENCE, owner=owner))
+        lease_until = self.clock.now + LIMITS.lease_s
+        self.models[prediction.id] = Model(
+            "waving", State.PROCESSING, 1, lease_until=lease_until, owner=owner
+        )
+        return Claim(prediction, owner)
+
     @rule(target=claimed, owner=owners, limit=st.integers(1, 3))
     def claim(self, owner: str, limit: int) -> Any:
         claims = self.run(self.claims.claim(owner, limit))

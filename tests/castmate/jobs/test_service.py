@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -10,15 +11,16 @@ import pytest
 from typer.testing import CliRunner
 
 from castmate.cli import app
+from castmate.clients.base import Progress
 from castmate.clients.payments import PaymentState
-from castmate.errors import SettingsError
+from castmate.errors import CastmateError, ImageRejected, Overloaded, SettingsError
 from castmate.images import Reference
 from castmate.jobs.claims import Claims
 from castmate.jobs.predictions import State
 from castmate.jobs.service import Jobs
 from castmate.settings import Settings
 from tests.castmate.jobs.conftest import submitter
-from tests.doubles import FlatClient
+from tests.doubles import FlatClient, StuckClient
 
 runner = CliRunner()
 
@@ -51,6 +53,56 @@ async def test_a_process_without_slots_submits_and_another_one_makes(
     assert (await door.ledger.wait(prediction.id, 10)).state == State.COMPLETED
     await maker.aclose()
     await door.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_caller_who_waits_gets_pictures_and_progress_and_leaves_the_queue_alone(
+    own_folder: Path, reference: Reference
+) -> None:
+    jobs = await Jobs.open(Settings.load())
+    waiting = await submitter(jobs.ledger, reference)()
+    seen: list[Progress] = []
+    client = FlatClient(warnings=("odd",))
+    result = await jobs.generate(client, waiting.request, reference, seen.append)
+    assert [progress.step for progress in seen] == [0, 1, 2]
+    assert (result.client, result.warnings, result.timings_ms) == ("flat", ("odd",), {"total": 12})
+    made = await client.generate(waiting.request, reference)
+    assert result.images == made.images
+    assert (await jobs.ledger.get(waiting.id)).state == State.CREATED
+    await jobs.aclose()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "error", [Overloaded("Full.", retry_after_s=3), ImageRejected("no face", hint="Another one.")]
+)
+async def test_a_caller_who_waits_gets_the_error_as_the_client_raised_it(
+    own_folder: Path, reference: Reference, error: CastmateError
+) -> None:
+    jobs = await Jobs.open(Settings.load())
+    request = (await submitter(jobs.ledger, reference)()).request
+    with pytest.raises(type(error)) as caught:
+        await jobs.generate(FlatClient(error), request, reference)
+    assert caught.value.as_dict() == error.as_dict()
+    await jobs.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_caller_who_goes_away_cancels_its_prediction(
+    own_folder: Path, reference: Reference
+) -> None:
+    jobs = await Jobs.open(Settings.load())
+    request = (await submitter(jobs.ledger, reference)()).request
+    client = StuckClient()
+    waiting = asyncio.create_task(jobs.generate(client, request, reference))
+    await asyncio.wait_for(client.started.wait(), 10)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert client.cancelled.is_set()
+    (found,) = await jobs.ledger.list(state=State.CANCELLED)
+    assert found.attempt == 1
+    await jobs.aclose()
 
 
 async def pay(reference: Reference) -> str:

@@ -105,6 +105,33 @@ async def test_progress_reaches_a_caller_in_the_same_process_in_order(
     assert [progress.step for progress in seen] == [0, 1, 2]
 
 
+async def test_a_worker_begins_at_once_with_what_is_submitted_through_it_and_leaves_the_rest(
+    ledger: Ledger, submit: Submit, start: StartWorker, reference: Reference
+) -> None:
+    waiting = await submit()
+    worker = start(FlatClient(), own_only=True)
+    own = await worker.submit(waiting.request, reference)
+    assert (own.state, own.attempt) == (State.PROCESSING, 1)
+    assert (await ledger.wait(own.id, 10)).state == State.COMPLETED
+    assert (await ledger.get(waiting.id)).state == State.CREATED
+
+
+async def test_a_worker_takes_its_own_prediction_back_where_nobody_else_does(
+    ledger: Ledger, start: StartWorker, submit: Submit, reference: Reference
+) -> None:
+    client = StuckClient()
+    worker = start(client, own_only=True)
+    own = await worker.submit((await submit()).request, reference)
+    await asyncio.wait_for(client.started.wait(), 10)
+    client.started.clear()
+    ahead = Claims(ledger.database, Limits(lease_s=-10))
+    await ahead.keep_alive(worker.owner, {own.id: 1})  # as if it had been silent for long
+    assert await ahead.recover() == 1
+    await asyncio.wait_for(client.started.wait(), 10)
+    found = await ledger.get(own.id)
+    assert (found.state, found.attempt) == (State.PROCESSING, 2)
+
+
 async def test_as_many_as_there_are_slots_are_made_at_a_time(
     ledger: Ledger, submit: Submit, start: StartWorker
 ) -> None:
