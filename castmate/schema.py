@@ -149,7 +149,8 @@ def _problem(model: type[BaseModel], detail: ErrorDetails) -> Problem:
             name, "unknown parameter", known, f"did you mean `{near[0]}`?" if near else ""
         )
     if detail["type"] == "missing":
-        return Problem(name, "is required", model.model_fields[name].description or "")
+        described = model.model_fields[str(detail["loc"][0])].description
+        return Problem(name, "is required", described or "")
     shown = repr(detail["input"])
     shown = (
         shown if len(shown) <= 60 else f"{shown[:57]}... ({len(str(detail['input']))} characters)"
@@ -159,11 +160,17 @@ def _problem(model: type[BaseModel], detail: ErrorDetails) -> Problem:
 
 def describe_range(model: type[BaseModel], name: str) -> str:
     """What a parameter may be, in words, from the schema itself."""
-    spec = model.model_json_schema()["properties"][name]
+    schema = model.model_json_schema()
+    spec = schema["properties"][name.split(".")[0]]
     if name == "size":
         return SIZE_RULE
-    if "$ref" in spec or "enum" in spec:
-        return ", ".join(OutputFormat)
+    spec = next((s for s in spec.get("anyOf", ()) if s.get("type") != "null"), spec)
+    if "$ref" in spec:
+        spec = schema["$defs"][spec["$ref"].rpartition("/")[2]]
+    if "enum" in spec:
+        return ", ".join(map(str, spec["enum"]))
+    if spec["type"] == "array":
+        return f"a list of {spec.get('minItems', 0)}..{spec['maxItems']} texts"
     if spec["type"] == "string":
         low, high = spec.get("minLength", 0), spec.get("maxLength")
         return f"text of {low}..{high} characters" if high else f"text, at least {low} character"

@@ -165,6 +165,19 @@ class Settings(BaseSettings):
         "least one event a second.",
     )
 
+    hold_s: float = Field(
+        40,
+        ge=0,
+        le=3600,
+        description="How long an agent's call waits for its picture before it gets a job to ask "
+        "for; hosts give up after 45 s and more, seconds.",
+    )
+    paid: Literal["never", "ask", "always"] = Field(
+        "ask",
+        description="Whether pictures that cost money may be drawn for agents, within the caps: "
+        "`ask` lets the user agree first, once a day.",
+    )
+
     @field_validator("triton_urls", mode="before")
     @classmethod
     def _split_urls(cls, value: object) -> object:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Row, and_, func, insert, select, update
 
 from castmate.clients.payments import Payment, PaymentState
-from castmate.errors import BudgetExceeded, Cancelled, LeaseLost, MaybeCharged
+from castmate.errors import BudgetExceeded, Cancelled, LeaseLost, MaybeCharged, NotAgreed
 from castmate.jobs.claims import Claim
 from castmate.jobs.database import Database, Transaction
 from castmate.jobs.predictions import State
@@ -113,6 +113,7 @@ class LedgerPayments:
         """Write `SUBMITTING` for picture `index`, within every cap.
 
         Raises:
+            NotAgreed: It was submitted as one that may not cost anything; nothing was written.
             BudgetExceeded: A cap would be passed; nothing was written.
             MaybeCharged: This picture was submitted before; nothing was written.
             LeaseLost: Another attempt works on the prediction now; nothing was written.
@@ -196,6 +197,8 @@ class LedgerPayments:
             )
         if row.cancel_requested:
             raise Cancelled("Cancelled before it was submitted; nothing was charged for it.")
+        if not row.may_spend:
+            raise NotAgreed("It costs money, and nobody has agreed to pay; nothing was charged.")
 
     def _check_caps(self, tx: Transaction, price: int) -> None:
         today, caps, claim = day_of(tx.now), self._caps, self._claim

@@ -7,7 +7,7 @@ import json
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Row, func, insert, select, update
@@ -32,6 +32,21 @@ from castmate.schema import MAX_SEED, GenerateRequest
 MAX_IDEMPOTENCY_CHARACTERS = 255
 _LOOKED_BACK = 20  # finished predictions whose duration tells when to try again
 _RETRY_RANGE_S = (1.0, 600.0)
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the queue holds now.
+
+    Attributes:
+        waiting: Predictions that nobody makes yet.
+        running: Those that are being made.
+        mean_s: How long the last ones took, or None before the first.
+    """
+
+    waiting: int
+    running: int
+    mean_s: float | None
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,8 @@ class Ledger:
         idempotency_key: str | None = None,
         priority: Priority = Priority.NORMAL,
         weight: float = 1.0,
+        may_spend: bool = True,
+        join_running: bool = False,
     ) -> Prediction:
         """Take a prediction; when this returns, it will be made or fail with a reason.
 
@@ -85,6 +102,9 @@ class Ledger:
             idempotency_key: A second submit of the same request with it gives the same prediction.
             priority: Who goes first among all keys.
             weight: A key of weight 2 gets twice the share of one of weight 1.
+            may_spend: Whether a client that costs money may make it.
+            join_running: Give the same request of this key that waits or runs, if there is one,
+                instead of taking it a second time.
 
         Raises:
             IdempotencyConflict: The idempotency key stands for another request.
@@ -110,9 +130,20 @@ class Ledger:
             "attempt": 0,
             "deaths": 0,
             "cancel_requested": 0,
+            "may_spend": int(may_spend),
         }
         cost = request.num_images / weight
-        return Prediction.of(await self.database.run(lambda tx: self._insert(tx, values, cost)))
+
+        def work(tx: Transaction) -> Prediction:
+            virtual_time = lock_queue(tx)
+            if row := _earlier(tx, values, join_running):
+                if values["may_spend"] and not row.may_spend:  # agreed to meanwhile
+                    agreed = update(predictions).where(predictions.c.id == row.id)
+                    tx.connection.execute(agreed.values(may_spend=1))
+                return replace(Prediction.of(row), joined=True)
+            return Prediction.of(self._insert(tx, values, virtual_time, cost))
+
+        return await self.database.run(work)
 
     async def get(self, prediction_id: str, key_name: str | None = None) -> Prediction:
         """A prediction with all its attempts.
@@ -214,16 +245,19 @@ class Ledger:
 
         return await self.database.run(work)
 
-    def _insert(self, tx: Transaction, values: dict[str, Any], cost: float) -> Row[Any]:
-        virtual_time = lock_queue(tx)
-        key_name, idempotency_key = values["key_name"], values["idempotency_key"]
-        if idempotency_key is not None:
-            same = select(predictions).where(
-                predictions.c.key_name == key_name,
-                predictions.c.idempotency_key == idempotency_key,
-            )
-            if row := tx.connection.execute(same).one_or_none():
-                return _unless_other(row, values["body_hash"])
+    async def load(self) -> Load:
+        """How much there is to do, and how long one takes."""
+
+        def work(tx: Transaction) -> Load:
+            waiting = count_waiting(tx, self.limits.queue_limit)
+            return Load(waiting, _count_running(tx), _mean_s(tx))
+
+        return await self.database.run(work)
+
+    def _insert(
+        self, tx: Transaction, values: dict[str, Any], virtual_time: float, cost: float
+    ) -> Row[Any]:
+        key_name = values["key_name"]
         waiting = count_waiting(tx, self.limits.queue_limit)
         if waiting >= self.limits.queue_limit:
             raise self._overloaded(tx, waiting)
@@ -236,16 +270,7 @@ class Ledger:
         return tx.connection.execute(insert(predictions).returning(predictions), values).one()
 
     def _overloaded(self, tx: Transaction, waiting: int) -> Overloaded:
-        finished = (
-            select((predictions.c.finished - predictions.c.started).label("seconds"))
-            .where(predictions.c.state == State.COMPLETED)
-            .order_by(predictions.c.finished.desc())
-            .limit(_LOOKED_BACK)
-            .subquery()
-        )
-        mean_s = tx.connection.execute(select(func.avg(finished.c.seconds))).scalar() or 1.0
-        running = select(func.count()).where(predictions.c.state == State.PROCESSING)
-        slots = max(1, tx.connection.execute(running).scalar_one())
+        mean_s, slots = _mean_s(tx) or 1.0, max(1, _count_running(tx))
         # When a quarter of the queue is done, there is room again for a while.
         low, high = _RETRY_RANGE_S
         retry_after_s = min(max(low, waiting * mean_s / slots / 4), high)
@@ -268,6 +293,24 @@ def count_waiting(tx: Transaction, limit: int) -> int:
     return tx.connection.execute(select(func.count()).select_from(some.subquery())).scalar_one()
 
 
+def _count_running(tx: Transaction) -> int:
+    running = select(func.count()).where(predictions.c.state == State.PROCESSING)
+    return tx.connection.execute(running).scalar_one()
+
+
+def _mean_s(tx: Transaction) -> float | None:
+    """How long the last completed predictions took."""
+    finished = (
+        select((predictions.c.finished - predictions.c.started).label("seconds"))
+        .where(predictions.c.state == State.COMPLETED)
+        .order_by(predictions.c.finished.desc())
+        .limit(_LOOKED_BACK)
+        .subquery()
+    )
+    mean = tx.connection.execute(select(func.avg(finished.c.seconds))).scalar()
+    return None if mean is None else float(mean)
+
+
 def _row(tx: Transaction, prediction_id: str, key_name: str | None, lock: bool = False) -> Row[Any]:
     query = select(predictions).where(predictions.c.id == prediction_id)
     if key_name is not None:
@@ -279,6 +322,25 @@ def _row(tx: Transaction, prediction_id: str, key_name: str | None, lock: bool =
             "predictions are removed after a time."
         )
     return row
+
+
+def _earlier(tx: Transaction, values: dict[str, Any], join_running: bool) -> Row[Any] | None:
+    """What an earlier submit has taken that stands for this one too."""
+    mine = select(predictions).where(predictions.c.key_name == values["key_name"])
+    if (key := values["idempotency_key"]) is not None:
+        same = mine.where(predictions.c.idempotency_key == key)
+        row = tx.connection.execute(same).one_or_none()
+        return row and _unless_other(row, values["body_hash"])
+    states = (State.CREATED, State.PROCESSING) if join_running else ()
+    for state in states:  # one at a time: each has its own index
+        same = mine.where(
+            predictions.c.state == state,
+            predictions.c.body_hash == values["body_hash"],
+            predictions.c.cancel_requested == 0,
+        )
+        if row := tx.connection.execute(same.limit(1)).one_or_none():
+            return row
+    return None
 
 
 def _unless_other(row: Row[Any], body_hash: str) -> Row[Any]:

@@ -154,6 +154,8 @@ class Prediction:
         result: The pictures, where it is completed.
         error: `CastmateError.as_dict`, where it failed or was cancelled.
         attempts: Every attempt, the oldest first; only where one prediction is asked for.
+        may_spend: Whether a client that costs money may make it, within the caps.
+        joined: Whether an earlier submit took it; only what `Ledger.submit` returns says so.
     """
 
     id: str
@@ -170,6 +172,8 @@ class Prediction:
     result: StoredResult | None = None
     error: Mapping[str, Any] | None = None
     attempts: tuple[Attempt, ...] = ()
+    may_spend: bool = True
+    joined: bool = False
 
     @classmethod
     def of(cls, row: Row[Any], attempts: Sequence[Row[Any]] = ()) -> Self:
@@ -189,6 +193,7 @@ class Prediction:
             StoredResult.from_json(row.result) if row.result else None,
             json.loads(row.error) if row.error else None,
             tuple(map(_attempt, attempts)),
+            bool(row.may_spend),
         )
 
 

@@ -28,12 +28,13 @@ from obstore.store import (
 )
 
 from castmate.errors import CastmateError, SettingsError, Unavailable
-from castmate.images import Reference, preview
+from castmate.images import PREVIEW_SIDE, Reference, preview
 from castmate.jobs.database import Durability
 
 INPUTS: Final = "inputs"
 OUTPUTS: Final = "outputs"
 PREVIEWS: Final = "previews"
+CHARACTERS: Final = "characters"  # kept until the character is removed: no sweep looks at it
 DAY_S: Final = 86_400
 SIGNED_FOR_S: Final = 24 * 3600.0
 
@@ -151,23 +152,31 @@ class Storage:
             await self.put(name, reference.data)
         return name
 
-    async def preview(self, name: str) -> bytes:
+    async def preview(self, name: str, side: int = PREVIEW_SIDE) -> bytes:
         """A small JPEG of a stored picture; made once, also when many ask at the same time.
+
+        Args:
+            name: Of the picture.
+            side: Pixels of its longer side, at most.
 
         Raises:
             FileNotFoundError: There is no such picture.
         """
-        small = f"{PREVIEWS}/{name}.jpg"
-        lock = self._making.setdefault(name, asyncio.Lock())
+        small = f"{PREVIEWS}/{name}.{side}.jpg"
+        lock = self._making.setdefault(small, asyncio.Lock())
         async with lock:
             try:
                 return await self.get(small)
             except FileNotFoundError:
-                made = await asyncio.to_thread(preview, await self.get(name))
+                made = await asyncio.to_thread(preview, await self.get(name), side=side)
                 await self.put(small, made)
                 return made
             finally:
-                self._making.pop(name, None)
+                self._making.pop(small, None)
+
+    def local_path(self, name: str) -> Path | None:
+        """Where an object is on this machine, if the storage is a folder."""
+        return None if self._folder is None else Path(self._folder) / name
 
     def signed_url(self, name: str, now: float, expires_in_s: float = SIGNED_FOR_S) -> str:
         """An address that works without a key until it expires.

@@ -49,6 +49,8 @@ predictions: Final = Table(
     Column("created", Double, nullable=False),
     Column("started", Double),
     Column("finished", Double),
+    # 0 where nobody agreed to pay for it; whatever else is a cap.
+    Column("may_spend", Integer, nullable=False, server_default="1"),
 )
 _waiting = predictions.c.state == text("'created'")
 _running = predictions.c.state == text("'processing'")
@@ -115,6 +117,32 @@ payments: Final = Table(
 Index("payments_by_day", payments.c.day)
 Index("payments_by_key", payments.c.key_name)
 
+# Named subjects: their pictures are in the storage for as long as the row is here.
+characters: Final = Table(
+    "characters",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("key_name", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("content_hash", Text, nullable=False),
+    Column("pictures", Text, nullable=False),
+    Column("created", Double, nullable=False),
+)
+Index(
+    "one_character_of_a_content",
+    characters.c.key_name,
+    characters.c.content_hash,
+    unique=True,
+)
+
+# Who agreed on which day (UTC) that hosted pictures may be paid.
+consents: Final = Table(
+    "consents",
+    metadata,
+    Column("key_name", Text, primary_key=True),
+    Column("day", Text, primary_key=True),
+)
+
 # Applied in order, once each; a published one is never edited. Both engines read these types.
 MIGRATIONS: Final[Sequence[Sequence[str]]] = (
     (
@@ -147,6 +175,16 @@ MIGRATIONS: Final[Sequence[Sequence[str]]] = (
              primary key (prediction_id, picture))""",
         """create index payments_by_day on payments (day)""",
         """create index payments_by_key on payments (key_name)""",
+    ),
+    (
+        """alter table predictions add column may_spend integer not null default 1""",
+        """create table characters (
+             id text primary key not null, key_name text not null, name text not null,
+             content_hash text not null, pictures text not null,
+             created double precision not null)""",
+        """create unique index one_character_of_a_content on characters (key_name, content_hash)""",
+        """create table consents (
+             key_name text not null, day text not null, primary key (key_name, day))""",
     ),
 )
 

@@ -394,7 +394,7 @@ async def test_nothing_of_a_failed_transaction_is_left_and_its_neighbours_are_no
     database: Database, ledger: Ledger, submit: Submit
 ) -> None:
     def fail(tx: object) -> None:
-        ledger._insert(tx, {}, 1.0)  # type: ignore[arg-type]
+        ledger._insert(tx, {}, 0.0, 1.0)  # type: ignore[arg-type]
 
     answers = await asyncio.gather(submit(), database.run(fail), submit(), return_exceptions=True)
     assert isinstance(answers[1], KeyError)
