@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mcp.server.auth.middleware.auth_context import get_access_token
+from mcp.server.auth.provider import AccessToken
 from mcp.server.mcpserver import Context
 from starlette.requests import HTTPConnection
 
@@ -18,10 +19,17 @@ from castmate.jobs.characters import Characters
 from castmate.jobs.consent import Consents
 from castmate.jobs.predictions import Prediction, StoredImage
 from castmate_mcp.ids import ImageName, prediction_id_of
-from castmate_mcp.service import LOCAL_KEY, Service
+from castmate_mcp.keys import LOCAL, Key
+from castmate_mcp.service import Service
 
 BaseUrl = Callable[[HTTPConnection], str]
 _GENERATE: Final = "generate_character_image"
+
+
+class KeyToken(AccessToken):
+    """What a request was let in with."""
+
+    key: Key
 
 
 @dataclass(frozen=True)
@@ -49,15 +57,20 @@ class Studio:
         return Consents(self.service.jobs.ledger.database)
 
     @property
+    def key(self) -> Key:
+        """Who calls."""
+        token = get_access_token()
+        return token.key if isinstance(token, KeyToken) else LOCAL
+
+    @property
     def caller(self) -> str:
         """The name of the key that calls; everything is looked for under it."""
-        token = get_access_token()
-        return LOCAL_KEY if token is None else token.client_id
+        return self.key.name
 
     @property
     def reads_paths(self) -> bool:
         """Whether the caller sees the same disk as this process."""
-        return self.caller == LOCAL_KEY
+        return self.key is LOCAL
 
     async def job(self, job_id: str) -> Prediction:
         """The caller's prediction of this id.

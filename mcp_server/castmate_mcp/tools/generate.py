@@ -104,6 +104,8 @@ def add(server: StrictServer, studio: Studio) -> None:
             request,
             reference,
             key_name=studio.caller,
+            weight=studio.key.weight,
+            max_unfinished=studio.key.concurrency,
             idempotency_key=idempotency_key,
             may_spend=may_spend,
             join_running=True,
