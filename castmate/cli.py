@@ -276,7 +276,7 @@ async def _generate(
     request: GenerateRequest, output: Path | None, bundle: str | None, as_json: bool
 ) -> None:
     from castmate.jobs.service import Jobs
-    from castmate.output import prepare, save
+    from castmate.output import prepare, save, summary
     from castmate.references import resolve
 
     settings = _settings(bundle)
@@ -290,12 +290,10 @@ async def _generate(
         jobs.tidy()
         with _progress_bar() as on_progress:
             result = await jobs.generate(client, request, reference, on_progress)
-    _report(result, save(output, result), as_json, request)
+    _report(result, save(output, result), as_json, summary(request, result))
 
 
-def _report(
-    result: GenerateResult, paths: list[Path], as_json: bool, request: GenerateRequest
-) -> None:
+def _report(result: GenerateResult, paths: list[Path], as_json: bool, summary: str) -> None:
     if as_json:
         values = result.as_dict()
         for path, image in zip(paths, values["images"], strict=True):
@@ -305,11 +303,7 @@ def _report(
         typer.echo(f"{path}  {image.width}*{image.height}  seed {image.seed}")
     for warning in result.warnings:
         typer.echo(f"Warning: {warning}", err=True)
-    cost = f" for ${result.cost_usd:.3f}" if result.cost_usd else ""
-    seconds = result.timings_ms["total"] / 1000
-    total, computed = request.num_inference_steps * request.num_images, result.computed_steps
-    steps = "" if computed in (None, total) else f", {computed} of {total} steps computed"
-    typer.echo(f"Drawn by {result.client} ({result.model}) in {seconds:.1f} s{cost}{steps}")
+    typer.echo(summary)
 
 
 async def _spend(days: int, key: str | None, as_json: bool) -> None:

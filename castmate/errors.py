@@ -7,6 +7,7 @@ CastmateError
 │   ├── Overloaded         ... after `retry_after_s`
 │   ├── DeadlineExceeded   ... with more time
 │   └── BudgetExceeded     ... or raise the cap: this client costs money
+│       └── NotAgreed      ... or ask whoever pays: nobody has agreed to pay for it
 ├── MaybeCharged           look at the account before trying again: a paid reply was lost
 ├── Cancelled              nothing: the caller asked for it
 ├── LeaseLost              nothing: another process has taken the work over
@@ -174,6 +175,12 @@ class BudgetExceeded(Unavailable):
     """Making it would pass a spending cap; it was not sent."""
 
     code = "budget_exceeded"
+
+
+class NotAgreed(BudgetExceeded):
+    """Making it would cost money, and nobody has agreed to that; it was not sent."""
+
+    code = "not_agreed"
 
 
 class MaybeCharged(CastmateError):

@@ -21,6 +21,7 @@ MAX_PIXELS: Final = 40_000_000
 # The side bounds the white square in which the pipeline frames a reference.
 MIN_REFERENCE_SIDE, MAX_REFERENCE_SIDE = 32, 8192
 PREVIEW_LIMIT: Final = 90_000
+PREVIEW_SIDE: Final = 512
 
 _FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF")
 _ALLOWED: Final = "a PNG, JPEG, WEBP or GIF picture"
@@ -52,8 +53,10 @@ _ENCODINGS: Final[dict[OutputFormat, dict[str, Any]]] = {
     OutputFormat.WEBP: {"quality": 90, "method": 0},
 }
 
-# (longest side, JPEG quality), best first; noise fits the last in 15 000 base64 characters.
-_PREVIEW_LADDER: Final = ((512, 82), (512, 65), (384, 60), (256, 55), (192, 50), (128, 45))
+# (part of the side asked for, JPEG quality), best first; the last fits noise in 15 000 base64
+# characters where 512 pixels are asked for, and 128 pixels at that quality follow it.
+_LADDER: Final = ((1, 82), (1, 65), (0.75, 60), (0.5, 55), (0.375, 50), (0.25, 45))
+_SMALLEST_SIDE: Final = 128
 
 
 @dataclass(frozen=True)
@@ -134,17 +137,23 @@ def as_png(data: bytes) -> bytes:
         return _save(image.convert("RGB"), "png", _ENCODINGS[OutputFormat.PNG])
 
 
-def preview(data: bytes, limit: int = PREVIEW_LIMIT) -> bytes:
+def preview(data: bytes, limit: int = PREVIEW_LIMIT, side: int = PREVIEW_SIDE) -> bytes:
     """The best small JPEG of one of our own pictures whose base64 has at most `limit` characters.
 
     Any picture fits in 15 000; below that the smallest is returned.
+
+    Args:
+        data: A picture in one of our formats.
+        limit: Characters of base64.
+        side: Pixels of its longer side, at most.
     """
     with Image.open(io.BytesIO(data), formats=[name.upper() for name in OutputFormat]) as image:
         full = image.convert("RGB")
     small = b""
-    for side, quality in _PREVIEW_LADDER:
+    ladder = [(max(round(side * part), _SMALLEST_SIDE), quality) for part, quality in _LADDER]
+    for pixels, quality in (*ladder, (_SMALLEST_SIDE, _LADDER[-1][1])):
         scaled = full.copy()
-        scaled.thumbnail((side, side))
+        scaled.thumbnail((pixels, pixels))
         small = _save(scaled, "jpeg", {"quality": quality, "optimize": True})
         if base64_length(small) <= limit:
             break

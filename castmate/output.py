@@ -76,6 +76,18 @@ def save(output: Path | None, result: GenerateResult) -> list[Path]:
     return paths
 
 
+def summary(request: GenerateRequest, result: GenerateResult) -> str:
+    """Who drew, how long it took, and what is out of the ordinary: its cost, steps left out."""
+    seconds = result.timings_ms["total"] / 1000
+    text = f"Drawn by {result.client} ({result.model}) in {seconds:.1f} s"
+    if result.cost_usd:
+        text += f" for ${result.cost_usd:.3f}"
+    total, computed = request.num_inference_steps * request.num_images, result.computed_steps
+    if computed not in (None, total):
+        text += f", {computed} of {total} steps computed"
+    return text
+
+
 def _unused(path: Path) -> Path:
     number, candidate = 1, path
     while candidate.exists():

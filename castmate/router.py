@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from castmate.breaker import Breaker, BreakerState
-from castmate.clients.base import Client, ProgressCallback
+from castmate.clients.base import Client, Encoder, ProgressCallback
 from castmate.clients.payments import Payments, PaymentState
 from castmate.errors import (
     BudgetExceeded,
@@ -110,6 +110,11 @@ class Route:
         finally:
             self.breaker.record(admission, good, self._clock() - start)
 
+    async def encode(self, reference: Reference) -> None:
+        """Let the client encode a character, if it is open and keeps them."""
+        if isinstance(self._client, Encoder):
+            await self._client.encode(reference)
+
     def status(self) -> ClientStatus:
         """How it does."""
         state = self.breaker.state
@@ -185,6 +190,11 @@ class Router:
         """Open every client now, so that the first request need not wait for it."""
         for route in self._routes:
             route.open()
+
+    async def encode(self, reference: Reference) -> None:
+        """Let every client that keeps encoded characters, and is open, encode one."""
+        for route in self._routes:
+            await route.encode(reference)
 
     def status(self) -> tuple[ClientStatus, ...]:
         """How every client does, in the order in which they are asked."""

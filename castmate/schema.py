@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from enum import EnumType, StrEnum
+from enum import StrEnum
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -164,7 +164,8 @@ def _problem(model: type[BaseModel], detail: ErrorDetails) -> Problem:
             name, "unknown parameter", known, f"did you mean `{near[0]}`?" if near else ""
         )
     if detail["type"] == "missing":
-        return Problem(name, "is required", model.model_fields[name].description or "")
+        described = model.model_fields[str(detail["loc"][0])].description
+        return Problem(name, "is required", described or "")
     shown = repr(detail["input"])
     shown = (
         shown if len(shown) <= 60 else f"{shown[:57]}... ({len(str(detail['input']))} characters)"
@@ -174,12 +175,17 @@ def _problem(model: type[BaseModel], detail: ErrorDetails) -> Problem:
 
 def describe_range(model: type[BaseModel], name: str) -> str:
     """What a parameter may be, in words, from the schema itself."""
-    spec = model.model_json_schema()["properties"][name]
+    schema = model.model_json_schema()
+    spec = schema["properties"][name.split(".")[0]]
     if name == "size":
         return SIZE_RULE
-    kind_of: Any = model.model_fields[name].annotation
-    if isinstance(kind_of, EnumType):
-        return ", ".join(kind_of.__members__.values())
+    spec = next((s for s in spec.get("anyOf", ()) if s.get("type") != "null"), spec)
+    if "$ref" in spec:
+        spec = schema["$defs"][spec["$ref"].rpartition("/")[2]]
+    if "enum" in spec:
+        return ", ".join(map(str, spec["enum"]))
+    if spec["type"] == "array":
+        return f"a list of {spec.get('minItems', 0)}..{spec['maxItems']} texts"
     if spec["type"] == "string":
         low, high = spec.get("minLength", 0), spec.get("maxLength")
         return f"text of {low}..{high} characters" if high else f"text, at least {low} character"

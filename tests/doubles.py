@@ -85,6 +85,19 @@ class StuckClient(FlatClient):
         raise AssertionError("unreachable")
 
 
+class SlowClient(FlatClient):
+    """A client that draws as soon as it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started, self.may_end = asyncio.Event(), asyncio.Event()
+
+    async def generate(self, *args: Any, **kwargs: Any) -> GenerateResult:
+        self.started.set()
+        await self.may_end.wait()
+        return await super().generate(*args, **kwargs)
+
+
 class MemoryPayments:
     """The payments of one prediction, as a ledger keeps them, with a cap; nothing is durable."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from castmate.clients.payments import Payments
 from castmate.images import Reference
@@ -25,6 +25,19 @@ class Progress:
 
 
 ProgressCallback = Callable[[Progress], None]
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """An image source that keeps encoded characters, and can encode one before it is drawn."""
+
+    async def encode(self, reference: Reference) -> None:
+        """Encode a character, so that its first picture need not wait for it.
+
+        Raises:
+            Unavailable: It cannot now; its first picture will encode it.
+        """
+        ...
 
 
 class Client(Protocol):

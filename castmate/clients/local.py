@@ -78,6 +78,10 @@ class LocalClient:
             stop.set()
             raise
 
+    async def encode(self, reference: Reference) -> None:
+        """Encode a character behind the requests that wait already."""
+        await asyncio.wrap_future(self._thread.submit(self._pipeline.remember, reference))
+
     async def aclose(self) -> None:
         """Stop what runs before its next step, drop what waits, and end the thread."""
         self._closing.set()

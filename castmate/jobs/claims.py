@@ -13,8 +13,8 @@ from castmate.clients.payments import PaymentState
 from castmate.errors import Cancelled, CastmateError, Interrupted
 from castmate.jobs import notify
 from castmate.jobs.database import Database, Transaction
-from castmate.jobs.ledger import Limits, lock_queue, take
 from castmate.jobs.predictions import Outcome, Prediction, Priority, State, StoredResult
+from castmate.jobs.queue import Limits, lock_queue, take
 from castmate.jobs.tables import attempts, payments, predictions, queue
 
 

@@ -155,7 +155,10 @@ class Prediction:
         finished: When it became final.
         result: The pictures, where it is completed.
         error: `CastmateError.as_dict`, where it failed or was cancelled.
+        note: What the door that took it wants to remember; the ledger does not look at it.
         attempts: Every attempt, the oldest first; only where one prediction is asked for.
+        may_spend: Whether a client that costs money may make it, within the caps.
+        joined: Whether an earlier submit took it; only what `Ledger.submit` returns says so.
     """
 
     id: str
@@ -171,7 +174,10 @@ class Prediction:
     finished: float | None = None
     result: StoredResult | None = None
     error: Mapping[str, Any] | None = None
+    note: str | None = None
     attempts: tuple[Attempt, ...] = ()
+    may_spend: bool = True
+    joined: bool = False
 
     @classmethod
     def of(cls, row: Row[Any], attempts: Sequence[Row[Any]] = ()) -> Self:
@@ -190,7 +196,9 @@ class Prediction:
             row.finished,
             StoredResult.from_json(row.result) if row.result else None,
             json.loads(row.error) if row.error else None,
+            row.note,
             tuple(map(_attempt, attempts)),
+            bool(row.may_spend),
         )
 
 

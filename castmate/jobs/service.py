@@ -12,8 +12,9 @@ from castmate.errors import CastmateError, from_dict
 from castmate.images import Reference
 from castmate.jobs.budget import Budget, Caps
 from castmate.jobs.database import Durability, open_database
-from castmate.jobs.ledger import Ledger, Limits
+from castmate.jobs.ledger import Ledger
 from castmate.jobs.predictions import Prediction
+from castmate.jobs.queue import Limits
 from castmate.jobs.retention import sweep
 from castmate.jobs.storage import DAY_S, Storage
 from castmate.jobs.worker import Worker

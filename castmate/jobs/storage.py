@@ -29,13 +29,17 @@ from obstore.store import (
 )
 
 from castmate.errors import CastmateError, SettingsError, Unavailable
-from castmate.images import Reference, preview
+from castmate.images import PREVIEW_SIDE, Reference, preview
 from castmate.jobs.database import Durability
 
 INPUTS: Final = "inputs"
 OUTPUTS: Final = "outputs"
 PREVIEWS: Final = "previews"
+PREVIEW_SIDES: Final = (256, 512, 768, 1024)
+CHARACTERS: Final = "characters"  # kept until the character is removed: no sweep looks at it
+UPLOADS: Final = "uploads"
 DAY_S: Final = 86_400
+UPLOADS_KEPT_S: Final = 7.0 * DAY_S
 SIGNED_FOR_S: Final = 24 * 3600.0
 
 _LINK: Final = re.compile(r"/files/([0-9]{1,19})-([0-9a-f]{64})/(.+)")
@@ -134,6 +138,12 @@ class Storage:
         with contextlib.suppress(FileNotFoundError), _translating(name):
             await obstore.delete_async(self._store, name)
 
+    async def delete_picture(self, name: str) -> None:
+        """Remove a picture and its previews."""
+        await self.delete(name)
+        for side in PREVIEW_SIDES:
+            await self.delete(_preview_name(name, side))
+
     async def list(self, prefix: str) -> AsyncIterator[list[StoredObject]]:
         """Everything below `prefix`, a few hundred at a time."""
         with _translating(prefix):
@@ -153,23 +163,31 @@ class Storage:
             await self.put(name, reference.data)
         return name
 
-    async def preview(self, name: str) -> bytes:
+    async def preview(self, name: str, side: int = PREVIEW_SIDE) -> bytes:
         """A small JPEG of a stored picture; made once, also when many ask at the same time.
+
+        Args:
+            name: Of the picture.
+            side: Pixels of its longer side, at most; one of PREVIEW_SIDES.
 
         Raises:
             FileNotFoundError: There is no such picture.
         """
-        small = f"{PREVIEWS}/{name}.jpg"
-        lock = self._making.setdefault(name, asyncio.Lock())
+        small = _preview_name(name, side)
+        lock = self._making.setdefault(small, asyncio.Lock())
         async with lock:
             try:
                 return await self.get(small)
             except FileNotFoundError:
-                made = await asyncio.to_thread(preview, await self.get(name))
+                made = await asyncio.to_thread(preview, await self.get(name), side=side)
                 await self.put(small, made)
                 return made
             finally:
-                self._making.pop(name, None)
+                self._making.pop(small, None)
+
+    def local_path(self, name: str) -> Path | None:
+        """Where an object is on this machine, if the storage is a folder."""
+        return None if self._folder is None else Path(self._folder) / name
 
     def signed_url(self, name: str, now: float, expires_in_s: float = SIGNED_FOR_S) -> str:
         """An address that works without a key until it expires.
@@ -197,10 +215,6 @@ class Storage:
         known = self._sign(name, int(expires))
         return name if hmac.compare_digest(known, signature) and now <= int(expires) else None
 
-    def local_path(self, name: str) -> Path | None:
-        """Where an object is on this machine, if the storage is a folder."""
-        return None if self._folder is None else Path(self._folder) / name
-
     def sign(self, purpose: str, text: str) -> str:
         """A signature that only we can make, in hex; one for a purpose is none for another."""
         words = f"{purpose}\0{text}".encode()
@@ -218,6 +232,10 @@ def memory_storage(secret: bytes = b"secret") -> Storage:
 def output_name(prediction_id: str, attempt: int, picture: int, suffix: str) -> str:
     """The name of a picture: with the attempt in it, no late process overwrites a result."""
     return f"{OUTPUTS}/{prediction_id}-{attempt}/{picture}.{suffix}"
+
+
+def _preview_name(name: str, side: int) -> str:
+    return f"{PREVIEWS}/{name}.{side}.jpg"
 
 
 def day_of(now: float) -> str:

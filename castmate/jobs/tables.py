@@ -49,6 +49,9 @@ predictions: Final = Table(
     Column("created", Double, nullable=False),
     Column("started", Double),
     Column("finished", Double),
+    Column("note", Text),
+    # 0 where nobody agreed to pay for it; whatever else is a cap.
+    Column("may_spend", Integer, nullable=False, server_default="1"),
 )
 # The first three cover some rows only, as the migrations say. To say so here, too, would load the
 # dialects of both engines, and the command line waits for them.
@@ -137,6 +140,32 @@ Index(
     postgresql_where=webhooks.c.finished.is_(None),
 )
 
+# Named subjects: their pictures are in the storage for as long as the row is here.
+characters: Final = Table(
+    "characters",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("key_name", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("content_hash", Text, nullable=False),
+    Column("pictures", Text, nullable=False),
+    Column("created", Double, nullable=False),
+)
+Index(
+    "one_character_of_a_content",
+    characters.c.key_name,
+    characters.c.content_hash,
+    unique=True,
+)
+
+# Who agreed on which day (UTC) that hosted pictures may be paid.
+consents: Final = Table(
+    "consents",
+    metadata,
+    Column("key_name", Text, primary_key=True),
+    Column("day", Text, primary_key=True),
+)
+
 # Applied in order, once each; a published one is never edited. Both engines read these types.
 MIGRATIONS: Final[Sequence[Sequence[str]]] = (
     (
@@ -171,6 +200,7 @@ MIGRATIONS: Final[Sequence[Sequence[str]]] = (
         """create index payments_by_key on payments (key_name)""",
     ),
     (
+        """alter table predictions add column note text""",
         """create table api_keys (
              name text primary key not null, secret_hash text not null, scopes text not null,
              per_minute integer, concurrency integer, max_micro_usd bigint,
@@ -182,6 +212,16 @@ MIGRATIONS: Final[Sequence[Sequence[str]]] = (
              tries integer not null, next_try double precision not null,
              finished double precision, error text)""",
         """create index webhooks_to_tell on webhooks (next_try) where finished is null""",
+    ),
+    (
+        """alter table predictions add column may_spend integer not null default 1""",
+        """create table characters (
+             id text primary key not null, key_name text not null, name text not null,
+             content_hash text not null, pictures text not null,
+             created double precision not null)""",
+        """create unique index one_character_of_a_content on characters (key_name, content_hash)""",
+        """create table consents (
+             key_name text not null, day text not null, primary key (key_name, day))""",
     ),
 )
 

@@ -71,6 +71,10 @@ class Pipeline:
         """Hits and misses of each cache since it was made."""
         return {"prompt": self._prompts.cache_counts(), "subject": self._subjects.cache_counts()}
 
+    def remember(self, reference: Reference) -> None:
+        """Encode a character now; its first picture then skips that."""
+        self._subjects.remember(reference)
+
     def generate(
         self,
         request: GenerateRequest,

@@ -32,6 +32,10 @@ class SubjectEncoder:
         """Hits and misses; a known character with a new schedule counts as one of each."""
         return self._cache.hits, self._cache.misses
 
+    def remember(self, reference: Reference) -> None:
+        """Encode a character as far as no schedule is needed."""
+        self._features(reference)
+
     def encode(self, reference: Reference, sigmas: NDArray[np.float32]) -> Tensor:
         """Subject tokens of every step, `[T, N, token_dim]`.
 
@@ -43,10 +47,13 @@ class SubjectEncoder:
         return self._cache.get_or_make(key, lambda: self._resample(reference, sigmas))
 
     def _resample(self, reference: Reference, sigmas: NDArray[np.float32]) -> tuple[Tensor, int]:
-        features = self._cache.get_or_make(reference.sha256, lambda: self._project(reference))
+        features = self._features(reference)
         timesteps = self._runtime.upload(sigmas[:-1] * np.float32(1000))
         out = self._resampler(subject_features=features, timesteps=timesteps)["subject_embeds"]
         return out, self._runtime.num_bytes(out)
+
+    def _features(self, reference: Reference) -> Tensor:
+        return self._cache.get_or_make(reference.sha256, lambda: self._project(reference))
 
     def _project(self, reference: Reference) -> tuple[Tensor, int]:
         crops = self._runtime.upload(reference_crops(reference.image, self._crop_px))

@@ -59,15 +59,11 @@ def command(
 
 
 async def _serve(settings: Settings) -> None:
-    from castmate.router import open_clients
-    from castmate_mcp.opening import OpeningClient
     from castmate_mcp.server import build_server
+    from castmate_mcp.service import Service
 
-    client = OpeningClient(functools.partial(open_clients, settings))
-    try:
-        await build_server(settings, client).run_stdio_async()
-    finally:
-        await client.aclose()
+    async with Service.open(settings) as service:
+        await build_server(service).run_stdio_async()
 
 
 def serve(

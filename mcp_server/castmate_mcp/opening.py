@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from castmate.clients.base import Client, ProgressCallback
+from castmate.clients.base import Client, Encoder, ProgressCallback
 from castmate.clients.payments import Payments
 from castmate.images import Reference
+from castmate.router import ClientStatus, Router
 from castmate.schema import GenerateRequest, GenerateResult
 
 
@@ -47,6 +48,23 @@ class OpeningClient:
             self._opening = self._start()
         client = await asyncio.shield(self._opening)  # a cancelled call does not stop the opening
         return await client.generate(request, reference, on_progress, payments)
+
+    async def encode(self, reference: Reference) -> None:
+        """Let the client encode a character, if it keeps them; wait until it is open."""
+        client = await asyncio.shield(self._opening)
+        if isinstance(client, Encoder):
+            await client.encode(reference)
+
+    def status(self) -> tuple[ClientStatus, ...]:
+        """How each client does; one that is still loading is no reason to ask another."""
+        if not self._opening.done():
+            return (ClientStatus("opening", True, None),)
+        if not self._is_open():
+            return (ClientStatus("none", False, None, str(self._opening.exception())),)
+        client = self._opening.result()
+        if isinstance(client, Router):
+            return client.status()
+        return (ClientStatus(client.name, True, None),)
 
     async def aclose(self) -> None:
         """Close the client; wait for it first where it is still opening."""

@@ -14,7 +14,7 @@ Tool = TypeVar("Tool", bound=Callable[..., Any])
 def with_fields_of(
     model: type[BaseModel], descriptions: Mapping[str, str]
 ) -> Callable[[Tool], Tool]:
-    """Let a tool that takes `**values` take the fields of a model by name.
+    """Let a tool that takes `**values` take the fields of a model by name, before its own.
 
     Args:
         model: Whose fields.
@@ -24,7 +24,7 @@ def with_fields_of(
     def decorate(tool: Tool) -> Tool:
         signature = inspect.signature(tool, eval_str=True)
         named = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        parameters = named + [
+        fields = [
             inspect.Parameter(
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
@@ -37,7 +37,9 @@ def with_fields_of(
             )
             for name, field in model.model_fields.items()
         ]
-        tool.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        first = [p for p in named if p.kind is not p.KEYWORD_ONLY]
+        own = [p for p in named if p.kind is p.KEYWORD_ONLY]
+        tool.__signature__ = signature.replace(parameters=first + fields + own)  # type: ignore[attr-defined]
         return tool
 
     return decorate

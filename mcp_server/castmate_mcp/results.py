@@ -1,11 +1,12 @@
-"""What a generation tells the agent, in every form at once: each host drops another one."""
+"""What a job tells the agent, in every form at once: each host drops another one."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
-from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Final, Literal
 
+from mcp.server.mcpserver import Context
 from mcp.types import (
     Annotations,
     CallToolResult,
@@ -16,84 +17,117 @@ from mcp.types import (
 )
 from pydantic import BaseModel, Field
 
-from castmate.images import PREVIEW_LIMIT, preview
-from castmate.schema import GeneratedImage, GenerateResult
-from castmate_mcp.store import StoredImage
+from castmate.images import PREVIEW_LIMIT, base64_length, preview
+from castmate.jobs.predictions import Prediction, State
+from castmate_mcp.ids import ImageName, job_id_of
+from castmate_mcp.studio import Studio
+
+STATUS: Final[dict[State, Literal["running", "completed", "cancelled", "failed"]]] = {
+    State.CREATED: "running",
+    State.PROCESSING: "running",
+    State.COMPLETED: "completed",
+    State.FAILED: "failed",
+    State.CANCELLED: "cancelled",
+}
 
 
 class ImageOut(BaseModel):
     """One finished picture."""
 
-    image_id: str = Field(description="Name it as `image` of a later call to draw from it.")
-    image_uri: str = Field(description="The MCP resource that gives the whole picture as PNG.")
-    file_path: str = Field(description="The file on the machine of the server.")
+    image_id: str
+    image_uri: str = Field(description="Resource: the whole PNG.")
+    file_path: str | None = None
+    download_url: str | None = Field(None, description="Needs no key, for a day.")
     width: int
     height: int
-    seed: int = Field(description="Makes this picture again, with the same other arguments.")
-    has_nsfw: bool = Field(description="It was flagged as unsafe and replaced by a black one.")
-    mime_type: str
+    seed: int
+    has_nsfw: bool = Field(description="Unsafe: replaced by a black one.")
 
 
-class GenerationOut(BaseModel):
-    """What came of a call."""
+class JobOut(BaseModel):
+    """One job and its pictures."""
 
-    status: Literal["completed"] = "completed"
-    images: list[ImageOut]
-    client: str = Field(description="What drew them: local, triton or wavespeed.")
-    model: str
-    elapsed_s: float
-    cost_usd: float = Field(description="What was charged; 0 on one's own machine.")
-    computed_steps: int | None = Field(
-        description="Denoise steps that were computed; fewer than asked for with `cache`."
-    )
-    warnings: list[str]
+    status: Literal["running", "completed", "cancelled", "failed"]
+    job_id: str
+    images: list[ImageOut] = []
+    progress: str | None = None
+    client: str | None = None
+    elapsed_s: float | None = None
+    cost_usd: float = 0.0
+    computed_steps: int | None = Field(None, description="Fewer than asked for with `cache`.")
+    deduplicated: bool = Field(False, description="Joined an earlier same call.")
+    warnings: list[str] = []
     next_step: str
 
 
-def describe(result: GenerateResult, stored: Sequence[StoredImage]) -> GenerationOut:
-    """The result in the words of the tool."""
-    images = [
-        ImageOut(
-            image_id=kept.image_id,
-            image_uri=kept.uri,
-            file_path=str(kept.path),
-            width=image.width,
-            height=image.height,
-            seed=image.seed,
-            has_nsfw=image.has_nsfw,
-            mime_type=image.output_format.mime_type,
-        )
-        for image, kept in zip(result.images, stored, strict=True)
-    ]
-    return GenerationOut(
-        images=images,
-        client=result.client,
-        model=result.model,
-        elapsed_s=round(result.timings_ms["total"] / 1000, 2),
-        cost_usd=result.cost_usd,
-        computed_steps=result.computed_steps,
-        warnings=list(result.warnings),
-        next_step="Show the user file_path. For the same character in another scene, call again "
-        "with the same `image` and another prompt.",
+def describe(
+    studio: Studio, job: Prediction, ctx: Context[Any, Any], progress: str | None = None
+) -> JobOut:
+    """A job that has not failed in the words of the tools."""
+    job_id, result = job_id_of(job.id), job.result
+    started = job.started or job.created
+    out = JobOut(
+        status=STATUS[job.state],
+        job_id=job_id,
+        deduplicated=job.joined,
+        elapsed_s=None if job.finished is None else round(job.finished - started, 2),
+        next_step="",
     )
+    if result is None:
+        charged = job.error["charged"] if job.error else False
+        if job.state is State.CANCELLED:
+            cost = {True: "It was charged.", False: "Nothing was charged.", None: "May be charged."}
+            out.next_step = f"{cost[charged]} Call generate_character_image again if it is wanted."
+            return out
+        out.progress = progress or (
+            "waiting for its turn" if job.state is State.CREATED else "drawing"
+        )
+        out.next_step = (
+            f"Not finished, not lost: call get_job with job_id {job_id} to wait for the picture. "
+            "Do not generate it again."
+        )
+        return out
+    for number, image in enumerate(result.images):
+        name = ImageName(job.id, number)
+        out.images.append(
+            ImageOut(
+                image_id=str(name),
+                image_uri=name.uri,
+                file_path=studio.file_path(image),
+                download_url=studio.download_url(image, ctx),
+                width=image.width,
+                height=image.height,
+                seed=image.seed,
+                has_nsfw=image.has_nsfw,
+            )
+        )
+    out.client, out.cost_usd, out.warnings = result.client, result.cost_usd, [*result.warnings]
+    out.computed_steps = result.computed_steps
+    shown = "file_path" if out.images[0].file_path else "download_url"
+    if shown == "download_url" and not out.images[0].download_url:
+        shown = "picture"
+    out.next_step = (
+        f"Show the user the {shown}. If you cannot see the picture, call view_image with its "
+        "image_id. For another scene, generate again with the same `image`."
+    )
+    return out
 
 
-def to_content(out: GenerationOut, images: Sequence[GeneratedImage]) -> CallToolResult:
+async def to_content(studio: Studio, job: Prediction, out: JobOut) -> CallToolResult:
     """The answer: structured content, the same as text, small previews and links.
 
     The previews together stay below what every known host accepts.
     """
-    content: list[ContentBlock] = [TextContent(type="text", text=out.model_dump_json())]
-    for image in images:
-        small = preview(image.data, PREVIEW_LIMIT // len(images))
-        content.append(
-            ImageContent(
-                type="image",
-                data=base64.b64encode(small).decode(),
-                mime_type="image/jpeg",
-                annotations=Annotations(audience=["user", "assistant"], priority=0.8),
-            )
-        )
+    structured = out.model_dump(mode="json", exclude_none=True)
+    content: list[ContentBlock] = [
+        TextContent(type="text", text=out.model_dump_json(exclude_none=True))
+    ]
+    stored = job.result.images if job.result else ()
+    for image in stored:
+        small = await studio.service.jobs.storage.preview(image.name)
+        if base64_length(small) > (limit := PREVIEW_LIMIT // len(stored)):
+            small = await asyncio.to_thread(preview, small, limit)
+        content.append(image_content(small))
     content += [
         ResourceLink(
             type="resource_link",
@@ -104,4 +138,22 @@ def to_content(out: GenerationOut, images: Sequence[GeneratedImage]) -> CallTool
         )
         for image in out.images
     ]
-    return CallToolResult(content=content, structured_content=out.model_dump(mode="json"))
+    return CallToolResult(content=content, structured_content=structured)
+
+
+def image_content(jpeg: bytes) -> ImageContent:
+    """A small picture that both the model and the user see."""
+    return ImageContent(
+        type="image",
+        data=base64.b64encode(jpeg).decode(),
+        mime_type="image/jpeg",
+        annotations=Annotations(audience=["user", "assistant"], priority=0.8),
+    )
+
+
+def told(out: BaseModel) -> CallToolResult:
+    """An answer without pictures, structured and as text."""
+    return CallToolResult(
+        content=[TextContent(type="text", text=out.model_dump_json(exclude_none=True))],
+        structured_content=out.model_dump(mode="json", exclude_none=True),
+    )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from castmate.clients.base import Client
 from castmate.jobs.service import Jobs
-from castmate.router import open_clients
+from castmate.router import ClientStatus, open_clients
 from castmate.settings import Settings
 from castmate_mcp.opening import OpeningClient
 
@@ -29,7 +29,11 @@ class Service:
 
     settings: Settings
     jobs: Jobs
-    client: Client
+    client: OpeningClient
+
+    def status(self) -> tuple[ClientStatus, ...]:
+        """How each client does, in the order in which they are asked."""
+        return self.client.status()
 
     @classmethod
     @asynccontextmanager

@@ -20,6 +20,7 @@ from castmate_mcp.app import build_app
 from castmate_mcp.gateway import Gateway
 from castmate_mcp.keys import KeyRing
 from castmate_mcp.service import Service
+from castmate_mcp.streamable import build_mcp_app
 
 _log = structlog.stdlib.get_logger("castmate.serve")
 _CLOSE_S: Final = 10  # for answers that are on their way when the server stops
@@ -49,7 +50,8 @@ async def serve(settings: Settings, say: Say) -> None:
                 "listen on 127.0.0.1."
             )
         with _listening(settings.host, settings.port) as listener:
-            await _Server(_config(build_app(service), settings)).run(
+            app = build_app(service, mcp=build_mcp_app(service))
+            await _Server(_config(app, settings)).run(
                 listener, lambda url: _announce(say, url, configured)
             )
 

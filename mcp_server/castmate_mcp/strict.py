@@ -9,16 +9,38 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.types import CallToolResult, InputRequiredResult
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from castmate.errors import BundleError, CastmateError, InvalidRequest, Overloaded, Unavailable
+from castmate.errors import CastmateError, InvalidRequest, Problem
 from castmate.schema import problems_of
+from castmate_mcp.advice import as_tool_error
+from castmate_mcp.schemas import compact
+
+# What models call our parameters, where the letters are too different for a likeness.
+_MEANT: Final = {
+    "character": "image",
+    "character_id": "image",
+    "height": "size",
+    "id": "job_id",
+    "image_url": "image",
+    "images": "references",
+    "n": "num_images",
+    "reference": "image",
+    "reference_image": "image",
+    "resolution": "size",
+    "steps": "num_inference_steps",
+    "task_id": "job_id",
+    "text": "prompt",
+    "timeout": "wait_seconds",
+    "width": "size",
+}
 
 
 class StrictServer(MCPServer[Any]):
@@ -29,9 +51,11 @@ class StrictServer(MCPServer[Any]):
         super().add_tool(fn, *args, **kwargs)
         tool = self._tool_manager.list_tools()[-1]
         tool.description = inspect.cleandoc(tool.description)
-        tool.parameters["additionalProperties"] = False
         tool.fn_metadata.arg_model.model_config["extra"] = "forbid"
         tool.fn_metadata.arg_model.model_rebuild(force=True)
+        tool.parameters = compact(tool.parameters) | {"additionalProperties": False}
+        if (schema := tool.fn_metadata.output_schema) is not None:
+            tool.fn_metadata.output_schema = compact(schema, result=True)
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
@@ -43,38 +67,30 @@ class StrictServer(MCPServer[Any]):
         """
         try:
             return await super().call_tool(name, arguments, context)
-        except UnexpectedToolError:
-            raise  # a bug of ours: logged, and its text stays here
         except ToolError as error:
             cause = error.__cause__
+            if isinstance(cause, CastmateError):
+                raise as_tool_error(cause, name) from None
+            if isinstance(error, UnexpectedToolError):
+                raise  # a bug of ours: logged, and its text stays here
             tool = self._tool_manager.get_tool(name)
             if tool is None:
                 known = ", ".join(known.name for known in self._tool_manager.list_tools())
                 raise ToolError(f"There is no tool {name!r}. Tools: {known}.") from None
             if isinstance(cause, ValidationError):
-                problems = problems_of(tool.fn_metadata.arg_model, cause)
+                problems = _problems(tool.fn_metadata.arg_model, cause)
                 raise as_tool_error(InvalidRequest(problems), name) from None
             if isinstance(cause, ToolError):
                 raise cause from None
             raise
 
 
-def as_tool_error(error: CastmateError, tool: str) -> ToolError:
-    """The error as a tool tells it: the sentence, the cost, the next step."""
-    money = "The attempt was charged." if error.charged else "Nothing was charged."
-    match error:
-        case InvalidRequest():
-            lines = "\n".join(f"- {problem}" for problem in error.problems)
-            return ToolError(
-                f"Invalid arguments; nothing was generated or charged:\n{lines}\n"
-                f"Correct these and call {tool} again."
-            )
-        case Overloaded():
-            step = f"Call {tool} again in {error.retry_after_s:.0f} s."
-        case Unavailable():
-            step = f"The request is fine: call {tool} again later."
-        case BundleError():
-            step = "No change of arguments helps: ask the user to run `castmate doctor`."
-        case _:
-            step = f"Call {tool} again, or ask the user to run `castmate doctor`."
-    return ToolError(f"{error} {money} {step}")
+def _problems(model: type[BaseModel], error: ValidationError) -> list[Problem]:
+    return [_with_meaning(model, problem) for problem in problems_of(model, error)]
+
+
+def _with_meaning(model: type[BaseModel], problem: Problem) -> Problem:
+    meant = _MEANT.get(problem.parameter)
+    if problem.message != "unknown parameter" or meant not in model.model_fields:
+        return problem
+    return replace(problem, hint=f"did you mean `{meant}`?")

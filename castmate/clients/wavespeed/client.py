@@ -25,7 +25,7 @@ from castmate.clients.wavespeed.api import (
 )
 from castmate.clients.wavespeed.limit import RateLimit
 from castmate.clients.wavespeed.order import RESUMED, Order
-from castmate.clients.wavespeed.parameters import HostedModel
+from castmate.clients.wavespeed.parameters import DOCUMENTED_PRICE_USD, HostedModel
 from castmate.clients.wavespeed.pictures import Finished, blacked_out, finish, upload_form
 from castmate.clients.wavespeed.replies import RemotePrediction
 from castmate.errors import CastmateError, ImageRejected, Unavailable
@@ -34,7 +34,6 @@ from castmate.images import MAX_BYTES, Reference
 from castmate.schema import GenerateRequest, GenerateResult
 from castmate.settings import Settings
 
-DOCUMENTED_PRICE_USD: Final = 0.10
 POLL_S, POLL_GROWTH, MAX_POLL_S = 2.0, 1.5, 10.0
 UNKNOWN_POLLS: Final = 5
 DOWNLOAD_DELAYS_S: Final = (1.0, 4.0)

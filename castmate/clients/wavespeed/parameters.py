@@ -17,6 +17,7 @@ OLDER: Final = (
     "num_inference_steps",
     "enable_safety_checker",
 )
+DOCUMENTED_PRICE_USD: Final = 0.10  # of a picture, where WaveSpeed does not tell one
 MAX_SEED: Final = 2_147_483_647  # the narrower of the two ranges that its pages have named
 
 # What never leaves: several pictures are several submissions, and formats are made here.

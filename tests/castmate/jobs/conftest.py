@@ -16,8 +16,9 @@ from sqlalchemy import text
 
 from castmate.images import Reference
 from castmate.jobs.database import Database, open_database
-from castmate.jobs.ledger import Ledger, Limits
+from castmate.jobs.ledger import Ledger
 from castmate.jobs.predictions import Prediction
+from castmate.jobs.queue import Limits
 from castmate.jobs.storage import Storage
 from castmate.jobs.tables import metadata
 from castmate.schema import GenerateRequest

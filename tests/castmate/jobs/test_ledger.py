@@ -18,8 +18,9 @@ from castmate.errors import (
 from castmate.images import Reference
 from castmate.jobs.claims import Claim, Claims
 from castmate.jobs.database import Database, open_database
-from castmate.jobs.ledger import Ledger, Limits
+from castmate.jobs.ledger import Ledger
 from castmate.jobs.predictions import Outcome, Prediction, Priority, State, StoredResult
+from castmate.jobs.queue import Limits
 from castmate.jobs.storage import Storage
 from tests.castmate.jobs.conftest import Clock, Submit, submitter
 
@@ -394,7 +395,7 @@ async def test_nothing_of_a_failed_transaction_is_left_and_its_neighbours_are_no
     database: Database, ledger: Ledger, submit: Submit
 ) -> None:
     def fail(tx: object) -> None:
-        ledger._insert(tx, {}, 1.0)  # type: ignore[arg-type]
+        ledger._insert(tx, {}, 0.0, 1.0)  # type: ignore[arg-type]
 
     answers = await asyncio.gather(submit(), database.run(fail), submit(), return_exceptions=True)
     assert isinstance(answers[1], KeyError)

@@ -15,8 +15,9 @@ from castmate.images import Reference
 from castmate.jobs.budget import Budget, Caps
 from castmate.jobs.claims import Claims
 from castmate.jobs.database import Database
-from castmate.jobs.ledger import Ledger, Limits
+from castmate.jobs.ledger import Ledger
 from castmate.jobs.predictions import Outcome, State
+from castmate.jobs.queue import Limits
 from castmate.jobs.storage import Storage
 from castmate.jobs.worker import Worker
 from castmate.schema import GenerateRequest, GenerateResult

@@ -4,89 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import io
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
-from mcp.client.client import Client
-from mcp.shared.exceptions import MCPError
-from mcp.types import (
-    BlobResourceContents,
-    CallToolResult,
-    ImageContent,
-    ResourceLink,
-    TextContent,
-    Tool,
-)
+from mcp.types import ImageContent, ResourceLink, TextContent
 from PIL import Image
 
-from castmate.errors import BundleCorrupt, Cancelled, Overloaded, Unavailable
-from castmate.schema import GenerateRequest
-from castmate.settings import Settings
-from castmate_mcp.server import GENERATE, build_server
-from tests.doubles import FlatClient, StuckClient, encoded, noise, picture
+from castmate.errors import (
+    BudgetExceeded,
+    BundleCorrupt,
+    MaybeCharged,
+    Overloaded,
+    Unavailable,
+)
+from castmate_mcp.server import GENERATE
+from tests.doubles import FlatClient, SlowClient, StuckClient, encoded, noise, picture
+from tests.mcp_server.conftest import SCENE, Agent, Connect, decode
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_folder")]
-
-SCENE = {"prompt": "waving", "image": "fox.png", "size": "512*640", "seed": 7}
-
-
-class Agent:
-    """One connected agent."""
-
-    def __init__(self, client: Client, drawing: FlatClient) -> None:
-        self.client, self.drawing = client, drawing
-
-    async def call(self, **arguments: Any) -> CallToolResult:
-        return await self.client.call_tool(GENERATE, SCENE | arguments)
-
-    async def succeed(self, **arguments: Any) -> dict[str, Any]:
-        result = await self.call(**arguments)
-        assert not result.is_error, result.content
-        assert isinstance(result.structured_content, dict)
-        return result.structured_content
-
-    async def fail(self, **arguments: Any) -> str:
-        result = await self.call(**arguments)
-        assert result.is_error
-        (text,) = result.content
-        assert isinstance(text, TextContent)
-        return text.text
-
-    async def tool(self) -> Tool:
-        (tool,) = (await self.client.list_tools()).tools
-        return tool
-
-
-@pytest.fixture(params=["auto", "legacy"])
-def era(request: pytest.FixtureRequest) -> str:
-    """Of the protocol: 2026-07-28 without a handshake, and 2025-11-25 with one."""
-    return str(request.param)
-
-
-@asynccontextmanager
-async def connect(era: str, drawing: FlatClient) -> AsyncIterator[Agent]:
-    Path("fox.png").write_bytes(picture())
-    with anyio.fail_after(20):
-        async with Client(build_server(Settings.load(), drawing), mode=era) as client:
-            yield Agent(client, drawing)
-
-
-@pytest.fixture
-async def agent(era: str) -> AsyncIterator[Agent]:
-    async with connect(era, FlatClient()) as connected:
-        yield connected
-
-
-def decode(data: str) -> Image.Image:
-    image = Image.open(io.BytesIO(base64.b64decode(data)))
-    image.load()
-    return image
+pytestmark = pytest.mark.anyio
 
 
 async def test_one_call_gives_the_finished_picture_in_every_form(agent: Agent) -> None:
@@ -96,30 +33,30 @@ async def test_one_call_gives_the_finished_picture_in_every_form(agent: Agent) -
     out = result.structured_content
     assert isinstance(out, dict)
     (image,) = out["images"]
-    path = Path(image["file_path"])
+    path, image_id = Path(image["file_path"]), image["image_id"]
     assert out == {
         "status": "completed",
+        "job_id": f"job_{image_id[4:36]}",
         "images": [
             {
-                "image_id": path.stem,
-                "image_uri": f"image://{path.stem}",
-                "file_path": str(Settings.load().data_dir / f"images/{path.stem}.png"),
+                "image_id": image_id,
+                "image_uri": f"image://{image_id}",
+                "file_path": str(path),
                 "width": 512,
                 "height": 640,
                 "seed": 7,
                 "has_nsfw": False,
-                "mime_type": "image/png",
             }
         ],
         "client": "flat",
-        "model": "flat",
-        "elapsed_s": 0.01,
+        "elapsed_s": out["elapsed_s"],
         "cost_usd": 0.0,
         "computed_steps": None,
+        "deduplicated": False,
         "warnings": [],
         "next_step": out["next_step"],
     }
-    assert "call again" in out["next_step"]
+    assert "generate again" in out["next_step"]
     assert isinstance(text, TextContent)
     assert json.loads(text.text) == out
     assert isinstance(preview, ImageContent)
@@ -130,28 +67,6 @@ async def test_one_call_gives_the_finished_picture_in_every_form(agent: Agent) -
         assert (saved.format, saved.size) == ("PNG", (512, 640))
 
 
-async def test_the_resource_gives_the_whole_picture_as_png_whatever_its_file_is(
-    agent: Agent,
-) -> None:
-    for output_format in ("png", "webp", "jpeg"):
-        (image,) = (await agent.succeed(output_format=output_format))["images"]
-        assert image["mime_type"] == f"image/{output_format}"
-        assert Path(image["file_path"]).suffix == f".{output_format}"
-        (content,) = (await agent.client.read_resource(image["image_uri"])).contents
-        assert isinstance(content, BlobResourceContents)
-        whole = decode(content.blob)
-        assert (content.mime_type, whole.format, whole.size) == ("image/png", "PNG", (512, 640))
-
-
-@pytest.mark.parametrize("image_id", ["img_0123456789abcdef", "fox", "..%2f..%2ffox", "img_*"])
-async def test_a_resource_that_does_not_exist_is_a_protocol_error(
-    agent: Agent, image_id: str
-) -> None:
-    with pytest.raises(MCPError) as caught:
-        await agent.client.read_resource(f"image://{image_id}")
-    assert caught.value.error.code == -32602
-
-
 async def test_every_step_is_reported_and_the_numbers_grow(agent: Agent) -> None:
     reports: list[tuple[float, float | None, str | None]] = []
 
@@ -160,7 +75,10 @@ async def test_every_step_is_reported_and_the_numbers_grow(agent: Agent) -> None
 
     arguments = SCENE | {"num_inference_steps": 3, "num_images": 2}
     await agent.client.call_tool(GENERATE, arguments, progress_callback=on_progress)
-    assert reports == [(step, 6, f"Step {step} of 6") for step in range(7)]
+    assert [(done, total) for done, total, _ in reports] == [(step, 6) for step in range(7)]
+    assert [(said or "").split(",")[0] for *_, said in reports] == [
+        f"Step {step} of 6" for step in range(7)
+    ]
 
 
 async def test_previews_of_several_pictures_fit_the_smallest_host_together(
@@ -176,7 +94,7 @@ async def test_previews_of_several_pictures_fit_the_smallest_host_together(
 
 
 async def test_what_was_drawn_may_be_drawn_from_by_id_uri_and_path(agent: Agent) -> None:
-    (first,) = (await agent.succeed())["images"]
+    first = await agent.draw()
     for name in ("image_id", "image_uri", "file_path"):
         await agent.succeed(image=first[name])
         assert agent.drawing.references[-1].data == Path(first["file_path"]).read_bytes()
@@ -186,43 +104,6 @@ async def test_a_data_uri_is_taken(agent: Agent) -> None:
     uri = f"data:image/png;base64,{base64.b64encode(picture(colour='blue')).decode()}"
     await agent.succeed(image=uri)
     assert agent.drawing.references[-1].image.getpixel((0, 0)) == (0, 0, 255)
-
-
-async def test_the_tool_has_the_fields_of_the_request_with_their_ranges(agent: Agent) -> None:
-    tool = await agent.tool()
-    assert tool.name == GENERATE
-    schema = tool.input_schema
-    expected = GenerateRequest.model_json_schema()["properties"]
-    described = schema["properties"].pop("image")["description"]
-    expected.pop("image")
-    assert schema["properties"] == expected
-    assert schema["required"] == ["prompt", "image"]
-    assert schema["additionalProperties"] is False
-    assert f"a path in {Path.cwd()}" in described
-    assert all(field["description"] for field in schema["properties"].values())
-    assert tool.output_schema
-    assert set(tool.output_schema["required"]) >= {"images", "cost_usd", "next_step"}
-
-
-async def test_the_tool_says_what_when_how_long_what_it_costs_and_what_comes_next(
-    agent: Agent,
-) -> None:
-    tool = await agent.tool()
-    assert tool.description
-    assert tool.description.startswith("Draw the character of a reference picture in a new scene")
-    assert "\n    " not in tool.description
-    for said in ("Use it whenever", "Not for", "seconds on a GPU", "free", "Returns", "Next:"):
-        assert said in tool.description
-    assert tool.annotations
-    assert tool.annotations.destructive_hint is False
-    assert len(tool.model_dump_json()) < 8000
-
-
-async def test_the_server_says_who_it_is_and_how_it_is_used(agent: Agent) -> None:
-    assert agent.client.instructions
-    assert "same picture" in agent.client.instructions
-    (template,) = (await agent.client.list_resource_templates()).resource_templates
-    assert (template.uri_template, template.mime_type) == ("image://{image_id}", "image/png")
 
 
 @pytest.mark.parametrize(
@@ -313,7 +194,27 @@ async def test_an_unknown_tool_is_told_with_those_that_exist(agent: Agent) -> No
     result = await agent.client.call_tool("draw", {})
     assert result.is_error
     assert isinstance(result.content[0], TextContent)
-    assert result.content[0].text == f"There is no tool 'draw'. Tools: {GENERATE}."
+    assert result.content[0].text == (
+        f"There is no tool 'draw'. Tools: {GENERATE}, get_job, cancel_job, view_image, "
+        "create_character, list_library, get_status."
+    )
+
+
+@pytest.mark.parametrize("wrong", ["reference", "reference_image", "character_id"])
+async def test_other_words_for_a_parameter_are_understood_well_enough_to_say_which_is_meant(
+    agent: Agent, wrong: str
+) -> None:
+    told = await agent.fail(**{wrong: "fox.png"})
+    assert f"`{wrong}`: unknown parameter" in told
+    assert "did you mean `image`?" in told
+
+
+async def test_an_id_that_does_not_exist_is_answered_with_those_that_do(agent: Agent) -> None:
+    drawn = await agent.succeed()
+    saved = await agent.succeed("create_character", name="Fox", references=["fox.png"])
+    told = await agent.fail(image="chr_0123456789abcdef")
+    assert f"Saved characters: {saved['character_id']} (Fox)" in told
+    assert drawn["images"][0]["image_id"] in await agent.fail(image=drawn["job_id"])
 
 
 @pytest.mark.parametrize(
@@ -334,49 +235,121 @@ async def test_an_unknown_tool_is_told_with_those_that_exist(agent: Agent) -> No
             "the user to run `castmate doctor`.",
         ),
         (
-            Cancelled("Stopped after 3 of 28 steps."),
-            f"Stopped after 3 of 28 steps. Nothing was charged. Call {GENERATE} again, or ask the "
-            "user to run `castmate doctor`.",
+            BudgetExceeded("$5.00 was spent today."),
+            "$5.00 was spent today. Nothing was charged. Ask the user to raise the cap, or wait "
+            "until tomorrow (UTC).",
+        ),
+        (
+            MaybeCharged("The reply was lost."),
+            f"The reply was lost. It may have been charged. Do not call {GENERATE} again for it "
+            "before the user has looked at the account.",
         ),
     ],
 )
 async def test_a_failure_says_why_what_it_cost_and_what_to_do(
-    era: str, error: Exception, told: str
+    connect: Connect, error: Exception, told: str
 ) -> None:
-    async with connect(era, FlatClient(error=error)) as agent:
-        assert await agent.fail() == told
+    async with connect(FlatClient(error=error)) as agent:
+        said = await agent.fail()
+        assert said.startswith("Job job_")
+        assert said.endswith(f" failed. {told}")
+        assert await agent.fail("get_job", job_id=said.split()[1]) == said
 
 
 async def test_a_bug_of_ours_keeps_its_text_from_the_agent(
-    era: str, caplog: pytest.LogCaptureFixture
+    connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with connect(era, FlatClient(error=RuntimeError("secret path"))) as agent:
-        assert await agent.fail() == f"Error executing tool {GENERATE}"
+    async with connect(FlatClient(error=RuntimeError("secret path"))) as agent:
+        said = await agent.fail()
+    assert "A bug in Castmate: RuntimeError" in said
+    assert "secret path" not in said
     assert "secret path" in caplog.text
 
 
-async def test_a_full_disk_is_told(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, data: bytes) -> None:
-        raise OSError(28, "No space left on device")
+async def test_a_call_that_the_agent_gives_up_goes_on_and_is_found_again(connect: Connect) -> None:
+    slow = SlowClient()
+    async with connect(slow) as agent:
+        call = asyncio.create_task(agent.call())
+        await slow.started.wait()
+        call.cancel()
+        (job,) = (await agent.succeed("list_library", kind="jobs"))["items"]
+        assert job["status"] == "running"
+        slow.may_end.set()
+        found = await agent.succeed("get_job", job_id=job["id"])
+        assert (found["status"], len(slow.requests)) == ("completed", 1)
 
-    monkeypatch.setattr("castmate_mcp.store.write_atomically", full)
-    assert "cannot be written: No space left on device. Nothing was charged." in await agent.fail()
+
+async def test_a_picture_that_takes_too_long_is_a_job_to_wait_for_and_no_error(
+    connect: Connect,
+) -> None:
+    slow = SlowClient()
+    async with connect(slow, hold_s=0) as agent:
+        running = await agent.succeed()
+        assert (running["status"], running["images"]) == ("running", [])
+        assert f"call get_job with job_id {running['job_id']}" in running["next_step"]
+        again = await agent.succeed()
+        assert (again["job_id"], again["deduplicated"]) == (running["job_id"], True)
+        slow.may_end.set()
+        done = await agent.succeed("get_job", job_id=running["job_id"], wait_seconds=20)
+        assert done["status"] == "completed"
+        assert len(slow.requests) == 1
+        assert (await agent.succeed(wait_seconds=20))["job_id"] != running["job_id"]
 
 
-async def test_a_call_that_the_agent_gives_up_stops_drawing(era: str) -> None:
+async def test_a_key_of_ones_own_gives_the_same_job_also_when_it_is_finished(agent: Agent) -> None:
+    first = await agent.succeed(idempotency_key="page 1")
+    again = await agent.succeed(idempotency_key="page 1")
+    assert (again["job_id"], again["deduplicated"]) == (first["job_id"], True)
+    told = await agent.fail(idempotency_key="page 1", prompt="running")
+    assert "stands for another request" in told
+    assert "with another idempotency_key" in told
+    assert len(agent.drawing.requests) == 1
+
+
+async def test_the_server_answers_others_while_one_generates(connect: Connect) -> None:
     stuck = StuckClient()
-    async with connect(era, stuck) as agent:
+    async with connect(stuck) as agent:
         call = asyncio.create_task(agent.call())
         await stuck.started.wait()
+        assert (await agent.succeed("get_status"))["running"] == 1
         call.cancel()
-        await stuck.cancelled.wait()
 
 
-async def test_the_server_answers_others_while_one_generates(era: str) -> None:
+async def test_a_cancelled_job_stops_and_says_that_nothing_was_charged(connect: Connect) -> None:
     stuck = StuckClient()
-    async with connect(era, stuck) as agent:
-        call = asyncio.create_task(agent.call())
+    async with connect(stuck, hold_s=0) as agent:
+        job_id = (await agent.succeed())["job_id"]
         await stuck.started.wait()
-        assert (await agent.tool()).name == GENERATE
-        call.cancel()
+        out = await agent.succeed("cancel_job", job_id=job_id)
+        assert (out["status"], out["charged"]) == ("cancelled", False)
         await stuck.cancelled.wait()
+        found = await agent.succeed("get_job", job_id=job_id)
+        assert (found["status"], found["images"]) == ("cancelled", [])
+        assert "Nothing was charged." in found["next_step"]
+
+
+async def test_cancelling_what_is_finished_changes_nothing_and_says_so(agent: Agent) -> None:
+    job_id = (await agent.succeed())["job_id"]
+    out = await agent.succeed("cancel_job", job_id=job_id)
+    assert out["status"] == "completed"
+    assert "get_job gives its pictures" in out["next_step"]
+
+
+@pytest.mark.parametrize("job_id", ["", "job_1", "img_" + "0" * 32 + "-0", "job_" + "0" * 32])
+async def test_a_job_that_does_not_exist_is_told_with_where_to_look(
+    agent: Agent, job_id: str
+) -> None:
+    for tool in ("get_job", "cancel_job"):
+        told = await agent.fail(tool, job_id=job_id)
+        assert "job_id" in told or "list_library with kind=jobs" in told
+
+
+async def test_jobs_and_pictures_survive_a_restart(connect: Connect) -> None:
+    stuck = StuckClient()
+    async with connect(stuck, hold_s=0) as agent:
+        job_id = (await agent.succeed())["job_id"]
+        await stuck.started.wait()
+    async with connect(FlatClient()) as agent:
+        done = await agent.succeed("get_job", job_id=job_id)
+        assert done["status"] == "completed"
+        assert Path(done["images"][0]["file_path"]).is_file()

@@ -1,0 +1,170 @@
+"""The queue: whose turn it is, how long it may be, and how an attempt begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Row, func, insert, select, update
+
+from castmate.errors import Overloaded
+from castmate.jobs import notify
+from castmate.jobs.database import Transaction
+from castmate.jobs.predictions import State, new_id
+from castmate.jobs.tables import attempts, predictions, queue
+
+_LOOKED_BACK: Final = 20  # finished predictions whose duration tells when to try again
+_RETRY_RANGE_S: Final = (1.0, 600.0)
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the queue holds now.
+
+    Attributes:
+        waiting: Predictions that nobody makes yet.
+        running: Those that are being made.
+        mean_s: How long the last ones took, or None before the first.
+    """
+
+    waiting: int
+    running: int
+    mean_s: float | None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The rules of the queue.
+
+    Attributes:
+        queue_limit: How many predictions may wait.
+        lease_s: How long a worker may be silent before its work is given to another.
+        ageing_s: A waiting prediction climbs one priority each time this has passed.
+        max_deaths: A prediction whose workers died this often fails.
+    """
+
+    queue_limit: int = 256
+    lease_s: float = 15.0
+    ageing_s: float = 60.0
+    max_deaths: int = 3
+
+
+def lock_queue(tx: Transaction) -> float:
+    """Be alone with the order of the queue until the commit; gives its virtual time."""
+    query = select(queue.c.virtual_time).where(queue.c.id == 1).with_for_update()
+    return float(tx.connection.execute(query).scalar_one())
+
+
+def enqueue(tx: Transaction, values: dict[str, Any], virtual_time: float, cost: float) -> Row[Any]:
+    """Let a new prediction wait behind those of its key (start-time fair queueing)."""
+    last = select(func.max(predictions.c.turn)).where(
+        predictions.c.key_name == values["key_name"], predictions.c.state == State.CREATED
+    )
+    turn = max(virtual_time, tx.connection.execute(last).scalar() or 0.0) + cost
+    tx.tell(notify.WORK)
+    return _insert(tx, values, turn)
+
+
+def begin(
+    tx: Transaction, values: dict[str, Any], turn: float, owner: str, lease_s: float
+) -> Row[Any]:
+    """Let `owner` begin with a new prediction at once."""
+    return take(tx, [_insert(tx, values, turn).id], owner, lease_s)[0]
+
+
+def take(tx: Transaction, ids: Sequence[str], owner: str, lease_s: float) -> Sequence[Row[Any]]:
+    """Begin an attempt of each waiting prediction; gives those that were, in the order of `ids`."""
+    taken = (
+        update(predictions)
+        .where(predictions.c.id.in_(ids), predictions.c.state == State.CREATED)
+        .values(
+            state=State.PROCESSING,
+            owner=owner,
+            attempt=predictions.c.attempt + 1,
+            started=tx.now,
+            lease_until=tx.now + lease_s,
+        )
+        .returning(predictions)
+    )
+    rows = sorted(tx.connection.execute(taken).all(), key=lambda row: ids.index(row.id))
+    tried = [
+        {"prediction_id": row.id, "attempt": row.attempt, "owner": owner, "started": tx.now}
+        for row in rows
+    ]
+    if tried:
+        tx.connection.execute(insert(attempts), tried)
+    return rows
+
+
+def check_waiting(tx: Transaction, limits: Limits) -> None:
+    """Refuse one more prediction where no more may wait.
+
+    Raises:
+        Overloaded: Too many do.
+    """
+    waiting = _count_waiting(tx, limits.queue_limit)
+    if waiting >= limits.queue_limit:
+        raise _overloaded(tx, waiting, f"{waiting} predictions are waiting, as many as may")
+
+
+def check_unfinished(tx: Transaction, key_name: str, allowed: int | None) -> None:
+    """Refuse one more prediction of a key that has as many as it may; None allows any number.
+
+    Raises:
+        Overloaded: Too many of them wait or run.
+    """
+    if allowed is None:
+        return
+    mine = select(func.count()).where(
+        predictions.c.key_name == key_name,
+        predictions.c.state.in_((State.CREATED, State.PROCESSING)),
+    )
+    count = tx.connection.execute(mine).scalar_one()
+    if count >= allowed:
+        told = f"Key {key_name!r} has {count} predictions that are not finished, as many as may"
+        raise _overloaded(tx, count, told)
+
+
+def load_of(tx: Transaction, limits: Limits) -> Load:
+    """What the queue holds now; those who wait are counted up to the limit."""
+    return Load(_count_waiting(tx, limits.queue_limit), _count_running(tx), _mean_s(tx))
+
+
+def _insert(tx: Transaction, values: dict[str, Any], turn: float) -> Row[Any]:
+    values = values | {"id": new_id(tx.now), "created": tx.now, "turn": turn}
+    return tx.connection.execute(insert(predictions).returning(predictions), values).one()
+
+
+def _overloaded(tx: Transaction, waiting: int, told: str) -> Overloaded:
+    mean_s, slots = _mean_s(tx) or 1.0, max(1, _count_running(tx))
+    # When a quarter of the queue is done, there is room again for a while.
+    low, high = _RETRY_RANGE_S
+    retry_after_s = min(max(low, waiting * mean_s / slots / 4), high)
+    return Overloaded(
+        f"{told}; nothing was charged. Try again in {retry_after_s:.0f} s.",
+        retry_after_s=retry_after_s,
+    )
+
+
+def _count_waiting(tx: Transaction, limit: int) -> int:
+    some = select(predictions.c.id).where(predictions.c.state == State.CREATED).limit(limit)
+    return tx.connection.execute(select(func.count()).select_from(some.subquery())).scalar_one()
+
+
+def _count_running(tx: Transaction) -> int:
+    running = select(func.count()).where(predictions.c.state == State.PROCESSING)
+    return tx.connection.execute(running).scalar_one()
+
+
+def _mean_s(tx: Transaction) -> float | None:
+    """How long the last completed predictions took."""
+    finished = (
+        select((predictions.c.finished - predictions.c.started).label("seconds"))
+        .where(predictions.c.state == State.COMPLETED)
+        .order_by(predictions.c.finished.desc())
+        .limit(_LOOKED_BACK)
+        .subquery()
+    )
+    mean = tx.connection.execute(select(func.avg(finished.c.seconds))).scalar()
+    return None if mean is None else float(mean)

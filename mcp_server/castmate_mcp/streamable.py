@@ -1,0 +1,143 @@
+"""MCP over streamable HTTP: the same server behind keys or OAuth, for many callers at once."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+from urllib.parse import urlsplit
+
+from mcp.server.auth.provider import AccessToken, TokenVerifier
+from mcp.server.auth.settings import AuthSettings
+from mcp.server.transport_security import TransportSecuritySettings
+from pydantic import AnyHttpUrl
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware import Middleware
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from castmate.errors import SettingsError
+from castmate.settings import Settings, is_here
+from castmate_mcp.gateway import gateway
+from castmate_mcp.keys import LOCAL, Key, KeyRing
+from castmate_mcp.keys import Scope as KeyScope
+from castmate_mcp.oauth import OAuthTokens
+from castmate_mcp.server import build_server
+from castmate_mcp.service import Service
+from castmate_mcp.studio import KeyToken
+
+PATH: Final = "/mcp"
+SCOPES: Final = [KeyScope.GENERATE.value, KeyScope.READ.value]
+_HERE: Final = ("127.0.0.1", "localhost", "[::1]")
+
+
+def build_mcp_app(service: Service) -> Starlette:
+    """The application for `build_app`, which runs its lifespan and puts it under its own paths.
+
+    Args:
+        service: The ledger and what draws; the caller opens and closes it.
+
+    Raises:
+        SettingsError: An OAuth server is named, and nothing that its tokens are made for.
+    """
+    settings = service.settings
+    if settings.oauth_issuer is not None and settings.public_url is None:
+        raise SettingsError(
+            "CASTMATE_OAUTH_ISSUER needs CASTMATE_PUBLIC_URL: tokens are made for that address."
+        )
+    address = AnyHttpUrl(settings.public_url or f"http://127.0.0.1:{settings.port}")
+    resource = AnyHttpUrl(f"{str(address).rstrip('/')}{PATH}")
+    verifier = Callers(KeyRing(service.jobs.ledger.database), str(resource), settings)
+    issuer = AnyHttpUrl(settings.oauth_issuer) if settings.oauth_issuer else None
+    server = build_server(service, base_url=_base_url)
+    app = server._lowlevel_server.streamable_http_app(
+        streamable_http_path=PATH,
+        transport_security=_protection(settings),
+        auth=AuthSettings(
+            issuer_url=issuer or address,
+            # Without an issuer there is no document to read: keys are made by the operator.
+            resource_server_url=resource if issuer else None,
+            required_scopes=SCOPES,
+            validate_token_resource=issuer is not None,
+        ),
+        token_verifier=verifier,
+    )
+    app.user_middleware.insert(0, Middleware(LocalCallers, verifier))
+    return app
+
+
+class Callers(TokenVerifier):
+    """Who a bearer token is: a key of ours, a token of the OAuth issuer, or this very machine."""
+
+    def __init__(self, keys: KeyRing, resource: str, settings: Settings) -> None:
+        self._keys, self._resource = keys, resource
+        self._oauth = OAuthTokens(settings, resource) if settings.oauth_issuer else None
+        self.local_token = secrets.token_urlsafe(32)
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        """The caller, or None where nobody knows the token."""
+        if secrets.compare_digest(token.encode(), self.local_token.encode()):
+            return self._token(LOCAL) if await self.open_to_this_machine() else None
+        if (key := await self._keys.find(token)) is not None:
+            return self._token(key)
+        return await self._oauth.verify(token) if self._oauth else None
+
+    async def open_to_this_machine(self) -> bool:
+        """Whether nobody has ever made a key, nor set OAuth up."""
+        return self._oauth is None and not await self._keys.configured()
+
+    def _token(self, key: Key) -> KeyToken:
+        scopes = [scope.value for scope in key.scopes]
+        return KeyToken(
+            token="", client_id=key.name, scopes=scopes, resource=self._resource, key=key
+        )
+
+
+class LocalCallers:
+    """Lets programs of this machine in without a key, until the first one is made.
+
+    A web page that a browser here shows is no such program: its Host or its Origin is elsewhere.
+    """
+
+    def __init__(self, app: ASGIApp, callers: Callers) -> None:
+        self._app, self._callers = app, callers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            if (
+                "authorization" not in headers
+                and _from_here(headers)
+                and await self._callers.open_to_this_machine()
+            ):
+                told = MutableHeaders(raw=[*headers.raw])
+                told["authorization"] = f"Bearer {self._callers.local_token}"
+                scope = {**scope, "headers": told.raw}
+        await self._app(scope, receive, send)
+
+
+def _from_here(headers: Headers) -> bool:
+    hosts = [urlsplit(f"//{headers.get('host', '')}").hostname]
+    if (origin := headers.get("origin")) is not None:
+        hosts.append(urlsplit(origin).hostname)
+    return all(host is not None and is_here(host) for host in hosts)
+
+
+def _protection(settings: Settings) -> TransportSecuritySettings:
+    """Only names that are ours, so that no page can point one of its own at this machine.
+
+    On an address that others reach, under whatever name, everybody needs a key anyway.
+    """
+    if not is_here(settings.host) and settings.public_url is None:
+        return TransportSecuritySettings(enable_dns_rebinding_protection=False)
+    hosts = [f"{host}{port}" for host in _HERE for port in ("", ":*")]
+    origins = [f"http://{host}" for host in hosts]
+    if settings.public_url is not None:
+        hosts.append(urlsplit(settings.public_url).netloc)
+        origins.append(settings.public_url)
+    return TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=origins)
+
+
+def _base_url(connection: HTTPConnection) -> str:
+    return gateway(connection).base_url(connection)

@@ -1,0 +1,1 @@
+"""What agents can do, one subject a module; each adds its tools to a server."""

@@ -1,0 +1,105 @@
+"""An agent, connected in memory to a server over a real ledger, in both eras of the protocol."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import anyio
+import pytest
+from mcp.client.client import Client
+from mcp.types import CallToolResult, TextContent, Tool
+from PIL import Image
+
+from castmate.clients import base
+from castmate.settings import Settings
+from castmate_mcp.server import GENERATE, build_server
+from castmate_mcp.service import Service
+from tests.doubles import FlatClient, picture
+
+SCENE = {"prompt": "waving", "image": "fox.png", "size": "512*640", "seed": 7}
+
+
+class Agent:
+    """One connected agent."""
+
+    def __init__(self, client: Client, drawing: Any, service: Service) -> None:
+        self.client, self.drawing, self.service = client, drawing, service
+
+    async def call(self, tool: str = GENERATE, /, **arguments: Any) -> CallToolResult:
+        scene = SCENE if tool == GENERATE else {}
+        return await self.client.call_tool(tool, scene | arguments)
+
+    async def succeed(self, tool: str = GENERATE, /, **arguments: Any) -> dict[str, Any]:
+        result = await self.call(tool, **arguments)
+        assert not result.is_error, result.content
+        assert isinstance(result.structured_content, dict)
+        return result.structured_content
+
+    async def draw(self, **arguments: Any) -> dict[str, Any]:
+        """The first picture of a call."""
+        image: dict[str, Any] = (await self.succeed(**arguments))["images"][0]
+        return image
+
+    async def fail(self, tool: str = GENERATE, /, **arguments: Any) -> str:
+        result = await self.call(tool, **arguments)
+        assert result.is_error
+        (text,) = result.content
+        assert isinstance(text, TextContent)
+        return text.text
+
+    async def tool(self, name: str = GENERATE) -> Tool:
+        (tool,) = [tool for tool in (await self.client.list_tools()).tools if tool.name == name]
+        return tool
+
+
+class Connect(Protocol):
+    """Connects an agent; options are settings, and the client's where they begin with `client_`."""
+
+    def __call__(
+        self, drawing: base.Client | Callable[[], base.Client], **options: Any
+    ) -> AbstractAsyncContextManager[Agent]: ...
+
+
+@pytest.fixture(params=["auto", "legacy"])
+def era(request: pytest.FixtureRequest) -> str:
+    """Of the protocol: 2026-07-28 without a handshake, and 2025-11-25 with one."""
+    return str(request.param)
+
+
+@pytest.fixture
+def connect(era: str, own_folder: Path) -> Connect:
+    (own_folder / "fox.png").write_bytes(picture())
+
+    @asynccontextmanager
+    async def connected(drawing: Any, **options: Any) -> AsyncIterator[Agent]:
+        of_client = {
+            name.removeprefix("client_"): options.pop(name)
+            for name in [*options]
+            if name.startswith("client_")
+        }
+        opener = drawing if not hasattr(drawing, "generate") else lambda: drawing
+        with anyio.fail_after(30):
+            async with (
+                Service.open(Settings.load(**options), opener=opener) as service,
+                Client(build_server(service), mode=era, **of_client) as client,
+            ):
+                yield Agent(client, drawing, service)
+
+    return connected
+
+
+@pytest.fixture
+async def agent(connect: Connect) -> AsyncIterator[Agent]:
+    async with connect(FlatClient()) as connected:
+        yield connected
+
+
+def decode(data: str) -> Image.Image:
+    image = Image.open(io.BytesIO(base64.b64decode(data)))
+    image.load()
+    return image
