@@ -17,10 +17,10 @@ from castmate.errors import (
 )
 from castmate.images import Reference
 from castmate.jobs.claims import Claim, Claims
-from castmate.jobs.database import Database, open_database
+from castmate.jobs.database import Database, Transaction, open_database
 from castmate.jobs.ledger import Ledger
 from castmate.jobs.predictions import Outcome, Prediction, Priority, State, StoredResult
-from castmate.jobs.queue import Limits
+from castmate.jobs.queue import Limits, enqueue, lock_queue
 from castmate.jobs.storage import Storage
 from tests.castmate.jobs.conftest import Clock, Submit, submitter
 
@@ -394,8 +394,9 @@ async def test_a_caller_in_another_process_is_woken_too(
 async def test_nothing_of_a_failed_transaction_is_left_and_its_neighbours_are_not_harmed(
     database: Database, ledger: Ledger, submit: Submit
 ) -> None:
-    def fail(tx: object) -> None:
-        ledger._insert(tx, {}, 0.0, 1.0)  # type: ignore[arg-type]
+    def fail(tx: Transaction) -> None:
+        lock_queue(tx)
+        enqueue(tx, {}, 0.0, 1.0)
 
     answers = await asyncio.gather(submit(), database.run(fail), submit(), return_exceptions=True)
     assert isinstance(answers[1], KeyError)
