@@ -121,9 +121,8 @@ class GenerateRequest(BaseModel):
     output_format: OutputFormat = Field(default=OutputFormat.PNG, description="png, jpeg or webp.")
     cache: Cache = Field(
         default=Cache.AUTO,
-        description="Whether steps that change little may be skipped: off computes every step, "
-        "balanced is quicker and nearly the same picture, fast is quicker still and another "
-        "picture of the same scene. auto is what the server is set to: off, unless changed.",
+        description="Skip steps that change little: balanced is nearly the same picture, fast "
+        "another one of the same scene; off skips none, auto is as the server is set.",
     )
 
     @classmethod

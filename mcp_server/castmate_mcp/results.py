@@ -54,9 +54,7 @@ class JobOut(BaseModel):
     client: str | None = None
     elapsed_s: float | None = None
     cost_usd: float = 0.0
-    computed_steps: int | None = Field(
-        default=None, description="Fewer than asked for with `cache`."
-    )
+    computed_steps: int | None = None
     deduplicated: bool = Field(False, description="Joined an earlier same call.")
     warnings: list[str] = []
     next_step: str

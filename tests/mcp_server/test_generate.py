@@ -51,7 +51,6 @@ async def test_one_call_gives_the_finished_picture_in_every_form(agent: Agent) -
         "client": "flat",
         "elapsed_s": out["elapsed_s"],
         "cost_usd": 0.0,
-        "computed_steps": None,
         "deduplicated": False,
         "warnings": [],
         "next_step": out["next_step"],
