@@ -84,7 +84,7 @@ class Api:
 
 @asynccontextmanager
 async def serving(
-    client: Client, data_dir: Path, app_options: dict[str, Any] | None = None, **settings: Any
+    client: Client, data_dir: Path, app_options: Any = None, **settings: Any
 ) -> AsyncIterator[Api]:
     """Serve on a loopback port, with `client` to draw and a picture uploaded."""
     known = Settings.load(data_dir=data_dir, **settings)
@@ -96,17 +96,19 @@ async def serving(
         running = asyncio.create_task(server._serve([listener]))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         gateway = cast(Gateway, app.state.gateway)
-        async with httpx2.AsyncClient(base_url=url, timeout=30, trust_env=False) as http:
-            api = Api(http, url, gateway)
-            files = {"file": ("fox.png", picture((64, 64)), "image/png")}
-            uploaded = await api.ask("POST", "/api/v3/media/upload/binary", files=files)
-            api.image = uploaded["download_url"]
-            yield api
-        gateway.draining.set()
-        server.should_exit = True
-        async with asyncio.timeout(20):
-            await running
-        listener.close()
+        try:
+            async with httpx2.AsyncClient(base_url=url, timeout=30, trust_env=False) as http:
+                api = Api(http, url, gateway)
+                files = {"file": ("fox.png", picture((64, 64)), "image/png")}
+                uploaded = await api.ask("POST", "/api/v3/media/upload/binary", files=files)
+                api.image = uploaded["download_url"]
+                yield api
+        finally:
+            gateway.draining.set()
+            server.should_exit = True
+            async with asyncio.timeout(20):
+                await running
+            listener.close()
 
 
 class Process:

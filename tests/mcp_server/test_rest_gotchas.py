@@ -251,7 +251,9 @@ async def test_a_data_uri_is_an_image(api: Api) -> None:
 async def test_unknown_client_headers_and_a_slash_behind_the_base_url_are_fine(api: Api) -> None:
     headers = {"x-client-name": "n8n", "x-client-version": "?", "x-client-os": "beos"}
     data = await api.ask("POST", f"{api.url}/{MODEL}", json=api.inputs(), headers=headers)
-    assert (await api.ask("GET", f"{api.url}//api/v3/predictions/{data['id']}/result"))["id"] == data["id"]
+    assert (await api.ask("GET", f"{api.url}//api/v3/predictions/{data['id']}/result"))[
+        "id"
+    ] == data["id"]
 
 
 async def test_the_older_paths_are_aliases(api: Api) -> None:

@@ -93,6 +93,8 @@ async def upload_form(call: Call) -> Response:
     """`POST /api/v3/media/upload/binary`: a form whose field `file` is the file."""
     body = await read(call.request, MAX_FORM_BYTES)
     call.gateway.rate.take(call.key, len(body) // _MIB)
+    if not body.rstrip().endswith(b"--"):  # the parser waits for the rest, and leaves a file open
+        raise Refusal(400, "The form is not multipart/form-data, or was cut off.")
 
     async def whole() -> AsyncGenerator[bytes, None]:
         yield body
