@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -177,12 +178,27 @@ class Settings(BaseSettings):
         description="The server's address as its callers see it, such as https://cast.example.com; "
         "by default what each request says.",
     )
+    served_models: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("wavespeed-ai/instant-character",),
+        description="Names under which `castmate serve` offers the model, owner/model, separated "
+        "by commas; answers tell the first.",
+    )
     drain_s: float = Field(
         20,
         ge=0,
         description="Time that a stopped server gives to what it is making, in seconds; what is "
         "not finished then goes on at the next start.",
     )
+
+    @field_validator("served_models", mode="before")
+    @classmethod
+    def _split_models(cls, value: object) -> object:
+        names = value.replace(",", " ").split() if isinstance(value, str) else value
+        if not isinstance(names, list | tuple) or not names:
+            raise ValueError("names at least one, such as wavespeed-ai/instant-character")
+        if wrong := [name for name in names if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)+", name)]:
+            raise ValueError(f"{wrong[0]} is not owner/model")
+        return tuple(names)
 
     @field_validator("triton_urls", mode="before")
     @classmethod

@@ -13,9 +13,10 @@ from castmate.clients.payments import PaymentState
 from castmate.errors import Cancelled, CastmateError, Interrupted
 from castmate.jobs import notify
 from castmate.jobs.database import Database, Transaction
-from castmate.jobs.ledger import Limits, lock_queue, take
+from castmate.jobs.ledger import Limits
 from castmate.jobs.predictions import Outcome, Prediction, Priority, State, StoredResult
 from castmate.jobs.tables import attempts, payments, predictions, queue
+from castmate.jobs.turns import lock_queue, take
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,9 @@ from castmate.jobs.database import Durability
 INPUTS: Final = "inputs"
 OUTPUTS: Final = "outputs"
 PREVIEWS: Final = "previews"
+UPLOADS: Final = "uploads"
 DAY_S: Final = 86_400
+UPLOADS_KEPT_S: Final = 7.0 * DAY_S
 SIGNED_FOR_S: Final = 24 * 3600.0
 
 _LINK: Final = re.compile(r"/files/([0-9]{1,19})-([0-9a-f]{64})/(.+)")

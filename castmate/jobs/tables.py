@@ -49,6 +49,7 @@ predictions: Final = Table(
     Column("created", Double, nullable=False),
     Column("started", Double),
     Column("finished", Double),
+    Column("note", Text),
 )
 # The first three cover some rows only, as the migrations say. To say so here, too, would load the
 # dialects of both engines, and the command line waits for them.
@@ -171,6 +172,7 @@ MIGRATIONS: Final[Sequence[Sequence[str]]] = (
         """create index payments_by_key on payments (key_name)""",
     ),
     (
+        """alter table predictions add column note text""",
         """create table api_keys (
              name text primary key not null, secret_hash text not null, scopes text not null,
              per_minute integer, concurrency integer, max_micro_usd bigint,

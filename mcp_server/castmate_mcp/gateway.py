@@ -11,10 +11,13 @@ from typing import Final
 from starlette.requests import HTTPConnection
 
 from castmate.jobs.storage import SIGNED_FOR_S
+from castmate_mcp.abandoned import Abandoned
 from castmate_mcp.keys import KeyRing
+from castmate_mcp.limits import Gate, RateLimiter
 from castmate_mcp.metrics import Metrics
 from castmate_mcp.service import Service
 
+SYNC_CAP_S: Final = 90.0
 _HOST: Final = re.compile(r"[\w.-]+(:\d{1,5})?|\[[0-9a-fA-F:.]+\](:\d{1,5})?")
 
 
@@ -26,13 +29,28 @@ class Gateway:
         service: The ledger and what draws.
         keys: Who may call.
         metrics: What is counted.
+        sync_cap_s: How long a submission in sync mode is held open.
         draining: Set when the server is about to end: nobody may wait for long any more.
+        gate: How much may be inside at a time.
+        rate: How often each key may ask.
+        decoding: Who may hold a decoded reference.
+        abandoned: Sync submissions whose callers hung up.
     """
 
     service: Service
     keys: KeyRing
     metrics: Metrics
+    sync_cap_s: float = SYNC_CAP_S
     draining: asyncio.Event = field(default_factory=asyncio.Event)
+    gate: Gate = field(default_factory=Gate)
+    rate: RateLimiter = field(default_factory=RateLimiter)
+    decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    abandoned: Abandoned = field(default_factory=Abandoned)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names of the one model; answers tell the first."""
+        return self.service.settings.served_models
 
     def base_url(self, connection: HTTPConnection) -> str:
         """Our address as the caller sees it, without a slash at the end.

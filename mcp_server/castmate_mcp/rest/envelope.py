@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -24,6 +24,25 @@ from castmate.errors import (
     PredictionNotFound,
     Unavailable,
 )
+
+# WaveSpeed's business codes, by ours.
+_CODES: Final[Mapping[str, int]] = {
+    "invalid_request": 1401,
+    "image_rejected": 1402,
+    "unavailable": 5003,
+    "overloaded": 5003,
+    "deadline_exceeded": 5003,
+    "budget_exceeded": 5003,
+    "cancelled": 1403,
+    "maybe_charged": 1403,
+    "interrupted": 1403,
+}
+_OTHER_CODE: Final = 5000
+
+
+def business_code(code: str) -> int:
+    """WaveSpeed's code for one of ours."""
+    return _CODES.get(code, _OTHER_CODE)
 
 
 class Refusal(CastmateError):
@@ -64,11 +83,15 @@ def refusal(
 def as_response(error: CastmateError) -> JSONResponse:
     """One of our errors, with the status that says what the caller can do."""
     headers: dict[str, str] = {}
+    details = error.as_dict()
+    del details["message"]
+    details["reason"] = details.pop("code")
     match error:
         case Refusal():
             return refusal(error.status, str(error), error.headers)
         case InvalidRequest():
             status = 422
+            details["error_code"] = business_code(error.code)
         case PredictionNotFound():
             status = 404
         case IdempotencyConflict():
@@ -83,9 +106,6 @@ def as_response(error: CastmateError) -> JSONResponse:
             headers["retry-after"] = "5"
         case _:
             status = 500
-    details = error.as_dict()
-    del details["message"]
-    details["reason"] = details.pop("code")
     return refusal(status, str(error), headers, **details)
 
 
