@@ -118,11 +118,11 @@ class Process:
         url: Where it is, once it has started.
     """
 
-    def __init__(self, data_dir: Path, port: int = 0, **environment: str) -> None:
+    def __init__(self, data_dir: Path, **environment: str) -> None:
         """Start it and wait until it answers."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("CASTMATE_")}
         command = [sys.executable, "-m", "castmate.cli", "serve"]
-        options = ["--port", str(port), "--data-dir", str(data_dir)]
+        options = ["--port", "0", "--data-dir", str(data_dir)]
         self._process = subprocess.Popen(
             [*command, *options],
             env=inherited | environment,
@@ -176,10 +176,10 @@ class Process:
 
 
 @contextmanager
-def process(data_dir: Path, port: int = 0, **environment: str) -> Iterator[Process]:
+def process(data_dir: Path, **environment: str) -> Iterator[Process]:
     """A server process that ends with the block."""
     data_dir.mkdir(parents=True, exist_ok=True)
-    started = Process(data_dir, port, **environment)
+    started = Process(data_dir, **environment)
     try:
         yield started
     finally:
