@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import json
 import os
 import re
@@ -32,8 +33,8 @@ from castmate.clients.triton import TritonClient
 from castmate.engines.base import Runtime
 from castmate.engines.bundle import Bundle
 from castmate.engines.choose import open_runtime
-from castmate.errors import Unavailable
-from castmate.images import Reference
+from castmate.errors import ImageRejected, Unavailable
+from castmate.images import MAX_BYTES, Reference
 from castmate.pipeline.pipeline import Pipeline
 from castmate.schema import GenerateRequest, GenerateResult
 from castmate.triton.environment import installed, prepare
@@ -44,6 +45,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 REFERENCE = ROOT / "castmate/bundles/toon/references/mira.png"
 CONCURRENCIES = (1, 2, 4)
+CROWD = 24  # more than the model lets wait: `max_waiting` of its config.pbtxt is 16
 
 
 @dataclass(frozen=True)
@@ -165,17 +167,23 @@ def _difference(figures: dict[str, dict[str, float]], name: str) -> float:
 def memory(server: TritonServer) -> dict[str, float]:
     """Resident and proportional memory of the server and of the model's process, MiB."""
     found: dict[str, float] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        fields = path.read_text().rpartition(")")[2].split()
-        if fields[2] != str(server.pid):
-            continue
-        name = "server" if path.parent.name == str(server.pid) else "model"
-        rollup = path.with_name("smaps_rollup").read_text()
+    for name, pid in (("server", server.pid), ("model", model_of(server))):
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
         for key in ("Rss", "Pss"):
             match = re.search(rf"^{key}:\s+(\d+)", rollup, re.MULTILINE)
             assert match is not None
             found[f"{name}_{key.lower()}_mib"] = round(int(match[1]) / 1024, 1)
     return found
+
+
+def model_of(server: TritonServer) -> int:
+    """The process of the model, the only other one of the server's group."""
+    groups = {
+        int(path.parent.name): path.read_text().rpartition(")")[2].split()[2]
+        for path in Path("/proc").glob("[0-9]*/stat")
+    }
+    (model,) = [pid for pid, group in groups.items() if group == str(server.pid) != str(pid)]
+    return model
 
 
 async def strike(
@@ -200,7 +208,8 @@ async def strike(
 async def failures(
     client: TritonClient, server: TritonServer, quick: GenerateRequest, reference: Reference
 ) -> dict[str, Any]:
-    """kill -9, SIGSTOP, and the way back to the first picture."""
+    """kill -9 of the server and of its model, SIGSTOP, refusals, the way back to a picture."""
+    refused = await refusals(client, quick, reference)
     slow = quick.model_copy(update={"num_images": 4, "num_inference_steps": 50})
     killed = await strike(client, slow, reference, lambda: os.kill(server.pid, signal.SIGKILL))
     server.kill()
@@ -212,9 +221,44 @@ async def failures(
         "ready_s": round(ready_s, 2),
         "first_picture_s": round(time.perf_counter() - start, 2),
     }
+    orphaned = await strike(
+        client, slow, reference, lambda: os.kill(model_of(server), signal.SIGKILL)
+    )
+    server.kill()
+    server.start()
     frozen = await strike(client, slow, reference, lambda: os.kill(server.pid, signal.SIGSTOP))
     os.kill(server.pid, signal.SIGCONT)
-    return {"kill_9": killed, "restart": recovery, "sigstop": frozen}
+    return {
+        "kill_9": killed,
+        "restart": recovery,
+        "kill_9_of_the_model": orphaned,
+        "sigstop": frozen,
+        **refused,
+    }
+
+
+async def refusals(
+    client: TritonClient, quick: GenerateRequest, reference: Reference
+) -> dict[str, Any]:
+    """Seconds until an oversized image and a request too many are refused."""
+    oversized = dataclasses.replace(reference, data=bytes(MAX_BYTES + 1))
+    start = time.perf_counter()
+    try:
+        await client.generate(quick, oversized)
+        raise RuntimeError("an oversized image was taken")
+    except ImageRejected as error:
+        told = str(error)
+    image = {"error_after_s": round(time.perf_counter() - start, 3), "error": told}
+    start = time.perf_counter()
+    crowd = [asyncio.ensure_future(client.generate(quick, reference)) for _ in range(CROWD)]
+    await asyncio.wait(crowd, return_when=asyncio.FIRST_EXCEPTION)
+    after_s = time.perf_counter() - start
+    (first, *_) = filter(None, (task.exception() for task in crowd if task.done()))
+    for task in crowd:
+        task.cancel()
+    await asyncio.gather(*crowd, return_exceptions=True)
+    full = {"error_after_s": round(after_s, 3), "error": str(first), "requests": CROWD}
+    return {"oversized_image": image, "full_queue": full}
 
 
 async def measure(options: argparse.Namespace, server: TritonServer) -> dict[str, Any]:

@@ -163,8 +163,8 @@ def _problem(model: type[BaseModel], detail: ErrorDetails) -> Problem:
             name, "unknown parameter", known, f"did you mean `{near[0]}`?" if near else ""
         )
     if detail["type"] == "missing":
-        described = model.model_fields[str(detail["loc"][0])].description
-        return Problem(name, "is required", described or "")
+        described = model.model_fields.get(str(detail["loc"][0]))
+        return Problem(name, "is required", (described and described.description) or "")
     shown = repr(detail["input"])
     shown = (
         shown if len(shown) <= 60 else f"{shown[:57]}... ({len(str(detail['input']))} characters)"
@@ -175,22 +175,30 @@ def _problem(model: type[BaseModel], detail: ErrorDetails) -> Problem:
 def describe_range(model: type[BaseModel], name: str) -> str:
     """What a parameter may be, in words, from the schema itself."""
     schema = model.model_json_schema()
-    spec = schema["properties"][name.split(".")[0]]
-    if name == "size":
+    spec = schema["properties"].get(name.partition(".")[0], {})
+    if name == "size" and "pattern" in spec:
         return SIZE_RULE
-    spec = next((s for s in spec.get("anyOf", ()) if s.get("type") != "null"), spec)
+    spec = next((one for one in spec.get("anyOf", ()) if one.get("type") != "null"), spec)
     if "$ref" in spec:
         spec = schema["$defs"][spec["$ref"].rpartition("/")[2]]
-    if "enum" in spec:
-        return ", ".join(map(str, spec["enum"]))
-    if spec["type"] == "array":
-        return f"a list of {spec.get('minItems', 0)}..{spec['maxItems']} texts"
-    if spec["type"] == "string":
-        low, high = spec.get("minLength", 0), spec.get("maxLength")
-        return f"text of {low}..{high} characters" if high else f"text, at least {low} character"
-    if "minimum" in spec:
-        kind = "a whole number" if spec["type"] == "integer" else "a number"
-        return f"{kind} from {spec['minimum']:g} to {spec['maximum']:.10g}"
+    low, high = spec.get("minLength", 0), spec.get("maxLength")
+    match spec:
+        case {"enum": values}:
+            return ", ".join(map(str, values))
+        case {"type": "string", "format": "date-time"}:
+            return "a time such as 2026-11-30T12:00:00Z"
+        case {"type": "string"}:
+            return (
+                f"text of {low}..{high} characters" if high else f"text, at least {low} character"
+            )
+        case {"type": "array", "maxItems": most}:
+            return f"a list of {spec.get('minItems', 0)}..{most}"
+        case {"type": "object"}:
+            return "an object"
+        case {"type": kind, "minimum": least}:
+            what = "a whole number" if kind == "integer" else "a number"
+            to = f" to {spec['maximum']:.10g}" if "maximum" in spec else ""
+            return f"{what} from {least:g}{to}"
     return "true or false"
 
 

@@ -75,6 +75,7 @@ def build_app(
         },
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # a submit that is sent elsewhere confuses clients
     app.state.gateway = shared
     if mcp is not None:
         mcp.state.gateway = shared

@@ -10,7 +10,7 @@ from typing import Final
 
 from starlette.requests import HTTPConnection
 
-from castmate.jobs.storage import SIGNED_FOR_S
+from castmate.jobs.storage import DAY_S
 from castmate_mcp.abandoned import Abandoned
 from castmate_mcp.keys import KeyRing
 from castmate_mcp.limits import Gate, RateLimiter
@@ -18,6 +18,7 @@ from castmate_mcp.metrics import Metrics
 from castmate_mcp.service import Service
 
 SYNC_CAP_S: Final = 90.0
+LINKED_FOR_S: Final = 7.0 * DAY_S
 _HOST: Final = re.compile(r"[\w.-]+(:\d{1,5})?|\[[0-9a-fA-F:.]+\](:\d{1,5})?")
 
 
@@ -69,9 +70,13 @@ class Gateway:
             host = f"{settings.host}:{settings.port}"
         return f"{scheme}://{host}"
 
-    def file_url(self, base_url: str, name: str, expires_in_s: float = SIGNED_FOR_S) -> str:
-        """An address of a stored file that works without a key for a time."""
-        return base_url + self.service.jobs.storage.link(name, time.time(), expires_in_s)
+    def file_url(self, base_url: str, name: str) -> str:
+        """An address of a stored file that works without a key for a week.
+
+        It is the same all day long, so that whoever asks again finds it in a cache.
+        """
+        midnight = time.time() // DAY_S * DAY_S
+        return base_url + self.service.jobs.storage.link(name, midnight, LINKED_FOR_S + DAY_S)
 
 
 def gateway(connection: HTTPConnection) -> Gateway:

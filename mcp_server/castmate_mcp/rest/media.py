@@ -33,7 +33,7 @@ from castmate_mcp.rest.body import (
 from castmate_mcp.rest.envelope import Refusal, success
 from castmate_mcp.rest.models import UploadTicketQuery
 from castmate_mcp.rest.operation import Call
-from castmate_mcp.rest.telling import LINKED_FOR_S, as_time
+from castmate_mcp.rest.telling import as_time
 
 TICKET_S: Final = 3600.0
 _TICKET: Final = re.compile(r"([0-9]{1,12})-([0-9]{1,12})-([0-9a-f]{64})")
@@ -93,6 +93,8 @@ async def upload_form(call: Call) -> Response:
     """`POST /api/v3/media/upload/binary`: a form whose field `file` is the file."""
     body = await read(call.request, MAX_FORM_BYTES)
     call.gateway.rate.take(call.key, len(body) // _MIB)
+    if not body.rstrip().endswith(b"--"):  # the parser waits for the rest, and leaves a file open
+        raise Refusal(400, "The form is not multipart/form-data, or was cut off.")
 
     async def whole() -> AsyncGenerator[bytes, None]:
         yield body
@@ -152,7 +154,7 @@ def _proof(storage: Storage, name: str, expires: int, size: int) -> str:
 
 
 def _uploaded(call: Call, name: str, filename: str, size: int) -> dict[str, object]:
-    url = call.gateway.file_url(call.base_url, name, LINKED_FOR_S)
+    url = call.gateway.file_url(call.base_url, name)
     return {"type": "image", "download_url": url, "filename": filename, "size": size}
 
 

@@ -15,7 +15,6 @@ from castmate_mcp.gateway import Gateway
 from castmate_mcp.rest.envelope import business_code
 from castmate_mcp.rest.models import PredictionOut, Status, Timings, Urls
 
-LINKED_FOR_S: Final = 7 * 86_400.0
 SYNC_TIMEOUT_CODE: Final = 5004
 
 # Words in an error for which clients submit again on their own, and so pay twice.
@@ -65,9 +64,7 @@ class Teller:
         result, error = prediction.result, prediction.error or {}
         images = result.images if result else ()
         if outputs is None:
-            outputs = [
-                self.gateway.file_url(self.base_url, image.name, LINKED_FOR_S) for image in images
-            ]
+            outputs = [self.gateway.file_url(self.base_url, image.name) for image in images]
         took_ms = _took_ms(prediction)
         return PredictionOut(
             id=prediction.id,
