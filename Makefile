@@ -23,6 +23,9 @@ SOURCES := pyproject.toml constraints.txt
 # tritonserver from a wheel, and the models' Python: its stub needs numpy 1.
 TRITON_HOME ?= .venv-triton
 TRITON := $(TRITON_HOME)/castmate.json
+# WaveSpeed's own clients, as they are published, and the Node that runs some of them.
+CLIENTS_HOME ?= .clients
+CLIENTS := $(CLIENTS_HOME)/.installed
 
 DEMO_REFERENCE ?= castmate/bundles/toon/references/mira.png
 DEMO_PROMPT ?= waving on the beach
@@ -64,12 +67,15 @@ imports: $(DEV) ## Check who may import whom (import-linter)
 .PHONY: triton
 triton: $(TRITON) ## Install tritonserver for the CPU into .venv-triton; the tests use it
 
+.PHONY: clients
+clients: $(CLIENTS) ## Install WaveSpeed's clients into .clients; the tests run them unchanged
+
 .PHONY: pytest
-pytest: $(DEV) $(TRITON) ## Run every test that needs no GPU
+pytest: $(DEV) $(TRITON) $(CLIENTS) ## Run every test that needs no GPU
 	$(BIN)/python -m pytest
 
 .PHONY: test-fast
-test-fast: $(DEV) $(TRITON) ## Run the tests that are not marked slow
+test-fast: $(DEV) $(TRITON) $(CLIENTS) ## Run the tests that are not marked slow
 	$(BIN)/python -m pytest -m "not gpu and not full_size and not slow"
 
 .PHONY: test-full-size
@@ -81,7 +87,7 @@ test-312: ## Run the torch-free tests under Python 3.12, where it is installed
 ifeq ($(PYTHON_312),)
 	@echo "test-312: skipped, no python3.12 here"
 else
-	@$(MAKE) --no-print-directory $(DEV_312)
+	@$(MAKE) --no-print-directory $(DEV_312) $(CLIENTS)
 	$(VENV_312)/bin/python -m pytest tests/castmate tests/mcp_server tests/triton_models/test_model.py
 endif
 
@@ -130,6 +136,16 @@ $(DEV): $(SOURCES) | $(BIN)/python
 $(TRITON): $(SOURCES) castmate/__init__.py castmate/triton/environment.py | $(DEV)
 	@echo "Installing tritonserver and its Python environment into $(TRITON_HOME)"
 	@$(BIN)/python -m castmate.triton.environment $(TRITON_HOME) --constraints constraints.txt
+	@touch $@
+
+$(CLIENTS): $(wildcard tests/clients/*.txt tests/clients/*.json) | $(BIN)/python
+	@echo "Installing WaveSpeed's clients into $(CLIENTS_HOME)"
+	@$(BIN)/python -m venv $(CLIENTS_HOME)/python
+	@$(call PIP_INSTALL,$(CLIENTS_HOME)/python) --requirement tests/clients/requirements.txt
+	@$(call PIP_INSTALL,$(CLIENTS_HOME)/python) --no-deps --upgrade --target $(CLIENTS_HOME)/python-old \
+	  --requirement tests/clients/requirements-old.txt
+	@cp tests/clients/package.json tests/clients/package-lock.json $(CLIENTS_HOME)
+	@PATH="$(abspath $(CLIENTS_HOME)/python/bin):$$PATH" npm ci --prefix $(CLIENTS_HOME) --no-audit --no-fund --silent
 	@touch $@
 
 $(DEV_312): $(SOURCES)

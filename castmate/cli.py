@@ -39,7 +39,7 @@ app = typer.Typer(
 )
 bundles = typer.Typer(help="Look at the models on this machine.", no_args_is_help=True)
 app.add_typer(bundles, name="bundle")
-serve = typer.Typer(help="Serve pictures to other programs.", no_args_is_help=True)
+serve = typer.Typer(help="Serve pictures to other programs.")
 app.add_typer(serve, name="serve")
 
 _FIELDS = GenerateRequest.model_fields
@@ -242,11 +242,19 @@ def version(
 def main() -> None:
     """Run the command, with the subcommands that other packages bring.
 
-    They name a function of the entry-point group `castmate.commands`; its annotated parameters
-    become the options. So this package imports none of those that are built on it.
+    They name a function of the entry-point group `castmate.commands`, whose annotated parameters
+    become the options, or a group of commands. A function with the name of a group here is what
+    that group does without a subcommand. So this package imports none of those built on it.
     """
+    groups = {"bundle": bundles, "serve": serve}
     for entry in entry_points(group="castmate.commands"):
-        app.command(entry.name)(entry.load())
+        found = entry.load()
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=entry.name)
+        elif entry.name in groups:
+            groups[entry.name].callback(invoke_without_command=True)(found)
+        else:
+            app.command(entry.name)(found)
     app()
 
 

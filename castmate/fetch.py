@@ -207,6 +207,15 @@ async def send(
         raise Unavailable(f"{refused.message}.") from None
 
 
+def why_not(url: str, *, allow_http: bool = False) -> str | None:
+    """What forbids a URL as it is written, before anybody looks up its host; None: nothing."""
+    try:
+        _checked(url, None, _schemes(allow_http))
+    except _Refused as refused:
+        return refused.message
+    return None
+
+
 class _Refused(Exception):
     """A URL cannot be used, before anybody says whose error that is."""
 

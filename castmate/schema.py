@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from enum import EnumType, StrEnum
+from enum import StrEnum
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -164,7 +164,8 @@ def _problem(model: type[BaseModel], detail: ErrorDetails) -> Problem:
             name, "unknown parameter", known, f"did you mean `{near[0]}`?" if near else ""
         )
     if detail["type"] == "missing":
-        return Problem(name, "is required", model.model_fields[name].description or "")
+        field_ = model.model_fields.get(name)
+        return Problem(name, "is required", (field_ and field_.description) or "")
     shown = repr(detail["input"])
     shown = (
         shown if len(shown) <= 60 else f"{shown[:57]}... ({len(str(detail['input']))} characters)"
@@ -174,18 +175,31 @@ def _problem(model: type[BaseModel], detail: ErrorDetails) -> Problem:
 
 def describe_range(model: type[BaseModel], name: str) -> str:
     """What a parameter may be, in words, from the schema itself."""
-    spec = model.model_json_schema()["properties"][name]
-    if name == "size":
+    schema = model.model_json_schema()
+    spec = schema["properties"].get(name.partition(".")[0], {})
+    if name == "size" and "pattern" in spec:
         return SIZE_RULE
-    kind_of: Any = model.model_fields[name].annotation
-    if isinstance(kind_of, EnumType):
-        return ", ".join(kind_of.__members__.values())
-    if spec["type"] == "string":
-        low, high = spec.get("minLength", 0), spec.get("maxLength")
-        return f"text of {low}..{high} characters" if high else f"text, at least {low} character"
-    if "minimum" in spec:
-        kind = "a whole number" if spec["type"] == "integer" else "a number"
-        return f"{kind} from {spec['minimum']:g} to {spec['maximum']:.10g}"
+    spec = next((one for one in spec.get("anyOf", ()) if one.get("type") != "null"), spec)
+    if "$ref" in spec:
+        spec = schema["$defs"][spec["$ref"].rpartition("/")[2]]
+    low, high = spec.get("minLength", 0), spec.get("maxLength")
+    match spec:
+        case {"enum": values}:
+            return ", ".join(values)
+        case {"type": "string", "format": "date-time"}:
+            return "a time such as 2026-11-30T12:00:00Z"
+        case {"type": "string"}:
+            return (
+                f"text of {low}..{high} characters" if high else f"text, at least {low} character"
+            )
+        case {"type": "array", "minItems": fewest, "maxItems": most}:
+            return f"a list of {fewest}..{most}"
+        case {"type": "object"}:
+            return "an object"
+        case {"type": kind, "minimum": least}:
+            what = "a whole number" if kind == "integer" else "a number"
+            to = f" to {spec['maximum']:.10g}" if "maximum" in spec else ""
+            return f"{what} from {least:g}{to}"
     return "true or false"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -168,6 +169,40 @@ class Settings(BaseSettings):
         "least one event a second.",
     )
 
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="The address on which `castmate serve` listens; others than this machine's own "
+        "need keys (`castmate keys create`).",
+    )
+    port: int = Field(8787, ge=0, le=65_535, description="Its port; 0 takes a free one.")
+    public_url: str | None = Field(
+        None,
+        description="The server's address as its callers see it, such as https://cast.example.com; "
+        "by default what each request says.",
+    )
+    served_models: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("wavespeed-ai/instant-character",),
+        description="Names under which `castmate serve` offers the model, owner/model, separated "
+        "by commas; answers tell the first.",
+    )
+    drain_s: float = Field(
+        20,
+        ge=0,
+        description="Time that a stopped server gives to what it is making, in seconds; what is "
+        "not finished then goes on at the next start.",
+    )
+
+    @field_validator("served_models", mode="before")
+    @classmethod
+    def _split_models(cls, value: object) -> object:
+        names = value.replace(",", " ").split() if isinstance(value, str) else value
+        if not isinstance(names, list | tuple) or not names:
+            raise ValueError("names at least one, such as wavespeed-ai/instant-character")
+        if wrong := [name for name in names if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)+", name)]:
+            raise ValueError(f"{wrong[0]} is not owner/model")
+        return tuple(names)
+
     @field_validator("triton_urls", mode="before")
     @classmethod
     def _split_urls(cls, value: object) -> object:
@@ -206,9 +241,19 @@ class Settings(BaseSettings):
         if not parts.hostname or parts.query or parts.fragment or parts.username:
             raise ValueError("must be a plain URL such as https://api.wavespeed.ai")
         # The key travels with every call, so only this machine may get it unencrypted.
-        if parts.scheme != "https" and not (parts.scheme == "http" and _is_here(parts.hostname)):
+        if parts.scheme != "https" and not (parts.scheme == "http" and is_here(parts.hostname)):
             raise ValueError("must start with https:// (http:// only for this machine)")
         return value.rstrip("/")
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "http://unset")
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+            raise ValueError("must be a plain URL such as https://cast.example.com")
+        if parts.query or parts.fragment:
+            raise ValueError("must be a plain URL, without query and fragment")
+        return value.rstrip("/") if value else None
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:
@@ -231,7 +276,8 @@ def _told(detail: ErrorDetails) -> str:
     return f"CASTMATE_{name.upper()}: {detail['msg']}{got}"
 
 
-def _is_here(host: str) -> bool:
+def is_here(host: str) -> bool:
+    """Whether a host is this machine itself."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

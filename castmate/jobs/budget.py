@@ -16,7 +16,7 @@ from castmate.jobs.claims import Claim
 from castmate.jobs.database import Database, Transaction
 from castmate.jobs.predictions import State
 from castmate.jobs.storage import day_of
-from castmate.jobs.tables import payments, predictions
+from castmate.jobs.tables import api_keys, payments, predictions
 
 _MICRO: Final = 1_000_000
 _ORDER: Final = list(PaymentState)
@@ -90,6 +90,20 @@ class Budget:
                 for row in tx.connection.execute(query)
             ]
         )
+
+    async def left(self, key_name: str) -> float | None:
+        """Dollars that a key may still cause today; None where no cap is set."""
+
+        def work(tx: Transaction) -> float | None:
+            checks = _shared_checks(tx, self._caps, key_name, day_of(tx.now))
+            left = [
+                max(0, _micro(cap) - _spent(tx, counted)) / _MICRO
+                for _, cap, counted, _ in checks
+                if cap is not None
+            ]
+            return min(left, default=None)
+
+        return await self._database.run(work)
 
 
 class LedgerPayments:
@@ -200,24 +214,46 @@ class LedgerPayments:
     def _check_caps(self, tx: Transaction, price: int) -> None:
         today, caps, claim = day_of(tx.now), self._caps, self._claim
         key_name = claim.prediction.key_name
+        mine = payments.c.prediction_id == claim.id
         checks = (
-            ("PREDICTION", caps.per_prediction, payments.c.prediction_id == claim.id, "for it"),
-            ("DAY", caps.per_day, payments.c.day == today, f"on {today} (UTC)"),
-            ("KEY", caps.per_key, payments.c.key_name == key_name, f"by key {key_name!r}"),
+            ("CASTMATE_MAX_USD_PER_PREDICTION", caps.per_prediction, mine, "for it"),
+            *_shared_checks(tx, caps, key_name, today),
         )
-        for name, cap, mine, what in checks:
+        for name, cap, counted, what in checks:
             if cap is None:
                 continue
-            query = select(func.coalesce(func.sum(payments.c.price_micro_usd), 0)).where(
-                mine, payments.c.state != PaymentState.RELEASED
-            )
-            spent = int(tx.connection.execute(query).scalar_one())
+            spent = _spent(tx, counted)
             if spent + price > _micro(cap):
                 raise BudgetExceeded(
                     f"${spent / _MICRO:.2f} was spent {what}, and ${price / _MICRO:.2f} more would "
-                    f"pass CASTMATE_MAX_USD_PER_{name} (${cap:.2f}); nothing was sent or charged. "
-                    "Raise the cap" + (" or try again tomorrow." if name == "DAY" else ".")
+                    f"pass {name} (${cap:.2f}); nothing was sent or charged. "
+                    "Raise the cap" + (" or try again tomorrow." if "DAY" in name else ".")
                 )
+
+
+def _shared_checks(
+    tx: Transaction, caps: Caps, key_name: str, today: str
+) -> Sequence[tuple[str, float | None, ColumnElement[bool], str]]:
+    """The caps beyond one prediction: name, dollars, what counts, and how that is told."""
+    of_key = select(api_keys.c.max_micro_usd).where(api_keys.c.name == key_name)
+    own = tx.connection.execute(of_key).scalar_one_or_none()
+    cap, name = (
+        (caps.per_key, "CASTMATE_MAX_USD_PER_KEY")
+        if own is None
+        else (own / _MICRO, "the key's own budget")
+    )
+    return (
+        ("CASTMATE_MAX_USD_PER_DAY", caps.per_day, payments.c.day == today, f"on {today} (UTC)"),
+        (name, cap, payments.c.key_name == key_name, f"by key {key_name!r}"),
+    )
+
+
+def _spent(tx: Transaction, counted: ColumnElement[bool]) -> int:
+    """Millionths of a dollar that were or may have been charged."""
+    query = select(func.coalesce(func.sum(payments.c.price_micro_usd), 0)).where(
+        counted, payments.c.state != PaymentState.RELEASED
+    )
+    return int(tx.connection.execute(query).scalar_one())
 
 
 def totals(spent: Sequence[Spent], name: Callable[[Spent], str]) -> dict[str, float]:

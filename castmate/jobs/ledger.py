@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import operator
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, delete, func, insert, select, update
 
 from castmate.clients.base import ProgressCallback
 from castmate.errors import (
@@ -25,13 +26,16 @@ from castmate.images import Reference
 from castmate.jobs import notify
 from castmate.jobs.database import Clock, Database, Transaction
 from castmate.jobs.predictions import Prediction, Priority, State, hash_of, new_id
-from castmate.jobs.storage import Storage
-from castmate.jobs.tables import attempts, predictions, queue
+from castmate.jobs.storage import PREVIEWS, Storage
+from castmate.jobs.tables import attempts, predictions, queue, webhooks
 from castmate.schema import MAX_SEED, GenerateRequest
 
 MAX_IDEMPOTENCY_CHARACTERS = 255
 _LOOKED_BACK = 20  # finished predictions whose duration tells when to try again
 _RETRY_RANGE_S = (1.0, 600.0)
+
+Also = Callable[[Transaction, str], object]
+"""Writes more in the transaction of a submit; gets the prediction's id."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,9 @@ class Ledger:
         idempotency_key: str | None = None,
         priority: Priority = Priority.NORMAL,
         weight: float = 1.0,
+        max_unfinished: int | None = None,
+        note: str | None = None,
+        also: Also | None = None,
     ) -> Prediction:
         """Take a prediction; when this returns, it will be made or fail with a reason.
 
@@ -85,10 +92,13 @@ class Ledger:
             idempotency_key: A second submit of the same request with it gives the same prediction.
             priority: Who goes first among all keys.
             weight: A key of weight 2 gets twice the share of one of weight 1.
+            max_unfinished: How many predictions of this key may wait or run at a time.
+            note: What the caller wants to find again with the prediction.
+            also: Writes more in the same transaction, where the prediction is a new one.
 
         Raises:
             IdempotencyConflict: The idempotency key stands for another request.
-            Overloaded: Too many are waiting.
+            Overloaded: Too many are waiting, of all or of this key.
             InvalidRequest: The idempotency key is empty or too long.
         """
         if idempotency_key is not None and not (
@@ -110,9 +120,28 @@ class Ledger:
             "attempt": 0,
             "deaths": 0,
             "cancel_requested": 0,
+            "note": note,
         }
         cost = request.num_images / weight
-        return Prediction.of(await self.database.run(lambda tx: self._insert(tx, values, cost)))
+
+        def work(tx: Transaction) -> Row[Any]:
+            if (known := _known(tx, values)) is not None:
+                return known
+            self._check_room(tx, key_name, max_unfinished)
+            row = self._insert(tx, values, cost)
+            if also is not None:
+                also(tx, row.id)
+            return row
+
+        return Prediction.of(await self.database.run(work))
+
+    async def check_room(self, key_name: str, max_unfinished: int | None = None) -> None:
+        """Refuse early what `submit` would refuse: before a reference is fetched and stored.
+
+        Raises:
+            Overloaded: Too many are waiting, of all or of this key.
+        """
+        await self.database.run(lambda tx: self._check_room(tx, key_name, max_unfinished))
 
     async def get(self, prediction_id: str, key_name: str | None = None) -> Prediction:
         """A prediction with all its attempts.
@@ -140,16 +169,32 @@ class Ledger:
         key_name: str | None = None,
         state: State | None = None,
         before: str | None = None,
+        created_after: float | None = None,
+        created_before: float | None = None,
         limit: int = 50,
+        offset: int = 0,
     ) -> Sequence[Prediction]:
-        """Predictions, the newest first; `before` is the last id of the page before."""
-        query = select(predictions).order_by(predictions.c.id.desc()).limit(limit)
-        if key_name is not None:
-            query = query.where(predictions.c.key_name == key_name)
-        if state is not None:
-            query = query.where(predictions.c.state == state)
-        if before is not None:
-            query = query.where(predictions.c.id < before)
+        """Predictions, the newest first.
+
+        Args:
+            key_name: Whose; None is everyone's.
+            state: Only those in it.
+            before: The last id of the page before.
+            created_after: Seconds since 1970.
+            created_before: The same.
+            limit: At most so many.
+            offset: How many are left out first; `before` is quicker far behind.
+        """
+        query = select(predictions).order_by(predictions.c.id.desc()).limit(limit).offset(offset)
+        for column, compare, value in (
+            (predictions.c.key_name, operator.eq, key_name),
+            (predictions.c.state, operator.eq, state),
+            (predictions.c.id, operator.lt, before),
+            (predictions.c.created, operator.ge, created_after),
+            (predictions.c.created, operator.lt, created_before),
+        ):
+            if value is not None:
+                query = query.where(compare(column, value))
         return await self.database.run(
             lambda tx: [Prediction.of(row) for row in tx.connection.execute(query)]
         )
@@ -214,28 +259,57 @@ class Ledger:
 
         return await self.database.run(work)
 
+    async def delete(self, ids: Sequence[str], key_name: str | None = None) -> int:
+        """Remove final predictions and their pictures; gives how many there were.
+
+        Payments stay. One that waits or runs is left alone: cancel it first.
+        """
+
+        def work(tx: Transaction) -> list[Prediction]:
+            query = select(predictions).where(
+                predictions.c.id.in_(ids),
+                predictions.c.state.in_([state for state in State if state.final]),
+            )
+            if key_name is not None:
+                query = query.where(predictions.c.key_name == key_name)
+            found = [Prediction.of(row) for row in tx.connection.execute(query.with_for_update())]
+            remove(tx, [one.id for one in found])
+            return found
+
+        found = await self.database.run(work)
+        for image in (image for one in found if one.result for image in one.result.images):
+            for name in (image.name, f"{PREVIEWS}/{image.name}.jpg"):
+                await self.storage.delete(name)
+        return len(found)
+
     def _insert(self, tx: Transaction, values: dict[str, Any], cost: float) -> Row[Any]:
         virtual_time = lock_queue(tx)
-        key_name, idempotency_key = values["key_name"], values["idempotency_key"]
-        if idempotency_key is not None:
-            same = select(predictions).where(
-                predictions.c.key_name == key_name,
-                predictions.c.idempotency_key == idempotency_key,
-            )
-            if row := tx.connection.execute(same).one_or_none():
-                return _unless_other(row, values["body_hash"])
-        waiting = count_waiting(tx, self.limits.queue_limit)
-        if waiting >= self.limits.queue_limit:
-            raise self._overloaded(tx, waiting)
         last = select(func.max(predictions.c.turn)).where(
-            predictions.c.key_name == key_name, predictions.c.state == State.CREATED
+            predictions.c.key_name == values["key_name"], predictions.c.state == State.CREATED
         )
         turn = max(virtual_time, tx.connection.execute(last).scalar() or 0.0) + cost
         values = values | {"id": new_id(tx.now), "turn": turn, "created": tx.now}
         tx.tell(notify.WORK)
         return tx.connection.execute(insert(predictions).returning(predictions), values).one()
 
-    def _overloaded(self, tx: Transaction, waiting: int) -> Overloaded:
+    def _check_room(self, tx: Transaction, key_name: str, max_unfinished: int | None) -> None:
+        waiting = count_waiting(tx, self.limits.queue_limit)
+        if waiting >= self.limits.queue_limit:
+            raise self._overloaded(
+                tx, waiting, f"{waiting} predictions are waiting, as many as may"
+            )
+        if max_unfinished is None:
+            return
+        mine = select(func.count()).where(
+            predictions.c.key_name == key_name,
+            predictions.c.state.in_((State.CREATED, State.PROCESSING)),
+        )
+        count = tx.connection.execute(mine).scalar_one()
+        if count >= max_unfinished:
+            told = f"Key {key_name!r} has {count} predictions that are not finished, as many as may"
+            raise self._overloaded(tx, count, told)
+
+    def _overloaded(self, tx: Transaction, waiting: int, told: str) -> Overloaded:
         finished = (
             select((predictions.c.finished - predictions.c.started).label("seconds"))
             .where(predictions.c.state == State.COMPLETED)
@@ -250,10 +324,16 @@ class Ledger:
         low, high = _RETRY_RANGE_S
         retry_after_s = min(max(low, waiting * mean_s / slots / 4), high)
         return Overloaded(
-            f"{waiting} predictions are waiting, as many as may; nothing was charged. Try again in "
-            f"{retry_after_s:.0f} s.",
+            f"{told}; nothing was charged. Try again in {retry_after_s:.0f} s.",
             retry_after_s=retry_after_s,
         )
+
+
+def remove(tx: Transaction, ids: Sequence[str]) -> None:
+    """Remove predictions and what hangs on them, payments apart."""
+    for table in (attempts, webhooks):
+        tx.connection.execute(delete(table).where(table.c.prediction_id.in_(ids)))
+    tx.connection.execute(delete(predictions).where(predictions.c.id.in_(ids)))
 
 
 def lock_queue(tx: Transaction) -> float:
@@ -279,6 +359,19 @@ def _row(tx: Transaction, prediction_id: str, key_name: str | None, lock: bool =
             "predictions are removed after a time."
         )
     return row
+
+
+def _known(tx: Transaction, values: dict[str, Any]) -> Row[Any] | None:
+    """What the idempotency key stands for already; alone with the queue, so nobody is between."""
+    lock_queue(tx)
+    if values["idempotency_key"] is None:
+        return None
+    same = select(predictions).where(
+        predictions.c.key_name == values["key_name"],
+        predictions.c.idempotency_key == values["idempotency_key"],
+    )
+    row = tx.connection.execute(same).one_or_none()
+    return None if row is None else _unless_other(row, values["body_hash"])
 
 
 def _unless_other(row: Row[Any], body_hash: str) -> Row[Any]:

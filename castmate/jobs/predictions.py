@@ -155,6 +155,7 @@ class Prediction:
         finished: When it became final.
         result: The pictures, where it is completed.
         error: `CastmateError.as_dict`, where it failed or was cancelled.
+        note: What the door that took it wants to remember; the ledger does not look at it.
         attempts: Every attempt, the oldest first; only where one prediction is asked for.
     """
 
@@ -171,6 +172,7 @@ class Prediction:
     finished: float | None = None
     result: StoredResult | None = None
     error: Mapping[str, Any] | None = None
+    note: str | None = None
     attempts: tuple[Attempt, ...] = ()
 
     @classmethod
@@ -190,6 +192,7 @@ class Prediction:
             row.finished,
             StoredResult.from_json(row.result) if row.result else None,
             json.loads(row.error) if row.error else None,
+            row.note,
             tuple(map(_attempt, attempts)),
         )
 

@@ -8,13 +8,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 
 from castmate.jobs.database import Transaction
-from castmate.jobs.ledger import Ledger
+from castmate.jobs.ledger import Ledger, remove
 from castmate.jobs.predictions import State
-from castmate.jobs.storage import DAY_S, INPUTS, OUTPUTS, PREVIEWS, StoredObject, day_of
-from castmate.jobs.tables import attempts, predictions
+from castmate.jobs.storage import (
+    DAY_S,
+    INPUTS,
+    OUTPUTS,
+    PREVIEWS,
+    UPLOADS,
+    UPLOADS_KEPT_S,
+    StoredObject,
+    day_of,
+)
+from castmate.jobs.tables import predictions
 
 _BATCH: Final = 200
 _OUTPUT: Final = re.compile(rf"(?:{PREVIEWS}/)?{OUTPUTS}/([0-9a-f]{{32}})-(\d+)/")
@@ -46,14 +55,15 @@ async def sweep(ledger: Ledger, keep_s: float) -> Swept:
     outputs = await _sweep_files(ledger, OUTPUTS, before, _needed_outputs)
     previews = await _sweep_files(ledger, PREVIEWS, before, _needed_outputs)
     inputs = await _sweep_files(ledger, INPUTS, before, _needed_inputs)
-    return Swept(removed, outputs + previews + inputs)
+    unused = ledger.clock() - UPLOADS_KEPT_S
+    uploads = await _sweep_files(ledger, UPLOADS, unused, lambda tx, found: set())
+    return Swept(removed, outputs + previews + inputs + uploads)
 
 
 def _remove_rows(tx: Transaction, keep_s: float) -> int:
     old = select(predictions.c.id).where(predictions.c.finished < tx.now - keep_s).limit(_BATCH)
     ids = list(tx.connection.execute(old).scalars())
-    tx.connection.execute(delete(attempts).where(attempts.c.prediction_id.in_(ids)))
-    tx.connection.execute(delete(predictions).where(predictions.c.id.in_(ids)))
+    remove(tx, ids)
     return len(ids)
 
 

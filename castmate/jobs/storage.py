@@ -7,13 +7,14 @@ import contextlib
 import hashlib
 import hmac
 import os
+import re
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Self
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
@@ -34,9 +35,12 @@ from castmate.jobs.database import Durability
 INPUTS: Final = "inputs"
 OUTPUTS: Final = "outputs"
 PREVIEWS: Final = "previews"
+UPLOADS: Final = "uploads"
 DAY_S: Final = 86_400
+UPLOADS_KEPT_S: Final = 7.0 * DAY_S
 SIGNED_FOR_S: Final = 24 * 3600.0
 
+_LINK: Final = re.compile(r"/files/([0-9]{1,19})-([0-9a-f]{64})/(.+)")
 _SIGNING = (S3Store, GCSStore, AzureStore)
 
 
@@ -172,24 +176,40 @@ class Storage:
     def signed_url(self, name: str, now: float, expires_in_s: float = SIGNED_FOR_S) -> str:
         """An address that works without a key until it expires.
 
-        A store that signs gives its own URL; otherwise it is a path and query, which the server
-        checks by `verify` and puts behind its own address.
+        A store that signs gives its own URL; otherwise it is a `link`, which the server puts behind
+        its own address.
         """
         if isinstance(self._store, _SIGNING):
             return obstore.sign(self._store, "GET", name, timedelta(seconds=expires_in_s))
-        expires = int(now + expires_in_s)
-        return f"/files/{quote(name)}?expires={expires}&signature={self._sign(name, expires)}"
+        return self.link(name, now, expires_in_s)
 
-    def verify(self, name: str, expires: str, signature: str, now: float) -> bool:
-        """Whether `signed_url` gave this, and it has not expired."""
-        if not (expires.isascii() and expires.isdigit() and len(expires) < 20):
-            return False
-        known = self._sign(name, int(expires)).encode()
-        return hmac.compare_digest(known, signature.encode()) and now <= int(expires)
+    def link(self, name: str, now: float, expires_in_s: float = SIGNED_FOR_S) -> str:
+        """A path of our server that works without a key until it expires.
+
+        It ends with the suffix of the name: there are callers who look at that.
+        """
+        expires = int(now + expires_in_s)
+        return f"/files/{expires}-{self._sign(name, expires)}/{quote(name)}"
+
+    def verify(self, path: str, now: float) -> str | None:
+        """The name behind a path that `link` gave and that has not expired."""
+        if not (match := _LINK.fullmatch(path)):
+            return None
+        expires, signature, name = match[1], match[2], unquote(match[3])
+        known = self._sign(name, int(expires))
+        return name if hmac.compare_digest(known, signature) and now <= int(expires) else None
+
+    def local_path(self, name: str) -> Path | None:
+        """Where an object is on this machine, if the storage is a folder."""
+        return None if self._folder is None else Path(self._folder) / name
+
+    def sign(self, purpose: str, text: str) -> str:
+        """A signature that only we can make, in hex; one for a purpose is none for another."""
+        words = f"{purpose}\0{text}".encode()
+        return hmac.new(self._secret, words, hashlib.sha256).hexdigest()
 
     def _sign(self, name: str, expires: int) -> str:
-        words = f"{expires}\n{name}".encode()
-        return hmac.new(self._secret, words, hashlib.sha256).hexdigest()
+        return self.sign("file", f"{expires}\n{name}")
 
 
 def memory_storage(secret: bytes = b"secret") -> Storage:

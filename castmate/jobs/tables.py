@@ -49,6 +49,7 @@ predictions: Final = Table(
     Column("created", Double, nullable=False),
     Column("started", Double),
     Column("finished", Double),
+    Column("note", Text),
 )
 _waiting = predictions.c.state == text("'created'")
 _running = predictions.c.state == text("'processing'")
@@ -115,6 +116,41 @@ payments: Final = Table(
 Index("payments_by_day", payments.c.day)
 Index("payments_by_key", payments.c.key_name)
 
+# A revoked key stays: its name is never given again, and a server that had keys stays closed.
+api_keys: Final = Table(
+    "api_keys",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("secret_hash", Text, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("per_minute", Integer),
+    Column("concurrency", Integer),
+    Column("max_micro_usd", BigInteger),
+    Column("weight", Double, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("revoked", Double),
+)
+Index("api_keys_by_hash", api_keys.c.secret_hash, unique=True)
+
+# Who is told when a prediction ends; until then, and until it was told, `finished` is null.
+webhooks: Final = Table(
+    "webhooks",
+    metadata,
+    Column("prediction_id", Text, primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("base_url", Text, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("next_try", Double, nullable=False),
+    Column("finished", Double),
+    Column("error", Text),
+)
+Index(
+    "webhooks_to_tell",
+    webhooks.c.next_try,
+    sqlite_where=webhooks.c.finished.is_(None),
+    postgresql_where=webhooks.c.finished.is_(None),
+)
+
 # Applied in order, once each; a published one is never edited. Both engines read these types.
 MIGRATIONS: Final[Sequence[Sequence[str]]] = (
     (
@@ -147,6 +183,20 @@ MIGRATIONS: Final[Sequence[Sequence[str]]] = (
              primary key (prediction_id, picture))""",
         """create index payments_by_day on payments (day)""",
         """create index payments_by_key on payments (key_name)""",
+    ),
+    (
+        """alter table predictions add column note text""",
+        """create table api_keys (
+             name text primary key not null, secret_hash text not null, scopes text not null,
+             per_minute integer, concurrency integer, max_micro_usd bigint,
+             weight double precision not null, created double precision not null,
+             revoked double precision)""",
+        """create unique index api_keys_by_hash on api_keys (secret_hash)""",
+        """create table webhooks (
+             prediction_id text primary key not null, url text not null, base_url text not null,
+             tries integer not null, next_try double precision not null,
+             finished double precision, error text)""",
+        """create index webhooks_to_tell on webhooks (next_try) where finished is null""",
     ),
 )
 

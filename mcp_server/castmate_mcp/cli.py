@@ -1,20 +1,28 @@
-"""The `castmate mcp` command: this machine's server over stdio, for one agent."""
+"""The commands that this package brings: `castmate mcp`, `castmate serve`, `castmate keys`."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import functools
+import json
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from castmate.errors import SettingsError
+from castmate.errors import CastmateError, InvalidRequest, SettingsError
 
 # `castmate --help` imports this module, and must not wait a second for the SDK.
 if TYPE_CHECKING:
     from castmate.settings import Settings
+    from castmate_mcp.keys import Key, KeyRing
+
+T = TypeVar("T")
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+
+keys = typer.Typer(help="API keys of `castmate serve`.", no_args_is_help=True)
 
 
 def command(
@@ -60,3 +68,144 @@ async def _serve(settings: Settings) -> None:
         await build_server(settings, client).run_stdio_async()
     finally:
         await client.aclose()
+
+
+def serve(
+    ctx: typer.Context,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on. [CASTMATE_HOST, 127.0.0.1]")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port. [CASTMATE_PORT, 8787]")] = None,
+    bundle: Annotated[
+        str | None,
+        typer.Option(help="A shipped model's name or a bundle's folder. [CASTMATE_BUNDLE]"),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where predictions, pictures and keys are kept. [CASTMATE_DATA_DIR]"),
+    ] = None,
+    public_url: Annotated[
+        str | None,
+        typer.Option(help="This server's address as callers see it. [CASTMATE_PUBLIC_URL]"),
+    ] = None,
+) -> None:
+    """Serve pictures to other programs: over HTTP, until Ctrl-C.
+
+    The API is WaveSpeed's: clients of wavespeed-ai/instant-character change their base URL.
+    """
+    if ctx.invoked_subcommand is not None:  # castmate serve triton
+        return
+    from castmate.settings import Settings
+    from castmate_mcp import logs
+    from castmate_mcp.serving import serve as run
+
+    with _reporting():
+        settings = Settings.load(
+            host=host, port=port, bundle=bundle, data_dir=data_dir, public_url=public_url
+        )
+        logs.set_up()
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(run(settings, functools.partial(typer.echo, err=True)))
+
+
+@keys.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(help="Whose key; the ledger and the log show it.")],
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="generate, read or metrics; may be given again. By default the first two."
+        ),
+    ] = None,
+    per_minute: Annotated[
+        int, typer.Option(help="Requests a minute, looking at predictions apart; 0 is no limit.")
+    ] = 600,
+    concurrency: Annotated[
+        int, typer.Option(help="Predictions that may wait or run at a time; 0 is no limit.")
+    ] = 0,
+    max_usd: Annotated[
+        float | None, typer.Option(help="What hosted pictures may cost in all, dollars.")
+    ] = None,
+    weight: Annotated[float, typer.Option(help="Its share of the GPU among other keys.")] = 1.0,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key and show it, once: only its hash is kept."""
+    from castmate.errors import Problem
+    from castmate_mcp.keys import Scope
+
+    async def create(ring: KeyRing) -> tuple[Key, str]:
+        names = scope or [Scope.GENERATE, Scope.READ]
+        if unknown := [one for one in names if one not in list(Scope)]:
+            allowed = ", ".join(Scope)
+            raise InvalidRequest([Problem("scope", f"there is no {unknown[0]!r}", allowed)])
+        return await ring.create(
+            name,
+            scopes=list(map(Scope, names)),
+            per_minute=per_minute or None,
+            concurrency=concurrency or None,
+            max_usd=max_usd,
+            weight=weight,
+        )
+
+    with _reporting():
+        key, secret = _with_ring(create)
+        if as_json:
+            typer.echo(json.dumps(key.as_dict() | {"key": secret}, indent=2))
+        else:
+            typer.echo(secret)
+            typer.echo(f"This is the key {name!r}; it is not shown again.", err=True)
+
+
+@keys.command("list")
+def list_keys(as_json: AsJson = False) -> None:
+    """List every key, without its secret."""
+    with _reporting():
+        found = _with_ring(lambda ring: ring.list())
+        if as_json:
+            typer.echo(json.dumps([key.as_dict() for key in found], indent=2))
+            return
+        for key in found:
+            limits = (
+                f"{key.per_minute or 'any'} requests a minute",
+                f"{key.concurrency or 'any'} predictions at a time",
+                "no own budget" if key.max_usd is None else f"${key.max_usd:g}",
+                f"weight {key.weight:g}",
+            )
+            state = "revoked" if key.revoked else " ".join(sorted(key.scopes))
+            typer.echo(f"{key.name}  {state}  {', '.join(limits)}")
+
+
+@keys.command("revoke")
+def revoke_key(name: Annotated[str, typer.Argument(help="Whose key.")]) -> None:
+    """End a key; the next request with it is refused."""
+    with _reporting():
+        _with_ring(lambda ring: ring.revoke(name))
+        typer.echo(f"{name} is revoked. What it submitted is still made.")
+
+
+def _with_ring(use: Callable[[KeyRing], Awaitable[T]]) -> T:
+    """Use the keys of this machine's ledger."""
+    from castmate.jobs.database import open_database
+    from castmate.jobs.service import database_url
+    from castmate.settings import Settings
+    from castmate_mcp.keys import KeyRing
+
+    async def run() -> T:
+        database = await open_database(database_url(Settings.load()))
+        try:
+            return await use(KeyRing(database))
+        finally:
+            await database.aclose()
+
+    return asyncio.run(run())
+
+
+@contextlib.contextmanager
+def _reporting() -> Iterator[None]:
+    """Turn our errors into one clear message and an exit code; any other exception is a bug."""
+    try:
+        yield
+    except CastmateError as error:
+        typer.echo(f"Error: {error}", err=True)
+        wrong_call = isinstance(error, InvalidRequest | SettingsError)
+        raise typer.Exit(2 if wrong_call else 1) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import itertools
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ async def test_the_migrations_make_the_tables_that_the_code_describes(database: 
 
         def restore(tx: Transaction) -> None:
             metadata.drop_all(tx.connection)
-            for statement in MIGRATIONS[0]:
+            for statement in itertools.chain(*MIGRATIONS):
                 tx.connection.execute(text(statement))
 
         await database.run(restore)

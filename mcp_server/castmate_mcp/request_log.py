@@ -1,0 +1,59 @@
+"""Around every request: an id, one line in the log, one count, never what is in it."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Final
+from uuid import uuid4
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars, clear_contextvars
+
+from castmate_mcp.metrics import Metrics
+
+_log = structlog.stdlib.get_logger("castmate.http")
+_ID: Final = re.compile(r"[\w.-]{1,64}", re.ASCII)
+_QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+
+
+class RequestLog:
+    """The outermost layer; a caller's X-Request-Id is kept, where it is one."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _ID.fullmatch(given) else uuid4().hex
+        clear_contextvars()
+        bind_contextvars(request_id=request_id)
+        status, begin = 0, time.perf_counter()
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            seconds = time.perf_counter() - begin
+            # The path as it was declared: ids and signatures are the caller's business.
+            route = getattr(scope.get("route"), "path", "(none)")
+            self._metrics.answered(scope["method"], route, status, seconds)
+            tell = _log.debug if route in _QUIET else _log.info
+            tell(
+                "request",
+                method=scope["method"],
+                route=route,
+                status=status,
+                ms=round(seconds * 1000, 1),
+            )

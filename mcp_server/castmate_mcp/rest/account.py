@@ -1,0 +1,111 @@
+"""Balance, models and prices: what clients ask before they generate."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from starlette.responses import Response
+
+from castmate.router import not_set_up
+from castmate.settings import Settings
+from castmate_mcp.rest.envelope import Refusal, success
+from castmate_mcp.rest.models import PriceQuery, Submission
+from castmate_mcp.rest.operation import Call
+from castmate_mcp.rest.submit import accepted
+
+UNCAPPED: Final = 1_000_000.0
+HOSTED_PRICE_USD: Final = 0.10
+_DESCRIPTION: Final = (
+    "Keeps a character the same in every picture: one reference image and a prompt in, new "
+    "pictures of that character out."
+)
+
+
+async def balance(call: Call) -> Response:
+    """`GET /api/v3/balance`: what this key may still cause on the hosted service, in dollars."""
+    left = await call.gateway.service.jobs.budget.left(call.key.name)
+    return success({"balance": UNCAPPED if left is None else left})
+
+
+async def models(call: Call) -> Response:
+    """`GET /api/v3/models`: a bare list, with the inputs of each as JSON schema."""
+    price = price_usd(call.gateway.service.settings)
+    schema = request_schema()
+    return success(
+        [
+            {
+                "model_id": name,
+                "name": name,
+                "description": _DESCRIPTION,
+                "type": "image-to-image",
+                "base_price": price,
+                "formula": "",
+                "sort_order": number,
+                "api_schema": {
+                    "api_schemas": [
+                        {
+                            "type": "model_run",
+                            "method": "POST",
+                            "server": call.base_url,
+                            "api_path": f"/api/v3/{name}",
+                            "request_schema": schema,
+                        }
+                    ]
+                },
+            }
+            for number, name in enumerate(call.gateway.models)
+        ]
+    )
+
+
+async def price(call: Call) -> Response:
+    """`POST /api/v3/model/price`."""
+    query, usd = await _priced(call)
+    values = {"price": usd, "discounted_price": usd, "discount_rate": 0.0}
+    return success({"model_id": query.model_id, **values, "currency": "USD"})
+
+
+async def pricing(call: Call) -> Response:
+    """`POST /api/v3/model/pricing`: the older form."""
+    query, usd = await _priced(call)
+    return success({"model_id": query.model_id, "unit_price": usd, "currency": "USD"})
+
+
+def price_usd(settings: Settings) -> float:
+    """What a picture costs: nothing where a client of our own draws first."""
+    (first, *_) = [name for name in settings.clients if name not in not_set_up(settings)] or [
+        "none"
+    ]
+    if first != "wavespeed":
+        return 0.0
+    known = settings.wavespeed_price_usd
+    return HOSTED_PRICE_USD if known is None else known
+
+
+def request_schema() -> dict[str, Any]:
+    """The model's inputs; without references, which not every client follows."""
+    schema = Submission.model_json_schema()
+    definitions = schema.pop("$defs", {})
+    properties = {}
+    for name, spec in schema["properties"].items():
+        if "$ref" in spec:
+            inlined = definitions[spec["$ref"].rpartition("/")[2]]
+            kept = {key: value for key, value in inlined.items() if key in ("type", "enum")}
+            spec = kept | {key: value for key, value in spec.items() if key != "$ref"}
+        properties[name] = {key: value for key, value in spec.items() if key != "title"}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": schema["required"],
+        "x-order-properties": list(properties),
+        "additionalProperties": False,
+    }
+
+
+async def _priced(call: Call) -> tuple[PriceQuery, float]:
+    query = await call.json(PriceQuery)
+    if query.model_id not in call.gateway.models:
+        raise Refusal(404, f"There is no model {query.model_id!r} here.")
+    number = accepted(query.inputs).get("num_images", 1)
+    count = number if isinstance(number, int) and 1 <= number <= 4 else 1
+    return query, round(price_usd(call.gateway.service.settings) * count, 6)

@@ -1,0 +1,133 @@
+"""The one form of every JSON answer: `{code, message, data}`, and errors in it.
+
+An error has a real HTTP status, and its sentence in both `message` and `error`: there are clients
+that read either. A success never has a top-level `error`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from castmate.errors import (
+    BudgetExceeded,
+    CastmateError,
+    DeadlineExceeded,
+    IdempotencyConflict,
+    InvalidRequest,
+    Overloaded,
+    PredictionNotFound,
+    Unavailable,
+)
+
+# WaveSpeed's business codes, by ours.
+_CODES: Final[Mapping[str, int]] = {
+    "invalid_request": 1401,
+    "image_rejected": 1402,
+    "unavailable": 5003,
+    "overloaded": 5003,
+    "deadline_exceeded": 5003,
+    "budget_exceeded": 5003,
+    "cancelled": 1403,
+    "maybe_charged": 1403,
+    "interrupted": 1403,
+}
+_OTHER_CODE: Final = 5000
+
+
+def business_code(code: str) -> int:
+    """WaveSpeed's code for one of ours."""
+    return _CODES.get(code, _OTHER_CODE)
+
+
+class Refusal(CastmateError):
+    """A request that is answered with an HTTP status of our choice."""
+
+    code = "refused"
+
+    def __init__(
+        self, status: int, message: str, *, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Say why.
+
+        Args:
+            status: HTTP's.
+            message: What is wrong and what to do next.
+            headers: Of the answer.
+        """
+        self.status, self.headers = status, dict(headers or {})
+        super().__init__(message)
+
+
+def success(data: Any) -> JSONResponse:
+    """HTTP 200 with `data`."""
+    return JSONResponse({"code": 200, "message": "success", "data": data})
+
+
+def refusal(
+    status: int,
+    message: str,
+    headers: Mapping[str, str] | None = None,
+    **details: Any,
+) -> JSONResponse:
+    """An HTTP error with its sentence."""
+    body = {"code": status, "message": message, "error": message} | details
+    return JSONResponse(body, status, headers)
+
+
+def as_response(error: CastmateError) -> JSONResponse:
+    """One of our errors, with the status that says what the caller can do."""
+    headers: dict[str, str] = {}
+    details = error.as_dict()
+    del details["message"]
+    details["reason"] = details.pop("code")
+    match error:
+        case Refusal():
+            return refusal(error.status, str(error), error.headers)
+        case InvalidRequest():
+            status = 422
+            details["error_code"] = business_code(error.code)
+        case PredictionNotFound():
+            status = 404
+        case IdempotencyConflict():
+            status = 409
+        case Overloaded():
+            status = 429
+            headers["retry-after"] = str(math.ceil(error.retry_after_s))
+        case BudgetExceeded():
+            status = 402
+        case DeadlineExceeded() | Unavailable():
+            status = 503
+            headers["retry-after"] = "5"
+        case _:
+            status = 500
+    return refusal(status, str(error), headers, **details)
+
+
+async def on_castmate_error(request: Request, error: Exception) -> Response:
+    """Starlette's handler for our errors."""
+    assert isinstance(error, CastmateError)
+    return as_response(error)
+
+
+async def on_http_error(request: Request, error: Exception) -> Response:
+    """Starlette's handler for its own: no such route, no such method."""
+    assert isinstance(error, HTTPException)
+    message = {
+        404: f"There is no {request.method} {request.url.path}. /docs lists what there is.",
+        405: f"{request.url.path} cannot be asked with {request.method}.",
+    }.get(error.status_code, error.detail)
+    return refusal(error.status_code, message, error.headers)
+
+
+async def on_bug(request: Request, error: Exception) -> Response:
+    """Starlette's handler for everything else."""
+    return refusal(
+        500,
+        f"A bug in Castmate: {type(error).__name__}. The log has more, under this request's id.",
+    )

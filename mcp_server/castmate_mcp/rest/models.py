@@ -1,0 +1,221 @@
+"""What goes over the wire, as pydantic models: checked here, and published as OpenAPI."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+
+from castmate.schema import GenerateRequest
+
+Status = Literal["created", "processing", "completed", "failed", "cancelled", "timeout"]
+
+
+class Submission(GenerateRequest):
+    """A generation: the model's parameters and how the answer comes."""
+
+    image: Annotated[str, Field(min_length=1)] = Field(
+        description="The reference picture of the character: an https URL, the download_url of an "
+        "upload, an output of an earlier prediction, or a data URI. One character, whole, on a "
+        "plain background works best."
+    )
+    enable_sync_mode: bool = Field(
+        False,
+        description="Answer when the prediction is finished, within 90 s; otherwise poll its id.",
+    )
+    enable_base64_output: bool = Field(
+        False, description="Give the pictures as base64 in `outputs` instead of addresses."
+    )
+
+
+class Urls(BaseModel):
+    """Addresses that belong to a prediction."""
+
+    get: str = Field(description="Where its result is.")
+
+
+class Timings(BaseModel):
+    """Milliseconds."""
+
+    inference: int
+
+
+class PredictionOut(BaseModel):
+    """One submitted generation."""
+
+    id: str
+    model: str
+    outputs: list[str] = Field(
+        description="An address for each picture, good for 7 days without a key, or base64; empty "
+        "until it is completed."
+    )
+    urls: Urls
+    has_nsfw_contents: list[bool] = Field(description="For each output.")
+    status: Status = Field(
+        description="`cancelled` is told as `failed` to clients that would wait on for ever."
+    )
+    created_at: str = Field(description="RFC 3339, UTC.")
+    error: str = Field(description="Why it failed, or empty.")
+    executionTime: int = Field(description="Milliseconds.")
+    timings: Timings
+    seeds: list[int] = Field(description="For each output: makes it again with num_images 1.")
+    cost_usd: float = Field(description="What was charged; 0 on one's own machine.")
+    warnings: list[str] = Field(description="What was ignored, cut or replaced.")
+    code: int | None = Field(None, description="WaveSpeed's business code, where it failed.")
+    input: dict[str, Any] | None = Field(None, description="In lists, and in webhooks.")
+
+
+def _as_time(value: object) -> object:
+    """A time without a zone is in UTC, and a date is its first moment."""
+    if not isinstance(value, str):
+        raise ValueError("a time as text")
+    time = datetime.fromisoformat(value)
+    return time if time.tzinfo else datetime.fromisoformat(f"{time.isoformat()}+00:00")
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_as_time)]
+
+
+class ListQuery(BaseModel):
+    """Which predictions."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    page: int = Field(1, ge=1, le=1_000_000, description="From 1.")
+    page_size: int = Field(20, ge=1, le=100, description="How many a page has.")
+    model: str | None = Field(None, max_length=200, description="Only those of this model.")
+    status: Status | None = Field(None, description="Only those in this state.")
+    created_after: Time | None = Field(None, description="RFC 3339.")
+    created_before: Time | None = Field(None, description="RFC 3339.")
+    include_inputs: bool = Field(False, description="Tell what was asked, too.")
+
+
+class PredictionList(BaseModel):
+    """A page of predictions, the newest first."""
+
+    page: int
+    items: list[PredictionOut]
+
+
+class Ids(BaseModel):
+    """Which predictions."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ids: list[Annotated[str, Field(max_length=64)]] = Field(min_length=1, max_length=100)
+
+
+class DeletedCount(BaseModel):
+    """How many were removed."""
+
+    deleted_count: int
+
+
+class Deleted(BaseModel):
+    """What was removed."""
+
+    id: str
+    status: Literal["deleted"] = "deleted"
+
+
+class UploadTicketQuery(BaseModel):
+    """A file that is to be sent."""
+
+    filename: str = Field("upload", max_length=1024)
+    size: int = Field(ge=0, description="Bytes.")
+    content_type: str = Field("application/octet-stream", max_length=200)
+
+
+class UploadInstruction(BaseModel):
+    """How to send it."""
+
+    method: Literal["PUT"] = "PUT"
+    url: str = Field(description="Needs no key and works once.")
+    headers: dict[str, str] = Field(description="To be sent as they are.")
+    expires_at: str = Field(description="RFC 3339, UTC.")
+
+
+class Uploaded(BaseModel):
+    """A file that can be used as `image`."""
+
+    type: Literal["image"] = "image"
+    download_url: str = Field(description="Good for 7 days without a key.")
+    filename: str
+    size: int
+
+
+class UploadTicket(Uploaded):
+    """Where a file will be, once it was sent."""
+
+    upload: UploadInstruction
+
+
+class UploadForm(BaseModel):
+    """A form with one file."""
+
+    file: bytes = Field(description="A PNG, JPEG, WEBP or GIF picture.")
+
+
+class Balance(BaseModel):
+    """What may still be spent on hosted pictures."""
+
+    balance: float = Field(description="Dollars; one's own GPU is free.")
+
+
+class PriceQuery(BaseModel):
+    """A generation that is not made."""
+
+    model_id: str = Field(max_length=200)
+    inputs: dict[str, Any] = Field(default_factory=dict)
+
+
+class Price(BaseModel):
+    """What a generation costs."""
+
+    model_id: str
+    price: float
+    discounted_price: float
+    discount_rate: float
+    currency: Literal["USD"] = "USD"
+
+
+class UnitPrice(BaseModel):
+    """What a generation costs, in the older form."""
+
+    model_id: str
+    unit_price: float
+    currency: Literal["USD"] = "USD"
+
+
+class ModelOut(BaseModel):
+    """A model of the list."""
+
+    model_id: str
+    name: str
+    description: str
+    type: str
+    base_price: float
+    formula: str
+    sort_order: int
+    api_schema: dict[str, Any] = Field(description="`api_schemas[0].request_schema` is the inputs'")
+
+
+class WebhookSecret(BaseModel):
+    """Signs what webhooks send."""
+
+    secret: str
+
+
+class ErrorOut(BaseModel):
+    """An answer that is no success."""
+
+    code: int = Field(description="The HTTP status.")
+    message: str
+    error: str = Field(description="The same as `message`.")
+    error_code: int | None = Field(None, description="WaveSpeed's business code.")
+    reason: str | None = Field(None, description="For programs, such as invalid_request.")
+    charged: bool | None = Field(None, description="null: nobody knows.")
+    problems: list[dict[str, str]] | None = Field(
+        None, description="Each bad parameter: what is allowed, and a hint."
+    )

@@ -1,0 +1,112 @@
+"""One operation of the API: how it is asked, what it takes and gives, and what does it.
+
+The routes and the OpenAPI document are made of the same list of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from castmate.errors import InvalidRequest
+from castmate.schema import problems_of
+from castmate_mcp.auth import caller
+from castmate_mcp.gateway import Gateway, gateway
+from castmate_mcp.keys import Key, Scope
+from castmate_mcp.rest.body import MAX_JSON_BYTES, expected_bytes, read_json
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request that may be answered.
+
+    Attributes:
+        request: As it came.
+        gateway: The server.
+        key: Whose it is.
+    """
+
+    request: Request
+    gateway: Gateway
+    key: Key
+
+    @property
+    def base_url(self) -> str:
+        """Our address as the caller sees it."""
+        return self.gateway.base_url(self.request)
+
+    async def json(self, model: type[Model]) -> Model:
+        """The body as a model; null stands for what is left out.
+
+        Raises:
+            InvalidRequest: With one `Problem` for each bad field.
+            Refusal: It cannot be read.
+        """
+        return parse(model, await read_json(self.request))
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation.
+
+    Attributes:
+        method: HTTP's.
+        path: With Starlette's placeholders.
+        handler: Does it.
+        scope: What a key needs.
+        summary: A few words.
+        answer: The model of `data` in a success.
+        body: The model of a JSON body, or of a form's fields where `media` says so.
+        media: Of the body.
+        max_body_bytes: The largest body.
+        limited: It counts against the key's requests.
+        alias_of: The path that this one is another name of.
+        query: Query parameters, by name, with what they mean.
+        statuses: What it may answer beside success and what every operation may.
+    """
+
+    method: str
+    path: str
+    handler: Callable[[Call], Awaitable[Response]]
+    scope: Scope
+    summary: str
+    answer: Any
+    body: type[BaseModel] | None = None
+    media: str = "application/json"
+    max_body_bytes: int = MAX_JSON_BYTES
+    limited: bool = True
+    alias_of: str | None = None
+    query: Mapping[str, str] | None = None
+    statuses: tuple[int, ...] = ()
+
+    def route(self) -> Route:
+        """The route that leads to it."""
+        return Route(self.path, self._answer, methods=[self.method])
+
+    async def _answer(self, request: Request) -> Response:
+        here = gateway(request)
+        with here.gate.inside(expected_bytes(request, self.max_body_bytes) if self.body else 0):
+            key = await caller(request, self.scope)
+            if self.limited:
+                here.rate.take(key)
+            return await self.handler(Call(request, here, key))
+
+
+def parse(model: type[Model], values: Mapping[str, Any]) -> Model:
+    """Values as a model; null stands for what is left out.
+
+    Raises:
+        InvalidRequest: With one `Problem` for each bad field.
+    """
+    try:
+        return model.model_validate({k: v for k, v in values.items() if v is not None})
+    except ValidationError as error:
+        raise InvalidRequest(problems_of(model, error)) from None

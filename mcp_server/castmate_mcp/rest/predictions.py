@@ -1,0 +1,77 @@
+"""Looks at predictions, lists, cancels and removes them; another key's are not there."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.responses import Response
+
+from castmate.jobs.predictions import Prediction, State
+from castmate_mcp.rest.envelope import Refusal, success
+from castmate_mcp.rest.models import Ids, ListQuery
+from castmate_mcp.rest.operation import Call
+from castmate_mcp.rest.submit import told
+from castmate_mcp.rest.telling import as_json
+
+_STATES: Final = {
+    "created": State.CREATED,
+    "processing": State.PROCESSING,
+    "completed": State.COMPLETED,
+    "failed": State.FAILED,
+    "cancelled": State.CANCELLED,
+}
+
+
+async def result(call: Call) -> Response:
+    """`GET /api/v3/predictions/{id}/result` and `/{id}`: as it is now, at once."""
+    return success(as_json(await told(call, await _find(call))))
+
+
+async def list_predictions(call: Call) -> Response:
+    """`POST /api/v3/predictions`: a page of one's own, the newest first."""
+    query = await call.json(ListQuery)
+    found: list[Prediction] = []
+    known_model = query.model is None or query.model in call.gateway.models
+    if known_model and query.status != "timeout":  # nothing ever ends so
+        after, before = query.created_after, query.created_before
+        found += await call.gateway.service.jobs.ledger.list(
+            key_name=call.key.name,
+            state=_STATES[query.status] if query.status else None,
+            created_after=after.timestamp() if after else None,
+            created_before=before.timestamp() if before else None,
+            limit=query.page_size,
+            offset=(query.page - 1) * query.page_size,
+        )
+    items = [as_json(await told(call, one, with_input=query.include_inputs)) for one in found]
+    return success({"page": query.page, "items": items})
+
+
+async def delete_predictions(call: Call) -> Response:
+    """`POST /api/v3/predictions/delete`: those that are finished; others are left alone."""
+    ids = (await call.json(Ids)).ids
+    count = await call.gateway.service.jobs.ledger.delete(ids, call.key.name)
+    return success({"deleted_count": count})
+
+
+async def delete_prediction(call: Call) -> Response:
+    """`DELETE /api/v3/predictions/{id}`."""
+    prediction = await _find(call)
+    if not await call.gateway.service.jobs.ledger.delete([prediction.id], call.key.name):
+        raise Refusal(
+            409,
+            f"Prediction {prediction.id} is {prediction.state.value}; cancel it first: "
+            f"POST /api/v3/predictions/{prediction.id}/cancel.",
+        )
+    return success({"id": prediction.id, "status": "deleted"})
+
+
+async def cancel(call: Call) -> Response:
+    """`POST /api/v3/predictions/{id}/cancel`: of Castmate alone."""
+    name = call.request.path_params["id"]
+    prediction = await call.gateway.service.jobs.ledger.cancel(name, call.key.name)
+    return success(as_json(await told(call, prediction)))
+
+
+async def _find(call: Call) -> Prediction:
+    name = call.request.path_params["id"]
+    return await call.gateway.service.jobs.ledger.get(name, call.key.name)

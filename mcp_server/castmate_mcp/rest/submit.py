@@ -1,0 +1,158 @@
+"""Takes a generation, and in sync mode waits for it; whoever hangs up loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy import insert
+from starlette.requests import Request
+from starlette.responses import Response
+
+from castmate.jobs.database import Transaction
+from castmate.jobs.predictions import Prediction, hash_of
+from castmate.jobs.tables import webhooks
+from castmate.schema import GenerateRequest
+from castmate_mcp.rest.body import read_json
+from castmate_mcp.rest.envelope import Refusal, success
+from castmate_mcp.rest.models import PredictionOut, Submission
+from castmate_mcp.rest.operation import Call
+from castmate_mcp.rest.references import find_reference
+from castmate_mcp.rest.telling import SYNC_TIMEOUT_CODE, Teller, as_json
+from castmate_mcp.rest.webhooks import TOPIC, check_target
+
+BASE64: Final = "base64"
+"""The note of a prediction whose pictures are told as base64."""
+_FLAGS: Final = {"enable_sync_mode", "enable_base64_output"}
+
+
+async def submit(call: Call) -> Response:
+    """`POST /api/v3/{owner}/{model}`: 200 with the prediction, as soon as it is durable."""
+    gateway, key = call.gateway, call.key
+    model = "{owner}/{model}".format(**call.request.path_params)
+    if model not in gateway.models:
+        raise Refusal(
+            404,
+            f"There is no model {model!r} here; there {_are(gateway.models)}. `GET /api/v3/models` "
+            "tells their inputs.",
+        )
+    ledger = gateway.service.jobs.ledger
+    await ledger.check_room(key.name, key.concurrency)
+    submission = Submission.parse(accepted(await read_json(call.request)))
+    webhook = _webhook(call.request, submission)
+    if webhook is not None:
+        check_target(webhook, allow_http=gateway.service.settings.allow_http)
+    reference = await find_reference(gateway, submission.image, call.base_url)
+    request = GenerateRequest.model_validate(submission.model_dump(exclude=_FLAGS))
+    asked = request.model_copy(update={"image": reference.sha256})
+    same = (key.name, hash_of(asked), submission.enable_base64_output)
+    if submission.enable_sync_mode and (known := gateway.abandoned.pop(same)):
+        prediction = await ledger.get(known, key.name)
+    else:
+        prediction = await ledger.submit(
+            request,
+            reference,
+            key_name=key.name,
+            idempotency_key=call.request.headers.get("idempotency-key"),
+            weight=key.weight,
+            max_unfinished=key.concurrency,
+            note=BASE64 if submission.enable_base64_output else None,
+            also=_also_tell(webhook, call.base_url) if webhook else None,
+        )
+        gateway.metrics.submitted.labels("rest").inc()
+    if not submission.enable_sync_mode:
+        return success(as_json(await told(call, prediction)))
+    return await _when_finished(call, prediction, same)
+
+
+def accepted(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What clients send, as we take it: null is what is left out, and 512x512 is 512*512."""
+    kept = {name: value for name, value in values.items() if value is not None}
+    if isinstance(size := kept.get("size"), str):
+        kept["size"] = re.sub(r"(?<=\d)\s*[xX×]\s*(?=\d)", "*", size, count=1)  # noqa: RUF001
+    return kept
+
+
+async def told(call: Call, prediction: Prediction, *, with_input: bool = False) -> PredictionOut:
+    """A prediction as this caller gets it.
+
+    Raises:
+        Unavailable: The storage cannot be reached.
+    """
+    outputs = None
+    if prediction.note == BASE64 and prediction.result:
+        storage = call.gateway.service.jobs.storage
+        outputs = []
+        for image in prediction.result.images:
+            with contextlib.suppress(FileNotFoundError):
+                outputs.append(base64.b64encode(await storage.get(image.name)).decode())
+    teller = Teller.to(call.gateway, call.request)
+    return teller.tell(prediction, outputs=outputs, with_input=with_input)
+
+
+async def _when_finished(
+    call: Call, prediction: Prediction, same: tuple[str, str, bool]
+) -> Response:
+    """Wait for the end, the cap, the caller to hang up, or ourselves to end."""
+    ledger, gateway = call.gateway.service.jobs.ledger, call.gateway
+    waiting = asyncio.create_task(ledger.wait(prediction.id, gateway.sync_cap_s))
+    hung_up = asyncio.create_task(_hung_up(call.request))
+    ending = asyncio.create_task(gateway.draining.wait())
+    try:
+        await asyncio.wait((waiting, hung_up, ending), return_when=asyncio.FIRST_COMPLETED)
+        prediction = waiting.result() if waiting.done() else await ledger.get(prediction.id)
+    finally:
+        for task in (waiting, hung_up, ending):
+            task.cancel()
+        await asyncio.gather(waiting, hung_up, ending, return_exceptions=True)
+    if hung_up.done() and not hung_up.cancelled():
+        # There are clients that give up after 10 s and ask again: they get this one.
+        gateway.abandoned.add(same, prediction.id)
+    values = as_json(await told(call, prediction))
+    if not prediction.state.final:
+        values |= {
+            "status": "processing",
+            "code": SYNC_TIMEOUT_CODE,
+            "error": "Sync mode timed out; the prediction goes on. Ask for it by its id.",
+        }
+    return success(values)
+
+
+async def _hung_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _webhook(request: Request, submission: Submission) -> str | None:
+    webhook = request.query_params.get("webhook") or None
+    if webhook is None:
+        return None
+    if submission.enable_base64_output or submission.enable_sync_mode:
+        flag = "base64_output" if submission.enable_base64_output else "sync_mode"
+        raise Refusal(400, f"`webhook` and `enable_{flag}` cannot be used together; leave out one.")
+    return webhook
+
+
+def _also_tell(url: str, base_url: str) -> Any:
+    """Write the webhook down together with its prediction: neither is there alone."""
+
+    def work(tx: Transaction, prediction_id: str) -> None:
+        values = {
+            "prediction_id": prediction_id,
+            "url": url,
+            "base_url": base_url,
+            "tries": 0,
+            "next_try": tx.now,
+        }
+        tx.connection.execute(insert(webhooks), values)
+        tx.tell(TOPIC)
+
+    return work
+
+
+def _are(models: tuple[str, ...]) -> str:
+    return f"{'is' if len(models) == 1 else 'are'} {', '.join(models)}"

@@ -1,0 +1,125 @@
+"""A prediction in the API's words: what every client, the oldest too, can read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from starlette.requests import Request
+
+from castmate.jobs.predictions import Prediction, State
+from castmate_mcp.gateway import Gateway
+from castmate_mcp.rest.envelope import business_code
+from castmate_mcp.rest.models import PredictionOut, Status, Timings, Urls
+
+SYNC_TIMEOUT_CODE: Final = 5004
+
+# Words in an error for which clients submit again on their own, and so pay twice.
+_RERUN_WORDS: Final = (
+    (re.compile(r"\bHTTP (?=[45]\d\d)", re.IGNORECASE), "status "),
+    (re.compile(r"\btime-?out\b", re.IGNORECASE), "time limit"),
+    (re.compile(r"\btimed out\b", re.IGNORECASE), "took too long"),
+    (re.compile(r"\bconnection", re.IGNORECASE), "link"),
+)
+# The first release of each client for which `cancelled` is an end.
+_KNOWS_CANCELLED: Final = {"wavespeed-python": (2, 0), "wavespeed-js": (0, 3)}
+
+
+@dataclass(frozen=True)
+class Teller:
+    """Tells predictions to one caller.
+
+    Attributes:
+        gateway: The server.
+        base_url: Its address as the caller sees it.
+        knows_cancelled: The caller does not wait for a cancelled prediction for ever.
+    """
+
+    gateway: Gateway
+    base_url: str
+    knows_cancelled: bool = False
+
+    @classmethod
+    def to(cls, gateway: Gateway, request: Request) -> Teller:
+        """For who sent a request."""
+        return cls(gateway, gateway.base_url(request), _knows_cancelled(request.headers))
+
+    def tell(
+        self,
+        prediction: Prediction,
+        *,
+        outputs: Sequence[str] | None = None,
+        with_input: bool = False,
+    ) -> PredictionOut:
+        """The prediction on the wire.
+
+        Args:
+            prediction: What to tell.
+            outputs: What stands for its pictures; by default their addresses.
+            with_input: Tell what was asked, too.
+        """
+        result, error = prediction.result, prediction.error or {}
+        images = result.images if result else ()
+        if outputs is None:
+            outputs = [self.gateway.file_url(self.base_url, image.name) for image in images]
+        took_ms = _took_ms(prediction)
+        return PredictionOut(
+            id=prediction.id,
+            model=self.gateway.models[0],
+            outputs=list(outputs),
+            urls=Urls(get=f"{self.base_url}/api/v3/predictions/{prediction.id}/result"),
+            has_nsfw_contents=[image.has_nsfw for image in images],
+            status=self._status(prediction.state),
+            created_at=as_time(prediction.created),
+            error=without_rerun_words(str(error.get("message", ""))),
+            executionTime=took_ms,
+            timings=Timings(inference=round(result.timings_ms["total"]) if result else 0),
+            seeds=[image.seed for image in images],
+            cost_usd=result.cost_usd if result else 0.0,
+            warnings=list(result.warnings) if result else [],
+            code=business_code(str(error["code"])) if error else None,
+            input=_input(prediction) if with_input else None,
+        )
+
+    def _status(self, state: State) -> Status:
+        if state is State.CANCELLED and not self.knows_cancelled:
+            return "failed"
+        return state.value
+
+
+def as_json(told: PredictionOut) -> dict[str, Any]:
+    """As it goes out: what is optional and missing is left out, never null."""
+    values = told.model_dump(mode="json")
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def without_rerun_words(text: str) -> str:
+    """An error in other words than those for which a client would submit the task again."""
+    for words, instead in _RERUN_WORDS:
+        text = words.sub(instead, text)
+    return text
+
+
+def as_time(seconds: float) -> str:
+    """RFC 3339 in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+
+
+def _took_ms(prediction: Prediction) -> int:
+    if prediction.started is None or prediction.finished is None:
+        return 0
+    return max(0, round((prediction.finished - prediction.started) * 1000))
+
+
+def _input(prediction: Prediction) -> dict[str, Any]:
+    """What was asked; the picture itself is not told again, only its hash."""
+    return prediction.request.model_dump(mode="json")
+
+
+def _knows_cancelled(headers: Mapping[str, str]) -> bool:
+    needed = _KNOWS_CANCELLED.get(headers.get("x-client-name", ""))
+    version = re.match(r"(\d{1,6})\.(\d{1,6})", headers.get("x-client-version", ""))
+    return bool(needed and version and (int(version[1]), int(version[2])) >= needed)

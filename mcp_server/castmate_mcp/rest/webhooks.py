@@ -1,0 +1,200 @@
+"""Tells callers' servers that a prediction has ended: signed, tried again, kept over restarts.
+
+What is to be told is in the ledger with the prediction, so nothing is lost with a process. A
+receiver may be told twice: where we die between its answer and our note of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpcore2
+import structlog
+from sqlalchemy import func, select, update
+from starlette.responses import Response
+
+from castmate.errors import CastmateError, InvalidRequest, PredictionNotFound, Problem, Unavailable
+from castmate.fetch import send, why_not
+from castmate.jobs.database import Transaction
+from castmate.jobs.predictions import State
+from castmate.jobs.storage import Storage
+from castmate.jobs.tables import predictions, webhooks
+from castmate_mcp.gateway import Gateway
+from castmate_mcp.rest.envelope import success
+from castmate_mcp.rest.operation import Call
+from castmate_mcp.rest.telling import Teller, as_json
+
+_log = structlog.stdlib.get_logger("castmate.webhooks")
+
+TOPIC: Final = "webhooks"
+ACKNOWLEDGED_IN_S: Final = 10.0
+BACKOFF_S: Final = (5.0, 30.0, 180.0)
+_LEASE_S: Final = 60.0  # a process that takes longer to tell has died
+_LOOK_S: Final = 0.5
+_AT_A_TIME: Final = 16
+_PREFIX: Final = "whsec_"
+
+
+def check_target(url: str, *, allow_http: bool) -> None:
+    """Refuse an address that nothing will ever be sent to.
+
+    Raises:
+        InvalidRequest: Says why.
+    """
+    if (reason := why_not(url, allow_http=allow_http)) is not None:
+        raise InvalidRequest([Problem("webhook", reason, "a public https URL on port 443")])
+
+
+def secret_of(storage: Storage, key_name: str) -> str:
+    """What signs the webhooks of a key, on every server with the same CASTMATE_FILES_SECRET."""
+    return _PREFIX + storage.sign("webhook", key_name)
+
+
+def signature(secret: str, webhook_id: str, timestamp: str, body: bytes) -> str:
+    """The header `webhook-signature`; the secret is used as text, without its prefix."""
+    words = f"{webhook_id}.{timestamp}.".encode() + body
+    key = secret.removeprefix(_PREFIX).encode()
+    return "v3," + hmac.new(key, words, hashlib.sha256).hexdigest()
+
+
+async def webhook_secret(call: Call) -> Response:
+    """`GET /api/v3/webhook/secret`."""
+    return success({"secret": secret_of(call.gateway.service.jobs.storage, call.key.name)})
+
+
+@dataclass(frozen=True)
+class _Due:
+    prediction_id: str
+    url: str
+    base_url: str
+    tries: int
+
+
+class Courier:
+    """Delivers what is due; several processes share the work."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        *,
+        backoff_s: Sequence[float] = BACKOFF_S,
+        backend: httpcore2.AsyncNetworkBackend | None = None,
+    ) -> None:
+        """Deliver for one server.
+
+        Args:
+            gateway: Its ledger and addresses.
+            backoff_s: How long to wait after each failure; after the last one it is given up.
+            backend: What opens connections; only tests replace it.
+        """
+        self._gateway, self._backoff_s, self._backend = gateway, backoff_s, backend
+        self._ledger = gateway.service.jobs.ledger
+
+    async def run(self) -> None:
+        """Deliver for ever; cancel it to end."""
+        running: set[asyncio.Task[None]] = set()
+        try:
+            with self._ledger.database.hub.listening(TOPIC) as signal:
+                while True:
+                    signal.clear()
+                    some_left = True
+                    try:
+                        free = _AT_A_TIME - len(running)
+                        take = functools.partial(_take, limit=free)
+                        due, some_left = await self._ledger.database.run(take)
+                    except Unavailable as error:
+                        _log.warning("webhooks wait", reason=str(error))
+                        due = []
+                    for one in due:
+                        task = asyncio.create_task(self._deliver(one))
+                        running.add(task)
+                        task.add_done_callback(running.discard)
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(signal.wait(), _LOOK_S if some_left else None)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def _deliver(self, due: _Due) -> None:
+        log = _log.bind(prediction=due.prediction_id, attempt=due.tries)
+        try:
+            reason = await self._send(due)
+        except PredictionNotFound:
+            return  # deleted meanwhile, and the webhook with it
+        except CastmateError as error:
+            reason = str(error)
+        self._gateway.metrics.webhooks.labels("failed" if reason else "delivered").inc()
+        last = due.tries > len(self._backoff_s)
+        if reason:
+            log.warning("webhook failed", reason=reason, given_up=last)
+
+        def note(tx: Transaction) -> None:
+            done = webhooks.c.prediction_id == due.prediction_id
+            values: dict[str, Any] = {"error": reason}
+            if reason is None or last:
+                values["finished"] = tx.now
+            else:
+                values["next_try"] = tx.now + self._backoff_s[due.tries - 1]
+            tx.connection.execute(update(webhooks).where(done).values(values))
+
+        try:
+            await self._ledger.database.run(note)
+        except Unavailable as error:  # it is told again when its lease ends
+            log.warning("a delivery could not be noted", reason=str(error))
+
+    async def _send(self, due: _Due) -> str | None:
+        """Why it was not taken, or None."""
+        prediction = await self._ledger.get(due.prediction_id)
+        told = Teller(self._gateway, due.base_url).tell(prediction, with_input=True)
+        body = json.dumps(as_json(told), ensure_ascii=False).encode()
+        timestamp = str(int(time.time()))
+        secret = secret_of(self._ledger.storage, prediction.key_name)
+        status = await send(
+            due.url,
+            body,
+            headers={
+                "content-type": "application/json",
+                "webhook-id": prediction.id,
+                "webhook-timestamp": timestamp,
+                "webhook-signature": signature(secret, prediction.id, timestamp, body),
+            },
+            allow_http=self._gateway.service.settings.allow_http,
+            deadline_s=ACKNOWLEDGED_IN_S,
+            backend=self._backend,
+        )
+        return None if 200 <= status < 300 else f"the receiver answered with status {status}"
+
+
+def _take(tx: Transaction, limit: int) -> tuple[list[_Due], bool]:
+    """Up to `limit` deliveries that are due, and whether any may become due later."""
+    untold = select(func.count()).where(webhooks.c.finished.is_(None))
+    if not tx.connection.execute(untold).scalar_one():
+        return [], False
+    query = (
+        select(webhooks)
+        .join(predictions, predictions.c.id == webhooks.c.prediction_id)
+        .where(
+            webhooks.c.finished.is_(None),
+            webhooks.c.next_try <= tx.now,
+            predictions.c.state.in_([state for state in State if state.final]),
+        )
+        .order_by(webhooks.c.next_try)
+        .limit(limit)
+        .with_for_update(of=webhooks, skip_locked=True)
+    )
+    rows = tx.connection.execute(query).all()
+    taken = webhooks.c.prediction_id.in_([row.prediction_id for row in rows])
+    tx.connection.execute(
+        update(webhooks).where(taken).values(tries=webhooks.c.tries + 1, next_try=tx.now + _LEASE_S)
+    )
+    return [_Due(row.prediction_id, row.url, row.base_url, row.tries + 1) for row in rows], True

@@ -1,0 +1,25 @@
+// Uploads and draws with WaveSpeed's JavaScript client: `drive.mjs PACKAGE BASE_URL KEY PICTURE`.
+import { createRequire } from 'node:module'
+
+const [name, baseUrl, key, picture] = process.argv.slice(2)
+// The packages are where the command runs, not beside this file.
+const { Client } = createRequire(`${process.cwd()}/`)(name)
+
+const client = new Client(key, { baseUrl })
+const told = { image: await client.upload(picture) }
+const inputs = {
+  prompt: 'waving on the beach',
+  image: told.image,
+  size: '512*512',
+  seed: 7,
+  num_inference_steps: 4
+}
+const model = 'wavespeed-ai/instant-character'
+told.outputs = (await client.run(model, inputs, { pollInterval: 0.2 })).outputs
+told.sync = (await client.run(model, inputs, { enableSyncMode: true })).outputs
+try {
+  await client.run(model, { ...inputs, num_images: 9 })
+} catch (error) {
+  told.refused = String(error)
+}
+console.log(JSON.stringify(told))
