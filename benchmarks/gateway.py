@@ -122,9 +122,8 @@ class RestClient:
             Unfit: The gateway has no such route.
             RuntimeError: It failed; with what it said.
         """
-        image = base64.b64encode(Path(request.image).read_bytes()).decode()
         body: dict[str, Any] = request.model_dump(mode="json", exclude_defaults=True)
-        body |= {"image": f"data:image/png;base64,{image}", "enable_sync_mode": True}
+        body |= {"image": data_uri(Path(request.image)), "enable_sync_mode": True}
         reply = await self._http.post(SUBMIT, json=body)
         if reply.status_code in (404, 405):
             raise Unfit("this version of the HTTP server has no REST API")
@@ -139,6 +138,11 @@ class RestClient:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
+
+
+def data_uri(path: Path) -> str:
+    """A PNG as an address that holds it."""
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def _last_line(text: str) -> str:
