@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -32,6 +33,7 @@ class Gateway:
             folder: For its ledger, pictures and log.
             environment: `CASTMATE_*` variables.
         """
+        folder.mkdir(parents=True, exist_ok=True)
         self.port = Ports.free().http
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "gateway.log"
@@ -50,8 +52,8 @@ class Gateway:
         return self._process.pid
 
     def __enter__(self) -> Self:
-        castmate = str(Path(sys.executable).with_name("castmate"))
-        made = self._castmate(castmate, "keys", "create", "benchmark", "--per-minute", "0")
+        castmate, name = str(Path(sys.executable).with_name("castmate")), secrets.token_hex(8)
+        made = self._castmate(castmate, "keys", "create", name, "--per-minute", "0")
         self.key = made.strip().splitlines()[-1]
         command = [castmate, "serve", "--port", str(self.port)]
         with self.log.open("wb") as log:
