@@ -101,8 +101,13 @@ soak: $(DEV) $(TRITON) ## Send 500 requests to one tritonserver: memory, shared 
 	CASTMATE_SOAK_REQUESTS=500 $(BIN)/python -m pytest -s tests/triton_models/test_soak.py
 
 .PHONY: bench
-bench: $(DEV) ## Measure speed and memory against torch, side by side
+bench: $(DEV) $(TRITON) ## Measure speed, quality and load on a quiet CPU and report: 15 minutes
 	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.quality
+	$(BIN)/python -m benchmarks.load
+	$(BIN)/python -m benchmarks.roofline
+	$(BIN)/python -m benchmarks.report --plot docs/benchmarks.svg
+	$(BIN)/python -m benchmarks.readme
 
 .PHONY: wheel
 wheel: $(DEV) ## Build dist/castmate-*.whl

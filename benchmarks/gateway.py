@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -32,6 +33,7 @@ class Gateway:
             folder: For its ledger, pictures and log.
             environment: `CASTMATE_*` variables.
         """
+        folder.mkdir(parents=True, exist_ok=True)
         self.port = Ports.free().http
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "gateway.log"
@@ -50,8 +52,8 @@ class Gateway:
         return self._process.pid
 
     def __enter__(self) -> Self:
-        castmate = str(Path(sys.executable).with_name("castmate"))
-        made = self._castmate(castmate, "keys", "create", "benchmark", "--per-minute", "0")
+        castmate, name = str(Path(sys.executable).with_name("castmate")), secrets.token_hex(8)
+        made = self._castmate(castmate, "keys", "create", name, "--per-minute", "0")
         self.key = made.strip().splitlines()[-1]
         command = [castmate, "serve", "--port", str(self.port)]
         with self.log.open("wb") as log:
@@ -122,9 +124,8 @@ class RestClient:
             Unfit: The gateway has no such route.
             RuntimeError: It failed; with what it said.
         """
-        image = base64.b64encode(Path(request.image).read_bytes()).decode()
         body: dict[str, Any] = request.model_dump(mode="json", exclude_defaults=True)
-        body |= {"image": f"data:image/png;base64,{image}", "enable_sync_mode": True}
+        body |= {"image": data_uri(Path(request.image)), "enable_sync_mode": True}
         reply = await self._http.post(SUBMIT, json=body)
         if reply.status_code in (404, 405):
             raise Unfit("this version of the HTTP server has no REST API")
@@ -139,6 +140,11 @@ class RestClient:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
+
+
+def data_uri(path: Path) -> str:
+    """A PNG as an address that holds it."""
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def _last_line(text: str) -> str:

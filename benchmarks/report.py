@@ -27,13 +27,15 @@ CLASSES = {
 }
 CSS = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
-  max-width: 66rem; margin: 2rem auto; padding: 0 1rem }
+  max-width: 80rem; margin: 2rem auto; padding: 0 1rem }
 h1, h2 { line-height: 1.2 } h2 { margin-top: 3rem; border-top: 1px solid #ccc; padding-top: 1rem }
 table { border-collapse: collapse; margin: 1rem 0; font-size: 0.9rem; display: block;
   overflow-x: auto }
 th, td { padding: 0.3rem 0.7rem; text-align: right; border-bottom: 1px solid #ddd }
-th:first-child, td:first-child { text-align: left } caption { text-align: left; font-weight: 600 }
-td.reason { text-align: left; color: #555 } svg { max-width: 100%; height: auto }
+th:first-child, td:first-child { text-align: left }
+td { white-space: nowrap } caption { text-align: left; font-weight: 600 }
+td.reason { text-align: left; color: #555; white-space: normal }
+svg { max-width: 100%; height: auto }
 footer, .note { color: #555; font-size: 0.9rem }
 """
 Cell = str | tuple[str, int]
@@ -123,15 +125,15 @@ def _quality(results: Mapping[str, Result]) -> Iterator[str]:
     ]
     changes = [f"{name}_change" for name in ("dino", "judge_look", "judge_prompt")]
     changes = [name for name in changes if name in next(iter(rows.values()))]
-    heads = ("", *(name.replace("_", " ") for name in (*columns, *changes)), "steps", "faster")
+    heads = ("", "steps", "faster", *(name.replace("_", " ") for name in (*columns, *changes)))
     for kind, title in CLASSES.items():
         lines = [
             [
                 name,
-                *(f"{row[column]['value']:.3f}" for column in columns),
-                *(_spread(row[column]) for column in changes),
                 f"{row['computed_steps']['value']:.1f}" if row["computed_steps"] else "",
                 f"{row['speedup']['value']:.2f}" if row["speedup"] else "",
+                *(f"{row[column]['value']:.3f}" for column in columns),
+                *(_spread(row[column]) for column in changes),
             ]
             for name, row in rows.items()
             if row["class"] == kind
@@ -161,7 +163,7 @@ def _load(results: Mapping[str, Result]) -> Iterator[str]:
         if "reason" in door:
             yield f"<p><b>{escape(name)}</b>: {escape(door['reason'])}</p>"
             continue
-        runs = {f"{n} callers": row for n, row in door["closed"].items()}
+        runs = {f"{n} at a time": row for n, row in door["closed"].items()}
         runs |= {f"{float(n):.0%} of one caller's": row for n, row in door["open"].items()}
         lines = [
             [

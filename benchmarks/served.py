@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
-from benchmarks.gateway import Gateway, RestClient
+from benchmarks.gateway import Gateway, RestClient, data_uri
 from benchmarks.protocol import Draw, Drawn, Setup, Unfit
 from castmate.clients.payments import Payment, PaymentState
 from castmate.clients.triton import TritonClient
@@ -78,7 +78,9 @@ def castmate_mcp_http(setup: Setup, ends: ExitStack) -> Draw:
     if httpx2.post(f"{gateway.url}/mcp", headers=headers, json={}).status_code == 404:
         raise Unfit("this version serves no MCP over HTTP")
     http = httpx2.AsyncClient(headers=headers, timeout=CALL_S)
-    return _mcp(Client(streamable_http_client(f"{gateway.url}/mcp", http_client=http)), ends)
+    client = Client(streamable_http_client(f"{gateway.url}/mcp", http_client=http))
+    # A server elsewhere cannot read this machine's paths.
+    return _mcp(client, ends, lambda path: data_uri(Path(path)))
 
 
 def wavespeed(setup: Setup, ends: ExitStack) -> Draw:
@@ -142,7 +144,7 @@ def environment(setup: Setup) -> dict[str, str]:
     }
 
 
-def _mcp(client: Client, ends: ExitStack) -> Draw:
+def _mcp(client: Client, ends: ExitStack, name: Callable[[str], str] = str) -> Draw:
     portal = ends.enter_context(anyio.from_thread.start_blocking_portal())
     session = ends.enter_context(portal.wrap_async_context_manager(client))
 
@@ -151,9 +153,11 @@ def _mcp(client: Client, ends: ExitStack) -> Draw:
             return await session.call_tool(TOOL, arguments)
 
     def draw(request: GenerateRequest) -> Drawn:
-        result = portal.call(call, request.model_dump(mode="json", exclude_defaults=True))
-        if result.is_error:
-            raise CastmateError(f"the MCP server failed: {result.content}")
-        return Drawn({}, computed_steps=(result.structured_content or {}).get("computed_steps"))
+        arguments = request.model_dump(mode="json", exclude_defaults=True)
+        result = portal.call(call, arguments | {"image": name(request.image)})
+        told = result.structured_content or {}
+        if result.is_error or told.get("status") != "completed":
+            raise CastmateError(f"the MCP server made no picture: {result.content}")
+        return Drawn({}, computed_steps=told.get("computed_steps"))
 
     return draw
