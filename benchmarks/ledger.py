@@ -28,7 +28,8 @@ from castmate.clients.payments import Payments
 from castmate.images import Reference
 from castmate.jobs.claims import Claims
 from castmate.jobs.database import Durability, open_database
-from castmate.jobs.ledger import Ledger, Limits
+from castmate.jobs.ledger import Ledger
+from castmate.jobs.order import Limits
 from castmate.jobs.predictions import Prediction, State
 from castmate.jobs.storage import Storage
 from castmate.jobs.worker import Worker

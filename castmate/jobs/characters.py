@@ -13,7 +13,7 @@ from sqlalchemy import Row, insert, select
 
 from castmate.images import Reference
 from castmate.jobs.database import Database, Transaction
-from castmate.jobs.ledger import lock_queue
+from castmate.jobs.order import lock_queue
 from castmate.jobs.storage import CHARACTERS, Storage
 from castmate.jobs.tables import characters
 

@@ -13,7 +13,7 @@ from castmate.clients.payments import PaymentState
 from castmate.errors import Cancelled, CastmateError, Interrupted
 from castmate.jobs import notify
 from castmate.jobs.database import Database, Transaction
-from castmate.jobs.ledger import Limits, lock_queue
+from castmate.jobs.order import Limits, lock_queue
 from castmate.jobs.predictions import Outcome, Prediction, Priority, State, StoredResult
 from castmate.jobs.tables import attempts, payments, predictions, queue
 

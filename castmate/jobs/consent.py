@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import insert, select
 
 from castmate.jobs.database import Database, Transaction
-from castmate.jobs.ledger import lock_queue
+from castmate.jobs.order import lock_queue
 from castmate.jobs.storage import day_of
 from castmate.jobs.tables import consents
 

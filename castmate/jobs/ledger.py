@@ -8,7 +8,7 @@ import operator
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Row, delete, func, insert, select, update
@@ -18,56 +18,22 @@ from castmate.errors import (
     Cancelled,
     IdempotencyConflict,
     InvalidRequest,
-    Overloaded,
     PredictionNotFound,
     Problem,
 )
 from castmate.images import Reference
 from castmate.jobs import notify
 from castmate.jobs.database import Clock, Database, Transaction
+from castmate.jobs.order import Limits, Load, check_room, load_of, lock_queue
 from castmate.jobs.predictions import Prediction, Priority, State, hash_of, new_id
 from castmate.jobs.storage import Storage
-from castmate.jobs.tables import attempts, predictions, queue, webhooks
+from castmate.jobs.tables import attempts, predictions, webhooks
 from castmate.schema import MAX_SEED, GenerateRequest
 
 MAX_IDEMPOTENCY_CHARACTERS = 255
-_LOOKED_BACK = 20  # finished predictions whose duration tells when to try again
-_RETRY_RANGE_S = (1.0, 600.0)
 
 Also = Callable[[Transaction, str], object]
 """Writes more in the transaction of a submit; gets the prediction's id."""
-
-
-@dataclass(frozen=True)
-class Load:
-    """What the queue holds now.
-
-    Attributes:
-        waiting: Predictions that nobody makes yet.
-        running: Those that are being made.
-        mean_s: How long the last ones took, or None before the first.
-    """
-
-    waiting: int
-    running: int
-    mean_s: float | None
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The rules of the queue.
-
-    Attributes:
-        queue_limit: How many predictions may wait.
-        lease_s: How long a worker may be silent before its work is given to another.
-        ageing_s: A waiting prediction climbs one priority each time this has passed.
-        max_deaths: A prediction whose workers died this often fails.
-    """
-
-    queue_limit: int = 256
-    lease_s: float = 15.0
-    ageing_s: float = 60.0
-    max_deaths: int = 3
 
 
 class Ledger:
@@ -152,7 +118,7 @@ class Ledger:
                     agreed = update(predictions).where(predictions.c.id == row.id)
                     tx.connection.execute(agreed.values(may_spend=1))
                 return replace(Prediction.of(row), joined=True)
-            self._check_room(tx, key_name, max_unfinished)
+            check_room(tx, self.limits, key_name, max_unfinished)
             row = self._insert(tx, values, virtual_time, cost)
             if also is not None:
                 also(tx, row.id)
@@ -166,7 +132,7 @@ class Ledger:
         Raises:
             Overloaded: Too many are waiting, of all or of this key.
         """
-        await self.database.run(lambda tx: self._check_room(tx, key_name, max_unfinished))
+        await self.database.run(lambda tx: check_room(tx, self.limits, key_name, max_unfinished))
 
     async def get(self, prediction_id: str, key_name: str | None = None) -> Prediction:
         """A prediction with all its attempts.
@@ -286,12 +252,7 @@ class Ledger:
 
     async def load(self) -> Load:
         """How much there is to do, and how long one takes."""
-
-        def work(tx: Transaction) -> Load:
-            waiting = count_waiting(tx, self.limits.queue_limit)
-            return Load(waiting, _count_running(tx), _mean_s(tx))
-
-        return await self.database.run(work)
+        return await self.database.run(lambda tx: load_of(tx, self.limits))
 
     async def delete(self, ids: Sequence[str], key_name: str | None = None) -> int:
         """Remove final predictions and their pictures; gives how many there were.
@@ -326,69 +287,12 @@ class Ledger:
         tx.tell(notify.WORK)
         return tx.connection.execute(insert(predictions).returning(predictions), values).one()
 
-    def _check_room(self, tx: Transaction, key_name: str, max_unfinished: int | None) -> None:
-        waiting = count_waiting(tx, self.limits.queue_limit)
-        if waiting >= self.limits.queue_limit:
-            raise self._overloaded(
-                tx, waiting, f"{waiting} predictions are waiting, as many as may"
-            )
-        if max_unfinished is None:
-            return
-        mine = select(func.count()).where(
-            predictions.c.key_name == key_name,
-            predictions.c.state.in_((State.CREATED, State.PROCESSING)),
-        )
-        count = tx.connection.execute(mine).scalar_one()
-        if count >= max_unfinished:
-            told = f"Key {key_name!r} has {count} predictions that are not finished, as many as may"
-            raise self._overloaded(tx, count, told)
-
-    def _overloaded(self, tx: Transaction, waiting: int, told: str) -> Overloaded:
-        mean_s, slots = _mean_s(tx) or 1.0, max(1, _count_running(tx))
-        # When a quarter of the queue is done, there is room again for a while.
-        low, high = _RETRY_RANGE_S
-        retry_after_s = min(max(low, waiting * mean_s / slots / 4), high)
-        return Overloaded(
-            f"{told}; nothing was charged. Try again in {retry_after_s:.0f} s.",
-            retry_after_s=retry_after_s,
-        )
-
 
 def remove(tx: Transaction, ids: Sequence[str]) -> None:
     """Remove predictions and what hangs on them, payments apart."""
     for table in (attempts, webhooks):
         tx.connection.execute(delete(table).where(table.c.prediction_id.in_(ids)))
     tx.connection.execute(delete(predictions).where(predictions.c.id.in_(ids)))
-
-
-def lock_queue(tx: Transaction) -> float:
-    """Be alone with the order of the queue until the commit; gives its virtual time."""
-    query = select(queue.c.virtual_time).where(queue.c.id == 1).with_for_update()
-    return float(tx.connection.execute(query).scalar_one())
-
-
-def count_waiting(tx: Transaction, limit: int) -> int:
-    """How many wait, counted up to `limit`."""
-    some = select(predictions.c.id).where(predictions.c.state == State.CREATED).limit(limit)
-    return tx.connection.execute(select(func.count()).select_from(some.subquery())).scalar_one()
-
-
-def _count_running(tx: Transaction) -> int:
-    running = select(func.count()).where(predictions.c.state == State.PROCESSING)
-    return tx.connection.execute(running).scalar_one()
-
-
-def _mean_s(tx: Transaction) -> float | None:
-    """How long the last completed predictions took."""
-    finished = (
-        select((predictions.c.finished - predictions.c.started).label("seconds"))
-        .where(predictions.c.state == State.COMPLETED)
-        .order_by(predictions.c.finished.desc())
-        .limit(_LOOKED_BACK)
-        .subquery()
-    )
-    mean = tx.connection.execute(select(func.avg(finished.c.seconds))).scalar()
-    return None if mean is None else float(mean)
 
 
 def _row(tx: Transaction, prediction_id: str, key_name: str | None, lock: bool = False) -> Row[Any]:

@@ -11,7 +11,8 @@ from castmate.clients.base import Client
 from castmate.errors import CastmateError
 from castmate.jobs.budget import Budget, Caps
 from castmate.jobs.database import Durability, open_database
-from castmate.jobs.ledger import Ledger, Limits
+from castmate.jobs.ledger import Ledger
+from castmate.jobs.order import Limits
 from castmate.jobs.retention import sweep
 from castmate.jobs.storage import DAY_S, Storage
 from castmate.jobs.worker import Worker

@@ -12,7 +12,7 @@ from castmate_mcp import resources
 from castmate_mcp.service import Service
 from castmate_mcp.strict import StrictServer
 from castmate_mcp.studio import BaseUrl, Studio
-from castmate_mcp.tools import characters, generate, jobs, library, pictures, status
+from castmate_mcp.tools import characters, generate, jobs, library, pictures, status, uploads
 
 GENERATE: Final = generate.NAME
 INSTRUCTIONS: Final = (
@@ -49,6 +49,8 @@ def build_server(
     studio = Studio(service, base_url)
     for module in (generate, jobs, pictures, characters, library, status):
         module.add(server, studio)
+    if base_url is not None:
+        uploads.add(server, studio)
     resources.add(server, studio)
     for register in extra:
         register(server)

@@ -14,7 +14,8 @@ from sqlalchemy import text
 
 from castmate.images import Reference
 from castmate.jobs.database import Database, open_database
-from castmate.jobs.ledger import Ledger, Limits
+from castmate.jobs.ledger import Ledger
+from castmate.jobs.order import Limits
 from castmate.jobs.predictions import Prediction
 from castmate.jobs.storage import Storage
 from castmate.jobs.tables import metadata

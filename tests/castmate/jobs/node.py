@@ -19,7 +19,8 @@ from castmate.errors import CastmateError, MaybeCharged
 from castmate.images import Reference, encode
 from castmate.jobs.budget import Budget
 from castmate.jobs.database import open_database
-from castmate.jobs.ledger import Ledger, Limits
+from castmate.jobs.ledger import Ledger
+from castmate.jobs.order import Limits
 from castmate.jobs.storage import Storage
 from castmate.jobs.worker import Worker
 from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult

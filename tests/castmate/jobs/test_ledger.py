@@ -18,7 +18,8 @@ from castmate.errors import (
 from castmate.images import Reference
 from castmate.jobs.claims import Claim, Claims
 from castmate.jobs.database import Database, open_database
-from castmate.jobs.ledger import Ledger, Limits
+from castmate.jobs.ledger import Ledger
+from castmate.jobs.order import Limits
 from castmate.jobs.predictions import Outcome, Prediction, Priority, State, StoredResult
 from castmate.jobs.storage import Storage
 from tests.castmate.jobs.conftest import Clock, Submit, submitter

@@ -39,7 +39,8 @@ from castmate.images import Reference
 from castmate.jobs.budget import Budget
 from castmate.jobs.claims import Claim, Claims
 from castmate.jobs.database import open_database
-from castmate.jobs.ledger import Ledger, Limits
+from castmate.jobs.ledger import Ledger
+from castmate.jobs.order import Limits
 from castmate.jobs.predictions import Priority, State, StoredResult
 from castmate.jobs.storage import memory_storage
 from castmate.schema import GenerateRequest

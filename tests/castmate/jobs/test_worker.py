@@ -15,7 +15,8 @@ from castmate.images import Reference
 from castmate.jobs.budget import Budget, Caps
 from castmate.jobs.claims import Claims
 from castmate.jobs.database import Database
-from castmate.jobs.ledger import Ledger, Limits
+from castmate.jobs.ledger import Ledger
+from castmate.jobs.order import Limits
 from castmate.jobs.predictions import Outcome, State
 from castmate.jobs.storage import Storage
 from castmate.jobs.worker import Worker
