@@ -8,7 +8,7 @@ from typing import Final
 from mcp.server import CacheHint
 
 from castmate import __version__
-from castmate_mcp import resources
+from castmate_mcp import notices, prompts, resources
 from castmate_mcp.service import Service
 from castmate_mcp.strict import StrictServer
 from castmate_mcp.studio import BaseUrl, Studio
@@ -52,6 +52,8 @@ def build_server(
     if base_url is not None:
         uploads.add(server, studio)
     resources.add(server, studio)
+    prompts.add(server, studio)
+    notices.add(server)
     for register in extra:
         register(server)
     return server
