@@ -53,6 +53,7 @@ async def hold(
         waiting.cancel()  # the wait alone
     if found.state is State.FAILED:
         raise failure(found)
+    studio.notices.watch(ctx, found)
     out = describe(studio, found, ctx, progress)
     out.deduplicated = job.joined
     return await to_content(studio, found, out)

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 
-def compact(schema: dict[str, Any], *, result: bool = False) -> dict[str, Any]:
-    """The schema without titles, which repeat the names, and without null.
+def compact(schema: Mapping[str, Any], *, result: bool = False) -> dict[str, Any]:
+    """The schema without titles, which repeat the names, without null, and with its parts in place.
 
     What may be null may be left out, and that is what is advertised; null is still taken.
 
     Args:
-        schema: Of an object.
+        schema: Of an object; none of its parts contains itself.
         result: Of a result: nobody needs its defaults, nor what its models are.
     """
-    node = {key: value for key, value in schema.items() if key != "title"}
-    if result or node.get("default", 0) is None:
-        node.pop("default", None)
-    if result and "properties" in node:
-        node.pop("description", None)
-    given = [kind for kind in node.get("anyOf", ()) if kind.get("type") != "null"]
-    if len(given) == 1:
-        del node["anyOf"]
-        node = given[0] | node
-        node.pop("title", None)
-    for key in ("properties", "$defs"):
-        if key in node:
-            node[key] = {name: compact(value, result=result) for name, value in node[key].items()}
-    if isinstance(node.get("items"), dict):
-        node["items"] = compact(node["items"], result=result)
-    return node
+    parts = schema.get("$defs", {})
+
+    def clean(given: Mapping[str, Any]) -> dict[str, Any]:
+        node = {key: value for key, value in given.items() if key not in ("title", "$defs")}
+        if result or node.get("default", 0) is None:
+            node.pop("default", None)
+        if "$ref" in node:
+            named = parts[node.pop("$ref").rpartition("/")[2]]
+            node = {
+                key: value for key, value in clean(named).items() if key != "description"
+            } | node
+        kinds = [kind for kind in node.get("anyOf", ()) if kind.get("type") != "null"]
+        if len(kinds) == 1:
+            del node["anyOf"]
+            node = clean(kinds[0]) | node
+        if "properties" in node:
+            node["properties"] = {name: clean(one) for name, one in node["properties"].items()}
+            if result:
+                node.pop("description", None)
+        if isinstance(node.get("items"), dict):
+            node["items"] = clean(node["items"])
+        return node
+
+    return clean(schema)

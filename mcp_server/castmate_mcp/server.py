@@ -8,11 +8,11 @@ from typing import Final
 from mcp.server import CacheHint
 
 from castmate import __version__
-from castmate_mcp import resources
+from castmate_mcp import notices, prompts, resources
 from castmate_mcp.service import Service
 from castmate_mcp.strict import StrictServer
 from castmate_mcp.studio import BaseUrl, Studio
-from castmate_mcp.tools import characters, generate, jobs, library, pictures, status
+from castmate_mcp.tools import characters, generate, jobs, library, pictures, status, uploads
 
 GENERATE: Final = generate.NAME
 INSTRUCTIONS: Final = (
@@ -49,7 +49,11 @@ def build_server(
     studio = Studio(service, base_url)
     for module in (generate, jobs, pictures, characters, library, status):
         module.add(server, studio)
+    if base_url is not None:
+        uploads.add(server, studio)
     resources.add(server, studio)
+    prompts.add(server, studio)
+    notices.add(server)
     for register in extra:
         register(server)
     return server

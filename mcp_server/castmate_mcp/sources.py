@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from pathlib import Path
 from typing import Final
 
 from castmate.errors import CastmateError, ImageRejected
 from castmate.images import Reference
+from castmate.jobs.storage import UPLOADS
 from castmate.references import resolve
 from castmate_mcp.ids import CharacterName, ImageName, prediction_id_of
 from castmate_mcp.studio import Studio
 
 _SHOWN: Final = 5
+_UPLOAD: Final = re.compile(r"upload://([0-9-]{10}/[0-9a-f]{32}\.png)")
 
 
 async def reference_of(studio: Studio, source: str) -> Reference:
@@ -29,6 +33,8 @@ async def reference_of(studio: Studio, source: str) -> Reference:
         return await _of_image(studio, name)
     if character := CharacterName.parse(source):
         return await _of_character(studio, character)
+    if upload := _UPLOAD.fullmatch(source):
+        return await _of_upload(studio, upload[1])
     if prediction_id_of(source):
         raise await _instead_of_job(studio, source)
     if source.startswith(("img_", "chr_", "image://", "character://")):
@@ -46,13 +52,24 @@ def _own_file(studio: Studio, source: str) -> ImageName | None:
     return stored and ImageName.of_stored(stored)  # type: ignore[return-value]
 
 
+async def _of_upload(studio: Studio, name: str) -> Reference:
+    try:
+        data = await studio.service.jobs.storage.get(f"{UPLOADS}/{name}")
+    except FileNotFoundError:
+        raise ImageRejected(
+            "nothing was sent to that upload link yet, or it was long ago",
+            hint="PUT the file to its upload_url first; create_upload_link gives a new one.",
+        ) from None
+    return await asyncio.to_thread(Reference.from_bytes, data, "the upload")
+
+
 async def _of_image(studio: Studio, name: ImageName) -> Reference:
     try:
         image = await studio.picture(name)
         data = await studio.service.jobs.storage.get(image.name)
     except FileNotFoundError:
         raise await _unknown(studio, str(name)) from None
-    return Reference.from_bytes(data, str(name))
+    return await asyncio.to_thread(Reference.from_bytes, data, str(name))
 
 
 async def _of_character(studio: Studio, name: CharacterName) -> Reference:
@@ -65,7 +82,7 @@ async def _of_character(studio: Studio, name: CharacterName) -> Reference:
             allowed=f"{character.id}, or {character.id}/1 to /{len(character.pictures)}",
         )
     data = await studio.service.jobs.storage.get(character.pictures[name.picture - 1])
-    return Reference.from_bytes(data, character.id)
+    return await asyncio.to_thread(Reference.from_bytes, data, character.id)
 
 
 async def _instead_of_job(studio: Studio, source: str) -> ImageRejected:

@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 from mcp.server.auth.provider import AccessToken, TokenVerifier
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.transport_security import TransportSecuritySettings
-from pydantic import AnyHttpUrl
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
@@ -45,20 +44,21 @@ def build_mcp_app(service: Service) -> Starlette:
         raise SettingsError(
             "CASTMATE_OAUTH_ISSUER needs CASTMATE_PUBLIC_URL: tokens are made for that address."
         )
-    address = AnyHttpUrl(settings.public_url or f"http://127.0.0.1:{settings.port}")
-    resource = AnyHttpUrl(f"{str(address).rstrip('/')}{PATH}")
-    verifier = Callers(KeyRing(service.jobs.ledger.database), str(resource), settings)
-    issuer = AnyHttpUrl(settings.oauth_issuer) if settings.oauth_issuer else None
+    address = settings.public_url or f"http://127.0.0.1:{settings.port}"
+    resource, issuer = f"{address}{PATH}", settings.oauth_issuer
+    verifier = Callers(KeyRing(service.jobs.ledger.database), resource, settings)
     server = build_server(service, base_url=_base_url)
     app = server._lowlevel_server.streamable_http_app(
         streamable_http_path=PATH,
         transport_security=_protection(settings),
-        auth=AuthSettings(
-            issuer_url=issuer or address,
-            # Without an issuer there is no document to read: keys are made by the operator.
-            resource_server_url=resource if issuer else None,
-            required_scopes=SCOPES,
-            validate_token_resource=issuer is not None,
+        auth=AuthSettings.model_validate(  # of texts: a URL that was parsed before gains a slash
+            {
+                "issuer_url": issuer or address,
+                # Without an issuer there is no document to read: the operator makes the keys.
+                "resource_server_url": resource if issuer else None,
+                "required_scopes": SCOPES,
+                "validate_token_resource": issuer is not None,
+            }
         ),
         token_verifier=verifier,
     )

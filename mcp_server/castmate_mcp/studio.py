@@ -6,8 +6,9 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import AccessToken
@@ -21,6 +22,9 @@ from castmate.jobs.predictions import Prediction, StoredImage
 from castmate_mcp.ids import ImageName, prediction_id_of
 from castmate_mcp.keys import LOCAL, Key
 from castmate_mcp.service import Service
+
+if TYPE_CHECKING:
+    from castmate_mcp.notices import Notices
 
 BaseUrl = Callable[[HTTPConnection], str]
 _GENERATE: Final = "generate_character_image"
@@ -44,6 +48,13 @@ class Studio:
     service: Service
     base_url: BaseUrl | None = None
     _background: set[asyncio.Task[None]] = field(default_factory=set, repr=False)
+
+    @cached_property
+    def notices(self) -> Notices:
+        """Who tells that jobs have ended."""
+        from castmate_mcp.notices import Notices
+
+        return Notices(self)
 
     @property
     def characters(self) -> Characters:

@@ -36,6 +36,7 @@ from castmate_mcp.rest.operation import Call
 from castmate_mcp.rest.telling import as_time
 
 TICKET_S: Final = 3600.0
+ANY_SIZE: Final = 0
 _TICKET: Final = re.compile(r"([0-9]{1,12})-([0-9]{1,12})-([0-9a-f]{64})")
 _SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".gif")
 _OF_TYPE: Final = {"image/jpeg": ".jpg", "image/webp": ".webp", "image/gif": ".gif"}
@@ -54,13 +55,12 @@ async def ticket(call: Call) -> Response:
     suffix = PurePosixPath(query.filename).suffix.lower()
     if suffix not in _SUFFIXES:
         suffix = _OF_TYPE.get(kind, ".png")
-    name, now = _new_name(suffix), time.time()
+    name, now = new_upload(suffix), time.time()
     expires = int(now + TICKET_S)
     storage = call.gateway.service.jobs.storage
-    proof = f"{expires}-{query.size}-{_proof(storage, name, expires, query.size)}"
     upload = {
         "method": "PUT",
-        "url": f"{call.base_url}/upload/{proof}/{name}",
+        "url": call.base_url + upload_path(storage, name, query.size, now),
         "headers": {"Content-Type": query.content_type},
         "expires_at": as_time(expires),
     }
@@ -80,9 +80,9 @@ async def put(request: Request) -> Response:
         raise unknown
     if await storage.exists(name):
         raise Refusal(409, "This upload address was used; ask for another one.")
-    with here.gate.inside(expected_bytes(request, size)):
-        data = await read(request, size)
-        if len(data) != size:
+    with here.gate.inside(expected_bytes(request, size or MAX_PICTURE_BYTES)):
+        data = await read(request, size or MAX_PICTURE_BYTES)
+        if size != ANY_SIZE and len(data) != size:
             raise Refusal(400, f"The ticket is for {size} bytes, and {len(data)} came.")
         _check_picture(data)
         await storage.put(name, data)
@@ -116,7 +116,7 @@ async def upload_form(call: Call) -> Response:
         await form.close()
     if len(data) > MAX_PICTURE_BYTES:
         raise too_large(MAX_PICTURE_BYTES)
-    name = _new_name(_check_picture(data))
+    name = new_upload(_check_picture(data))
     await call.gateway.service.jobs.storage.put(name, data)
     return success(_uploaded(call, name, filename, len(data)))
 
@@ -145,7 +145,21 @@ def _check_picture(data: bytes) -> str:
     return suffix
 
 
-def _new_name(suffix: str) -> str:
+def upload_path(storage: Storage, name: str, size: int, now: float) -> str:
+    """The path of our server that takes a file once.
+
+    Args:
+        storage: Signs it.
+        name: Under which the file will be there.
+        size: Its bytes; ANY_SIZE where nobody knows them.
+        now: Seconds since 1970; it expires TICKET_S later.
+    """
+    expires = int(now + TICKET_S)
+    return f"/upload/{expires}-{size}-{_proof(storage, name, expires, size)}/{name}"
+
+
+def new_upload(suffix: str = ".png") -> str:
+    """A name that nobody can guess."""
     return f"{UPLOADS}/{day_of(time.time())}/{secrets.token_hex(16)}{suffix}"
 
 

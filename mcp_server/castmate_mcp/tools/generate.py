@@ -119,7 +119,8 @@ def _image(studio: Studio) -> str:
     if named:
         path = f"a path in {named}"
     else:
-        path = "the file_path of an earlier result" if studio.base_url is None else "an upload"
+        local = studio.base_url is None
+        path = "the file_path of an earlier result" if local else "what create_upload_link gave"
     return (
         "The character: a character_id, the image_id of an earlier result, an https URL, "
         f"{path}, or a data URI. One character, whole, on a plain background works best. Never "

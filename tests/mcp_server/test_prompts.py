@@ -1,0 +1,75 @@
+"""Prompts, completions and notices: what hosts offer around the tools."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from mcp.shared.exceptions import MCPDeprecationWarning
+from mcp.types import PromptReference, ResourceTemplateReference, TextContent
+
+from tests.doubles import SlowClient
+from tests.mcp_server.conftest import Agent, Connect
+
+pytestmark = pytest.mark.anyio
+
+PROMPTS = {
+    "character_sheet": {"character": "chr_1", "views": "front, back"},
+    "storyboard": {"character": "chr_1", "story": "She finds a map.", "panels": "6"},
+    "same_character_new_outfit": {"character": "chr_1", "outfit": "a yellow raincoat"},
+    "sticker": {"character": "chr_1", "feeling": "surprise"},
+}
+
+
+async def test_every_prompt_carries_its_arguments_and_names_tools_that_exist(agent: Agent) -> None:
+    listed = {prompt.name: prompt for prompt in (await agent.client.list_prompts()).prompts}
+    assert listed.keys() == PROMPTS.keys()
+    for name, arguments in PROMPTS.items():
+        assert all(argument.description for argument in listed[name].arguments or ())
+        (message,) = (await agent.client.get_prompt(name, arguments)).messages
+        assert isinstance(message.content, TextContent)
+        for value in arguments.values():
+            assert value in message.content.text
+        assert "view_image" in message.content.text or "generate_character_image" in (
+            message.content.text
+        )
+
+
+async def test_ids_are_completed_from_what_the_caller_has(agent: Agent) -> None:
+    drawn = await agent.succeed()
+    saved = await agent.succeed("create_character", name="Fox", references=["fox.png"])
+    sheet = PromptReference(type="ref/prompt", name="character_sheet")
+    image = ResourceTemplateReference(type="ref/resource", uri="image://{image_id}")
+    job = ResourceTemplateReference(type="ref/resource", uri="job://{job_id}")
+    for ref, name, expected in (
+        (sheet, "character", saved["character_id"]),
+        (image, "image_id", drawn["images"][0]["image_id"]),
+        (job, "job_id", drawn["job_id"]),
+    ):
+        for typed, values in ((expected[:6], [expected]), ("nothing", [])):
+            found = await agent.client.complete(ref, {"name": name, "value": typed})
+            assert found.completion.values == values
+
+
+async def test_who_watches_a_job_is_told_when_its_picture_is_there(
+    connect: Connect, era: str
+) -> None:
+    slow, told = SlowClient(), anyio.Event()
+
+    async def on_message(message: object) -> None:
+        if "ResourceUpdated" in type(message).__name__ or "resources/updated" in str(message):
+            told.set()
+
+    async with connect(slow, hold_s=0, client_message_handler=on_message) as agent:
+        uri = f"job://{(await agent.succeed())['job_id']}"
+        if era == "legacy":
+            with pytest.warns(MCPDeprecationWarning):
+                await agent.client.session.subscribe_resource(uri)
+            slow.may_end.set()
+            await told.wait()
+        else:
+            async with agent.client.listen(resource_subscriptions=[uri]) as events:
+                slow.may_end.set()
+                async for event in events:
+                    assert getattr(event, "uri", None) == uri
+                    break
+        assert (await agent.succeed("get_job", job_id=uri))["status"] == "completed"

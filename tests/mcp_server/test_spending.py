@@ -1,0 +1,168 @@
+"""Nothing is paid before the user has agreed, and nobody is asked twice a day."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from mcp.types import ElicitRequestParams, ElicitResult
+
+from castmate.clients.base import ProgressCallback
+from castmate.clients.payments import Payments, PaymentState
+from castmate.errors import Unavailable
+from castmate.images import Reference
+from castmate.router import Router
+from castmate.schema import GenerateRequest, GenerateResult
+from tests.doubles import FlatClient
+from tests.mcp_server.conftest import Agent, Connect
+
+pytestmark = pytest.mark.anyio
+
+PAID = {"wavespeed_api_key": "key", "wavespeed_price_usd": 0.25}
+
+
+class Hosted(FlatClient):
+    """Draws for money, like WaveSpeed's client."""
+
+    name = "wavespeed"
+
+    async def generate(
+        self,
+        request: GenerateRequest,
+        reference: Reference,
+        on_progress: ProgressCallback | None = None,
+        payments: Payments | None = None,
+    ) -> GenerateResult:
+        assert payments is not None
+        await payments.reserve(0, self.name, 0.25)
+        await payments.move(0, PaymentState.SETTLED, "remote")
+        return await super().generate(request, reference, on_progress)
+
+
+class Broken(FlatClient):
+    """One's own GPU, until somebody repairs it."""
+
+    name = "local"
+
+    def __init__(self) -> None:
+        super().__init__(error=Unavailable("The GPU fell off the bus."))
+
+
+def clients(*, free: FlatClient | None = None) -> Any:
+    """Opens a router of one's own GPU, which cannot be opened by default, and a paid one."""
+
+    def unopened() -> FlatClient:
+        if free is None:
+            raise Unavailable("There is no GPU.")
+        return free
+
+    def opener() -> Router:
+        router = Router({"local": unopened, "wavespeed": Hosted}, deadline_s=60)
+        router.open()
+        return router
+
+    return opener
+
+
+class User:
+    """Answers questions, and remembers them."""
+
+    def __init__(self, action: str = "accept", proceed: bool = True) -> None:
+        self.asked: list[str] = []
+        self._action, self._proceed = action, proceed
+
+    async def __call__(self, context: object, params: ElicitRequestParams) -> ElicitResult:
+        self.asked.append(params.message)
+        content = {"proceed": self._proceed} if self._action == "accept" else None
+        return ElicitResult.model_validate({"action": self._action, "content": content})
+
+
+async def ready(agent: Agent) -> Agent:
+    """Wait until the clients are open: before that nobody knows who cannot draw."""
+    async with asyncio.timeout(10):
+        while agent.service.status()[0].name == "opening":
+            await asyncio.sleep(0.005)
+    return agent
+
+
+async def test_the_user_is_asked_once_a_day_and_the_answer_survives_a_restart(
+    connect: Connect,
+) -> None:
+    user = User()
+    for seed in (1, 2):
+        async with connect(clients(), **PAID, client_elicitation_callback=user) as agent:
+            out = await (await ready(agent)).succeed(seed=seed, num_images=1)
+            assert (out["client"], out["status"]) == ("wavespeed", "completed")
+            again = await agent.succeed(seed=seed + 10)
+            assert again["client"] == "wavespeed"
+    assert len(user.asked) == 1
+    assert "about $0.25" in user.asked[0]
+
+
+@pytest.mark.parametrize("user", [User("decline"), User("cancel"), User("accept", proceed=False)])
+async def test_a_no_is_a_no(connect: Connect, user: User) -> None:
+    async with connect(clients(), **PAID, client_elicitation_callback=user) as agent:
+        told = await (await ready(agent)).fail()
+        assert "does not want to pay" in told
+        assert "nothing was generated or charged" in told
+        status = await agent.succeed("get_status")
+        assert (status["spent_today_usd"], status["agreed_today"]) == (0, False)
+
+
+async def test_a_host_that_cannot_ask_is_told_what_to_ask_and_how_to_go_on(
+    connect: Connect,
+) -> None:
+    async with connect(clients(), **PAID) as agent:
+        told = await (await ready(agent)).fail(num_images=2)
+        assert "would cost about $0.50. Nothing was charged. Ask the user" in told
+        assert "accept_cost_usd 0.50" in told
+        assert "Ask the user" in await agent.fail(num_images=2, accept_cost_usd=0.25)
+        out = await agent.succeed(accept_cost_usd=0.25)
+        assert out["client"] == "wavespeed"
+
+
+async def test_while_ones_own_machine_draws_nobody_is_asked(connect: Connect) -> None:
+    user = User()
+    opener = clients(free=FlatClient())
+    async with connect(opener, **PAID, client_elicitation_callback=user) as agent:
+        assert (await (await ready(agent)).succeed())["client"] == "flat"
+        assert (await agent.succeed("get_status"))["cost_usd"] == 0
+    assert user.asked == []
+
+
+async def test_a_machine_that_fails_meanwhile_costs_nothing_before_the_next_call_asks(
+    connect: Connect,
+) -> None:
+    user = User()
+    opener = clients(free=Broken())
+    async with connect(opener, **PAID, client_elicitation_callback=user) as agent:
+        told = await (await ready(agent)).fail()
+        assert "The GPU fell off the bus." in told
+        assert "nobody has agreed to pay" in told
+        assert "Call generate_character_image again: the user is asked whether to pay." in told
+        assert (await agent.succeed("get_status"))["spent_today_usd"] == 0
+
+
+@pytest.mark.parametrize(("paid", "outcome"), [("never", "error"), ("always", "wavespeed")])
+async def test_the_setting_may_answer_for_the_user(
+    connect: Connect, paid: str, outcome: str
+) -> None:
+    user = User()
+    async with connect(clients(), **PAID, paid=paid, client_elicitation_callback=user) as agent:
+        await ready(agent)
+        if outcome == "error":
+            assert "nobody has agreed to pay" in await agent.fail()
+        else:
+            assert (await agent.succeed())["client"] == outcome
+            assert (await agent.succeed("get_status"))["spent_today_usd"] == 0.25
+    assert user.asked == []
+
+
+async def test_the_budget_holds_whatever_the_user_says(connect: Connect) -> None:
+    async with connect(clients(), **PAID, paid="always", max_usd_per_day=0.3) as agent:
+        await (await ready(agent)).succeed(seed=1)
+        assert (await agent.succeed("get_status"))["left_today_usd"] == 0.05
+        told = await agent.fail(seed=2)
+        assert "CASTMATE_MAX_USD_PER_DAY ($0.30)" in told
+        assert "raise the cap, or wait until tomorrow" in told
