@@ -21,7 +21,6 @@ from castmate_mcp.rest.body import read_json
 from castmate_mcp.rest.envelope import Refusal, success
 from castmate_mcp.rest.models import PredictionOut, Submission
 from castmate_mcp.rest.operation import Call
-from castmate_mcp.rest.references import find_reference
 from castmate_mcp.rest.telling import SYNC_TIMEOUT_CODE, Teller, as_json
 from castmate_mcp.rest.webhooks import TOPIC, check_target
 
@@ -41,12 +40,13 @@ async def submit(call: Call) -> Response:
             "tells their inputs.",
         )
     ledger = gateway.service.jobs.ledger
-    await ledger.check_room(key.name, key.concurrency)
     submission = Submission.parse(accepted(await read_json(call.request)))
     webhook = _webhook(call.request, submission)
     if webhook is not None:
         check_target(webhook, allow_http=gateway.service.settings.allow_http)
-    reference = await find_reference(gateway, submission.image, call.base_url)
+    reference = await gateway.references.find(
+        submission.image, call.base_url, lambda: ledger.check_room(key.name, key.concurrency)
+    )
     request = GenerateRequest.model_validate(submission.model_dump(exclude=_FLAGS))
     asked = request.model_copy(update={"image": reference.sha256})
     same = (key.name, hash_of(asked), submission.enable_base64_output)
