@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -26,14 +27,17 @@ SHARD = 200
 # Width, height, and how many pictures.
 PICTURES: dict[Size, int] = {
     (512, 512): 10000,
-    (768, 768): 800,
-    (1024, 1024): 600,
-    (768, 1280): 400,
-    (1280, 768): 400,
-    (1024, 512): 200,
-    (512, 1024): 200,
-    (1536, 1536): 200,
+    (768, 768): 1600,
+    (1024, 1024): 3000,
+    (768, 1280): 1000,
+    (1280, 768): 1000,
+    (1024, 512): 400,
+    (512, 1024): 400,
+    (1536, 1536): 400,
 }
+# Besides them, pictures of random sizes: one that training never saw is drawn badly.
+OTHER_SHARDS, OTHER_SHARD = 160, 25
+SIDES = range(512, 1537, 64)
 MAIN_SIZE: Size = (512, 512)
 FEATURES = "subject_features.pt"
 
@@ -48,13 +52,28 @@ def _shard_path(folder: Path, size: Size, first: int) -> Path:
     return folder / "latents" / f"{size[0]}x{size[1]}-{first:05d}.npy"
 
 
-def shards() -> list[tuple[Size, int]]:
-    """All shards, sizes interleaved so that any beginning of the list has every size."""
+@dataclass(frozen=True)
+class Shard:
+    """Some pictures of one size that are cached together; `first` is the number of the first."""
+
+    size: Size
+    first: int
+    count: int
+
+
+def shards() -> list[Shard]:
+    """All shards, sizes interleaved so that any beginning of the list has every kind."""
     found = []
+    counts = Counter(PICTURES)
     for size, count in PICTURES.items():
         parts = -(-count // SHARD)
-        found += [((part + 0.5) / parts, size, part * SHARD) for part in range(parts)]
-    return [(size, first) for _, size, first in sorted(found)]
+        found += [((part + 0.5) / parts, Shard(size, part * SHARD, SHARD)) for part in range(parts)]
+    for number in range(OTHER_SHARDS):
+        rng = Random(f"size/{number}")
+        size = rng.choice(SIDES), rng.choice(SIDES)
+        found.append(((number + 0.5) / OTHER_SHARDS, Shard(size, counts[size], OTHER_SHARD)))
+        counts[size] += OTHER_SHARD
+    return [shard for _, shard in sorted(found, key=lambda item: item[0])]
 
 
 def cache_latents(budget: Budget, folder: Path, share: tuple[int, int] = (0, 1)) -> None:
@@ -68,18 +87,23 @@ def cache_latents(budget: Budget, folder: Path, share: tuple[int, int] = (0, 1))
     core = load_core(folder).to(budget.device)
     characters = training_characters(NUM_CHARACTERS)
     (folder / "latents").mkdir(parents=True, exist_ok=True)
-    for number, (size, first) in enumerate(shards()):
-        path = _shard_path(folder, size, first)
+    every = shards()
+    for number, shard in enumerate(every):
+        path = _shard_path(folder, shard.size, shard.first)
         if number % share[1] != share[0] or path.exists():
             continue
-        pictures = [training_picture(size, first + i, characters) for i in range(SHARD)]
+        numbers = range(shard.first, shard.first + shard.count)
+        pictures = [training_picture(shard.size, i, characters) for i in numbers]
         latents = torch.cat(
-            [encode_pictures(core, pictures[i : i + 4], size) for i in range(0, SHARD, 4)]
+            [
+                encode_pictures(core, pictures[i : i + 4], shard.size)
+                for i in range(0, shard.count, 4)
+            ]
         )
         partial = path.with_suffix(".partial.npy")
         np.save(partial, latents.half().cpu().numpy())
         partial.replace(path)
-        print(f"latents {path.name} ({number + 1}/{len(shards())})", flush=True)
+        print(f"latents {path.name} ({number + 1}/{len(every)})", flush=True)
 
 
 @torch.no_grad()
@@ -144,10 +168,15 @@ class LatentStore:
     def refresh(self) -> None:
         """Looks for shards written since the last look."""
         self.shards = {}
-        for size, first in shards():
-            path = _shard_path(self.folder, size, first)
+        for shard in shards():
+            path = _shard_path(self.folder, shard.size, shard.first)
             if path.exists():
-                self.shards.setdefault(size, []).append((first, np.load(path, mmap_mode="r")))
+                found = self.shards.setdefault(shard.size, [])
+                found.append((shard.first, np.load(path, mmap_mode="r")))
+
+    def count(self, size: Size) -> int:
+        """How many pictures of a size there are."""
+        return sum(len(shard) for _, shard in self.shards[size])
 
     def sample(self, size: Size, count: int, rng: Random) -> tuple[Tensor, list[PictureSpec]]:
         """Latents `[count, 16, h, w]` and what their pictures show."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from demo_model.captions import full_caption, short_caption, with_unknown_words
 from demo_model.config import MAX_SEQUENCE_LENGTH, TOON
-from demo_model.data import FEATURES, LatentStatistics, LatentStore, Size
+from demo_model.data import FEATURES, MAIN_SIZE, LatentStatistics, LatentStore, Size
 from demo_model.optimizers import Muon, split_parameters
 from demo_model.precision import mixed_precision
 from demo_model.pretrain import load_pretrained, new_network
@@ -26,20 +26,13 @@ from export.models.network import InstantCharacter, pack_latents, rotary_embeddi
 FLOW, DISTILLED = "flow", "distilled"
 SUBJECT_SCALE = 0.8
 PX_PER_TOKEN = 64
-# Sizes: pictures a batch of each worker (about equal work), how often at first and later. A picture
-# is learnt fastest where it is small; poses of large ones came out worse without the later share.
-BATCHES: dict[Size, tuple[int, float, float]] = {
-    (512, 512): (40, 0.62, 0.25),
-    (768, 768): (22, 0.10, 0.12),
-    (1024, 1024): (13, 0.09, 0.25),
-    (768, 1280): (14, 0.05, 0.11),
-    (1280, 768): (14, 0.05, 0.11),
-    (1024, 512): (25, 0.03, 0.04),
-    (512, 1024): (25, 0.03, 0.04),
-    (1536, 1536): (6, 0.03, 0.08),
-}
-LATER = 0.78
-"""Part of the flow stage after which the later shares hold; they hold for all of distillation."""
+MAIN_BATCH = 40
+"""Pictures a batch of each worker at the main size; batches of other sizes are about equal work."""
+MAIN_SHARE, LATER_MAIN_SHARE = 0.62, 0.2
+"""How many batches are of the main size. A picture is learnt fastest where it is small; poses of
+large ones came out worse without the later share."""
+LATER = 0.4
+"""Part of the flow stage after which the later share holds; it holds for all of distillation."""
 _PLAIN = (
     "embed", "norm", "shared", "position", "relative", "latents", "bias",
     "transformer.proj_out", "proj_in", "subject_resampler.proj_out", "resampler.layers.0.2",
@@ -65,12 +58,23 @@ class Batch:
     rotary: tuple[Tensor, Tensor]
 
 
-def shift(num_tokens: int) -> float:
+def shift(tokens: int) -> float:
     """FLUX's mu: how much noise levels move up for pictures of that many tokens."""
     s = TOON.scheduler
     span = s["max_image_seq_len"] - s["base_image_seq_len"]
     slope = (s["max_shift"] - s["base_shift"]) / span
-    return s["base_shift"] + slope * (num_tokens - s["base_image_seq_len"])
+    return s["base_shift"] + slope * (tokens - s["base_image_seq_len"])
+
+
+def num_tokens(size: Size) -> int:
+    """Packed tokens of a picture."""
+    return (size[0] // PX_PER_TOKEN) * (size[1] // PX_PER_TOKEN)
+
+
+def batch_size(size: Size) -> int:
+    """How many pictures of a size are about as much work as a batch of the main size."""
+    work = num_tokens(MAIN_SIZE) + MAX_SEQUENCE_LENGTH
+    return round(MAIN_BATCH * work / (num_tokens(size) + MAX_SEQUENCE_LENGTH))
 
 
 class FlowModel(nn.Module):
@@ -109,9 +113,8 @@ class BatchSource:
 
     def draw(self, rng: Random, *, later: bool, scale: float = 1.0) -> Batch:
         """One batch of one size."""
-        sizes = [size for size in BATCHES if size in self.store.shards]
-        size = rng.choices(sizes, weights=[BATCHES[size][1 + later] for size in sizes])[0]
-        count = max(1, int(BATCHES[size][0] * scale))
+        size = self._size(rng, LATER_MAIN_SHARE if later else MAIN_SHARE)
+        count = max(1, int(batch_size(size) * scale))
         latents, pictures = self.store.sample(size, count, rng)
         if rng.random() < 0.5:
             latents = latents.flip(-1)
@@ -139,6 +142,14 @@ class BatchSource:
             subject_scale=torch.tensor(scales).view(-1, 1, 1).to(device),
             rotary=(cos.to(device), sin.to(device)),
         )
+
+    def _size(self, rng: Random, main_share: float) -> Size:
+        """The main size, or any other, so that each of their pictures is seen equally often."""
+        others = [size for size in self.store.shards if size != MAIN_SIZE]
+        if not others or rng.random() < main_share:
+            return MAIN_SIZE
+        weights = [self.store.count(size) / batch_size(size) for size in others]
+        return rng.choices(others, weights=weights)[0]
 
 
 def noise_levels(batch: Batch) -> Tensor:

@@ -53,7 +53,7 @@ STAGES: dict[str, Stage] = {
     TEXT: Stage(pretrain_text, f"{TEXT}.pt", 3),
     "latents": Stage(_latents, "latents.json"),
     "features": Stage(cache_features, FEATURES, parallel=False),
-    FLOW: Stage(train_flow, f"{FLOW}.pt", 66),
+    FLOW: Stage(train_flow, f"{FLOW}.pt", 104),
     DISTILLED: Stage(train_distilled, f"{DISTILLED}.pt", 10),
     SAFETY: Stage(train_safety, f"{SAFETY}.pt", 2),
     JUDGE: Stage(train_judge, f"{JUDGE}.pt", 6),

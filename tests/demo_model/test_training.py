@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from castmate.pipeline.schedule import flow_match_sigmas
 from demo_model import autoencoder, data, flow, judge, pretrain, safety
 from demo_model.autoencoder import Core, new_autoencoder
 from demo_model.checkpoint import assemble, load_network, save_network
-from demo_model.config import TOON
+from demo_model.config import MAX_SEQUENCE_LENGTH, TOON
 from demo_model.optimizers import Muon
 from demo_model.subjects import crops
 from demo_model.train import STAGES
@@ -28,10 +29,12 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures of 128 pixels, batches of two."""
     monkeypatch.setattr(autoencoder, "SIZES", ((TINY, 2, 1.0),))
     monkeypatch.setattr(data, "PICTURES", {TINY: 2})
-    monkeypatch.setattr(data, "MAIN_SIZE", TINY)
     monkeypatch.setattr(data, "SHARD", 2)
+    monkeypatch.setattr(data, "OTHER_SHARDS", 0)
     monkeypatch.setattr(data, "NUM_CHARACTERS", 2)
-    monkeypatch.setattr(flow, "BATCHES", {TINY: (2, 1.0, 1.0)})
+    monkeypatch.setattr(flow, "MAIN_BATCH", 2)
+    for module in (data, flow):
+        monkeypatch.setattr(module, "MAIN_SIZE", TINY)
     for module in (judge, pretrain, safety):
         monkeypatch.setattr(module, "BATCH", 2)
 
@@ -103,3 +106,19 @@ def test_training_shifts_the_noise_as_the_served_schedule_does() -> None:
     for tokens in (64, 256, 576):
         half = float(flow_match_sigmas(2, tokens, spec)[1])  # the shifted image of 0.5
         assert flow.shift(tokens) == pytest.approx(math.log(half / (1 - half)), abs=1e-5)
+
+
+def test_pictures_of_every_allowed_size_are_trained_and_none_twice() -> None:
+    shards = data.shards()
+    numbers = [(s.size, n) for s in shards for n in range(s.first, s.first + s.count)]
+    assert len(numbers) == len(set(numbers))
+    sides = Counter(side for shard in shards for side in shard.size)
+    assert set(data.SIDES) <= set(sides)
+    assert shards == data.shards()  # a later run finds what an earlier one cached
+
+
+def test_batches_of_every_size_are_about_equal_work() -> None:
+    for size in {shard.size for shard in data.shards()}:
+        work = flow.batch_size(size) * (flow.num_tokens(size) + MAX_SEQUENCE_LENGTH)
+        main = flow.MAIN_BATCH * (flow.num_tokens(data.MAIN_SIZE) + MAX_SEQUENCE_LENGTH)
+        assert work == pytest.approx(main, rel=0.1)
