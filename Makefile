@@ -15,6 +15,8 @@ BIN := $(VENV)/bin
 PIP_INSTALL = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # TensorRT-RTX builds engines without a GPU, on Linux and Windows: the tests build some (100 MB).
 RTX ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),tensorrt_rtx_cu13)
+# The official checks of MCP servers, at the versions of their lock file; the wheel brings Node.
+MCP_CHECKS := tests/mcp_server/node/node_modules/.package-lock.json
 # A stamp is newer than what it was installed from, or the install runs again.
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
@@ -64,8 +66,11 @@ imports: $(DEV) ## Check who may import whom (import-linter)
 .PHONY: triton
 triton: $(TRITON) ## Install tritonserver for the CPU into .venv-triton; the tests use it
 
+.PHONY: mcp-checks
+mcp-checks: $(MCP_CHECKS) ## Install the official MCP checks (conformance, Inspector); the tests run them
+
 .PHONY: pytest
-pytest: $(DEV) $(TRITON) ## Run every test that needs no GPU
+pytest: $(DEV) $(TRITON) $(MCP_CHECKS) ## Run every test that needs no GPU
 	$(BIN)/python -m pytest
 
 .PHONY: test-fast
@@ -125,6 +130,11 @@ $(DEV): $(SOURCES) | $(BIN)/python
 $(TRITON): $(SOURCES) castmate/__init__.py castmate/triton/environment.py | $(DEV)
 	@echo "Installing tritonserver and its Python environment into $(TRITON_HOME)"
 	@$(BIN)/python -m castmate.triton.environment $(TRITON_HOME) --constraints constraints.txt
+	@touch $@
+
+$(MCP_CHECKS): tests/mcp_server/node/package-lock.json | $(DEV)
+	@echo "Installing the official MCP checks"
+	@PATH="$(abspath $(BIN)):$$PATH" npm ci --prefix $(dir $<) --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(DEV_312): $(SOURCES)
