@@ -15,6 +15,8 @@ BIN := $(VENV)/bin
 PIP_INSTALL = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # TensorRT-RTX builds engines without a GPU, on Linux and Windows: the tests build some (100 MB).
 RTX ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),tensorrt_rtx_cu13)
+# The official checks of MCP servers, at the versions of their lock file; the wheel brings Node.
+MCP_CHECKS := tests/mcp_server/node/node_modules/.package-lock.json
 # A stamp is newer than what it was installed from, or the install runs again.
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
@@ -70,12 +72,15 @@ triton: $(TRITON) ## Install tritonserver for the CPU into .venv-triton; the tes
 .PHONY: clients
 clients: $(CLIENTS) ## Install WaveSpeed's clients into .clients; the tests run them unchanged
 
+.PHONY: mcp-checks
+mcp-checks: $(MCP_CHECKS) ## Install the official MCP checks (conformance, Inspector); the tests run them
+
 .PHONY: pytest
-pytest: $(DEV) $(TRITON) $(CLIENTS) ## Run every test that needs no GPU
+pytest: $(DEV) $(TRITON) $(CLIENTS) $(MCP_CHECKS) ## Run every test that needs no GPU
 	$(BIN)/python -m pytest
 
 .PHONY: test-fast
-test-fast: $(DEV) $(TRITON) $(CLIENTS) ## Run the tests that are not marked slow
+test-fast: $(DEV) $(TRITON) $(CLIENTS) $(MCP_CHECKS) ## Run the tests that are not marked slow
 	$(BIN)/python -m pytest -m "not gpu and not full_size and not slow"
 
 .PHONY: test-full-size
@@ -87,7 +92,7 @@ test-312: ## Run the torch-free tests under Python 3.12, where it is installed
 ifeq ($(PYTHON_312),)
 	@echo "test-312: skipped, no python3.12 here"
 else
-	@$(MAKE) --no-print-directory $(DEV_312) $(CLIENTS)
+	@$(MAKE) --no-print-directory $(DEV_312) $(CLIENTS) $(MCP_CHECKS)
 	$(VENV_312)/bin/python -m pytest tests/castmate tests/mcp_server tests/triton_models/test_model.py
 endif
 
@@ -146,6 +151,11 @@ $(CLIENTS): $(wildcard tests/clients/*.txt tests/clients/*.json) | $(BIN)/python
 	  --requirement tests/clients/requirements-old.txt
 	@cp tests/clients/package.json tests/clients/package-lock.json $(CLIENTS_HOME)
 	@PATH="$(abspath $(CLIENTS_HOME)/python/bin):$$PATH" npm ci --prefix $(CLIENTS_HOME) --no-audit --no-fund --silent
+	@touch $@
+
+$(MCP_CHECKS): tests/mcp_server/node/package-lock.json | $(DEV)
+	@echo "Installing the official MCP checks"
+	@PATH="$(abspath $(BIN)):$$PATH" npm ci --prefix $(dir $<) --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(DEV_312): $(SOURCES)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
 from mcp.server.auth.provider import AccessToken, TokenVerifier
 from mcp.server.auth.settings import AuthSettings
+from mcp.server.streamable_http import EventStore
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
@@ -21,7 +23,7 @@ from castmate_mcp.gateway import gateway
 from castmate_mcp.keys import LOCAL, Key, KeyRing
 from castmate_mcp.keys import Scope as KeyScope
 from castmate_mcp.oauth import OAuthTokens
-from castmate_mcp.server import build_server
+from castmate_mcp.server import Register, build_server
 from castmate_mcp.service import Service
 from castmate_mcp.studio import KeyToken
 
@@ -30,11 +32,21 @@ SCOPES: Final = [KeyScope.GENERATE.value, KeyScope.READ.value]
 _HERE: Final = ("127.0.0.1", "localhost", "[::1]")
 
 
-def build_mcp_app(service: Service) -> Starlette:
+def build_mcp_app(
+    service: Service,
+    *,
+    extra: Sequence[Register] = (),
+    event_store: EventStore | None = None,
+    retry_interval: int | None = None,
+) -> Starlette:
     """The application for `build_app`, which runs its lifespan and puts it under its own paths.
 
     Args:
         service: The ledger and what draws; the caller opens and closes it.
+        extra: What else to register; the conformance tests add their fixtures.
+        event_store: Keeps what was sent, for clients of the older era that come back; without it
+            they ask get_job.
+        retry_interval: When those come back, milliseconds.
 
     Raises:
         SettingsError: An OAuth server is named, and nothing that its tokens are made for.
@@ -47,9 +59,11 @@ def build_mcp_app(service: Service) -> Starlette:
     address = settings.public_url or f"http://127.0.0.1:{settings.port}"
     resource, issuer = f"{address}{PATH}", settings.oauth_issuer
     verifier = Callers(KeyRing(service.jobs.ledger.database), resource, settings)
-    server = build_server(service, base_url=_base_url)
+    server = build_server(service, base_url=_base_url, extra=extra)
     app = server._lowlevel_server.streamable_http_app(
         streamable_http_path=PATH,
+        event_store=event_store,
+        retry_interval=retry_interval,
         transport_security=_protection(settings),
         auth=AuthSettings.model_validate(  # of texts: a URL that was parsed before gains a slash
             {

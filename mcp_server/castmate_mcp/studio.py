@@ -124,7 +124,7 @@ class Studio:
     def file_path(self, image: StoredImage) -> str | None:
         """The file of a picture, where the caller can open it."""
         path = self.service.jobs.storage.local_path(image.name) if self.reads_paths else None
-        return None if path is None else str(path)
+        return None if path is None else str(path.absolute())
 
     def stored_name(self, path: Path) -> str | None:
         """What the storage calls the file at a path, if it is one of its own."""
