@@ -14,12 +14,13 @@ from benchmarks.protocol import Setup, Unfit
 from benchmarks.quality import measure as measure_quality
 from benchmarks.record import read_all
 from benchmarks.report import page
-from benchmarks.roofline import TOON, measured_ms
+from benchmarks.roofline import measured_ms
 from benchmarks.workload import Workload, check_same, prepare
 from castmate.engines.bundle import Bundle, graphs_of
 from castmate.engines.onnxruntime import OnnxRuntime
 from demo_model.build import build
 from demo_model.checkpoint import CHECKPOINT, load_network, save_network
+from demo_model.config import TOON
 from export.environment import write_result
 from export.models.network import InstantCharacter
 
