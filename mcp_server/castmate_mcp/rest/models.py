@@ -12,13 +12,21 @@ from castmate.schema import GenerateRequest
 Status = Literal["created", "processing", "completed", "failed", "cancelled", "timeout"]
 
 
+# A small black square, so that the document's own example can be sent.
+_EXAMPLE = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAEAAAABAAQMAAACQp+OdAAAAA1BMVEUAAA"
+    "Cnej3aAAAAD0lEQVR42mNgGAWjgHwAAAJAAAHgTR1EAAAAAElFTkSuQmCC"
+)
+
+
 class Submission(GenerateRequest):
     """A generation: the model's parameters and how the answer comes."""
 
     image: Annotated[str, Field(min_length=1)] = Field(
         description="The reference picture of the character: an https URL, the download_url of an "
         "upload, an output of an earlier prediction, or a data URI. One character, whole, on a "
-        "plain background works best."
+        "plain background works best.",
+        examples=[_EXAMPLE],
     )
     enable_sync_mode: bool = Field(
         False,

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from castmate import __version__
 from castmate_mcp.gateway import gateway
-from castmate_mcp.rest.models import ErrorOut
+from castmate_mcp.rest.models import ErrorOut, Submission
 from castmate_mcp.rest.operation import Operation
 from castmate_mcp.rest.operations import OPERATIONS
 
@@ -32,10 +32,26 @@ _ERRORS: Final = {
     503: "The ledger or the storage cannot be reached, or the server ends.",
 }
 
+# What can be done with the prediction that a submit gives.
+_LINKS: Final = {
+    name: {"operationId": operation, "parameters": {"id": "$response.body#/data/id"}}
+    for name, operation in (
+        ("result", "get_v3_predictions_id_result"),
+        ("prediction", "get_v3_predictions_id"),
+        ("older", "get_v2_predictions_id_result"),
+        ("cancel", "post_v3_predictions_id_cancel"),
+        ("delete", "delete_v3_predictions_id"),
+    )
+}
+
 
 @functools.cache
-def document() -> dict[str, Any]:
-    """The document; the address of the server is left out."""
+def document(model_names: tuple[str, ...]) -> dict[str, Any]:
+    """The document; the address of the server is left out.
+
+    Args:
+        model_names: What the one model is called, owner/model.
+    """
     answers = {id(operation): _success_model(operation) for operation in OPERATIONS}
     models: list[type[BaseModel]] = [ErrorOut, *answers.values()]
     models += [operation.body for operation in OPERATIONS if operation.body]
@@ -45,7 +61,7 @@ def document() -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         path = re.sub(r":\w+}", "}", operation.path)
-        described = _described(operation, answers[id(operation)])
+        described = _described(operation, answers[id(operation)], model_names)
         paths.setdefault(path, {})[operation.method.lower()] = described
     return {
         "openapi": "3.1.0",
@@ -90,7 +106,9 @@ def _envelope(name: str, answer: Any) -> type[BaseModel]:
     )
 
 
-def _described(operation: Operation, answer: type[BaseModel]) -> dict[str, Any]:
+def _described(
+    operation: Operation, answer: type[BaseModel], model_names: tuple[str, ...]
+) -> dict[str, Any]:
     statuses = {401, 403, *operation.statuses, 503}
     if operation.limited or operation.body:
         statuses.add(429)
@@ -99,8 +117,16 @@ def _described(operation: Operation, answer: type[BaseModel]) -> dict[str, Any]:
     if operation.query:
         statuses |= {400, 422}
     names = re.findall(r"{(\w+)(?::\w+)?}", operation.path)
-    parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    parts = [name.partition("/") for name in model_names]
+    known = {"owner": {part[0] for part in parts}, "model": {part[2] for part in parts}}
+    parameters: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string"}
+            | ({"enum": sorted(known[name])} if name in known else {"minLength": 1}),
+        }
         for name in names
     ]
     parameters += [
@@ -108,6 +134,8 @@ def _described(operation: Operation, answer: type[BaseModel]) -> dict[str, Any]:
         for name, told in (operation.query or {}).items()
     ]
     responses: dict[str, Any] = {"200": _response("Success.", answer)}
+    if operation.body is Submission:
+        responses["200"]["links"] = _LINKS
     for status in sorted(statuses):
         responses[str(status)] = _response(_ERRORS[status], ErrorOut)
         if status in (429, 503):
@@ -149,13 +177,13 @@ def _reference(model: type[BaseModel]) -> dict[str, str]:
 async def openapi(request: Request) -> Response:
     """`GET /openapi.json`: needs no key."""
     here = gateway(request)
-    return JSONResponse(document() | {"servers": [{"url": here.base_url(request)}]})
+    return JSONResponse(document(here.models) | {"servers": [{"url": here.base_url(request)}]})
 
 
 async def docs(request: Request) -> Response:
     """`GET /docs`: the document as one page, without scripts."""
     here = gateway(request)
-    page = _page(here.base_url(request), here.models[0])
+    page = _page(here.base_url(request), here.models)
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return HTMLResponse(page, headers={"content-security-policy": policy})
 
@@ -173,8 +201,8 @@ th, td { text-align: left; vertical-align: top; padding: 0.3em 0.6em;
 """
 
 
-def _page(base_url: str, model: str) -> str:
-    spec = document()
+def _page(base_url: str, models: tuple[str, ...]) -> str:
+    spec = document(models)
     schemas = spec["components"]["schemas"]
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8>",
@@ -183,7 +211,7 @@ def _page(base_url: str, model: str) -> str:
         f"<h1>Castmate API {html.escape(spec['info']['version'])}</h1>",
         f"<p>{html.escape(spec['info']['description'])} For programs: "
         "<a href=/openapi.json>openapi.json</a>.</p>",
-        f"<pre>{html.escape(_example(base_url, model))}</pre>",
+        f"<pre>{html.escape(_example(base_url, models[0]))}</pre>",
     ]
     for path, methods in spec["paths"].items():
         for method, described in methods.items():
