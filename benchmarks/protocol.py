@@ -102,13 +102,11 @@ class Worker:
 
     def close(self) -> None:
         """End the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
         try:
-            self._process.wait(CLOSE_S)
+            self._process.communicate(timeout=CLOSE_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            self._process.communicate()
 
     def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None
