@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import io
 import itertools
-import json
 import os
 import statistics
 import tempfile
@@ -34,7 +33,7 @@ from castmate.jobs.queue import Limits
 from castmate.jobs.storage import Storage
 from castmate.jobs.worker import Worker
 from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult, OutputFormat
-from export.environment import describe
+from export.environment import write_result
 
 RESULTS: Final = Path(__file__).parent / "results"
 WARM_UPS: Final = 10
@@ -165,23 +164,19 @@ def main() -> None:
             "sqlite, power": ("", Durability.POWER),
             "postgresql": (server.get_uri(), Durability.POWER),
         }
-        figures = {
+        databases = {
             name: asyncio.run(measure(url, durability, options.runs))
             for name, (url, durability) in contenders.items()
         }
         server.cleanup()
-    report = {
-        "benchmark": "ledger",
-        "environment": describe(),
+    figures = {
         "runs": options.runs,
         "picture_bytes": PICTURE_BYTES,
         "concurrent": CONCURRENT,
         "lease_s": LEASE_S,
-        "databases": figures,
+        "databases": databases,
     }
-    options.out.parent.mkdir(exist_ok=True)
-    options.out.write_text(json.dumps(report, indent=1) + "\n")
-    show(report)
+    show(write_result(options.out, "ledger", figures))
 
 
 def show(report: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.figures import percentiles
-from benchmarks.gateway import Gateway, RestClient
+from benchmarks.gateway_process import Gateway, RestClient
 from benchmarks.protocol import Setup, Unfit
 from benchmarks.served import environment, triton_server
 from castmate.clients.triton import TritonClient

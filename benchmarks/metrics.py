@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from demo_model.labels import IGNORED, picture_labels
 from export.verify import psnr_db
 
 Picture = NDArray[np.uint8]
+Features = Mapping[str, NDArray[np.float64]]
 
 LOOK = ("hair_color", "outfit_color", "species", "outfit", "eye_color")
 ASKED = ("pose", "scene")
@@ -33,10 +35,11 @@ NO_LPIPS = (
 
 
 def likeness(found: Picture, expected: Picture) -> dict[str, float]:
-    """PSNR in dB, at most 100, and SSIM of two pictures `[H, W, 3]`."""
+    """PSNR in dB, at most 100, and SSIM of the luminance of two pictures `[H, W, 3]`."""
+    grey = [np.asarray(Image.fromarray(picture).convert("L")) for picture in (found, expected)]
     return {
         "psnr_db": psnr_db(found, expected),
-        "ssim": float(metrics.structural_similarity(found, expected, channel_axis=2)),
+        "ssim": float(metrics.structural_similarity(*grey)),
     }
 
 
@@ -49,20 +52,20 @@ class Identity:
             name: (runtime.load(graph), output) for name, (graph, output) in ENCODERS.items()
         }
 
-    def __call__(self, picture: Picture, reference: Picture) -> dict[str, float]:
-        """The cosine of the mean features, an encoder each."""
-        found = {}
-        for name in self._encoders:
-            a, b = (self._features(name, some) for some in (picture, reference))
-            found[name] = float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+    def features(self, picture: Picture) -> Features:
+        """The mean features of a picture, of length 1, an encoder each."""
+        crops = reference_crops(Image.fromarray(picture), self._crop_px)
+        uploaded, found = self._runtime.upload(crops), {}
+        for name, (encoder, output) in self._encoders.items():
+            every = self._runtime.download(encoder(crops=uploaded)[output])
+            mean = every.reshape(-1, every.shape[-1]).mean(0, np.float64)
+            found[name] = mean / np.linalg.norm(mean)
         return found
 
-    def _features(self, name: str, picture: Picture) -> NDArray[np.float64]:
-        encoder, output = self._encoders[name]
-        crops = reference_crops(Image.fromarray(picture), self._crop_px)
-        features = self._runtime.download(encoder(crops=self._runtime.upload(crops))[output])
-        mean: NDArray[np.float64] = features.reshape(-1, features.shape[-1]).mean(0, np.float64)
-        return mean
+
+def cosines(features: Features, others: Features) -> dict[str, float]:
+    """How alike two pictures are to each encoder."""
+    return {name: float(features[name] @ others[name]) for name in features}
 
 
 class Judge:

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any, Self
 from castmate.schema import GenerateRequest
 
 CLOSE_S = 30.0
+ANSWER_S = 900.0  # torch compiles within its first picture
 
 
 class Unfit(Exception):
@@ -102,19 +104,24 @@ class Worker:
 
     def close(self) -> None:
         """End the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
         try:
-            self._process.wait(CLOSE_S)
+            self._process.communicate(timeout=CLOSE_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            self._process.communicate()
 
     def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        watchdog = threading.Timer(ANSWER_S, self._process.kill)
+        watchdog.start()
+        try:
+            line = self._process.stdout.readline()
+        finally:
+            watchdog.cancel()
         if not line:
-            raise RuntimeError("the contender ended; its error is above")
+            raise RuntimeError(
+                f"the contender ended, or took more than {ANSWER_S:g} s; its error is above"
+            )
         answer: dict[str, Any] = json.loads(line)
         return answer
 

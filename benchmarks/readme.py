@@ -58,23 +58,56 @@ def latency(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def step_caching(report: dict[str, Any]) -> str:
+    """What skipping steps gains, and what it costs."""
+    shown = {
+        "castmate": "off",
+        "balanced": "balanced",
+        "fast": "fast",
+        "other kernels (control)": "control: off, other kernels",
+        "another seed (control)": "control: off, another seed",
+    }
+    lines = [
+        f"| `cache`, {report['pictures']} pictures | steps computed | times faster | "
+        "SSIM to torch fp32 | DINO identity, change | judged look, change |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, title in shown.items():
+        if (row := report["rows"].get(name)) is None:
+            continue
+        timed = "" if row["control"] else f"{row['speedup']['value']:.2f}"
+        cells = (
+            _change(row[key]) if key in row else "" for key in ("dino_change", "judge_look_change")
+        )
+        steps = f"{row['computed_steps']['value']:.1f} | {timed} | {row['ssim']['value']:.3f}"
+        lines.append(f"| {title} | {steps} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _change(value: dict[str, float]) -> str:
+    return "{value:+.3f} ({low:+.3f}..{high:+.3f})".format(**value)
+
+
 BLOCKS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "toon-quality": ("toon-quality.json", toon_quality),
     "latency": ("latency-cpu.json", latency),
+    "step-caching": ("quality-cpu.json", step_caching),
 }
 
 
 def filled(text: str) -> str:
-    """The README with every table as the results give it.
+    """The README with every table that it has a place for, as the results give it.
 
     Raises:
-        ValueError: It has no place for one of them.
+        ValueError: A place has no end.
     """
     for name, (file, table) in BLOCKS.items():
         before, start, rest = text.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition(f"<!-- /{name} -->")
+        if not start:
+            continue
         if not end:
-            raise ValueError(f"README.md has no place for {name}")
+            raise ValueError(f"README.md: the place for {name} has no end")
         result = RESULTS / file
         shown = table(json.loads(result.read_text())) if result.exists() else "Not measured yet."
         text = f"{before}{start}{shown}\n{end}{after}"

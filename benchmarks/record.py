@@ -21,7 +21,8 @@ FIELDS: Mapping[str, Sequence[str]] = {
     "fp8": ("pictures", "side_px", "steps", "variants", "layer_relative_l2"),
     "toon-quality": ("pictures_a_row", "rows", "shares", "shares_by_words"),
     "triton": ("request", "rows", "memory_mib", "failures"),
-    "ledger": ("rows",),
+    "ledger": ("runs", "databases"),
+    "gateway": ("request", "submits", "overload"),
 }
 Result = dict[str, Any]
 

@@ -120,7 +120,7 @@ def _quality(results: Mapping[str, Result]) -> Iterator[str]:
         yield plots.svg(plots.pareto(rows))
     columns = [
         name
-        for name in ("psnr_db", "ssim", "dino", "siglip", "judge_look", "judge_prompt")
+        for name in ("psnr_db", "ssim", "dino", "judge_look", "judge_prompt")
         if name in next(iter(rows.values()))
     ]
     changes = [f"{name}_change" for name in ("dino", "judge_look", "judge_prompt")]

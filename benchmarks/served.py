@@ -15,7 +15,7 @@ from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
-from benchmarks.gateway import Gateway, RestClient, data_uri
+from benchmarks.gateway_process import Gateway, RestClient, data_uri
 from benchmarks.protocol import Draw, Drawn, Setup, Unfit
 from castmate.clients.payments import Payment, PaymentState
 from castmate.clients.triton import TritonClient

@@ -17,7 +17,9 @@ from rich.progress import track
 import castmate
 from castmate.engines.bundle import (
     FORMAT,
+    GRAPHS,
     MANIFEST,
+    STEP_CACHING_GRAPHS,
     FileSpec,
     GraphSpec,
     Manifest,
@@ -117,6 +119,10 @@ def write_bundle(
         # bundle is refused.
         for path in sorted(made.iterdir(), key=lambda path: path.name == MANIFEST):
             path.replace(folder / path.name)
+        # What an earlier bundle of the other kind had: the transformer whole, or in parts.
+        for name in {*GRAPHS, *STEP_CACHING_GRAPHS} - set(graphs):
+            for suffix in (".onnx", ".onnx.data"):
+                (folder / f"{name}{suffix}").unlink(missing_ok=True)
 
 
 def describe(precision: Precision, quantization: Quantization) -> str:

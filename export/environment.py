@@ -17,6 +17,8 @@ from typing import Any
 
 PACKAGES = ("castmate", "onnxruntime", "torch", "diffusers", "numpy", "pillow", "tensorrt")
 SEAL = "sha256"
+CHANGES = ("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results")
+"""What tells changed code; results that were just written are not code."""
 NVIDIA_SMI = (
     "name",
     "driver_version",
@@ -52,7 +54,7 @@ def describe() -> dict[str, object]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": "python -m " + " ".join([_module(), *sys.argv[1:]]),
         "commit": _git("rev-parse", "HEAD"),
-        "modified": bool(_git("status", "--porcelain")),
+        "modified": bool(_git(*CHANGES)),
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),

@@ -76,12 +76,13 @@ class References:
         """The name of a file of ours, whatever address we have: its signature says that it is."""
         if source[:5].lower() == "data:":
             return None
+        ours = source.startswith(f"{base_url}/")
         try:
-            path = urlsplit(source).path
+            path = source.removeprefix(base_url) if ours else urlsplit(source).path
         except ValueError:
             return None
         name = self._storage.verify(path, time.time())
-        if name is None and path.startswith("/files/") and source.startswith(f"{base_url}/"):
+        if name is None and ours and path.startswith("/files/"):
             raise ImageRejected(
                 f"{path} was not given by this server, or has expired",
                 allowed=ALLOWED,

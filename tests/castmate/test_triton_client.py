@@ -33,7 +33,14 @@ Character = Callable[[str], Reference]
 
 pytestmark = pytest.mark.anyio
 
-REPORT = wire.report({"model": "scripted", "timings_ms": {"total": 1.0}, "warnings": []})
+REPORT = wire.report(
+    {
+        "model": "scripted",
+        "timings_ms": {"total": 1.0},
+        "warnings": [],
+        "computed_steps": 1,
+    }
+)
 PICTURE = wire.picture(GeneratedImage(b"png", OutputFormat.PNG, 512, 512, 7), None)
 DONE = [wire.ahead(0), wire.progress(0, 1), PICTURE, wire.progress(1, 1), REPORT]
 
@@ -159,14 +166,16 @@ def draw(make_request: MakeRequest, character: Character) -> Draw:
 async def test_a_request_is_sent_once_with_its_prompt_its_image_and_its_parameters(
     server: ScriptedServer, connect: Connect, draw: Draw, character: Character
 ) -> None:
-    result = await draw(connect(server), guidance_scale=2.5)
+    result = await draw(connect(server), guidance_scale=2.5, cache="fast")
     assert [image.data for image in result.images] == [b"png"]
+    assert result.computed_steps == 1
     (request,) = server.requests
     assert [tensor.name for tensor in request.inputs] == ["prompt", "image"]
     assert request.raw_input_contents[1].endswith(character("mira").data)
     assert request.parameters["guidance_scale"].double_param == 2.5
     assert request.parameters["seed"].int64_param == 7
     assert request.parameters["size"].string_param == "512*512"
+    assert request.parameters["cache"].string_param == "fast"
 
 
 async def test_errors_of_the_model_arrive_as_what_they_were(

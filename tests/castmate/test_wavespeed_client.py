@@ -171,6 +171,7 @@ async def test_every_parameter_that_is_ignored_is_told(world: World) -> None:
         enable_safety_checker=False,
         subject_scale=1.0,
         true_cfg_scale=2.0,
+        cache="fast",
     )
     assert result.warnings == (
         "WaveSpeed's hosted model has no negative_prompt: 'rain' was ignored.",
@@ -179,7 +180,9 @@ async def test_every_parameter_that_is_ignored_is_told(world: World) -> None:
         "WaveSpeed's hosted model has no enable_safety_checker: False was ignored.",
         "WaveSpeed's hosted model has no subject_scale: 1.0 was ignored.",
         "WaveSpeed's hosted model has no true_cfg_scale: 2.0 was ignored.",
+        "WaveSpeed's hosted model has no cache: 'fast' was ignored.",
     )
+    assert (await world.draw(cache="off")).warnings == ()  # which is all that it does
 
 
 async def test_a_seed_beyond_the_hosted_range_is_folded_and_means_the_same_picture(

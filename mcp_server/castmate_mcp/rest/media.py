@@ -80,8 +80,9 @@ async def put(request: Request) -> Response:
         raise unknown
     if await storage.exists(name):
         raise Refusal(409, "This upload address was used; ask for another one.")
-    with here.gate.inside(expected_bytes(request, size or MAX_PICTURE_BYTES)):
-        data = await read(request, size or MAX_PICTURE_BYTES)
+    most = size or MAX_PICTURE_BYTES
+    with here.gate.inside(), here.gate.holding(expected_bytes(request, most)):
+        data = await read(request, most)
         if size != ANY_SIZE and len(data) != size:
             raise Refusal(400, f"The ticket is for {size} bytes, and {len(data)} came.")
         _check_picture(data)

@@ -26,7 +26,7 @@ from tests.castmate.jobs.conftest import Clock, Submit, submitter
 
 pytestmark = pytest.mark.anyio
 
-RESULT = StoredResult((), "flat", "flat", {"total": 12.0}, ("odd",), 0.1)
+RESULT = StoredResult((), "flat", "flat", {"total": 12.0}, ("odd",), 0.1, 14)
 
 
 @pytest.fixture

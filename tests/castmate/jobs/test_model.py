@@ -348,3 +348,9 @@ def test_a_ledger_on_postgresql_is_what_the_model_says(postgres_url: str) -> Non
         url = postgres_url
 
     drive(PostgresMachine, 12)
+
+
+def test_a_result_that_an_earlier_version_stored_is_read() -> None:
+    stored = json.loads(StoredResult((), "local", "m", {}, (), 0.0, 14).to_json())
+    assert stored.pop("computed_steps") == 14
+    assert StoredResult.from_json(json.dumps(stored)).computed_steps is None

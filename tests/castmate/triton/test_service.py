@@ -48,7 +48,9 @@ class GatedPipeline:
         image = GeneratedImage(b"png", request.output_format, 2, 1, request.seed)
         on_image(0, image, np.zeros((1, 2, 3), np.uint8))
         on_step(total, total)
-        return GenerateResult((image,), "local", "gated", {"denoise": 1.0, "total": 2.0}, ("hm",))
+        return GenerateResult(
+            (image,), "local", "gated", {"denoise": 1.0, "total": 2.0}, ("hm",), 0.0, 1
+        )
 
     def cache_counts(self) -> dict[str, tuple[int, int]]:
         return {}
@@ -170,6 +172,7 @@ def test_a_request_hears_its_place_every_step_its_picture_and_a_report(
     ]
     report = wire.decode_report(sent[4]["report"][0])
     assert (report["model"], report["warnings"]) == ("gated", ["hm"])
+    assert report["computed_steps"] == 1
     assert list(report["timings_ms"]) == ["queue", "denoise", "total"]
     assert metrics.outcomes == ["ok"]
     assert metrics.num_steps == 1  # the last one ends in the decoder
