@@ -149,7 +149,7 @@ def _problem(model: type[BaseModel], detail: ErrorDetails) -> Problem:
             name, "unknown parameter", known, f"did you mean `{near[0]}`?" if near else ""
         )
     if detail["type"] == "missing":
-        field_ = model.model_fields.get(name)
+        field_ = model.model_fields.get(str(detail["loc"][0]))
         return Problem(name, "is required", (field_ and field_.description) or "")
     shown = repr(detail["input"])
     shown = (
@@ -170,15 +170,15 @@ def describe_range(model: type[BaseModel], name: str) -> str:
     low, high = spec.get("minLength", 0), spec.get("maxLength")
     match spec:
         case {"enum": values}:
-            return ", ".join(values)
+            return ", ".join(map(str, values))
         case {"type": "string", "format": "date-time"}:
             return "a time such as 2026-11-30T12:00:00Z"
         case {"type": "string"}:
             return (
                 f"text of {low}..{high} characters" if high else f"text, at least {low} character"
             )
-        case {"type": "array", "minItems": fewest, "maxItems": most}:
-            return f"a list of {fewest}..{most}"
+        case {"type": "array", "maxItems": most}:
+            return f"a list of {spec.get('minItems', 0)}..{most} texts"
         case {"type": "object"}:
             return "an object"
         case {"type": kind, "minimum": least}:

@@ -20,7 +20,7 @@ from castmate_mcp.keys import KeyRing
 from castmate_mcp.metrics import Metrics
 from castmate_mcp.request_log import RequestLog
 from castmate_mcp.rest import media, openapi
-from castmate_mcp.rest.envelope import on_bug, on_castmate_error, on_http_error
+from castmate_mcp.rest.envelope import on_castmate_error, on_http_error
 from castmate_mcp.rest.operations import OPERATIONS
 from castmate_mcp.rest.webhooks import BACKOFF_S, Courier
 from castmate_mcp.service import Service
@@ -71,7 +71,6 @@ def build_app(
         exception_handlers={
             CastmateError: on_castmate_error,
             HTTPException: on_http_error,
-            Exception: on_bug,
         },
         lifespan=lifespan,
     )

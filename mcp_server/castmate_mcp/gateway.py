@@ -15,6 +15,7 @@ from castmate_mcp.abandoned import Abandoned
 from castmate_mcp.keys import KeyRing
 from castmate_mcp.limits import Gate, RateLimiter
 from castmate_mcp.metrics import Metrics
+from castmate_mcp.references import References
 from castmate_mcp.service import Service
 
 SYNC_CAP_S: Final = 90.0
@@ -34,7 +35,7 @@ class Gateway:
         draining: Set when the server is about to end: nobody may wait for long any more.
         gate: How much may be inside at a time.
         rate: How often each key may ask.
-        decoding: Who may hold a decoded reference.
+        references: What callers name as `image`.
         abandoned: Sync submissions whose callers hung up.
     """
 
@@ -45,8 +46,11 @@ class Gateway:
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     gate: Gate = field(default_factory=Gate)
     rate: RateLimiter = field(default_factory=RateLimiter)
-    decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     abandoned: Abandoned = field(default_factory=Abandoned)
+    references: References = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.references = References(self.service)
 
     @property
     def models(self) -> tuple[str, ...]:

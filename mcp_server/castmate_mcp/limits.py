@@ -55,7 +55,7 @@ class RateLimiter:
 
 
 class Gate:
-    """How many requests, and how many bytes of them, are inside at a time."""
+    """How many requests are inside at a time, and how many bytes are held for them."""
 
     def __init__(
         self, max_requests: int = MAX_REQUESTS, max_body_bytes: int = MAX_BODY_BYTES
@@ -64,28 +64,39 @@ class Gate:
         self._requests = self._body_bytes = 0
 
     @contextlib.contextmanager
-    def inside(self, body_bytes: int) -> Iterator[None]:
+    def inside(self) -> Iterator[None]:
         """Let a request in until it is answered.
 
-        Args:
-            body_bytes: How much of it may have to be held.
-
         Raises:
-            Overloaded: It is full.
+            Overloaded: There are too many.
         """
-        if (
-            self._requests >= self._max_requests
-            or self._body_bytes + body_bytes > self._max_body_bytes
-        ):
-            raise Overloaded(
-                "The server has as many requests in hand as it can hold; nothing was charged. Try "
-                f"again in {_SHED_RETRY_S:.0f} s.",
-                retry_after_s=_SHED_RETRY_S,
-            )
+        if self._requests >= self._max_requests:
+            raise _full()
         self._requests += 1
-        self._body_bytes += body_bytes
         try:
             yield
         finally:
             self._requests -= 1
-            self._body_bytes -= body_bytes
+
+    @contextlib.contextmanager
+    def holding(self, num_bytes: int) -> Iterator[None]:
+        """Hold so much for a request, of what it sends or gets.
+
+        Raises:
+            Overloaded: There is no room for it.
+        """
+        if self._body_bytes + num_bytes > self._max_body_bytes:
+            raise _full()
+        self._body_bytes += num_bytes
+        try:
+            yield
+        finally:
+            self._body_bytes -= num_bytes
+
+
+def _full() -> Overloaded:
+    return Overloaded(
+        "The server has as many requests in hand as it can hold; nothing was charged. Try again in "
+        f"{_SHED_RETRY_S:.0f} s.",
+        retry_after_s=_SHED_RETRY_S,
+    )

@@ -13,9 +13,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from castmate_mcp.metrics import Metrics
+from castmate_mcp.rest.envelope import refusal
 
 _log = structlog.stdlib.get_logger("castmate.http")
 _ID: Final = re.compile(r"[\w.-]{1,64}", re.ASCII)
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 _QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
@@ -44,15 +46,22 @@ class RequestLog:
 
         try:
             await self._app(scope, receive, send_with_id)
+        except Exception as error:
+            _log.exception("a bug")
+            if status:
+                raise  # the answer has begun: only its end without the rest tells
+            told = f"A bug in Castmate: {type(error).__name__}. The log has more, at this id."
+            await refusal(500, told)(scope, receive, send_with_id)
         finally:
             seconds = time.perf_counter() - begin
             # The path as it was declared: ids and signatures are the caller's business.
             route = getattr(scope.get("route"), "path", "(none)")
-            self._metrics.answered(scope["method"], route, status, seconds)
+            method = scope["method"] if scope["method"] in _METHODS else "(other)"
+            self._metrics.answered(method, route, status, seconds)
             tell = _log.debug if route in _QUIET else _log.info
             tell(
                 "request",
-                method=scope["method"],
+                method=method,
                 route=route,
                 status=status,
                 ms=round(seconds * 1000, 1),

@@ -105,15 +105,48 @@ async def test_a_rate_lets_its_burst_through_and_then_one_after_the_other() -> N
     limiter.take(Key("ann", per_minute=60), cost=10)
 
 
-async def test_a_gate_counts_requests_and_their_bytes_and_forgets_them() -> None:
-    gate = Gate(max_requests=2, max_body_bytes=100)
-    with gate.inside(60):
-        with pytest.raises(Overloaded), gate.inside(41):
-            pass
-        with gate.inside(40), pytest.raises(Overloaded), gate.inside(0):
-            pass
-    with gate.inside(100):
+async def test_a_gate_counts_requests_and_bytes_and_forgets_them() -> None:
+    gate = Gate(max_requests=1, max_body_bytes=100)
+    with gate.inside(), pytest.raises(Overloaded), gate.inside():
         pass
+    with gate.holding(60):
+        with pytest.raises(Overloaded), gate.holding(41):
+            pass
+        with gate.holding(40):
+            pass
+    with gate.inside(), gate.holding(100):
+        pass
+
+
+async def test_a_stranger_holds_no_memory_of_a_server_that_has_keys(tmp_path: Path) -> None:
+    async with serving(FlatClient(), tmp_path / "data") as api:
+        await api.key("ann")
+        reader, writer = await asyncio.open_connection(
+            api.http.base_url.host, api.http.base_url.port
+        )
+        writer.write(
+            f"POST {MODEL} HTTP/1.1\r\nhost: a\r\ncontent-length: 20000000\r\n\r\n".encode()
+        )
+        async with asyncio.timeout(10):
+            assert b" 401 " in await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_bug_is_told_without_its_details_and_found_by_its_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(FlatClient(), tmp_path / "data") as api:
+
+        async def broken(secret: str | None) -> None:
+            raise RuntimeError("hunter2")
+
+        monkeypatch.setattr(api.gateway.keys, "admit", broken)
+        answer = await api.http.get("/api/v3/balance")
+        assert (answer.status_code, answer.json()["code"]) == (500, 500)
+        assert "RuntimeError" in answer.json()["message"]
+        assert "hunter2" not in answer.text
+        assert answer.headers["x-request-id"]
 
 
 async def test_a_key_has_so_many_unfinished_predictions_and_no_more(tmp_path: Path) -> None:

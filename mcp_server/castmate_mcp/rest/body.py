@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ MAX_JSON_BYTES: Final = MAX_BYTES * 4 // 3 + 64 * 2**10
 MAX_FORM_BYTES: Final = MAX_BYTES + 64 * 2**10
 MAX_JSON_DEPTH: Final = 16
 _DRAINED_BYTES: Final = 64 * 2**20
+_READ_S: Final = 120.0
 
 
 def expected_bytes(request: Request, limit: int) -> int:
@@ -35,20 +37,23 @@ async def read(request: Request, limit: int) -> bytes:
     """The body.
 
     Raises:
-        Refusal: 413, it has more than `limit` bytes; 400, the caller went away.
+        Refusal: 413, it has more than `limit` bytes; 400, it did not come, or not in time.
     """
     body, size = bytearray(), 0
     try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size <= limit:
-                body += chunk
-            elif size > limit + _DRAINED_BYTES:
-                break  # up to here it is read and dropped: who still sends reads no answer
-            else:
-                body.clear()
+        async with asyncio.timeout(_READ_S):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size <= limit:
+                    body += chunk
+                elif size > limit + _DRAINED_BYTES:
+                    break  # up to here it is read and dropped: who still sends reads no answer
+                else:
+                    body.clear()
     except ClientDisconnect:
-        raise Refusal(400, "The connection was closed before the body was complete.") from None
+        raise Refusal(400, "The body was cut off.") from None
+    except TimeoutError:
+        raise Refusal(400, f"The body did not come within {_READ_S:g} s.") from None
     if size > limit:
         raise too_large(limit)
     return bytes(body)

@@ -15,9 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from castmate.errors import (
-    BudgetExceeded,
     CastmateError,
-    DeadlineExceeded,
     IdempotencyConflict,
     InvalidRequest,
     Overloaded,
@@ -99,9 +97,7 @@ def as_response(error: CastmateError) -> JSONResponse:
         case Overloaded():
             status = 429
             headers["retry-after"] = str(math.ceil(error.retry_after_s))
-        case BudgetExceeded():
-            status = 402
-        case DeadlineExceeded() | Unavailable():
+        case Unavailable():
             status = 503
             headers["retry-after"] = "5"
         case _:
@@ -123,11 +119,3 @@ async def on_http_error(request: Request, error: Exception) -> Response:
         405: f"{request.url.path} cannot be asked with {request.method}.",
     }.get(error.status_code, error.detail)
     return refusal(error.status_code, message, error.headers)
-
-
-async def on_bug(request: Request, error: Exception) -> Response:
-    """Starlette's handler for everything else."""
-    return refusal(
-        500,
-        f"A bug in Castmate: {type(error).__name__}. The log has more, under this request's id.",
-    )

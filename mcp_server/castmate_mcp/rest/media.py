@@ -80,7 +80,7 @@ async def put(request: Request) -> Response:
         raise unknown
     if await storage.exists(name):
         raise Refusal(409, "This upload address was used; ask for another one.")
-    with here.gate.inside(expected_bytes(request, size)):
+    with here.gate.inside(), here.gate.holding(expected_bytes(request, size)):
         data = await read(request, size)
         if len(data) != size:
             raise Refusal(400, f"The ticket is for {size} bytes, and {len(data)} came.")

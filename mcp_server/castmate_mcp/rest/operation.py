@@ -93,11 +93,13 @@ class Operation:
 
     async def _answer(self, request: Request) -> Response:
         here = gateway(request)
-        with here.gate.inside(expected_bytes(request, self.max_body_bytes) if self.body else 0):
-            key = await caller(request, self.scope)
+        with here.gate.inside():
+            key = await caller(request, self.scope)  # before anything is held for it
             if self.limited:
                 here.rate.take(key)
-            return await self.handler(Call(request, here, key))
+            held = expected_bytes(request, self.max_body_bytes) if self.body else 0
+            with here.gate.holding(held):
+                return await self.handler(Call(request, here, key))
 
 
 def parse(model: type[Model], values: Mapping[str, Any]) -> Model:

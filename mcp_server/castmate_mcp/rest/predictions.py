@@ -11,7 +11,7 @@ from castmate_mcp.rest.envelope import Refusal, success
 from castmate_mcp.rest.models import Ids, ListQuery
 from castmate_mcp.rest.operation import Call
 from castmate_mcp.rest.submit import told
-from castmate_mcp.rest.telling import as_json
+from castmate_mcp.rest.telling import Teller, as_json
 
 _STATES: Final = {
     "created": State.CREATED,
@@ -42,7 +42,9 @@ async def list_predictions(call: Call) -> Response:
             limit=query.page_size,
             offset=(query.page - 1) * query.page_size,
         )
-    items = [as_json(await told(call, one, with_input=query.include_inputs)) for one in found]
+    # Base64 stands in single answers alone: a page of it could be a gigabyte.
+    teller = Teller.to(call.gateway, call.request)
+    items = [as_json(teller.tell(one, with_input=query.include_inputs)) for one in found]
     return success({"page": query.page, "items": items})
 
 

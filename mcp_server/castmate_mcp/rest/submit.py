@@ -6,22 +6,23 @@ import asyncio
 import base64
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import insert
 from starlette.requests import Request
 from starlette.responses import Response
 
+from castmate.errors import PredictionNotFound
 from castmate.jobs.database import Transaction
-from castmate.jobs.predictions import Prediction, hash_of
+from castmate.jobs.predictions import Prediction, StoredImage, hash_of
 from castmate.jobs.tables import webhooks
 from castmate.schema import GenerateRequest
+from castmate_mcp.abandoned import Same
 from castmate_mcp.rest.body import read_json
 from castmate_mcp.rest.envelope import Refusal, success
 from castmate_mcp.rest.models import PredictionOut, Submission
 from castmate_mcp.rest.operation import Call
-from castmate_mcp.rest.references import find_reference
 from castmate_mcp.rest.telling import SYNC_TIMEOUT_CODE, Teller, as_json
 from castmate_mcp.rest.webhooks import TOPIC, check_target
 
@@ -41,29 +42,30 @@ async def submit(call: Call) -> Response:
             "tells their inputs.",
         )
     ledger = gateway.service.jobs.ledger
-    await ledger.check_room(key.name, key.concurrency)
     submission = Submission.parse(accepted(await read_json(call.request)))
     webhook = _webhook(call.request, submission)
     if webhook is not None:
         check_target(webhook, allow_http=gateway.service.settings.allow_http)
-    reference = await find_reference(gateway, submission.image, call.base_url)
+    reference = await gateway.references.find(
+        submission.image, call.base_url, lambda: ledger.check_room(key.name, key.concurrency)
+    )
     request = GenerateRequest.model_validate(submission.model_dump(exclude=_FLAGS))
     asked = request.model_copy(update={"image": reference.sha256})
     same = (key.name, hash_of(asked), submission.enable_base64_output)
     if submission.enable_sync_mode and (known := gateway.abandoned.pop(same)):
-        prediction = await ledger.get(known, key.name)
-    else:
-        prediction = await ledger.submit(
-            request,
-            reference,
-            key_name=key.name,
-            idempotency_key=call.request.headers.get("idempotency-key"),
-            weight=key.weight,
-            max_unfinished=key.concurrency,
-            note=BASE64 if submission.enable_base64_output else None,
-            also=_also_tell(webhook, call.base_url) if webhook else None,
-        )
-        gateway.metrics.submitted.labels("rest").inc()
+        with contextlib.suppress(PredictionNotFound):  # removed meanwhile
+            return await _when_finished(call, await ledger.get(known, key.name), same)
+    prediction = await ledger.submit(
+        request,
+        reference,
+        key_name=key.name,
+        idempotency_key=call.request.headers.get("idempotency-key"),
+        weight=key.weight,
+        max_unfinished=key.concurrency,
+        note=BASE64 if submission.enable_base64_output else None,
+        also=_also_tell(webhook, call.base_url) if webhook else None,
+    )
+    gateway.metrics.submitted.labels("rest").inc()
     if not submission.enable_sync_mode:
         return success(as_json(await told(call, prediction)))
     return await _when_finished(call, prediction, same)
@@ -77,26 +79,31 @@ def accepted(values: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-async def told(call: Call, prediction: Prediction, *, with_input: bool = False) -> PredictionOut:
+async def told(call: Call, prediction: Prediction) -> PredictionOut:
     """A prediction as this caller gets it.
 
     Raises:
+        Overloaded: Too many want pictures as base64 at this moment.
         Unavailable: The storage cannot be reached.
     """
     outputs = None
     if prediction.note == BASE64 and prediction.result:
-        storage = call.gateway.service.jobs.storage
-        outputs = []
-        for image in prediction.result.images:
-            with contextlib.suppress(FileNotFoundError):
+        outputs = await _as_base64(call, prediction.result.images)
+    return Teller.to(call.gateway, call.request).tell(prediction, outputs=outputs)
+
+
+async def _as_base64(call: Call, images: Sequence[StoredImage]) -> list[str]:
+    storage, outputs = call.gateway.service.jobs.storage, []
+    with call.gateway.gate.holding(3 * sum(image.num_bytes for image in images)):
+        for image in images:
+            try:
                 outputs.append(base64.b64encode(await storage.get(image.name)).decode())
-    teller = Teller.to(call.gateway, call.request)
-    return teller.tell(prediction, outputs=outputs, with_input=with_input)
+            except FileNotFoundError:
+                raise Refusal(404, "The pictures are no longer in the storage.") from None
+    return outputs
 
 
-async def _when_finished(
-    call: Call, prediction: Prediction, same: tuple[str, str, bool]
-) -> Response:
+async def _when_finished(call: Call, prediction: Prediction, same: Same) -> Response:
     """Wait for the end, the cap, the caller to hang up, or ourselves to end."""
     ledger, gateway = call.gateway.service.jobs.ledger, call.gateway
     waiting = asyncio.create_task(ledger.wait(prediction.id, gateway.sync_cap_s))

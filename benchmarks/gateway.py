@@ -1,0 +1,312 @@
+"""The server under load, on SQLite: `python -m benchmarks.gateway`.
+
+First what it takes: submits a second and their latency at 16 connections, while nobody draws. Then
+an overload: for a minute ten times as many submits as it can draw, evenly spread; who is refused
+does not come back. What was admitted must finish, the rest must get 429, and memory must stay flat.
+
+The load comes from the same machine and shares its cores, so the figures are lower bounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.ledger import summarize
+from export.environment import describe
+
+RESULTS: Final = Path(__file__).parent / "results"
+REFERENCE: Final = Path(__file__).parent.parent / "castmate/bundles/toon/references/mira.png"
+MODEL: Final = "/api/v3/wavespeed-ai/instant-character"
+CONNECTIONS: Final = 16
+WARM_UPS: Final = 100
+OVERLOAD: Final = 10
+QUEUE_LIMIT: Final = 64
+CAPACITY_RUNS: Final = 20
+START_S: Final = 60.0
+FINISH_S: Final = 600.0
+REQUEST: Final = {"prompt": "waving", "size": "512*512", "num_inference_steps": 4}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server process.
+
+    Attributes:
+        pid: Its number.
+        url: Where it is.
+    """
+
+    pid: int
+    url: str
+
+    def rss_mib(self) -> float:
+        """Its memory, as Linux counts it."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024
+
+
+@contextmanager
+def serving(folder: Path, **settings: str) -> Iterator[Server]:
+    """`castmate serve` with an empty ledger."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("CASTMATE_")}
+    environment |= {"CASTMATE_DATA_DIR": str(folder)} | settings
+    command = [sys.executable, "-m", "castmate.cli", "serve", "--port", "0"]
+    log = folder / "serve.log"
+    with log.open("w") as stderr:
+        process = subprocess.Popen(command, env=environment, stderr=stderr)
+    try:
+        ends = time.monotonic() + START_S
+        while not (found := re.findall(r"Serving at (http://\S+)\. ", log.read_text())):
+            if process.poll() is not None or time.monotonic() > ends:
+                raise RuntimeError(f"the server does not start:\n{log.read_text()}")
+            time.sleep(0.05)
+        yield Server(process.pid, found[0])
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+class Connection:
+    """One HTTP/1.1 connection; a client library would cost more than the server."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def ask(self, method: str, path: str, body: bytes = b"", kind: str = "") -> Any:
+        """The status and the JSON of an answer."""
+        head = f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {len(body)}\r\n"
+        head += f"content-type: {kind or 'application/json'}\r\n\r\n"
+        self._writer.write(head.encode() + body)
+        await self._writer.drain()
+        answer = await self._reader.readuntil(b"\r\n\r\n")
+        length = int(re.findall(rb"content-length: (\d+)", answer)[0])
+        return int(answer.split()[1]), json.loads(await self._reader.readexactly(length))
+
+
+@asynccontextmanager
+async def connected(server: Server) -> AsyncIterator[Connection]:
+    """A connection that ends with the block."""
+    parts = urlsplit(server.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    try:
+        yield Connection(reader, writer)
+    finally:
+        writer.close()
+
+
+async def upload(connection: Connection) -> str:
+    """The address of the reference, once it is uploaded."""
+    start = b'--x\r\ncontent-disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
+    body = start + REFERENCE.read_bytes() + b"\r\n--x--\r\n"
+    path = "/api/v3/media/upload/binary"
+    _, answer = await connection.ask("POST", path, body, "multipart/form-data; boundary=x")
+    return str(answer["data"]["download_url"])
+
+
+def bodies(image: str) -> Iterator[bytes]:
+    """Requests that differ in their seed alone."""
+    for seed in itertools.count():
+        yield json.dumps(REQUEST | {"image": image, "seed": seed}).encode()
+
+
+async def submits(server: Server, runs: int) -> dict[str, Any]:
+    """As many as the connections can get through, one after the other on each."""
+    seconds: list[float] = []
+    statuses: Counter[int] = Counter()
+    async with connected(server) as first:
+        requests = bodies(await upload(first))
+        left = iter(range(WARM_UPS + runs))
+
+        async def caller() -> None:
+            async with connected(server) as connection:
+                for number in left:
+                    begin = time.perf_counter()
+                    status, _ = await connection.ask("POST", MODEL, next(requests))
+                    if number >= WARM_UPS:
+                        seconds.append(time.perf_counter() - begin)
+                        statuses[status] += 1
+
+        begin = time.perf_counter()
+        await asyncio.gather(*(caller() for _ in range(CONNECTIONS)))
+        taken = time.perf_counter() - begin
+    return {
+        "submits_per_s": round((WARM_UPS + runs) / taken),
+        "latency_ms": summarize(seconds),
+        "statuses": {str(status): count for status, count in statuses.items()},
+    }
+
+
+@dataclass
+class Load:
+    """What came of an overload.
+
+    Attributes:
+        statuses: How many submits were answered so.
+        seconds: From each submit to its answer.
+        admitted: The ids that were acknowledged.
+        rss_mib: The server's memory, once a second.
+    """
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)
+    admitted: list[str] = field(default_factory=list)
+    rss_mib: list[float] = field(default_factory=list)
+
+
+async def capacity(connection: Connection, requests: Iterator[bytes]) -> float:
+    """Pictures a second that the server draws when it always has some to draw."""
+    names = []
+    for _ in range(CAPACITY_RUNS):
+        _, answer = await connection.ask("POST", MODEL, next(requests))
+        names.append(answer["data"]["id"])
+    told = [await finished(connection, name) for name in names]
+    return CAPACITY_RUNS / (sum(data["executionTime"] for data in told) / 1000)
+
+
+async def finished(connection: Connection, name: str) -> Any:
+    """A prediction once it is final."""
+    ends = time.monotonic() + FINISH_S
+    while time.monotonic() < ends:
+        _, answer = await connection.ask("GET", f"/api/v3/predictions/{name}/result")
+        if answer["data"]["status"] not in ("created", "processing"):
+            return answer["data"]
+        await asyncio.sleep(0.1)
+    raise RuntimeError(f"{name} did not finish")
+
+
+async def overload(server: Server, seconds: float) -> dict[str, Any]:
+    """Ten times what it can draw, for a time."""
+    load = Load()
+    async with connected(server) as first:
+        requests = bodies(await upload(first))
+        per_s = await capacity(first, requests)
+        every_s = 1 / (OVERLOAD * per_s)
+        free = asyncio.Queue[Connection]()
+
+        async def one(connection: Connection) -> None:
+            begin = time.perf_counter()
+            status, answer = await connection.ask("POST", MODEL, next(requests))
+            load.seconds.append(time.perf_counter() - begin)
+            load.statuses[status] += 1
+            if status == 200:
+                load.admitted.append(answer["data"]["id"])
+            free.put_nowait(connection)
+
+        async def watch() -> None:
+            while True:
+                load.rss_mib.append(server.rss_mib())
+                await asyncio.sleep(1)
+
+        watching, running = asyncio.create_task(watch()), set()
+        async with connections(server, free):
+            begin = time.monotonic()
+            for number in itertools.count():
+                due = begin + number * every_s
+                if due > begin + seconds:
+                    break
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+                task = asyncio.create_task(one(await free.get()))
+                running.add(task)
+                task.add_done_callback(running.discard)
+            await asyncio.gather(*running)
+            offered_s = time.monotonic() - begin
+            ends = [(await finished(first, name))["status"] for name in load.admitted]
+        watching.cancel()
+    return {
+        "drawn_per_s": round(per_s, 2),
+        "offered_per_s": round(sum(load.statuses.values()) / offered_s, 2),
+        "seconds": seconds,
+        "statuses": {str(status): count for status, count in sorted(load.statuses.items())},
+        "admitted": dict(Counter(ends)),
+        "latency_ms": summarize(load.seconds),
+        "rss_mib": {
+            "start": round(load.rss_mib[0]),
+            "max": round(max(load.rss_mib)),
+            "end": round(load.rss_mib[-1]),
+        },
+    }
+
+
+@asynccontextmanager
+async def connections(server: Server, free: asyncio.Queue[Connection]) -> AsyncIterator[None]:
+    """So many connections that none is waited for, unless answers are slow."""
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(4 * CONNECTIONS):
+            free.put_nowait(await stack.enter_async_context(connected(server)))
+        yield
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gateway", description=__doc__)
+    parser.add_argument("--runs", type=int, default=3000, help="counted submits (default 3000)")
+    parser.add_argument("--seconds", type=float, default=60, help="of overload (default 60)")
+    parser.add_argument("--out", type=Path, default=RESULTS / "gateway.json")
+    options = parser.parse_args()
+    environment = describe()
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {"CASTMATE_WORKER_SLOTS": "0", "CASTMATE_QUEUE_LIMIT": "10000"}
+        with serving(Path(folder), **settings) as server:
+            taken = asyncio.run(submits(server, options.runs))
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {"CASTMATE_CLIENTS": "local", "CASTMATE_QUEUE_LIMIT": str(QUEUE_LIMIT)}
+        with serving(Path(folder), **settings) as server:
+            loaded = asyncio.run(overload(server, options.seconds))
+    report = {
+        "benchmark": "gateway",
+        "environment": environment,
+        "connections": CONNECTIONS,
+        "runs": options.runs,
+        "request": REQUEST,
+        "queue_limit": QUEUE_LIMIT,
+        "submits": taken,
+        "overload": loaded,
+    }
+    options.out.parent.mkdir(exist_ok=True)
+    options.out.write_text(json.dumps(report, indent=1) + "\n")
+    show(report)
+
+
+def show(report: dict[str, Any]) -> None:
+    """Print the tables."""
+    taken, loaded = report["submits"], report["overload"]
+    table = Table(title=f"castmate serve on SQLite, {report['environment']['cpu']}")
+    table.add_column("what")
+    table.add_column("figure", justify="right")
+    latency, slow = taken["latency_ms"], loaded["latency_ms"]
+    for what, figure in (
+        (f"submits/s at {report['connections']} connections", taken["submits_per_s"]),
+        ("submit, p50 / p99 ms", f"{latency['p50']:.1f} / {latency['p99']:.1f}"),
+        ("drawn/s", loaded["drawn_per_s"]),
+        (f"offered/s, for {loaded['seconds']:g} s", loaded["offered_per_s"]),
+        ("answers", loaded["statuses"]),
+        ("admitted ended", loaded["admitted"]),
+        ("answer under overload, p50 / p99 ms", f"{slow['p50']:.1f} / {slow['p99']:.1f}"),
+        ("memory, MiB", loaded["rss_mib"]),
+    ):
+        table.add_row(what, str(figure))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
