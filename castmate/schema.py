@@ -163,8 +163,8 @@ def _problem(model: type[BaseModel], detail: ErrorDetails) -> Problem:
             name, "unknown parameter", known, f"did you mean `{near[0]}`?" if near else ""
         )
     if detail["type"] == "missing":
-        described = model.model_fields.get(str(detail["loc"][0]))
-        return Problem(name, "is required", (described and described.description) or "")
+        field_ = model.model_fields.get(str(detail["loc"][0]))
+        return Problem(name, "is required", (field_ and field_.description) or "")
     shown = repr(detail["input"])
     shown = (
         shown if len(shown) <= 60 else f"{shown[:57]}... ({len(str(detail['input']))} characters)"
@@ -192,7 +192,7 @@ def describe_range(model: type[BaseModel], name: str) -> str:
                 f"text of {low}..{high} characters" if high else f"text, at least {low} character"
             )
         case {"type": "array", "maxItems": most}:
-            return f"a list of {spec.get('minItems', 0)}..{most}"
+            return f"a list of {spec.get('minItems', 0)}..{most} texts"
         case {"type": "object"}:
             return "an object"
         case {"type": kind, "minimum": least}:

@@ -202,3 +202,26 @@ async def test_the_list_has_pages_filters_and_inputs_on_demand(tmp_path: Path) -
         assert page["items"][0]["input"]["image"].startswith("sha256:")
         body = await api.ask("POST", "/api/v3/predictions", 422, json={"created_after": "soon"})
         assert "`created_after`" in body["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "told"),
+    [
+        ("predictions", {"page": 0}, "`page`: 0 is not allowed; allowed: a whole number from 1"),
+        ("predictions", {"status": "done"}, "created, processing, completed"),
+        ("predictions", {"created_before": 5}, "a time such as 2026-11-30T12:00:00Z"),
+        ("predictions", {"pages": 1}, "did you mean `page`"),
+        ("predictions", {"model": "x" * 201}, "text of 0..200 characters"),
+        ("predictions/delete", {}, "`ids`: is required"),
+        ("predictions/delete", {"ids": []}, "`ids`: [] is not allowed; allowed: a list of 1..100"),
+        ("predictions/delete", {"ids": [1]}, "`ids.0`: 1 is not allowed"),
+        ("model/price", {"model_id": "a/b", "inputs": []}, "an object"),
+        ("media/uploads", {"filename": "a.png", "size": -1}, "a whole number from 0"),
+    ],
+)
+async def test_a_wrong_field_of_any_body_is_told_with_what_is_allowed(
+    tmp_path: Path, path: str, body: dict[str, Any], told: str
+) -> None:
+    async with serving(FlatClient(), tmp_path / "data") as api:
+        answer = await api.ask("POST", f"/api/v3/{path}", 422, json=body)
+        assert told in answer["message"]

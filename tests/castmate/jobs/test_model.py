@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import tempfile
@@ -26,6 +27,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+import castmate.jobs.ledger
 from castmate.clients.payments import PaymentState
 from castmate.errors import (
     Cancelled,
@@ -98,6 +100,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.clock = Clock()
         self.storage = memory_storage()
+        # Ids decide between equal turns, and an example must go the same way when it is replayed.
+        self.patch = pytest.MonkeyPatch()
+        numbers = itertools.count()
+        self.patch.setattr(castmate.jobs.ledger, "new_id", lambda now: f"{next(numbers):032x}")
         self.models: dict[str, Model] = {}
         self.by_key: dict[str, str] = {}
 
@@ -121,9 +127,11 @@ class LedgerMachine(RuleBasedStateMachine):
         self.claims = Claims(self.database, LIMITS)
 
     def teardown(self) -> None:
-        self.run(self.database.aclose())
+        if hasattr(self, "database"):  # an example may end before it begins
+            self.run(self.database.aclose())
         self.runner.close()
         self.folder.cleanup()
+        self.patch.undo()
 
     @rule(
         target=ids,
@@ -170,7 +178,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(target=claimed, owner=owners)
     def submit_and_begin_at_once(self, owner: str) -> Any:
-        request = GenerateRequest.parse({"prompt": "waving", "image": "red.png", "num_images": 2})
+        request = GenerateRequest.parse(
+            {"prompt": "waving", "image": "red.png", "seed": 1, "num_images": 2}
+        )
         prediction = self.run(self.ledger.submit(request, REFERENCE, owner=owner))
         lease_until = self.clock.now + LIMITS.lease_s
         self.models[prediction.id] = Model(
