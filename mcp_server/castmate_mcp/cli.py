@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from castmate_mcp.keys import Key, KeyRing
 
 T = TypeVar("T")
+DataDir = Annotated[
+    Path | None, typer.Option(help="The data folder of the server. [CASTMATE_DATA_DIR]")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 keys = typer.Typer(help="API keys of `castmate serve`.", no_args_is_help=True)
@@ -123,6 +126,7 @@ def create_key(
         float | None, typer.Option(help="What hosted pictures may cost in all, dollars.")
     ] = None,
     weight: Annotated[float, typer.Option(help="Its share of the GPU among other keys.")] = 1.0,
+    data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key and show it, once: only its hash is kept."""
@@ -144,7 +148,7 @@ def create_key(
         )
 
     with _reporting():
-        key, secret = _with_ring(create)
+        key, secret = _with_ring(create, data_dir)
         if as_json:
             typer.echo(json.dumps(key.as_dict() | {"key": secret}, indent=2))
         else:
@@ -153,10 +157,10 @@ def create_key(
 
 
 @keys.command("list")
-def list_keys(as_json: AsJson = False) -> None:
+def list_keys(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """List every key, without its secret."""
     with _reporting():
-        found = _with_ring(lambda ring: ring.list())
+        found = _with_ring(lambda ring: ring.list(), data_dir)
         if as_json:
             typer.echo(json.dumps([key.as_dict() for key in found], indent=2))
             return
@@ -172,14 +176,16 @@ def list_keys(as_json: AsJson = False) -> None:
 
 
 @keys.command("revoke")
-def revoke_key(name: Annotated[str, typer.Argument(help="Whose key.")]) -> None:
+def revoke_key(
+    name: Annotated[str, typer.Argument(help="Whose key.")], data_dir: DataDir = None
+) -> None:
     """End a key; the next request with it is refused."""
     with _reporting():
-        _with_ring(lambda ring: ring.revoke(name))
+        _with_ring(lambda ring: ring.revoke(name), data_dir)
         typer.echo(f"{name} is revoked. What it submitted is still made.")
 
 
-def _with_ring(use: Callable[[KeyRing], Awaitable[T]]) -> T:
+def _with_ring(use: Callable[[KeyRing], Awaitable[T]], data_dir: Path | None) -> T:
     """Use the keys of this machine's ledger."""
     from castmate.jobs.database import open_database
     from castmate.jobs.service import database_url
@@ -187,7 +193,7 @@ def _with_ring(use: Callable[[KeyRing], Awaitable[T]]) -> T:
     from castmate_mcp.keys import KeyRing
 
     async def run() -> T:
-        database = await open_database(database_url(Settings.load()))
+        database = await open_database(database_url(Settings.load(data_dir=data_dir)))
         try:
             return await use(KeyRing(database))
         finally:

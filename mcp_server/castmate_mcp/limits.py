@@ -32,7 +32,7 @@ class RateLimiter:
         self._due: dict[str, float] = {}
 
     def take(self, key: Key, cost: float = 1.0) -> None:
-        """Count a request.
+        """Count a request; one that costs more than a burst is let in, and paid off after it.
 
         Raises:
             Overloaded: The key has asked too often.
@@ -41,9 +41,8 @@ class RateLimiter:
             return
         every_s = 60.0 / key.per_minute
         now, burst_s = self._clock(), max(BURST_S, every_s)
-        due = max(self._due.get(key.name, now), now) + every_s * cost
-        if due - now > burst_s:
-            wait_s = due - now - burst_s
+        begin = max(self._due.get(key.name, now), now)
+        if (wait_s := begin + every_s - now - burst_s) > 0 and cost > 0:
             raise Overloaded(
                 f"Key {key.name!r} may ask {key.per_minute} times a minute, and has; nothing was "
                 f"charged. Try again in {math.ceil(wait_s)} s. Looking at a prediction is free.",
@@ -51,7 +50,7 @@ class RateLimiter:
             )
         if len(self._due) >= _KEYS_REMEMBERED:
             self._due = {name: when for name, when in self._due.items() if when > now}
-        self._due[key.name] = due
+        self._due[key.name] = begin + every_s * cost
 
 
 class Gate:

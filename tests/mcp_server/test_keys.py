@@ -112,6 +112,8 @@ def test_the_commands_make_list_and_revoke(own_folder: Path) -> None:
     )
     (known,) = json.loads(runner.invoke(keys_app, ["list", "--json"]).stdout)
     assert (known["name"], known["revoked"]) == ("ann", None)
+    elsewhere = ["list", "--data-dir", str(own_folder / "other")]
+    assert runner.invoke(keys_app, elsewhere).stdout == ""
     assert runner.invoke(keys_app, ["revoke", "ann"]).exit_code == 0
     assert runner.invoke(keys_app, ["list"]).stdout.startswith("ann  revoked")
     with sqlite3.connect(own_folder.parent / "data/castmate/ledger.sqlite3") as connection:

@@ -101,8 +101,12 @@ async def test_a_rate_lets_its_burst_through_and_then_one_after_the_other() -> N
     with pytest.raises(Overloaded):
         limiter.take(key)
     limiter.take(Key("free"))
+    limiter.take(key, cost=0)
     await clock.sleep(60)
-    limiter.take(Key("ann", per_minute=60), cost=10)
+    limiter.take(key, cost=20)  # a large upload is let in, and paid off
+    with pytest.raises(Overloaded) as caught:
+        limiter.take(key)
+    assert caught.value.retry_after_s == pytest.approx(11)
 
 
 async def test_a_gate_counts_requests_and_bytes_and_forgets_them() -> None:
