@@ -35,7 +35,7 @@ class ImageOut(BaseModel):
     """One finished picture."""
 
     image_id: str
-    image_uri: str = Field(description="Resource: the whole PNG.")
+    image_uri: str
     file_path: str | None = None
     download_url: str | None = Field(None, description="Needs no key, for a day.")
     width: int
@@ -55,7 +55,7 @@ class JobOut(BaseModel):
     elapsed_s: float | None = None
     cost_usd: float = 0.0
     computed_steps: int | None = None
-    deduplicated: bool = Field(False, description="Joined an earlier same call.")
+    deduplicated: bool = False
     warnings: list[str] = []
     next_step: str
 

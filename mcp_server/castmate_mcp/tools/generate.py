@@ -33,6 +33,7 @@ _SHORT: Final = {
     "subject_scale": "How closely to follow the image.",
     "true_cfg_scale": "Strength of negative_prompt.",
     "output_format": "png is lossless.",
+    "cache": "Skip steps that change little: quicker, less exact.",
 }
 
 WaitSeconds = Annotated[
@@ -41,8 +42,7 @@ WaitSeconds = Annotated[
         ge=0,
         le=3600,
         allow_inf_nan=False,
-        description="When to answer `running` if it is not finished. By default before any host "
-        "gives up.",
+        description="When to answer `running`. By default before any host gives up.",
     ),
 ]
 
