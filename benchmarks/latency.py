@@ -24,7 +24,7 @@ from rich.table import Table
 
 from benchmarks.contenders import CONTENDERS, Class
 from benchmarks.figures import percentiles, ratio
-from benchmarks.protocol import Setup, Worker
+from benchmarks.protocol import Setup, Unfit, Worker
 from benchmarks.workload import Workload, prepare
 from export.environment import write_result
 
@@ -149,8 +149,8 @@ def starts() -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Command line."""
+def main() -> int:
+    """Command line; 1 where the bundle and the weights are not the same."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=__doc__)
     parser.add_argument("contenders", nargs="*", help=f"default all: {', '.join(CONTENDERS)}")
     parser.add_argument("--runs", type=int, default=12, help="counted rounds (default 12)")
@@ -167,18 +167,22 @@ def main() -> None:
         parser.error("--runs: at least 5, a median of fewer says little")
     if unknown := set(given.contenders) - set(CONTENDERS):
         parser.error(f"no contender {', '.join(unknown)}; there are {', '.join(CONTENDERS)}")
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        setup, weights = prepare(
-            folder,
-            bundle=given.bundle,
-            checkpoint=given.checkpoint,
-            plans=given.plans,
-            threads=given.threads,
-            spend=given.spend,
-        )
-        workload = Workload(folder, given.size, given.steps)
-        figures = measure(setup, workload, given.contenders or CONTENDERS, given.runs)
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            setup, weights = prepare(
+                folder,
+                bundle=given.bundle,
+                checkpoint=given.checkpoint,
+                plans=given.plans,
+                threads=given.threads,
+                spend=given.spend,
+            )
+            workload = Workload(folder, given.size, given.steps)
+            figures = measure(setup, workload, given.contenders or CONTENDERS, given.runs)
+    except Unfit as error:
+        print(error, file=sys.stderr)
+        return 1
     rows = figures["contenders"]
     both = [rows[name] for name in (EAGER, BASE) if "peak_mib" in rows.get(name, {})]
     result = write_result(
@@ -196,6 +200,7 @@ def main() -> None:
         },
     )
     show(result)
+    return 0
 
 
 def show(result: dict[str, Any]) -> None:
@@ -223,4 +228,4 @@ def show(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,6 +9,7 @@ judge are compared pairwise, with 95 % bootstrap intervals.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from benchmarks.contenders import Class
 from benchmarks.figures import interval
 from benchmarks.fp8 import VARIANTS, apply
 from benchmarks.metrics import NO_LPIPS, Identity, Judge, Picture, cosines, likeness
+from benchmarks.protocol import Unfit
 from benchmarks.workload import prepare
 from castmate.engines.bundle import Bundle, StepCachingSpec
 from castmate.engines.onnxruntime import OnnxRuntime
@@ -293,8 +295,8 @@ def show(result: dict[str, Any]) -> None:
     Console(width=140).print(table)
 
 
-def main() -> None:
-    """Command line."""
+def main() -> int:
+    """Command line; 1 where the bundle and the weights are not the same."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
     parser.add_argument("--bundle", default="toon", help="a shipped name or a folder")
     parser.add_argument("--checkpoint", type=Path, help="default: where training leaves it")
@@ -304,19 +306,24 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=28)
     parser.add_argument("--out", type=Path, default=RESULTS / "quality-cpu.json")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        setup, weights = prepare(folder, bundle=given.bundle, checkpoint=given.checkpoint)
-        figures = measure(
-            setup.bundle,
-            folder,
-            count=given.count,
-            side=given.side,
-            steps=given.steps,
-            judge_folder=given.judge,
-        )
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            setup, weights = prepare(folder, bundle=given.bundle, checkpoint=given.checkpoint)
+            figures = measure(
+                setup.bundle,
+                folder,
+                count=given.count,
+                side=given.side,
+                steps=given.steps,
+                judge_folder=given.judge,
+            )
+    except Unfit as error:
+        print(error, file=sys.stderr)
+        return 1
     show(write_result(given.out, "quality", {"weights": weights, **figures}))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

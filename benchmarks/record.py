@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +57,12 @@ def read(path: Path) -> Result:
     return result
 
 
-def read_all(folder: Path) -> dict[str, Result]:
-    """Every result of a folder by the name of its benchmark.
+def read_all(folder: Path, wanted: Collection[str] = FIELDS) -> dict[str, Result]:
+    """The results of a folder by the name of their benchmark.
+
+    Args:
+        folder: Where they are.
+        wanted: Benchmarks to read; those of others are passed over.
 
     Raises:
         ResultError: One of them cannot be reported, there are two of one benchmark, or they are of
@@ -67,6 +71,8 @@ def read_all(folder: Path) -> dict[str, Result]:
     found: dict[str, Result] = {}
     files: dict[str, Path] = {}
     for path in sorted(folder.glob("*.json")):
+        if _benchmark(path) in {*FIELDS} - {*wanted}:
+            continue
         result = read(path)
         name = result["benchmark"]
         if name in files:
@@ -80,6 +86,14 @@ def read_all(folder: Path) -> dict[str, Result]:
     for other in others:
         _same_machine(files[first], found[first], files[other], found[other])
     return found
+
+
+def _benchmark(path: Path) -> object:
+    """What a file says that it is, before it is checked."""
+    try:
+        return json.loads(path.read_text()).get("benchmark")
+    except (ValueError, AttributeError):
+        return None
 
 
 def machine(result: Result) -> dict[str, Any]:

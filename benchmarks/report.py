@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -44,14 +44,7 @@ Cell = str | tuple[str, int]
 
 def page(results: Mapping[str, Result]) -> str:
     """The whole page."""
-    sections = {
-        "latency": _latency,
-        "quality": _quality,
-        "load": _load,
-        "roofline": _roofline,
-        "full-size": _full_size,
-    }
-    parts = [part for name, make in sections.items() if name in results for part in make(results)]
+    parts = [part for name, make in SECTIONS.items() if name in results for part in make(results)]
     environment = next(iter(results.values()))["environment"]
     shown = f"{environment['cores']} cores of {environment['cpu']}"
     if environment["gpu"]:
@@ -235,6 +228,15 @@ def _full_size(results: Mapping[str, Result]) -> Iterator[str]:
     yield _table("", heads, lines)
 
 
+SECTIONS: Mapping[str, Callable[[Mapping[str, Result]], Iterator[str]]] = {
+    "latency": _latency,
+    "quality": _quality,
+    "load": _load,
+    "roofline": _roofline,
+    "full-size": _full_size,
+}
+
+
 def _provenance(results: Mapping[str, Result]) -> str:
     lines = []
     for name, result in results.items():
@@ -273,7 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--plot", type=Path, help=f"also the README's plot, such as {PLOT.name}")
     given = parser.parse_args(arguments)
     try:
-        results = read_all(given.results)
+        results = read_all(given.results, SECTIONS)
     except ResultError as error:
         print(error, file=sys.stderr)
         return 1

@@ -94,6 +94,17 @@ def test_results_of_two_machines_are_never_in_one_report(tmp_path: Path) -> None
         read_all(tmp_path)
 
 
+def test_a_report_passes_over_what_it_does_not_show(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    write(tmp_path / "results", latency())
+    other = tmp_path / "results/toon-quality.json"
+    other.write_text(json.dumps({"benchmark": "toon-quality", "old": True}))
+    sys_argv = ["--results", str(tmp_path / "results"), "--out", str(tmp_path / "page.html")]
+    assert main(sys_argv) == 0
+    other.write_text(json.dumps({"benchmark": "load"}))
+    assert main(sys_argv) == 1
+
+
 def test_two_results_of_one_benchmark_are_refused(tmp_path: Path) -> None:
     shutil.copy(write(tmp_path, quality()), tmp_path / "again.json")
     with pytest.raises(ResultError, match=r"again\.json and quality\.json are both"):
