@@ -13,6 +13,7 @@ from mcp.types import CallToolResult
 from castmate.clients.base import Progress
 from castmate.jobs.predictions import Prediction, State
 from castmate_mcp.advice import explain
+from castmate_mcp.extensions.tasks import TaskSession
 from castmate_mcp.ids import job_id_of
 from castmate_mcp.results import describe, to_content
 from castmate_mcp.studio import Studio
@@ -34,7 +35,11 @@ async def hold(
     Raises:
         ToolError: The job has failed: why, what it cost, and what to do next.
     """
-    wait_s = studio.service.settings.hold_s if wait_seconds is None else wait_seconds
+    wait_s: float | None = wait_seconds
+    if isinstance(ctx.session, TaskSession):  # asked for later: it is done when the job is
+        ctx.session.task.job_id, wait_s = job.id, None
+    elif wait_seconds is None:
+        wait_s = studio.service.settings.hold_s
     steps: asyncio.Queue[Progress | None] = asyncio.Queue()
     ledger = studio.service.jobs.ledger
     waiting = asyncio.ensure_future(ledger.wait(job.id, wait_s, steps.put_nowait))

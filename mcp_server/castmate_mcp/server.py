@@ -9,6 +9,8 @@ from mcp.server import CacheHint
 
 from castmate import __version__
 from castmate_mcp import notices, prompts, resources
+from castmate_mcp.extensions.skills import SkillsExtension
+from castmate_mcp.extensions.tasks import TasksExtension
 from castmate_mcp.service import Service
 from castmate_mcp.strict import StrictServer
 from castmate_mcp.studio import BaseUrl, Studio
@@ -23,7 +25,7 @@ INSTRUCTIONS: Final = (
 )
 _HOUR_MS: Final = 3_600_000
 
-Register = Callable[[StrictServer], None]
+Register = Callable[[StrictServer, TasksExtension], None]
 
 
 def build_server(
@@ -36,6 +38,8 @@ def build_server(
         base_url: Over HTTP, our address as the caller of a request sees it.
         extra: What else to register; the conformance tests add their fixtures.
     """
+    studio = Studio(service, base_url)
+    tasks = TasksExtension({GENERATE: "optional", "get_job": "optional"}, studio.cancel)
     # The SDK sets logging up itself, on stderr.
     server = StrictServer(
         "castmate",
@@ -44,9 +48,9 @@ def build_server(
         description="The same character in every picture.",
         instructions=INSTRUCTIONS,
         log_level="WARNING",
+        extensions=[SkillsExtension(), tasks],
         cache_hints={"tools/list": CacheHint(ttl_ms=_HOUR_MS, scope="public")},
     )
-    studio = Studio(service, base_url)
     for module in (generate, jobs, pictures, characters, library, status):
         module.add(server, studio)
     if base_url is not None:
@@ -55,5 +59,5 @@ def build_server(
     prompts.add(server, studio)
     notices.add(server)
     for register in extra:
-        register(server)
+        register(server, tasks)
     return server

@@ -106,6 +106,10 @@ class Studio:
             )
         return await self.service.jobs.ledger.get(prediction_id, self.caller)
 
+    async def cancel(self, prediction_id: str) -> None:
+        """Stop the caller's prediction."""
+        await self.service.jobs.ledger.cancel(prediction_id, self.caller)
+
     async def picture(self, name: ImageName) -> StoredImage:
         """The caller's finished picture.
 

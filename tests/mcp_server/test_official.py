@@ -43,6 +43,22 @@ SCENARIOS = (
     "server-sse-multiple-streams",
 )
 
+OPTIONAL = (
+    "tasks-lifecycle",
+    "tasks-capability-negotiation",
+    "tasks-wire-fields",
+    "tasks-request-state-removal",
+    "tasks-mrtr-input",
+    "tasks-request-headers",
+    "tasks-dispatch-and-envelope",
+    "tasks-status-notifications",
+    "tasks-required-task-error",
+    "tasks-mrtr-composition",
+    "sep-2640-skills-directory",
+    "sep-2640-skills-enumeration",
+    "sep-2640-skills-manifest",
+)
+
 
 @pytest.fixture(scope="module", autouse=True)
 def installed() -> None:
@@ -125,6 +141,19 @@ def test_every_scored_check_of_both_revisions_passes(
     failed = [name for _, name, _, failed in results if failed != "0" and name not in unscored]
     assert failed == [], told
     assert sum(int(passed) for _, name, passed, _ in results if name not in unscored) >= 84
+
+
+@pytest.mark.parametrize("scenario", OPTIONAL)
+def test_tasks_and_skills_pass_theirs(
+    conformance_build: str, scenario: str, tmp_path: Path
+) -> None:
+    code, told = run(
+        NODE / "conformance",
+        *("server", "--url", conformance_build, "--scenario", scenario, "--timeout", "60000"),
+        *("-o", "out"),
+        folder=tmp_path,
+    )
+    assert code == 0, told
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

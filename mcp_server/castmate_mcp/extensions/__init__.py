@@ -1,0 +1,1 @@
+"""Optional layers of the protocol over the same jobs; every host can do without them."""

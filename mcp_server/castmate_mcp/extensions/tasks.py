@@ -1,0 +1,270 @@
+"""Tasks of the 2026-07-28 revision (SEP-2663): a call whose result is asked for later.
+
+A task is a handle of this process on a call; the picture itself is a job of the ledger, which
+get_job gives also after a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.extension import Extension, MethodBinding
+from mcp.server.mcpserver import authenticated_principal, require_client_extension
+from mcp.shared.exceptions import MCPError
+from mcp.shared.inbound import decode_header_value
+from mcp.types import (
+    HEADER_MISMATCH,
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    CallToolRequestParams,
+    InputRequiredResult,
+    RequestParams,
+)
+
+IDENTIFIER: Final = "io.modelcontextprotocol/tasks"
+TTL_S: Final = 3600.0
+POLL_MS: Final = 1000
+_AT_ONCE_S: Final = 0.05
+_MOST: Final = 1000
+
+Policy = Literal["optional", "required", "during"]
+"""`optional`: a client may; `required`: it must; `during`: what is asked is asked in the task."""
+
+
+class TaskId(RequestParams):
+    """Which task."""
+
+    task_id: str
+
+
+class TaskAnswers(TaskId):
+    """What a client answers."""
+
+    input_responses: dict[str, Any]
+
+
+@dataclass
+class Task:
+    """One call that goes on beside its request."""
+
+    id: str
+    owner: object
+    status: str = "working"
+    message: str = ""
+    created: float = field(default_factory=time.time)
+    updated: float = field(default_factory=time.time)
+    result: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    asks: dict[str, Any] = field(default_factory=dict)
+    answers: dict[str, Any] = field(default_factory=dict)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    runner: asyncio.Task[None] | None = None
+    job_id: str | None = None
+
+    @property
+    def final(self) -> bool:
+        """Nothing changes any more."""
+        return self.status in ("completed", "failed", "cancelled")
+
+    def set(self, status: str, message: str = "") -> None:
+        """Move on; a final status stays."""
+        if not self.final:
+            self.status, self.message, self.updated = status, message, time.time()
+
+    def wire(self, full: bool) -> dict[str, Any]:
+        """As the protocol shows it; `full` with what came of it."""
+        values: dict[str, Any] = {
+            "taskId": self.id,
+            "status": self.status,
+            "createdAt": _date(self.created),
+            "lastUpdatedAt": _date(self.updated),
+            "ttlMs": int(TTL_S * 1000),
+            "pollIntervalMs": POLL_MS,
+        }
+        if self.message:
+            values["statusMessage"] = self.message
+        if full and self.status == "completed":
+            values["result"] = self.result
+        if full and self.status == "failed":
+            values["error"] = self.error
+        if full and self.status == "input_required":
+            values["inputRequests"] = {
+                key: ask for key, ask in self.asks.items() if key not in self.answers
+            }
+        return values
+
+
+class TaskSession:
+    """The session of a task: progress is its status, because nobody waits for notifications."""
+
+    def __init__(self, session: Any, task: Task) -> None:
+        self._session, self.task = session, task
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    async def report_progress(
+        self, progress: float, total: float | None = None, message: str | None = None
+    ) -> None:
+        """Show how far it is."""
+        if self.task.status == "working":
+            self.task.set("working", message or f"{progress:g} of {total or 0:g}")
+
+
+class TasksExtension(Extension):
+    """Lets clients that declare it ask later for what some tools give."""
+
+    identifier = IDENTIFIER
+
+    def __init__(self, policies: Mapping[str, Policy], cancel_job: Any) -> None:
+        """No task yet.
+
+        Args:
+            policies: By the name of the tool; others never become tasks.
+            cancel_job: Awaited with the job id of a cancelled task.
+        """
+        self.policies = dict(policies)
+        self._cancel_job = cancel_job
+        self._tasks: dict[str, Task] = {}
+
+    def methods(self) -> Sequence[MethodBinding]:
+        """`tasks/get`, `tasks/update` and `tasks/cancel`."""
+        return [
+            MethodBinding("tasks/get", TaskId, self._on_get),
+            MethodBinding("tasks/update", TaskAnswers, self._on_update),
+            MethodBinding("tasks/cancel", TaskId, self._on_cancel),
+        ]
+
+    async def intercept_tool_call(
+        self,
+        params: CallToolRequestParams,
+        ctx: ServerRequestContext[Any, Any],
+        call_next: CallNext,
+    ) -> HandlerResult:
+        """Make a task of a call that is not answered at once."""
+        policy = self.policies.get(params.name)
+        capabilities = ctx.session.client_capabilities
+        declared = (capabilities.extensions or {}) if capabilities else {}
+        if policy is None or IDENTIFIER not in declared:
+            if policy == "required":
+                require_client_extension(ctx, IDENTIFIER)
+            return await call_next(ctx)
+        self._sweep()
+        task = Task(f"task_{secrets.token_urlsafe(18)}", authenticated_principal(ctx))
+        first: asyncio.Future[HandlerResult] = asyncio.get_running_loop().create_future()
+        inside = replace(ctx, session=TaskSession(ctx.session, task))  # type: ignore[arg-type]
+        drive = self._drive(task, params, inside, call_next, first)
+        task.runner = asyncio.create_task(drive)
+        if policy != "during":  # quick results and first questions are answered directly
+            with contextlib.suppress(TimeoutError):
+                return await asyncio.wait_for(asyncio.shield(first), _AT_ONCE_S)
+        self._tasks[task.id] = task  # before it is announced
+        return {"resultType": "task", **task.wire(False)}
+
+    async def _drive(
+        self,
+        task: Task,
+        params: CallToolRequestParams,
+        ctx: ServerRequestContext[Any, Any],
+        call_next: CallNext,
+        first: asyncio.Future[HandlerResult],
+    ) -> None:
+        try:
+            while isinstance(result := await call_next(ctx), InputRequiredResult):
+                if task.id not in self._tasks:  # no task yet: the client asks again itself
+                    return _settle(first, result)
+                asked = (result.input_requests or {}).items()
+                task.asks = {key: _plain(request) for key, request in asked}
+                task.answers = {}
+                task.set("input_required", "Waiting for input")
+                while set(task.asks) - set(task.answers):
+                    task.wake.clear()
+                    await task.wake.wait()
+                task.set("working")
+                params.input_responses = task.answers  # call_next reads the same object
+                params.request_state = result.request_state
+            task.result = {"resultType": "complete", **_plain(result)}
+            task.set("completed", "Done")
+            _settle(first, result)
+        except asyncio.CancelledError:
+            task.set("cancelled", "Cancelled")
+            _settle(first, MCPError(INTERNAL_ERROR, "cancelled"))
+        except Exception as error:
+            task.error = {"code": INTERNAL_ERROR, "message": "Internal server error"}
+            if isinstance(error, MCPError):
+                task.error = _plain(error.error)
+            task.set("failed", str(task.error["message"]))
+            _settle(first, error)
+
+    def _get(self, ctx: ServerRequestContext[Any, Any], task_id: str) -> Task:
+        headers = getattr(ctx.request, "headers", None)
+        if headers is not None and decode_header_value(headers.get("mcp-name")) != task_id:
+            raise MCPError(HEADER_MISMATCH, "Mcp-Name header does not match params.taskId")
+        require_client_extension(ctx, IDENTIFIER)
+        task = self._tasks.get(task_id)
+        if task is None or task.owner != authenticated_principal(ctx):
+            raise MCPError(INVALID_PARAMS, "Task not found or expired; list_library shows its job.")
+        return task
+
+    async def _on_get(self, ctx: ServerRequestContext[Any, Any], params: TaskId) -> dict[str, Any]:
+        return {"resultType": "complete", **self._get(ctx, params.task_id).wire(True)}
+
+    async def _on_update(
+        self, ctx: ServerRequestContext[Any, Any], params: TaskAnswers
+    ) -> dict[str, Any]:
+        task = self._get(ctx, params.task_id)
+        for key, answer in params.input_responses.items():
+            if key in task.asks and key not in task.answers:
+                task.answers[key] = answer
+        task.wake.set()
+        return {"resultType": "complete"}
+
+    async def _on_cancel(
+        self, ctx: ServerRequestContext[Any, Any], params: TaskId
+    ) -> dict[str, Any]:
+        task = self._get(ctx, params.task_id)
+        if not task.final:
+            if task.job_id is not None:
+                await self._cancel_job(task.job_id)
+            if task.runner is not None:
+                task.runner.cancel()
+            task.set("cancelled", "Cancelled")
+        return {"resultType": "complete"}
+
+    def _sweep(self) -> None:
+        before = time.time() - TTL_S
+        kept = {
+            one.id: one for one in self._tasks.values() if not one.final or one.updated > before
+        }
+        while len(kept) >= _MOST:
+            kept.pop(next(iter(kept)))
+        self._tasks = kept
+
+
+def _settle(first: asyncio.Future[HandlerResult], outcome: Any) -> None:
+    if first.done():
+        return
+    if isinstance(outcome, BaseException):
+        first.set_exception(outcome)
+        first.exception()  # it may be that nobody waits any more
+    else:
+        first.set_result(outcome)
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    if not hasattr(value, "model_dump"):
+        return dict(value)
+    plain: dict[str, Any] = value.model_dump(by_alias=True, mode="json", exclude_none=True)
+    return plain
+
+
+def _date(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
