@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from castmate.schema import GenerateRequest
+from castmate_mcp.schemas import compact
 from castmate_mcp.server import GENERATE
 from tests.doubles import FlatClient
 from tests.mcp_server.conftest import Agent, Connect
@@ -49,7 +50,7 @@ async def test_every_tool_says_when_to_use_it_and_when_not_and_what_it_costs(age
 
 async def test_the_tool_has_the_fields_of_the_request_with_their_ranges(agent: Agent) -> None:
     schema = (await agent.tool()).input_schema
-    own = GenerateRequest.model_json_schema()["properties"]
+    own = compact(GenerateRequest.model_json_schema())["properties"]
     for name, expected in own.items():
         given = schema["properties"][name]
         assert "$ref" not in given
