@@ -118,6 +118,11 @@ bench: $(DEV) $(TRITON) ## Measure speed, quality and load on a quiet CPU and re
 wheel: $(DEV) ## Build dist/castmate-*.whl
 	$(BIN)/python -m build --wheel --no-isolation
 
+.PHONY: mcpb
+mcpb: $(DEV) ## Build dist/castmate.mcpb, which desktop hosts install with a click
+	@mkdir -p dist
+	cd packaging/mcpb && $(abspath $(BIN))/python -m zipfile -c ../../dist/castmate.mcpb manifest.json pyproject.toml server.py
+
 .PHONY: clean
 clean: ## Remove caches, the wheel and the demo's picture; keep the environments
 	rm -rf dist out .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,115 @@
+"""What agents wait for besides the drawing: the start, a call, eight views at once.
+
+`python -m benchmarks.agents` prints a table and, last, one JSON document. The drawing itself is
+left out: `benchmarks.latency` measures that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from mcp.client.client import Client
+from mcp.client.stdio import StdioServerParameters
+
+from castmate.engines.bundle import locate
+
+_CONCURRENT = 8
+
+
+def server(folder: Path) -> StdioServerParameters:
+    """The installed server, on a folder of its own."""
+    references = str(locate("toon") / "references")
+    arguments = ["-m", "castmate_mcp", "--data-dir", str(folder), "--image-root", references]
+    return StdioServerParameters(command=sys.executable, args=arguments)
+
+
+async def time_start(folder: Path) -> float:
+    """Milliseconds from nothing to the first list of tools, over stdio."""
+    began = time.perf_counter()
+    async with Client(server(folder)) as client:
+        await client.list_tools()
+        return (time.perf_counter() - began) * 1000
+
+
+async def times(count: int, call: Callable[[], Awaitable[Any]]) -> list[float]:
+    """Milliseconds of each of `count` calls, one after the other."""
+    found = []
+    for _ in range(count):
+        began = time.perf_counter()
+        await call()
+        found.append((time.perf_counter() - began) * 1000)
+    return found
+
+
+async def views_at_once(client: Client, image_id: str, count: int) -> tuple[list[float], float]:
+    """Milliseconds of each view while eight run, and views a second."""
+
+    async def view() -> None:
+        result = await client.call_tool("view_image", {"image_id": image_id})
+        assert not result.is_error, result.content
+
+    await view()  # makes the preview
+    began = time.perf_counter()
+    found = await asyncio.gather(*(times(count, view) for _ in range(_CONCURRENT)))
+    seconds = time.perf_counter() - began
+    return [one for many in found for one in many], count * _CONCURRENT / seconds
+
+
+async def measure(starts: int, calls: int) -> dict[str, Any]:
+    """Everything, on this machine."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        started = [await time_start(folder) for _ in range(starts)]
+        async with Client(server(folder)) as client:
+            arguments = {"prompt": "waving", "image": "mira.png", "size": "512*512", "seed": 7}
+            drawn = await client.call_tool("generate_character_image", arguments)
+            assert isinstance(drawn.structured_content, dict), drawn.content
+            job_id = drawn.structured_content["job_id"]
+            image_id = drawn.structured_content["images"][0]["image_id"]
+            status = await times(calls, lambda: client.call_tool("get_status", {}))
+            found = await times(calls, lambda: client.call_tool("get_job", {"job_id": job_id}))
+            views, per_second = await views_at_once(client, image_id, max(1, calls // _CONCURRENT))
+    return {
+        "machine": {"system": platform.platform(), "python": platform.python_version()},
+        "start_to_tools_ms": summary(started),
+        "get_status_ms": summary(status),
+        "get_job_with_picture_ms": summary(found),
+        "view_image_8_at_once_ms": summary(views),
+        "view_image_8_at_once_per_s": round(per_second, 1),
+    }
+
+
+def summary(found: list[float]) -> dict[str, float]:
+    """Count, median and the ends."""
+    return {
+        "count": len(found),
+        "p50": round(statistics.median(found), 2),
+        "min": round(min(found), 2),
+        "max": round(max(found), 2),
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--starts", type=int, default=10)
+    parser.add_argument("--calls", type=int, default=200)
+    options = parser.parse_args()
+    found = asyncio.run(measure(options.starts, options.calls))
+    for name, values in found.items():
+        print(f"{name:<28} {values}")
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
