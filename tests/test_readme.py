@@ -80,10 +80,10 @@ def test_every_module_that_a_reader_is_told_to_run_can_be_run(document: str) -> 
 @pytest.mark.parametrize("settings", blocks("json"))
 def test_a_json_host_setting_starts_castmate_mcp(settings: str) -> None:
     (servers,) = json.loads(settings).values()
-    assert servers["castmate"]["args"][-1] == "mcp"
+    assert servers["castmate"]["args"][0] == "mcp"
 
 
 @pytest.mark.parametrize("settings", blocks("toml"))
 def test_a_toml_host_setting_starts_castmate_mcp(settings: str) -> None:
     server = tomllib.loads(settings)["mcp_servers"]["castmate"]
-    assert server["args"][-1] == "mcp"
+    assert server["args"][0] == "mcp"
