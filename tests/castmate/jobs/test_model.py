@@ -27,7 +27,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-import castmate.jobs.ledger
+import castmate.jobs.queue
 from castmate.clients.payments import PaymentState
 from castmate.errors import (
     Cancelled,
@@ -103,7 +103,7 @@ class LedgerMachine(RuleBasedStateMachine):
         # Ids decide between equal turns, and an example must go the same way when it is replayed.
         self.patch = pytest.MonkeyPatch()
         numbers = itertools.count()
-        self.patch.setattr(castmate.jobs.ledger, "new_id", lambda now: f"{next(numbers):032x}")
+        self.patch.setattr(castmate.jobs.queue, "new_id", lambda now: f"{next(numbers):032x}")
         self.models: dict[str, Model] = {}
         self.by_key: dict[str, str] = {}
 
