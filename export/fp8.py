@@ -37,8 +37,8 @@ MODULATIONS = (".norm.linear", ".norm1.linear", ".norm1_context.linear")
 """The blocks' modulations stay as they are by default, unlike in NVIDIA's recipe.
 
 They run on one row, so FP8 would save their bytes, 3.2 GB of FLUX, and hardly any arithmetic. Their
-own errors are the smallest of all layers, and yet the demo model's pictures lose by it: 31.7 to
-31.3 dB, and 6 % more error in the latents (medians in benchmarks/results/fp8-toon.json). Of
+own errors are the smallest of all layers, and yet the demo model's pictures lose by it: 29.9 to
+29.4 dB in the median, 20.5 to 13.8 dB in the worst one (benchmarks/results/fp8-toon.json). Of
 FLUX.1-dev vllm-omni reported noise instead of pictures until sensitive layers were left alone
 (#2728, #2795). Who has the weights and no room can try: `--fp8-modulation`.
 """
