@@ -28,6 +28,7 @@ from mcp.types import (
     InputRequiredResult,
     RequestParams,
 )
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 IDENTIFIER: Final = "io.modelcontextprotocol/tasks"
 TTL_S: Final = 3600.0
@@ -153,7 +154,9 @@ class TasksExtension(Extension):
         policy = self.policies.get(params.name)
         capabilities = ctx.session.client_capabilities
         declared = (capabilities.extensions or {}) if capabilities else {}
-        if policy is None or IDENTIFIER not in declared:
+        # A client may declare it and speak an older revision, whose results cannot say "task".
+        modern = ctx.session.protocol_version in MODERN_PROTOCOL_VERSIONS
+        if policy is None or not modern or IDENTIFIER not in declared:
             if policy == "required":
                 require_client_extension(ctx, IDENTIFIER)
             return await call_next(ctx)
