@@ -115,14 +115,3 @@ async def test_cancelling_the_task_stops_the_job(connect: Connect) -> None:
         await stuck.cancelled.wait()
         (job,) = (await agent.succeed("list_library", kind="jobs"))["items"]
         assert (await agent.succeed("get_job", job_id=job["id"]))["status"] == "cancelled"
-
-
-@pytest.mark.parametrize("era", ["legacy"])
-async def test_a_client_of_the_older_revision_that_declares_tasks_gets_plain_answers(
-    connect: Connect, era: str
-) -> None:
-    tasks = Tasks()
-    async with connect(StuckClient(), hold_s=0, client_extensions=[tasks]) as agent:
-        answer = await agent.succeed()
-        assert answer["status"] == "running"
-        assert tasks.begun is None
