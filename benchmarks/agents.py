@@ -1,15 +1,12 @@
 """What agents wait for besides the drawing: the start, a call, eight views at once.
 
-`python -m benchmarks.agents` prints a table and, last, one JSON document. The drawing itself is
-left out: `benchmarks.latency` measures that.
+`python -m benchmarks.agents`; the drawing itself is left out: `benchmarks.latency` measures that.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import platform
 import statistics
 import sys
 import tempfile
@@ -21,7 +18,9 @@ from typing import Any
 from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters
 
+from benchmarks.record import RESULTS
 from castmate.engines.bundle import locate
+from export.environment import write_result
 
 _CONCURRENT = 8
 
@@ -80,7 +79,6 @@ async def measure(starts: int, calls: int) -> dict[str, Any]:
             found = await times(calls, lambda: client.call_tool("get_job", {"job_id": job_id}))
             views, per_second = await views_at_once(client, image_id, max(1, calls // _CONCURRENT))
     return {
-        "machine": {"system": platform.platform(), "python": platform.python_version()},
         "start_to_tools_ms": summary(started),
         "get_status_ms": summary(status),
         "get_job_with_picture_ms": summary(found),
@@ -100,15 +98,16 @@ def summary(found: list[float]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--starts", type=int, default=10)
     parser.add_argument("--calls", type=int, default=200)
+    parser.add_argument("--out", type=Path, default=RESULTS / "agents.json")
     options = parser.parse_args()
     found = asyncio.run(measure(options.starts, options.calls))
+    write_result(options.out, "agents", {"times": found})
     for name, values in found.items():
         print(f"{name:<28} {values}")
-    print(json.dumps(found))
 
 
 if __name__ == "__main__":

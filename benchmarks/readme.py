@@ -85,7 +85,8 @@ def step_caching(report: dict[str, Any]) -> str:
 
 
 def _change(value: dict[str, float]) -> str:
-    return "{value:+.3f} ({low:+.3f}..{high:+.3f})".format(**value)
+    shown = {name: round(number, 3) + 0.0 for name, number in value.items()}  # no -0.000
+    return "{value:+.3f} ({low:+.3f}..{high:+.3f})".format(**shown)
 
 
 BLOCKS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
