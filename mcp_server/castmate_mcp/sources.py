@@ -49,7 +49,7 @@ def _own_file(studio: Studio, source: str) -> ImageName | None:
     if not studio.reads_paths or len(source) > 4096 or "\0" in source:
         return None
     stored = studio.stored_name(Path(source.removeprefix("file://")))
-    return stored and ImageName.of_stored(stored)  # type: ignore[return-value]
+    return ImageName.of_stored(stored) if stored else None
 
 
 async def _of_upload(studio: Studio, name: str) -> Reference:
