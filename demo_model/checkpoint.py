@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from castmate.engines.bundle import Bundle
 from demo_model.autoencoder import CORE, GROWN, load_core
 from demo_model.config import TOON
 from demo_model.data import LatentStatistics
@@ -17,8 +18,11 @@ from demo_model.safety import SAFETY
 from demo_model.tokens import save_tokenizer
 from demo_model.training import CACHE
 from export.models.network import InstantCharacter
+from export.weights import load_weights, stored_weights
 
 CHECKPOINT = "toon.pt"
+SCALE = ("scaling_factor", "shift_factor")
+NOT_IN_GRAPHS = ("vae.encoder.", "image_encoder_2.embeddings.mask_token")
 
 
 def assemble(folder: Path, flow: Path | None = None) -> InstantCharacter:
@@ -64,10 +68,23 @@ def save_network(network: InstantCharacter, folder: Path) -> Path:
     torch.save(network.state_dict(), partial)
     partial.replace(path)
     vae = network.vae.config
-    scale = {name: vae[name] for name in ("scaling_factor", "shift_factor")}
+    scale = {name: vae[name] for name in SCALE}
     path.with_suffix(".json").write_text(json.dumps(scale) + "\n")
     save_tokenizer(folder / "tokenizer.json")
     return path
+
+
+def load_shipped(bundle: Bundle) -> InstantCharacter:
+    """The network of a `toon` bundle, from its graphs; the VAE's encoder, in none, is untrained.
+
+    Raises:
+        WeightsMismatch: The bundle is of another network, or quantized.
+    """
+    decoder = stored_weights(bundle.file(bundle.manifest.graphs["vae_decoder"].files[0]))
+    scale = {name: float(decoder[name]) for name in SCALE}
+    network = InstantCharacter(replace(TOON, vae={**TOON.vae, **scale}))
+    load_weights(network, bundle, absent=NOT_IN_GRAPHS)
+    return network.eval()
 
 
 def load_network(path: Path | None = None) -> InstantCharacter:
@@ -106,4 +123,4 @@ def _autoencoder(folder: Path) -> dict[str, torch.Tensor]:
     return current
 
 
-__all__ = ["CHECKPOINT", "CORE", "assemble", "load_network", "save_network"]
+__all__ = ["CHECKPOINT", "CORE", "assemble", "load_network", "load_shipped", "save_network"]

@@ -188,13 +188,17 @@ def euler_step(
 class VaeDecoderGraph(nn.Module):
     """`latents [B, h, w, 4C]` to `images [B, H, W, 3]` uint8, RGB."""
 
+    scaling_factor: Tensor
+    shift_factor: Tensor
+
     def __init__(self, vae: AutoencoderKL) -> None:
         super().__init__()
         self.vae = vae
+        for name in ("scaling_factor", "shift_factor"):  # as tensors they have a name in the graph
+            self.register_buffer(name, torch.tensor(vae.config[name]), persistent=False)
 
     def forward(self, latents: Tensor) -> Tensor:
-        config = self.vae.config
-        z = unpack_latents(latents) / config.scaling_factor + config.shift_factor
+        z = unpack_latents(latents) / self.scaling_factor + self.shift_factor
         pixels = self.vae.decode(z.to(self.vae.dtype), return_dict=False)[0].float()
         pixels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().permute(0, 2, 3, 1)
         return pixels.to(torch.uint8)  # last: TensorRT gives 8-bit tensors out and no more
@@ -223,8 +227,9 @@ class SafetyCheckerGraph(nn.Module):
         embeds = checker.visual_projection(seen.pooler_output).float()
 
         def above(concepts: Tensor, thresholds: Tensor) -> Tensor:
-            unit = nn.functional.normalize
-            return unit(embeds) @ unit(concepts.float()).T - thresholds
+            concepts = concepts.float()
+            cosines = nn.functional.normalize(embeds) @ concepts.T / concepts.norm(dim=1)
+            return cosines - thresholds
 
         special = above(checker.special_care_embeds, checker.special_care_embeds_weights) > 0
         scores = above(checker.concept_embeds, checker.concept_embeds_weights)

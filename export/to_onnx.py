@@ -13,7 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_ir.passes import Sequential, common
 from onnx_ir.tape import Tape
 from onnxscript.optimizer import _constant_folding as constant_folding  # no public pass
+from onnxscript.rewriter import RewritePass
 
+from export.cpu import RULES
 from export.fp8 import TRANSLATIONS
 from export.graphs import ExportGraph
 from export.precision import Precision
@@ -28,6 +30,12 @@ WIDEST_FUSED_HEAD = 128
 """Channels of a head above which TensorRT has no kernel and refuses the Attention operator."""
 SMALLEST_EXTERNAL = 2**30
 """Bytes of weights above which they go to a file beside the graph; protobuf ends at 2 GiB."""
+TRANSPOSED = ".T"
+"""Behind the name of a weight of a linear layer, which is stored as the engine multiplies it."""
+FOR_CPU = (Precision.FP32, Precision.FP16_WEIGHTS)
+"""What ONNX Runtime computes on a CPU; TensorRT has these graphs in bf16 or fp16."""
+NARROW = ".fp16"
+"""Behind the name of a weight that is stored in fp16 and cast when it is loaded."""
 
 
 def to_onnx(
@@ -51,7 +59,7 @@ def to_onnx(
     """
     parts = (*graph.module.parameters(), *graph.module.buffers())
     is_external = sum(part.nbytes for part in parts) > external_bytes
-    model = ir_model(graph, fold_weights=not is_external)
+    model = ir_model(graph, fold_weights=not is_external, for_cpu=precision in FOR_CPU)
     if is_external:
         data = path.with_name(f"{path.name}.data")
         ir.save(model, path, external_data=data.name)
@@ -66,7 +74,7 @@ def to_onnx(
     return [path]
 
 
-def ir_model(graph: ExportGraph, *, fold_weights: bool = True) -> ir.Model:
+def ir_model(graph: ExportGraph, *, fold_weights: bool = True, for_cpu: bool = False) -> ir.Model:
     """Export a graph to memory.
 
     The exporter's own optimizer is not used: its rewrite rules take ten minutes at full size and
@@ -76,6 +84,7 @@ def ir_model(graph: ExportGraph, *, fold_weights: bool = True) -> ir.Model:
         graph: What to export.
         fold_weights: Store the weights of linear layers transposed, which saves the engine the
             work at every load; else they stay where they are and are not copied.
+        for_cpu: Use operators that ONNX Runtime has fast kernels for, see `export.cpu`.
     """
     dynamic = {
         name: dict.fromkeys(graph.dynamic[name], torch.export.Dim.DYNAMIC) for name in graph.inputs
@@ -103,6 +112,7 @@ def ir_model(graph: ExportGraph, *, fold_weights: bool = True) -> ir.Model:
         value.shape = ir.Shape([names.get(axis, dim) for axis, dim in enumerate(value.shape)])
     common.InlinePass()(model)
     _write_out_wide_attention(model)
+    _name_transposed_weights(model)
     Sequential(
         constant_folding.FoldConstantsPass(
             shape_inference=True,
@@ -110,6 +120,7 @@ def ir_model(graph: ExportGraph, *, fold_weights: bool = True) -> ir.Model:
             output_size_limit=LARGEST_FOLD,
             should_fold=lambda node: None if fold_weights or not _reads_a_weight(node) else False,
         ),
+        *([RewritePass(RULES)] if for_cpu else []),
         common.RemoveUnusedNodesPass(),
         common.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
         common.RemoveUnusedOpsetsPass(),
@@ -129,6 +140,14 @@ def ir_model(graph: ExportGraph, *, fold_weights: bool = True) -> ir.Model:
 def _reads_a_weight(node: ir.Node) -> bool:
     constants = (value.const_value for value in node.inputs if value is not None)
     return any(constant.size > LARGEST_FOLD for constant in constants if constant is not None)
+
+
+def _name_transposed_weights(model: ir.Model) -> None:
+    """Else folding leaves a number in place of the weight's name."""
+    for node in model.graph:
+        weight = node.inputs[0] if node.op_type == "Transpose" else None
+        if weight is not None and weight.is_initializer():
+            node.outputs[0].name = f"{weight.name}{TRANSPOSED}"
 
 
 def _write_out_wide_attention(model: ir.Model) -> None:
@@ -165,7 +184,7 @@ def _store_fp16(model: onnx.ModelProto) -> None:
         if values.size < SMALLEST_CAST:
             continue
         name = weight.name
-        weight.CopyFrom(numpy_helper.from_array(values.astype("float16"), f"{name}.fp16"))
+        weight.CopyFrom(numpy_helper.from_array(values.astype("float16"), f"{name}{NARROW}"))
         casts.append(helper.make_node("Cast", [weight.name], [name], to=TensorProto.FLOAT))
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]

@@ -1,0 +1,113 @@
+"""What ONNX Runtime computes slowly on a CPU, said in operators that it has fast kernels for.
+
+It runs GroupNormalization as the specification is written, in ten passes over the tensor; it
+convolves four times as many pixels after a nearest upsampling as there is to know; and it takes the
+pairs of the rotary embedding apart and together in ten operators. TensorRT has kernels for all
+three, so this is for graphs in fp32 only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from onnxscript.rewriter import RewriteRuleClassBase
+
+PHASES = (
+    np.array([[1, 0, 0], [0, 1, 1]], np.float32),
+    np.array([[1, 1, 0], [0, 0, 1]], np.float32),
+)
+"""Which rows of a 3*3 kernel meet one row of pixels before a doubling, for the even and the odd
+rows after it."""
+
+
+class GroupNorm(RewriteRuleClassBase):
+    """`x * s + b` with a scale and a shift for each channel: four passes."""
+
+    def pattern(self, op: Any, x: Any, scale: Any, bias: Any) -> Any:
+        return op.GroupNormalization(x, scale, bias, _outputs=["normed"])
+
+    def rewrite(
+        self, op: Any, x: ir.Value, scale: ir.Value, bias: ir.Value, normed: ir.Value
+    ) -> Any:
+        node = normed.producer()
+        assert node is not None
+        groups = node.attributes["num_groups"].as_int()
+        epsilon = op.Constant(value_float=node.attributes["epsilon"].as_float())
+        grouped = op.Constant(value_ints=[0, groups, -1])
+
+        def mean_of(values: ir.Value) -> ir.Value:
+            # First of each channel: one row a thread.
+            pixels = op.Constant(value_ints=[2, 3])
+            of_channels = op.Reshape(op.ReduceMean(values, pixels, keepdims=1), grouped)
+            return op.ReduceMean(of_channels, op.Constant(value_ints=[2]), keepdims=1)
+
+        mean = mean_of(x)
+        variance = op.Sub(mean_of(op.Mul(x, x)), op.Mul(mean, mean))
+        rows = op.Constant(value_ints=[1, groups, -1])
+        factor = op.Div(op.Reshape(scale, rows), op.Sqrt(op.Add(variance, epsilon)))
+        shift = op.Sub(op.Reshape(bias, rows), op.Mul(mean, factor))
+        each = op.Constant(value_ints=[0, -1, 1, 1])
+        return op.Add(op.Mul(x, op.Reshape(factor, each)), op.Reshape(shift, each))
+
+
+class Upsampling(RewriteRuleClassBase):
+    """Four convolutions of 2*2 before the doubling, one for each pixel of a doubled one."""
+
+    def pattern(self, op: Any, x: Any, scales: Any, weight: Any, bias: Any) -> Any:
+        doubled = op.Resize(
+            x,
+            None,
+            scales,
+            mode="nearest",
+            nearest_mode="floor",
+            coordinate_transformation_mode="asymmetric",
+        )
+        return op.Conv(doubled, weight, bias, group=1, strides=[1, 1], pads=[1, 1, 1, 1])
+
+    def check(self, context: Any, scales: ir.Value, weight: ir.Value, **_: Any) -> bool:
+        known = scales.const_value
+        return (
+            known is not None
+            and known.numpy().tolist() == [1, 1, 2, 2]
+            and weight.shape is not None
+            and tuple(weight.shape)[2:] == (3, 3)
+        )
+
+    def rewrite(self, op: Any, x: ir.Value, weight: ir.Value, bias: ir.Value, **_: Any) -> Any:
+        def phase(row: int, column: int) -> ir.Value:
+            rows, columns = (
+                op.Constant(value=ir.tensor(m)) for m in (PHASES[row], PHASES[column].T)
+            )
+            kernel = op.MatMul(rows, op.MatMul(weight, columns))  # the engine folds it
+            return op.Conv(
+                x, kernel, bias, kernel_shape=[2, 2], pads=[1 - row, 1 - column, row, column]
+            )
+
+        every = [phase(row, column) for row in (0, 1) for column in (0, 1)]
+        return op.DepthToSpace(op.Concat(*every, axis=1), blocksize=2, mode="DCR")
+
+
+class RotaryPairs(RewriteRuleClassBase):
+    """Pairs `(a, b)` to `(-b, a)` by a product with a matrix of ones and signs, which is exact."""
+
+    def pattern(self, op: Any, x: Any, pairs: Any, shape: Any) -> Any:
+        apart = op.Reshape(x, pairs)
+        a = op.Squeeze(op.Slice(apart, [0], [1], [-1]), [-1])
+        b = op.Squeeze(op.Slice(apart, [1], [2], [-1]), [-1])
+        turned = op.Concat(op.Unsqueeze(op.Neg(b), [-1]), op.Unsqueeze(a, [-1]), axis=-1)
+        return op.Reshape(turned, shape)
+
+    def check(self, context: Any, x: ir.Value, **_: Any) -> bool:
+        return x.shape is not None and isinstance(x.shape[-1], int)
+
+    def rewrite(self, op: Any, x: ir.Value, **_: Any) -> Any:
+        assert x.shape is not None
+        dim = x.shape[-1]
+        assert isinstance(dim, int)
+        turn = np.kron(np.eye(dim // 2), [[0, 1], [-1, 0]]).astype(np.float32)
+        return op.MatMul(x, op.Constant(value=ir.tensor(turn)))
+
+
+RULES = [rule.rule() for rule in (GroupNorm, Upsampling, RotaryPairs)]
