@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,9 @@ from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor
 
+from castmate.engines.bundle import Bundle
 from castmate.pipeline.subject import reference_crops
+from demo_model.checkpoint import load_shipped
 from export.calibrate import Calibration, calibrate
 from export.environment import write_result
 from export.models.network import InstantCharacter
@@ -155,24 +156,20 @@ def _show(result: dict[str, Any]) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fp8", description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, help="default: where training leaves it")
+    parser.add_argument("--bundle", default="toon", help="a shipped name or a folder")
     parser.add_argument("--count", type=int, default=8, help="trajectories of each set")
     parser.add_argument("--side", type=int, default=512, help="pixels")
     parser.add_argument("--steps", type=int, default=28)
     parser.add_argument("--out", type=Path, default=RESULTS / "fp8-toon.json")
     arguments = parser.parse_args()
-    from demo_model.checkpoint import load_network
-    from demo_model.config import MAX_SEQUENCE_LENGTH
-    from demo_model.tokens import save_tokenizer
-
-    network = load_network(arguments.checkpoint)
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer = Path(folder) / "tokenizer.json"
-        save_tokenizer(tokenizer)
-        prompts = Prompts(tokenizer, tokenizer, (MAX_SEQUENCE_LENGTH, MAX_SEQUENCE_LENGTH))
-        result = measure(
-            network, prompts, count=arguments.count, side=arguments.side, steps=arguments.steps
-        )
+    bundle = Bundle.open(arguments.bundle)
+    result = measure(
+        load_shipped(bundle),
+        Prompts.of(bundle),
+        count=arguments.count,
+        side=arguments.side,
+        steps=arguments.steps,
+    )
     _show(result)
     write_result(arguments.out, "fp8", result)
     print(arguments.out)

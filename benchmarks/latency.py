@@ -24,8 +24,9 @@ from rich.table import Table
 
 from benchmarks.contenders import CONTENDERS, Class
 from benchmarks.figures import percentiles, ratio
-from benchmarks.protocol import Setup, Unfit, Worker
-from benchmarks.workload import Workload, prepare
+from benchmarks.protocol import Setup, Worker
+from benchmarks.workload import Workload
+from castmate.engines.bundle import Bundle
 from export.environment import write_result
 
 RESULTS = Path(__file__).parent / "results"
@@ -149,8 +150,8 @@ def starts() -> dict[str, Any]:
     }
 
 
-def main() -> int:
-    """Command line; 1 where the bundle and the weights are not the same."""
+def main() -> None:
+    """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=__doc__)
     parser.add_argument("contenders", nargs="*", help=f"default all: {', '.join(CONTENDERS)}")
     parser.add_argument("--runs", type=int, default=12, help="counted rounds (default 12)")
@@ -158,7 +159,6 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=28, help="denoise steps (default 28)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads each; 0 is every core")
     parser.add_argument("--bundle", default="toon", help="a shipped name or a folder")
-    parser.add_argument("--checkpoint", type=Path, help="default: where training leaves it")
     parser.add_argument("--plans", default="", help="folder of a TensorRT bundle")
     parser.add_argument("--spend", type=int, default=0, help="hosted pictures that may be paid")
     parser.add_argument("--out", type=Path, default=RESULTS / "latency-cpu.json")
@@ -167,22 +167,10 @@ def main() -> int:
         parser.error("--runs: at least 5, a median of fewer says little")
     if unknown := set(given.contenders) - set(CONTENDERS):
         parser.error(f"no contender {', '.join(unknown)}; there are {', '.join(CONTENDERS)}")
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch)
-            setup, weights = prepare(
-                folder,
-                bundle=given.bundle,
-                checkpoint=given.checkpoint,
-                plans=given.plans,
-                threads=given.threads,
-                spend=given.spend,
-            )
-            workload = Workload(folder, given.size, given.steps)
-            figures = measure(setup, workload, given.contenders or CONTENDERS, given.runs)
-    except Unfit as error:
-        print(error, file=sys.stderr)
-        return 1
+    with tempfile.TemporaryDirectory() as folder:
+        setup = Setup(given.bundle, folder, given.plans, given.threads, given.spend)
+        workload = Workload(Path(folder), given.size, given.steps)
+        figures = measure(setup, workload, given.contenders or CONTENDERS, given.runs)
     rows = figures["contenders"]
     both = [rows[name] for name in (EAGER, BASE) if "peak_mib" in rows.get(name, {})]
     result = write_result(
@@ -190,7 +178,7 @@ def main() -> int:
         "latency",
         {
             "request": {"size": given.size, "num_inference_steps": given.steps},
-            "weights": weights,
+            "network": Bundle.open(given.bundle).name,
             "warm_ups": WARM_UPS,
             **figures,
             "ratio_peak_memory": round(both[0]["peak_mib"] / both[1]["peak_mib"], 2)
@@ -200,7 +188,6 @@ def main() -> int:
         },
     )
     show(result)
-    return 0
 
 
 def show(result: dict[str, Any]) -> None:
@@ -228,4 +215,4 @@ def show(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

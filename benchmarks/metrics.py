@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,7 @@ from castmate.engines.bundle import Bundle
 from castmate.pipeline.subject import reference_crops
 from demo_model.draw import PictureSpec
 from demo_model.evaluate import predict
-from demo_model.judge import JUDGE, load_judge
+from demo_model.judge import load_judge
 from demo_model.labels import IGNORED, picture_labels
 from export.verify import psnr_db
 
@@ -71,14 +70,8 @@ def cosines(features: Features, others: Features) -> dict[str, float]:
 class Judge:
     """The demo model's judge, which has seen renders only."""
 
-    def __init__(self, folder: Path) -> None:
-        self._judge = load_judge(folder)
-
-    @staticmethod
-    def reason(folder: Path) -> str | None:
-        """Why there is no judge; None where there is one."""
-        path = folder / f"{JUDGE}.pt"
-        return None if path.exists() else f"not measured: there is no trained judge ({path.name})"
+    def __init__(self) -> None:
+        self._judge = load_judge()
 
     def __call__(self, picture: Picture, asked: PictureSpec) -> dict[str, float]:
         """The shares of the character's looks, and of pose and scene, that it recognises."""

@@ -32,9 +32,9 @@ class Setup:
     """What every contender is given.
 
     Attributes:
-        bundle: A shipped bundle's name or a folder: what Castmate draws with.
-        folder: With `toon.pt`, `toon.json` and `tokenizer.json`, the same weights for torch; and
-            the references.
+        bundle: A shipped bundle's name or a folder: what everyone draws with; torch takes its
+            weights from the graphs.
+        folder: Gets the references.
         plans: Folder of a TensorRT bundle; empty without one.
         threads: CPU threads of each contender; 0 takes every core.
         spend: How many pictures may be paid for.

@@ -9,7 +9,6 @@ judge are compared pairwise, with 95 % bootstrap intervals.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,18 +27,14 @@ from benchmarks.contenders import Class
 from benchmarks.figures import interval
 from benchmarks.fp8 import VARIANTS, apply
 from benchmarks.metrics import NO_LPIPS, Identity, Judge, Picture, cosines, likeness
-from benchmarks.protocol import Unfit
-from benchmarks.workload import prepare
 from castmate.engines.bundle import Bundle, StepCachingSpec
 from castmate.engines.onnxruntime import OnnxRuntime
 from castmate.images import Reference
 from castmate.pipeline.pipeline import Pipeline
 from castmate.schema import Cache, GenerateRequest, GenerateResult
-from demo_model.checkpoint import CHECKPOINT, load_network
-from demo_model.config import MAX_SEQUENCE_LENGTH
+from demo_model.checkpoint import load_shipped
 from demo_model.draw import PictureSpec, draw_reference
 from demo_model.evaluate import judged_pictures, short_prompt
-from demo_model.training import CACHE
 from export.calibrate import calibrate
 from export.environment import write_result
 from export.trajectory import Prompts, Sample, decode, denoise, samples
@@ -141,18 +136,16 @@ def measure(
     side: int,
     steps: int,
     thresholds: Sequence[float] = THRESHOLDS,
-    judge_folder: Path = CACHE,
 ) -> dict[str, Any]:
     """Draw everything and compare.
 
     Args:
         name: Of the bundle.
-        folder: With its torch weights and tokenizer; gets the references.
+        folder: Gets the references.
         count: Pictures of each contender.
         side: Pixels of the square pictures.
         steps: Denoise steps.
         thresholds: Of the curve.
-        judge_folder: Where training left the judge.
     """
     bundle = Bundle.open(name)
     pictures, drawn = judged_pictures(count), []
@@ -164,7 +157,7 @@ def measure(
     with Progress(transient=True) as progress:
         total = count * (len(every) + 2 + len(TORCH))
         task = progress.add_task("Drawing", total=total)
-        found = _with_torch(folder, drawn, steps, progress, task)
+        found = _with_torch(bundle, drawn, steps, progress, task)
         studio = Studio(bundle, OnnxRuntime(bundle), side, steps)
         control = Studio(bundle, OtherKernels(bundle), side, steps)
         for number, sample in enumerate(drawn):
@@ -178,8 +171,7 @@ def measure(
             found.setdefault(CONTROL, []).append(control.draw(sample, reference, every[0]))
             progress.advance(task)
     kinds = {way.name: way for way in every}
-    judge = None if Judge.reason(judge_folder) else Judge(judge_folder)
-    scored = _score(found, pictures, drawn, Identity(bundle, OnnxRuntime(bundle)), judge)
+    scored = _score(found, pictures, drawn, Identity(bundle, OnnxRuntime(bundle)), Judge())
     rows = {
         row: {
             "class": kinds[row].kind if row in kinds else _kind(row),
@@ -196,17 +188,15 @@ def measure(
         "network": bundle.name,
         "rows": rows,
         "lpips": NO_LPIPS,
-        "judge": Judge.reason(judge_folder) or "the demo model's judge, trained on renders only",
+        "judge": "the demo model's judge, trained on renders only",
     }
 
 
 def _with_torch(
-    folder: Path, drawn: Sequence[Sample], steps: int, progress: Progress, task: TaskID
+    bundle: Bundle, drawn: Sequence[Sample], steps: int, progress: Progress, task: TaskID
 ) -> dict[str, list[Drawing]]:
     """The reference in fp32, and the variants of `benchmarks.fp8`."""
-    network = load_network(folder / CHECKPOINT).half().float()
-    path = folder / "tokenizer.json"
-    prompts = Prompts(path, path, (MAX_SEQUENCE_LENGTH, MAX_SEQUENCE_LENGTH))
+    network, prompts = load_shipped(bundle), Prompts.of(bundle)
     calibration = calibrate(network, prompts, samples(CALIBRATION, 512), steps, Progress())
     networks = {REFERENCE: network} | {
         variant.name: apply(network, calibration, variant)
@@ -227,7 +217,7 @@ def _score(
     pictures: Sequence[PictureSpec],
     drawn: Sequence[Sample],
     identity: Identity,
-    judge: Judge | None,
+    judge: Judge,
 ) -> dict[str, list[dict[str, float]]]:
     """Every figure of every picture."""
     scored = {}
@@ -240,8 +230,7 @@ def _score(
         for number, drawing in enumerate(drawings):
             figures = likeness(drawing.picture, found[REFERENCE][number].picture)
             figures |= cosines(identity.features(drawing.picture), references[number])
-            if judge is not None:
-                figures |= judge(drawing.picture, pictures[number])
+            figures |= judge(drawing.picture, pictures[number])
             rows.append(figures)
         scored[name] = rows
     return scored
@@ -295,35 +284,25 @@ def show(result: dict[str, Any]) -> None:
     Console(width=140).print(table)
 
 
-def main() -> int:
-    """Command line; 1 where the bundle and the weights are not the same."""
+def main() -> None:
+    """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
     parser.add_argument("--bundle", default="toon", help="a shipped name or a folder")
-    parser.add_argument("--checkpoint", type=Path, help="default: where training leaves it")
-    parser.add_argument("--judge", type=Path, default=CACHE, help="folder with judge.pt")
     parser.add_argument("--count", type=int, default=40, help="pictures each (default 40)")
     parser.add_argument("--side", type=int, default=512, help="pixels")
     parser.add_argument("--steps", type=int, default=28)
     parser.add_argument("--out", type=Path, default=RESULTS / "quality-cpu.json")
     given = parser.parse_args()
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch)
-            setup, weights = prepare(folder, bundle=given.bundle, checkpoint=given.checkpoint)
-            figures = measure(
-                setup.bundle,
-                folder,
-                count=given.count,
-                side=given.side,
-                steps=given.steps,
-                judge_folder=given.judge,
-            )
-    except Unfit as error:
-        print(error, file=sys.stderr)
-        return 1
-    show(write_result(given.out, "quality", {"weights": weights, **figures}))
-    return 0
+    with tempfile.TemporaryDirectory() as folder:
+        figures = measure(
+            given.bundle,
+            Path(folder),
+            count=given.count,
+            side=given.side,
+            steps=given.steps,
+        )
+    show(write_result(given.out, "quality", figures))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -13,8 +13,8 @@ RESULTS = Path(__file__).parent / "results"
 MACHINE = ("cpu", "cores", "memory_gib")
 ENVIRONMENT = ("date", "command", "commit", "modified", *MACHINE, "gpu", "clock", "python")
 FIELDS: Mapping[str, Sequence[str]] = {
-    "latency": ("request", "weights", "contenders", "ratios_to_castmate", "start"),
-    "quality": ("request", "weights", "pictures", "rows", "lpips", "judge"),
+    "latency": ("request", "network", "contenders", "ratios_to_castmate", "start"),
+    "quality": ("request", "network", "pictures", "rows", "lpips", "judge"),
     "load": ("request", "seconds", "doors"),
     "roofline": ("request", "own_peaks", "graphs", "full_size"),
     "full-size": ("request", "network", "peaks", "rows"),

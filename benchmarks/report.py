@@ -64,8 +64,8 @@ def _latency(results: Mapping[str, Result]) -> Iterator[str]:
     request, contenders = result["request"], result["contenders"]
     yield (
         f"<h2>One picture</h2><p>{escape(request['size'])}, "
-        f"{request['num_inference_steps']} steps, the same {result['weights']} weights "
-        "everywhere, one request at a time, contenders in "
+        f"{request['num_inference_steps']} steps, {escape(result['network'])} with the same "
+        "weights everywhere, one request at a time, contenders in "
         "turns. Ratios are medians over rounds; in brackets where a second run is expected.</p>"
     )
     yield plots.svg(plots.percentile_bars(contenders))

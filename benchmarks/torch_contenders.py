@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,13 @@ from tokenizers import Tokenizer
 
 from benchmarks.protocol import Draw, Drawn, Setup, Unfit
 from benchmarks.torch_loop import Inputs, Switches, TorchLoop
+from castmate.engines.bundle import Bundle
 from castmate.pipeline.subject import reference_crops
 from castmate.schema import GenerateRequest
-from demo_model.checkpoint import CHECKPOINT, load_network
+from demo_model.checkpoint import load_shipped
 from export.models.network import InstantCharacter
 
 FP8_SINCE = (8, 9)
-TOKENIZER = "tokenizer.json"
 
 
 def diffusers_eager(setup: Setup, ends: ExitStack) -> Draw:
@@ -114,10 +113,10 @@ def _loop(setup: Setup, switches: Switches) -> Draw:
 
 
 def _network(setup: Setup) -> tuple[InstantCharacter, torch.device]:
-    """The weights as the bundle has them, rounded to fp16; bf16 on a GPU."""
+    """The weights of the bundle, in bf16 on a GPU."""
     if setup.threads:
         torch.set_num_threads(setup.threads)
-    network = load_network(Path(setup.folder) / CHECKPOINT).half().float()
+    network = load_shipped(Bundle.open(setup.bundle))
     cuda = torch.cuda.is_available()
     device = torch.device("cuda" if cuda else "cpu")
     return network.to(device, torch.bfloat16 if cuda else torch.float32), device
@@ -127,7 +126,9 @@ class _Reader:
     """From a request to what torch takes."""
 
     def __init__(self, setup: Setup, network: InstantCharacter) -> None:
-        self._tokenizer = Tokenizer.from_file(str(Path(setup.folder) / TOKENIZER))
+        bundle = Bundle.open(setup.bundle)
+        tokenizer = bundle.file(bundle.manifest.text_encoder_2)
+        self._tokenizer = Tokenizer.from_file(str(tokenizer))
         self._tokenizer.enable_truncation(network.config.max_sequence_length)
         self._tokenizer.enable_padding(length=network.config.max_sequence_length, pad_id=0)
         self._crop_px = network.config.projector.crop_px

@@ -1,18 +1,23 @@
-"""Turns the trained checkpoint into the shipped bundle: `python -m demo_model.build`.
+"""Writes the shipped bundle anew: `python -m demo_model.build [--checkpoint toon.pt]`.
 
-The same export as for any other model; only the tokenizer and the description are the demo's own.
+With the weights of a training, or with those that the bundle holds already: a changed graph needs
+no training. The same export as for any other model; only the tokenizer and the description are the
+demo's own.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 from pathlib import Path
 
 import torch
 
-from castmate.engines.bundle import StepCachingSpec
+from castmate.engines.bundle import Bundle, StepCachingSpec
+from demo_model.checkpoint import load_network, load_shipped
 from demo_model.config import MAX_SEQUENCE_LENGTH, PAD, UNK
+from demo_model.judge import JUDGE_FILE, SHIPPED
 from demo_model.tokens import save_tokenizer
 from export.bundle import TokenizerFile, write_bundle
 from export.models.network import InstantCharacter
@@ -52,13 +57,17 @@ def build(network: InstantCharacter, folder: Path) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m demo_model.build", description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, help="default: where training leaves it")
+    parser.add_argument("--checkpoint", type=Path, help="default: the weights of the bundle")
     parser.add_argument("--out", type=Path, default=BUNDLE, help="bundle folder")
-    arguments = parser.parse_args()
+    given = parser.parse_args()
     torch.manual_seed(0)
-    from demo_model.checkpoint import load_network
-
-    build(load_network(arguments.checkpoint), arguments.out)
+    if given.checkpoint is None:
+        build(load_shipped(Bundle.open(BUNDLE)), given.out)
+        return
+    build(load_network(given.checkpoint), given.out)
+    judge = given.checkpoint.with_name(JUDGE_FILE)
+    if judge.exists() and given.out == BUNDLE:
+        shutil.copyfile(judge, SHIPPED)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from demo_model.flow import DISTILLED, FLOW, load_flow
 from demo_model.pretrain import load_pretrained
 from demo_model.safety import SAFETY
 from demo_model.tokens import save_tokenizer
-from demo_model.training import CACHE
 from export.models.network import InstantCharacter
 from export.weights import load_weights, stored_weights
 
@@ -87,13 +86,8 @@ def load_shipped(bundle: Bundle) -> InstantCharacter:
     return network.eval()
 
 
-def load_network(path: Path | None = None) -> InstantCharacter:
-    """Reads what `save_network` wrote.
-
-    Raises:
-        FileNotFoundError: Nothing was trained yet.
-    """
-    path = path or CACHE / CHECKPOINT
+def load_network(path: Path) -> InstantCharacter:
+    """Reads what `save_network` wrote."""
     scale = json.loads(path.with_suffix(".json").read_text())
     network = InstantCharacter(replace(TOON, vae={**TOON.vae, **scale}))
     network.load_state_dict(torch.load(path, weights_only=True))

@@ -30,7 +30,7 @@ from castmate.settings import Settings
 from demo_model.captions import full_caption
 from demo_model.characters import CharacterSpec, held_out_characters
 from demo_model.draw import PictureSpec, draw_picture, draw_reference
-from demo_model.judge import Judge, load_judge
+from demo_model.judge import SHIPPED, Judge, load_judge
 from demo_model.labels import IGNORED, picture_labels
 from demo_model.poses import Pose
 from demo_model.references import REFERENCES
@@ -233,7 +233,7 @@ async def evaluate(options: argparse.Namespace) -> None:
     client = LocalClient.open(Settings.load(bundle=options.bundle))
     try:
         await draw_sheet(client, options.sheet)
-        judge = load_judge(options.folder)
+        judge = load_judge(options.judge)
         rows = ROWS[:1] if options.quick else ROWS
         table = await judge_rows(client, judge, options.count, rows)
         words = {} if options.quick else await judge_words(client, judge, options.count // 4)
@@ -256,7 +256,7 @@ def main() -> None:
     parser.add_argument("--bundle", default="toon", help="a shipped name or a folder")
     parser.add_argument("--count", type=int, default=100, help="held-out characters (default 100)")
     parser.add_argument("--quick", action="store_true", help="only the first row; writes no JSON")
-    parser.add_argument("--folder", type=Path, default=CACHE, help="where training left the judge")
+    parser.add_argument("--judge", type=Path, default=SHIPPED, help="default: the shipped one")
     parser.add_argument("--out", type=Path, default=RESULT, help="JSON")
     parser.add_argument("--sheet", type=Path, default=CACHE / "sheet.png", help="PNG")
     asyncio.run(evaluate(parser.parse_args()))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from demo_model.autoencoder import render_batch_of
@@ -17,6 +18,9 @@ from demo_model.pretrain import Heads
 from demo_model.training import Budget, Loop
 
 JUDGE = "judge"
+JUDGE_FILE = f"{JUDGE}.safetensors"
+SHIPPED = Path(__file__).with_name(JUDGE_FILE)
+"""So that whoever has the bundle can judge it, without training anything."""
 JUDGE_PX = 128
 BATCH = 24
 NAMES = tuple(NUM_CLASSES)
@@ -88,11 +92,11 @@ def train_judge(budget: Budget, folder: Path) -> None:
         loss, accuracies = judge.read(x, labels)
         loop.update(loss, **accuracies)
     if loop.rank == 0:
-        torch.save(loop.averaged().state_dict(), folder / f"{JUDGE}.pt")
+        save_file(loop.averaged().half().state_dict(), folder / JUDGE_FILE)
 
 
-def load_judge(folder: Path) -> Judge:
-    """The trained judge."""
-    judge = Judge()
-    judge.load_state_dict(torch.load(folder / f"{JUDGE}.pt", weights_only=True))
-    return judge.eval()
+def load_judge(path: Path = SHIPPED) -> Judge:
+    """A trained judge; its weights are stored in fp16."""
+    judge = Judge().half()
+    judge.load_state_dict(load_file(path))
+    return judge.float().eval()

@@ -13,7 +13,7 @@ from demo_model.autoencoder import CORE, GROWN, train_core, train_decoder
 from demo_model.checkpoint import assemble, save_network
 from demo_model.data import FEATURES, LatentStatistics, cache_features, cache_latents
 from demo_model.flow import DISTILLED, FLOW, train_distilled, train_flow
-from demo_model.judge import JUDGE, train_judge
+from demo_model.judge import JUDGE, JUDGE_FILE, train_judge
 from demo_model.pretrain import SUBJECT, TEXT, pretrain_subject, pretrain_text
 from demo_model.safety import SAFETY, train_safety
 from demo_model.training import CACHE, Budget, run_workers
@@ -56,7 +56,7 @@ STAGES: dict[str, Stage] = {
     FLOW: Stage(train_flow, f"{FLOW}.pt", 104),
     DISTILLED: Stage(train_distilled, f"{DISTILLED}.pt", 10),
     SAFETY: Stage(train_safety, f"{SAFETY}.pt", 2),
-    JUDGE: Stage(train_judge, f"{JUDGE}.pt", 6),
+    JUDGE: Stage(train_judge, JUDGE_FILE, 6),
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from onnxscript.rewriter import RewriteRuleClassBase
+from onnxscript.rewriter import RewriteRule
 
 PHASES = (
     np.array([[1, 0, 0], [0, 1, 1]], np.float32),
@@ -22,92 +22,92 @@ PHASES = (
 rows after it."""
 
 
-class GroupNorm(RewriteRuleClassBase):
-    """`x * s + b` with a scale and a shift for each channel: four passes."""
-
-    def pattern(self, op: Any, x: Any, scale: Any, bias: Any) -> Any:
-        return op.GroupNormalization(x, scale, bias, _outputs=["normed"])
-
-    def rewrite(
-        self, op: Any, x: ir.Value, scale: ir.Value, bias: ir.Value, normed: ir.Value
-    ) -> Any:
-        node = normed.producer()
-        assert node is not None
-        groups = node.attributes["num_groups"].as_int()
-        epsilon = op.Constant(value_float=node.attributes["epsilon"].as_float())
-        grouped = op.Constant(value_ints=[0, groups, -1])
-
-        def mean_of(values: ir.Value) -> ir.Value:
-            # First of each channel: one row a thread.
-            pixels = op.Constant(value_ints=[2, 3])
-            of_channels = op.Reshape(op.ReduceMean(values, pixels, keepdims=1), grouped)
-            return op.ReduceMean(of_channels, op.Constant(value_ints=[2]), keepdims=1)
-
-        mean = mean_of(x)
-        variance = op.Sub(mean_of(op.Mul(x, x)), op.Mul(mean, mean))
-        rows = op.Constant(value_ints=[1, groups, -1])
-        factor = op.Div(op.Reshape(scale, rows), op.Sqrt(op.Add(variance, epsilon)))
-        shift = op.Sub(op.Reshape(bias, rows), op.Mul(mean, factor))
-        each = op.Constant(value_ints=[0, -1, 1, 1])
-        return op.Add(op.Mul(x, op.Reshape(factor, each)), op.Reshape(shift, each))
+def group_norm(op: Any, x: Any, scale: Any, bias: Any) -> Any:
+    """What becomes `scale_and_shift`."""
+    return op.GroupNormalization(x, scale, bias, _outputs=["normed"])
 
 
-class Upsampling(RewriteRuleClassBase):
-    """Four convolutions of 2*2 before the doubling, one for each pixel of a doubled one."""
+def scale_and_shift(op: Any, x: ir.Value, scale: ir.Value, bias: ir.Value, normed: ir.Value) -> Any:
+    """One product and one sum for each channel: four passes."""
+    node = normed.producer()
+    assert node is not None
+    groups = node.attributes["num_groups"].as_int()
+    epsilon = op.Constant(value_float=node.attributes["epsilon"].as_float())
+    grouped = op.Constant(value_ints=[0, groups, -1])
 
-    def pattern(self, op: Any, x: Any, scales: Any, weight: Any, bias: Any) -> Any:
-        doubled = op.Resize(
-            x,
-            None,
-            scales,
-            mode="nearest",
-            nearest_mode="floor",
-            coordinate_transformation_mode="asymmetric",
+    def mean_of(values: ir.Value) -> ir.Value:
+        # First of each channel: one row a thread.
+        of_channels = op.ReduceMean(values, op.Constant(value_ints=[2, 3]), keepdims=1)
+        of_groups: ir.Value = op.ReduceMean(
+            op.Reshape(of_channels, grouped), op.Constant(value_ints=[2]), keepdims=1
         )
-        return op.Conv(doubled, weight, bias, group=1, strides=[1, 1], pads=[1, 1, 1, 1])
+        return of_groups
 
-    def check(self, context: Any, scales: ir.Value, weight: ir.Value, **_: Any) -> bool:
-        known = scales.const_value
-        return (
-            known is not None
-            and known.numpy().tolist() == [1, 1, 2, 2]
-            and weight.shape is not None
-            and tuple(weight.shape)[2:] == (3, 3)
-        )
-
-    def rewrite(self, op: Any, x: ir.Value, weight: ir.Value, bias: ir.Value, **_: Any) -> Any:
-        def phase(row: int, column: int) -> ir.Value:
-            rows, columns = (
-                op.Constant(value=ir.tensor(m)) for m in (PHASES[row], PHASES[column].T)
-            )
-            kernel = op.MatMul(rows, op.MatMul(weight, columns))  # the engine folds it
-            return op.Conv(
-                x, kernel, bias, kernel_shape=[2, 2], pads=[1 - row, 1 - column, row, column]
-            )
-
-        every = [phase(row, column) for row in (0, 1) for column in (0, 1)]
-        return op.DepthToSpace(op.Concat(*every, axis=1), blocksize=2, mode="DCR")
+    mean = mean_of(x)
+    variance = op.Sub(mean_of(op.Mul(x, x)), op.Mul(mean, mean))
+    rows = op.Constant(value_ints=[1, groups, -1])
+    factor = op.Div(op.Reshape(scale, rows), op.Sqrt(op.Add(variance, epsilon)))
+    shift = op.Sub(op.Reshape(bias, rows), op.Mul(mean, factor))
+    each = op.Constant(value_ints=[0, -1, 1, 1])
+    return op.Add(op.Mul(x, op.Reshape(factor, each)), op.Reshape(shift, each))
 
 
-class RotaryPairs(RewriteRuleClassBase):
-    """Pairs `(a, b)` to `(-b, a)` by a product with a matrix of ones and signs, which is exact."""
-
-    def pattern(self, op: Any, x: Any, pairs: Any, shape: Any) -> Any:
-        apart = op.Reshape(x, pairs)
-        a = op.Squeeze(op.Slice(apart, [0], [1], [-1]), [-1])
-        b = op.Squeeze(op.Slice(apart, [1], [2], [-1]), [-1])
-        turned = op.Concat(op.Unsqueeze(op.Neg(b), [-1]), op.Unsqueeze(a, [-1]), axis=-1)
-        return op.Reshape(turned, shape)
-
-    def check(self, context: Any, x: ir.Value, **_: Any) -> bool:
-        return x.shape is not None and isinstance(x.shape[-1], int)
-
-    def rewrite(self, op: Any, x: ir.Value, **_: Any) -> Any:
-        assert x.shape is not None
-        dim = x.shape[-1]
-        assert isinstance(dim, int)
-        turn = np.kron(np.eye(dim // 2), [[0, 1], [-1, 0]]).astype(np.float32)
-        return op.MatMul(x, op.Constant(value=ir.tensor(turn)))
+def doubled_and_convolved(op: Any, x: Any, scales: Any, weight: Any, bias: Any) -> Any:
+    """What becomes `convolved_and_doubled`, where `doubles` says so."""
+    asymmetric = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    doubled = op.Resize(x, None, scales, mode="nearest", **asymmetric)
+    return op.Conv(doubled, weight, bias, group=1, strides=[1, 1], pads=[1, 1, 1, 1])
 
 
-RULES = [rule.rule() for rule in (GroupNorm, Upsampling, RotaryPairs)]
+def doubles(_: Any, scales: ir.Value, weight: ir.Value, **others: ir.Value) -> bool:
+    """Whether it is a doubling of both sides before a kernel of 3*3."""
+    known, shape = scales.const_value, weight.shape
+    if known is None or shape is None:
+        return False
+    return known.numpy().tolist() == [1, 1, 2, 2] and tuple(shape)[2:] == (3, 3)
+
+
+def convolved_and_doubled(
+    op: Any, x: ir.Value, weight: ir.Value, bias: ir.Value, **_: ir.Value
+) -> Any:
+    """Four convolutions of 2*2, one for each pixel of a doubled one."""
+
+    def phase(row: int, column: int) -> ir.Value:
+        rows, columns = (op.Constant(value=ir.tensor(m)) for m in (PHASES[row], PHASES[column].T))
+        kernel = op.MatMul(rows, op.MatMul(weight, columns))  # the engine folds it
+        pads = [1 - row, 1 - column, row, column]
+        convolved: ir.Value = op.Conv(x, kernel, bias, kernel_shape=[2, 2], pads=pads)
+        return convolved
+
+    every = [phase(row, column) for row in (0, 1) for column in (0, 1)]
+    return op.DepthToSpace(op.Concat(*every, axis=1), blocksize=2, mode="DCR")
+
+
+def pairs_apart_and_together(op: Any, x: Any, pairs: Any, shape: Any) -> Any:
+    """What becomes `turned_pairs`: every `(a, b)` of the last axis to `(-b, a)`."""
+    apart = op.Reshape(x, pairs)
+    a = op.Squeeze(op.Slice(apart, [0], [1], [-1]), [-1])
+    b = op.Squeeze(op.Slice(apart, [1], [2], [-1]), [-1])
+    turned = op.Concat(op.Unsqueeze(op.Neg(b), [-1]), op.Unsqueeze(a, [-1]), axis=-1)
+    return op.Reshape(turned, shape)
+
+
+def has_last_axis(_: Any, x: ir.Value, **others: ir.Value) -> bool:
+    """Whether the number of pairs is known."""
+    return x.shape is not None and isinstance(x.shape[-1], int)
+
+
+def turned_pairs(op: Any, x: ir.Value, **_: ir.Value) -> Any:
+    """A product with a matrix of ones and signs, which is exact."""
+    assert x.shape is not None
+    dim = x.shape[-1]
+    assert isinstance(dim, int)
+    turn = np.kron(np.eye(dim // 2), [[0, 1], [-1, 0]]).astype(np.float32)
+    return op.MatMul(x, op.Constant(value=ir.tensor(turn)))
+
+
+RULES = (
+    RewriteRule(group_norm, scale_and_shift),
+    RewriteRule(doubled_and_convolved, convolved_and_doubled, doubles),
+    RewriteRule(pairs_apart_and_together, turned_pairs, has_last_axis),
+)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from castmate.engines.bundle import SchedulerSpec
+from castmate.engines.bundle import Bundle, SchedulerSpec
 from castmate.pipeline.noise import gaussian_noise
 from castmate.pipeline.schedule import flow_match_sigmas, rotary_tables
 from castmate.pipeline.subject import reference_crops
@@ -95,6 +96,12 @@ class Prompts:
             tokenizer.enable_truncation(length)
             tokenizer.enable_padding(length=length, pad_id=padding.get("pad_id", 0))
             self._tokenizers.append(tokenizer)
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> Self:
+        """The tokenizers of a bundle."""
+        first, second = bundle.manifest.text_encoder, bundle.manifest.text_encoder_2
+        return cls(bundle.file(first), bundle.file(second), (first.max_length, second.max_length))
 
     def ids(self, prompt: str) -> tuple[Tensor, Tensor]:
         """Token ids `[1, L]` for each encoder."""

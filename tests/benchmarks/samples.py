@@ -54,7 +54,7 @@ def latency() -> dict[str, Any]:
     return {
         "benchmark": "latency",
         "request": REQUEST,
-        "weights": "trained",
+        "network": "toon",
         "contenders": {
             "castmate": contender("exact", 200),
             "diffusers-eager": contender("exact", 400),
@@ -86,7 +86,7 @@ def quality() -> dict[str, Any]:
     return {
         "benchmark": "quality",
         "request": REQUEST,
-        "weights": "trained",
+        "network": "toon",
         "pictures": 48,
         "rows": {
             "torch fp32": row("exact", 0, None),

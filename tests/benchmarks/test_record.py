@@ -107,7 +107,7 @@ def test_the_command_says_why_in_one_line_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "results").mkdir()
-    edit(write(tmp_path / "results", latency()), weights="random")
+    edit(write(tmp_path / "results", latency()), network="other")
     sys_argv = ["--results", str(tmp_path / "results"), "--out", str(tmp_path / "page.html")]
     assert main(sys_argv) == 1
     assert "was edited" in capsys.readouterr().err
