@@ -27,11 +27,6 @@ RESULT = StoredResult((), "flat", "flat", {}, (), 0.0)
 
 
 @pytest.fixture
-def claims(ledger: Ledger) -> Claims:
-    return Claims(ledger.database, ledger.limits)
-
-
-@pytest.fixture
 def files(storage: Storage, clock: Clock, tmp_path: Path) -> Any:
     """Writes a file that is as old as the test's clock says, and lists all."""
     folder = tmp_path / "data/files"
