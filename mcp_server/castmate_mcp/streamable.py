@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from mcp.server.auth.provider import AccessToken, TokenVerifier
 from mcp.server.auth.settings import AuthSettings
+from mcp.server.mcpserver import Context
 from mcp.server.streamable_http import EventStore
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
@@ -25,7 +26,7 @@ from castmate_mcp.keys import Scope as KeyScope
 from castmate_mcp.oauth import OAuthTokens
 from castmate_mcp.server import Register, build_server
 from castmate_mcp.service import Service
-from castmate_mcp.studio import KeyToken
+from castmate_mcp.studio import KeyToken, calling_key
 
 PATH: Final = "/mcp"
 SCOPES: Final = [KeyScope.GENERATE.value, KeyScope.READ.value]
@@ -60,6 +61,7 @@ def build_mcp_app(
     resource, issuer = f"{address}{PATH}", settings.oauth_issuer
     verifier = Callers(KeyRing(service.jobs.ledger.database), resource, settings)
     server = build_server(service, base_url=_base_url, extra=extra)
+    server.admit = _count
     app = server._lowlevel_server.streamable_http_app(
         streamable_http_path=PATH,
         event_store=event_store,
@@ -151,6 +153,17 @@ def _protection(settings: Settings) -> TransportSecuritySettings:
         hosts.append(urlsplit(settings.public_url).netloc)
         origins.append(settings.public_url)
     return TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=origins)
+
+
+def _count(ctx: Context[Any, Any]) -> None:
+    """Count a call against the rate of its key, together with those of the REST API.
+
+    What comes of it is the tool's error and not HTTP's 429: a model reads that and calls again in
+    time, while hosts keep a 429 to themselves, or take the server for broken.
+    """
+    request = ctx.request_context.request
+    assert isinstance(request, HTTPConnection)
+    gateway(request).rate.take(calling_key())
 
 
 def _base_url(connection: HTTPConnection) -> str:

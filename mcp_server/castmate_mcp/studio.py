@@ -36,6 +36,12 @@ class KeyToken(AccessToken):
     key: Key
 
 
+def calling_key() -> Key:
+    """The key of the request that is being answered; `LOCAL` over stdio."""
+    token = get_access_token()
+    return token.key if isinstance(token, KeyToken) else LOCAL
+
+
 @dataclass(frozen=True)
 class Studio:
     """One server's part of the service.
@@ -70,8 +76,7 @@ class Studio:
     @property
     def key(self) -> Key:
         """Who calls."""
-        token = get_access_token()
-        return token.key if isinstance(token, KeyToken) else LOCAL
+        return calling_key()
 
     @property
     def caller(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -59,6 +60,11 @@ class Site:
         accept = {"accept": "application/json, text/event-stream"}
         async with httpx2.AsyncClient() as http:
             return await http.post(f"{self.url}/mcp", json=message, headers=accept | headers)
+
+    async def get(self, path: str, secret: str) -> httpx2.Response:
+        """A request to the REST API beside it."""
+        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {secret}"}) as http:
+            return await http.get(self.url + path)
 
 
 @asynccontextmanager
@@ -168,6 +174,26 @@ async def test_a_key_that_may_run_one_job_is_told_to_wait(own_folder: Path) -> N
             told = await agent.fail(image=image, prompt="running", wait_seconds=0)
             assert "predictions that are not finished, as many as may" in told
             assert f"Call {GENERATE} again in" in told
+
+
+async def test_a_key_that_calls_too_often_reads_when_to_call_again_and_may_look_meanwhile(
+    own_folder: Path, era: str
+) -> None:
+    async with site() as here:
+        _, ann = await here.keys.create("ann", per_minute=6)
+        _, bob = await here.keys.create("bob", per_minute=6)
+        async with here.agent(era, ann) as agent:
+            out = await agent.succeed(image=RED)
+            told = await agent.fail(image=RED, prompt="running")
+            assert "may ask 6 times a minute, and has; nothing was charged" in told
+            assert re.search(rf"Call {GENERATE} again in (9|10) s\.$", told)
+            assert len(await here.service.jobs.ledger.list()) == 1
+            assert await agent.succeed("get_job", job_id=out["job_id"]) == out
+            await agent.succeed("list_library")
+            answer = await here.get("/api/v3/balance", ann)
+            assert answer.status_code == 429
+        async with here.agent(era, bob) as agent:
+            await agent.succeed(image=RED)
 
 
 async def test_tokens_of_an_oauth_server_open_the_door_if_they_were_made_for_it(
