@@ -81,7 +81,10 @@ async def _of_character(studio: Studio, name: CharacterName) -> Reference:
             f"{character.id} has {len(character.pictures)} pictures, and no {name.picture}",
             allowed=f"{character.id}, or {character.id}/1 to /{len(character.pictures)}",
         )
-    data = await studio.service.jobs.storage.get(character.pictures[name.picture - 1])
+    try:
+        data = await studio.service.jobs.storage.get(character.pictures[name.picture - 1])
+    except FileNotFoundError:  # deleted meanwhile
+        raise await _unknown(studio, name.character_id) from None
     return await asyncio.to_thread(Reference.from_bytes, data, character.id)
 
 

@@ -132,6 +132,12 @@ def ids(predictions: Sequence[Prediction]) -> list[str]:
     return [prediction.id for prediction in predictions]
 
 
+def age(folder: Path, clock: Clock) -> None:
+    """Make every file of a storage as old as the test's clock says."""
+    for path in filter(Path.is_file, folder.rglob("*")):
+        os.utime(path, (clock.now, clock.now))
+
+
 async def soon(condition: Callable[[], bool]) -> None:
     """Wait until something is so."""
     async with asyncio.timeout(10):
