@@ -202,7 +202,8 @@ def list_characters(
             return
         for one in found:
             day = datetime.fromtimestamp(one.created, UTC).date()
-            typer.echo(f"{one.id}  {day}  {one.key_name}  {len(one.pictures)} pictures  {one.name}")
+            count = "1 picture" if len(one.pictures) == 1 else f"{len(one.pictures)} pictures"
+            typer.echo(f"{one.id}  {day}  {one.key_name}  {count}  {one.name}")
 
 
 @characters.command("delete")
