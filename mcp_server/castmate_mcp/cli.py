@@ -53,15 +53,9 @@ def command(
     """
     from castmate.settings import Settings
 
-    try:
-        settings = Settings.load(
-            bundle=bundle, image_roots=tuple(image_root) if image_root else None, data_dir=data_dir
-        )
-    except SettingsError as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(2) from None
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(settings))
+    roots = tuple(image_root) if image_root else None
+    with _reporting(), contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve(Settings.load(bundle=bundle, image_roots=roots, data_dir=data_dir)))
 
 
 async def _serve(settings: Settings) -> None:

@@ -94,7 +94,7 @@ async def _instead_of_job(studio: Studio, source: str) -> ImageRejected:
         prediction = await studio.job(source)
     except CastmateError:
         return ImageRejected(f"{source[:60]} is the id of a job, not of a picture", allowed=allowed)
-    count = len(prediction.result.images) if prediction.result else 0
+    count = len(prediction.images)
     ids = ", ".join(str(ImageName(prediction.id, number)) for number in range(count))
     return ImageRejected(
         f"{source[:60]} is the id of a job, not of a picture",

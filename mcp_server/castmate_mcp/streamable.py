@@ -17,9 +17,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars
 
 from castmate.errors import SettingsError
 from castmate.settings import Settings, is_here
+from castmate_mcp.auth import from_here
 from castmate_mcp.gateway import gateway
 from castmate_mcp.keys import LOCAL, Key, KeyRing
 from castmate_mcp.keys import Scope as KeyScope
@@ -103,6 +105,7 @@ class Callers(TokenVerifier):
         return self._oauth is None and not await self._keys.configured()
 
     def _token(self, key: Key) -> KeyToken:
+        bind_contextvars(key=key.name)  # for the line in the log
         scopes = [scope.value for scope in key.scopes]
         return KeyToken(
             token="", client_id=key.name, scopes=scopes, resource=self._resource, key=key
@@ -110,10 +113,7 @@ class Callers(TokenVerifier):
 
 
 class LocalCallers:
-    """Lets programs of this machine in without a key, until the first one is made.
-
-    A web page that a browser here shows is no such program: its Host or its Origin is elsewhere.
-    """
+    """Lets programs of this machine in without a key, until the first one is made."""
 
     def __init__(self, app: ASGIApp, callers: Callers) -> None:
         self._app, self._callers = app, callers
@@ -124,20 +124,13 @@ class LocalCallers:
             headers = Headers(scope=scope)
             if (
                 "authorization" not in headers
-                and _from_here(headers)
+                and from_here(headers)
                 and await self._callers.open_to_this_machine()
             ):
                 told = MutableHeaders(raw=[*headers.raw])
                 told["authorization"] = f"Bearer {self._callers.local_token}"
                 scope = {**scope, "headers": told.raw}
         await self._app(scope, receive, send)
-
-
-def _from_here(headers: Headers) -> bool:
-    hosts = [urlsplit(f"//{headers.get('host', '')}").hostname]
-    if (origin := headers.get("origin")) is not None:
-        hosts.append(urlsplit(origin).hostname)
-    return all(host is not None and is_here(host) for host in hosts)
 
 
 def _protection(settings: Settings) -> TransportSecuritySettings:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from castmate_mcp.notices import Notices
 
 BaseUrl = Callable[[HTTPConnection], str]
-_GENERATE: Final = "generate_character_image"
+GENERATE: Final = "generate_character_image"
 
 
 class KeyToken(AccessToken):
@@ -103,7 +103,7 @@ class Studio:
                     Problem(
                         "job_id",
                         f"{job_id[:60]!r} is no id of a job",
-                        f"the job_id that {_GENERATE} returned, or one of list_library "
+                        f"the job_id that {GENERATE} returned, or one of list_library "
                         "with kind=jobs",
                         hint,
                     )
@@ -123,12 +123,9 @@ class Studio:
         """
         try:
             prediction = await self.service.jobs.ledger.get(name.prediction_id, self.caller)
-            image = prediction.result.images[name.number] if prediction.result else None
+            return prediction.images[name.number]
         except (PredictionNotFound, IndexError):
-            image = None
-        if image is None:
-            raise FileNotFoundError(str(name))
-        return image
+            raise FileNotFoundError(str(name)) from None
 
     def file_path(self, image: StoredImage) -> str | None:
         """The file of a picture, where the caller can open it."""
