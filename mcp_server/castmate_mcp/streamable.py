@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -15,17 +16,19 @@ from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
-from castmate.errors import SettingsError
+from castmate.errors import CastmateError, SettingsError
 from castmate.settings import Settings, is_here
 from castmate_mcp.auth import from_here
 from castmate_mcp.gateway import gateway
 from castmate_mcp.keys import LOCAL, Key, KeyRing
 from castmate_mcp.keys import Scope as KeyScope
 from castmate_mcp.oauth import OAuthTokens
+from castmate_mcp.rest.body import MAX_JSON_BYTES, expected_bytes
+from castmate_mcp.rest.envelope import as_response
 from castmate_mcp.server import Register, build_server
 from castmate_mcp.service import Service
 from castmate_mcp.studio import KeyToken, calling_key
@@ -68,6 +71,7 @@ def build_mcp_app(
         streamable_http_path=PATH,
         event_store=event_store,
         retry_interval=retry_interval,
+        max_request_body_size=MAX_JSON_BYTES,
         transport_security=_protection(settings),
         auth=AuthSettings.model_validate(  # of texts: a URL that was parsed before gains a slash
             {
@@ -81,6 +85,7 @@ def build_mcp_app(
         token_verifier=verifier,
     )
     app.user_middleware.insert(0, Middleware(LocalCallers, verifier))
+    app.user_middleware.append(Middleware(Gated))
     return app
 
 
@@ -131,6 +136,31 @@ class LocalCallers:
                 told["authorization"] = f"Bearer {self._callers.local_token}"
                 scope = {**scope, "headers": told.raw}
         await self._app(scope, receive, send)
+
+
+class Gated:
+    """Holds what callers send within the same bounds as the REST API; nothing for strangers.
+
+    An overload of the whole server is HTTP's to tell: there is no room to read whose call it is.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http" or not scope["user"].is_authenticated:
+            return await self._app(scope, receive, send)
+        request = Request(scope)
+        gate = gateway(request).gate
+        with ExitStack() as held:
+            try:
+                if request.method == "POST":  # a GET is a stream that stays open, and sends nothing
+                    held.enter_context(gate.inside())
+                    held.enter_context(gate.holding(expected_bytes(request, MAX_JSON_BYTES)))
+            except CastmateError as error:
+                return await as_response(error)(scope, receive, send)
+            await self._app(scope, receive, send)
 
 
 def _protection(settings: Settings) -> TransportSecuritySettings:

@@ -26,11 +26,13 @@ from mcp.shared.exceptions import MCPError
 from castmate.errors import SettingsError
 from castmate.settings import Settings
 from castmate_mcp.app import build_app
+from castmate_mcp.gateway import Gateway
 from castmate_mcp.keys import KeyRing, Scope
+from castmate_mcp.limits import Gate
 from castmate_mcp.server import GENERATE
 from castmate_mcp.service import Service
 from castmate_mcp.streamable import build_mcp_app
-from tests.doubles import FlatClient, picture
+from tests.doubles import FlatClient, encoded, noise, picture
 from tests.mcp_server.conftest import Agent
 
 pytestmark = pytest.mark.anyio
@@ -41,8 +43,8 @@ RED = f"data:image/png;base64,{base64.b64encode(picture()).decode()}"
 class Site:
     """A server on a real port."""
 
-    def __init__(self, service: Service, url: str, drawing: FlatClient) -> None:
-        self.service, self.url, self.drawing = service, url, drawing
+    def __init__(self, service: Service, url: str, drawing: FlatClient, gateway: Gateway) -> None:
+        self.service, self.url, self.drawing, self.gateway = service, url, drawing, gateway
         self.keys = KeyRing(service.jobs.ledger.database)
 
     @asynccontextmanager
@@ -80,7 +82,7 @@ async def site(**options: Any) -> AsyncIterator[Site]:
                 while not server.started:
                     await anyio.sleep(0.005)
                 port = server.servers[0].sockets[0].getsockname()[1]
-                yield Site(service, f"http://127.0.0.1:{port}", drawing)
+                yield Site(service, f"http://127.0.0.1:{port}", drawing, app.state.gateway)
                 server.should_exit = True
 
 
@@ -194,6 +196,30 @@ async def test_a_key_that_calls_too_often_reads_when_to_call_again_and_may_look_
             assert answer.status_code == 429
         async with here.agent(era, bob) as agent:
             await agent.succeed(image=RED)
+
+
+async def test_a_picture_of_the_size_that_rest_takes_may_come_as_a_data_uri(
+    own_folder: Path, era: str
+) -> None:
+    large = base64.b64encode(encoded(noise((1400, 1400)))).decode()
+    assert len(large) > 6 * 2**20
+    async with site() as here, here.agent(era) as agent:
+        await agent.draw(image=f"data:image/png;base64,{large}")
+
+
+async def test_a_server_that_holds_all_it_can_says_when_to_come_back_and_strangers_hold_nothing(
+    own_folder: Path,
+) -> None:
+    async with site() as here:
+        _, ann = await here.keys.create("ann")
+        here.gateway.gate = Gate(max_requests=0)
+        full = await here.post(authorization=f"Bearer {ann}")
+        assert (full.status_code, full.headers["retry-after"]) == (429, "1")
+        assert (await here.post(authorization="Bearer nope")).status_code == 401
+        here.gateway.gate = Gate(max_body_bytes=10)
+        assert (await here.post(authorization=f"Bearer {ann}")).status_code == 429
+        here.gateway.gate = Gate()
+        assert (await here.post(authorization=f"Bearer {ann}")).status_code in (200, 400)
 
 
 async def test_tokens_of_an_oauth_server_open_the_door_if_they_were_made_for_it(
