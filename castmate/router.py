@@ -256,7 +256,7 @@ def open_clients(settings: Settings) -> Router:
     Loads the bundle, so it may take seconds; one that cannot be used makes its client unavailable.
 
     Raises:
-        SettingsError: None of them is set up.
+        SettingsError: None of them is set up, or one of them lacks its packages.
     """
     absent = not_set_up(settings)
     openers = {

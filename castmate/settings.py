@@ -40,7 +40,9 @@ class Settings(BaseSettings):
         "toon", description="The model: the name of a shipped bundle, or a bundle's folder."
     )
     data_dir: Path = Field(
-        default_factory=_default_data_dir, description="Where pictures and state are kept."
+        default_factory=_default_data_dir,
+        description="Where pictures and state are kept; by default castmate in XDG_DATA_HOME, else "
+        "~/.local/share/castmate.",
     )
     image_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         default_factory=_default_image_roots,

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.readme import filled
 from castmate.schema import GenerateRequest, describe_range
+from castmate.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -28,6 +29,18 @@ def parameter_table() -> str:
     return "\n".join(rows)
 
 
+def settings_table() -> str:
+    """The table of settings as docs/settings.md must show it."""
+    rows = ["| variable | default | what it does |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = field.default if field.default_factory is None else None
+        value = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        shown = "" if value in (None, "") else f"`{value}`"
+        told = str(field.description).replace("*", r"\*").replace("|", r"\|")
+        rows.append(f"| `CASTMATE_{name.upper()}` | {shown} | {told} |")
+    return "\n".join(rows)
+
+
 def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
@@ -35,6 +48,12 @@ def blocks(language: str) -> list[str]:
 def test_the_parameter_table_is_the_schemas() -> None:
     shown = README.partition("<!-- parameters -->\n")[2].partition("\n<!-- /parameters -->")[0]
     assert shown == parameter_table(), f"put this into README.md:\n{parameter_table()}"
+
+
+def test_the_page_of_settings_has_all_that_there_are() -> None:
+    page = (ROOT / "docs/settings.md").read_text()
+    shown = page.partition("<!-- settings -->\n")[2].partition("\n<!-- /settings -->")[0]
+    assert shown == settings_table(), f"put this into docs/settings.md:\n{settings_table()}"
 
 
 def test_its_tables_of_results_are_those_of_the_committed_results() -> None:

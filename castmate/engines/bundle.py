@@ -330,7 +330,8 @@ def locate(name_or_path: str | Path) -> Path:
             return path.resolve()
     raise BundleNotFound(
         f"There is no bundle {str(name_or_path)!r}: neither a shipped one "
-        f"({', '.join(shipped()) or 'none'}) nor a folder with a {MANIFEST}."
+        f"({', '.join(shipped()) or 'none'}) nor a folder with a {MANIFEST}. Name one of these in "
+        "CASTMATE_BUNDLE or with --bundle."
     )
 
 

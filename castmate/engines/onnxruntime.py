@@ -68,7 +68,8 @@ class OnnxRuntime:
         except Exception as error:
             raise BundleMismatch(
                 f"ONNX Runtime {onnxruntime.__version__} cannot load graph {graph!r} of bundle "
-                f"{self._bundle.name!r}: {error}"
+                f"{self._bundle.name!r}: {error}. Run `pip install --upgrade onnxruntime`, or "
+                "export the bundle again."
             ) from error
         return OnnxEngine(session)
 

@@ -6,11 +6,12 @@ import hashlib
 import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import Row, insert, select
+from sqlalchemy import Executable, Row, delete, insert, select
 
+from castmate.errors import InvalidRequest, Problem
 from castmate.images import Reference
 from castmate.jobs.database import Database, Transaction
 from castmate.jobs.queue import lock_queue
@@ -41,6 +42,16 @@ class Character:
     created: float
     known: bool = False
 
+    def as_dict(self) -> dict[str, Any]:
+        """The character as JSON; its pictures are the storage's business, so only their number."""
+        return {
+            "id": self.id,
+            "key_name": self.key_name,
+            "name": self.name,
+            "num_pictures": len(self.pictures),
+            "created": self.created,
+        }
+
 
 class Characters:
     """Every character of a ledger; no key sees those of another."""
@@ -53,31 +64,34 @@ class Characters:
     ) -> Character:
         """Save a character; the same name and pictures again give the same one.
 
+        Its pictures have names of their own, so that deleting one takes nothing from another.
+
         Raises:
             Unavailable: The storage or the ledger cannot be reached.
         """
-        pictures = []
-        for reference in references:
-            pictures.append(f"{CHARACTERS}/{reference.sha256}")
-            if not await self._storage.exists(pictures[-1]):
-                await self._storage.put(pictures[-1], reference.data)
-        content = json.dumps([name, *pictures]).encode()
+        content = json.dumps([name, *(reference.sha256 for reference in references)])
+        content_hash = hashlib.sha256(content.encode()).hexdigest()
+        same = select(characters).where(
+            characters.c.key_name == key_name, characters.c.content_hash == content_hash
+        )
+        if (known := await self._first(same)) is not None:
+            return replace(known, known=True)
+        character_id = PREFIX + secrets.token_hex(8)
+        pictures = [f"{CHARACTERS}/{character_id}-{n}" for n in range(1, len(references) + 1)]
+        for picture, reference in zip(pictures, references, strict=True):
+            await self._storage.put(picture, reference.data)
         values = {
-            "id": PREFIX + secrets.token_hex(8),
+            "id": character_id,
             "key_name": key_name,
             "name": name,
-            "content_hash": hashlib.sha256(content).hexdigest(),
+            "content_hash": content_hash,
             "pictures": json.dumps(pictures),
         }
-        same = select(characters).where(
-            characters.c.key_name == key_name,
-            characters.c.content_hash == values["content_hash"],
-        )
 
         def work(tx: Transaction) -> Character:
-            lock_queue(tx)  # two calls at once make one
+            lock_queue(tx)  # two calls at once make one; the pictures of the other are swept
             if row := tx.connection.execute(same).one_or_none():
-                return _character(row, known=True)
+                return replace(_character(row), known=True)
             made = insert(characters).returning(characters)
             return _character(tx.connection.execute(made, values | {"created": tx.now}).one())
 
@@ -85,28 +99,57 @@ class Characters:
 
     async def find(self, character_id: str, key_name: str) -> Character | None:
         """The character of a handle, if it belongs to the key."""
-        query = select(characters).where(
-            characters.c.id == character_id, characters.c.key_name == key_name
+        return await self._first(
+            select(characters).where(
+                characters.c.id == character_id, characters.c.key_name == key_name
+            )
         )
 
+    async def list(self, key_name: str | None = None) -> Sequence[Character]:
+        """Every character of a key, or of all, the newest first."""
+        query = select(characters).order_by(characters.c.created.desc(), characters.c.id)
+        if key_name is not None:
+            query = query.where(characters.c.key_name == key_name)
+        return await self._database.run(
+            lambda tx: [_character(row) for row in tx.connection.execute(query)]
+        )
+
+    async def delete(self, character_id: str, key_name: str | None = None) -> Character:
+        """Remove a character and its pictures; what was drawn from it stays.
+
+        Args:
+            character_id: Its handle.
+            key_name: Who asks; None may remove everyone's.
+
+        Returns:
+            What was removed.
+
+        Raises:
+            InvalidRequest: There is none of this id and key.
+            Unavailable: The ledger cannot be reached, and nothing was removed; or the storage
+                cannot, and a sweep removes the pictures later.
+        """
+        query = delete(characters).where(characters.c.id == character_id)
+        if key_name is not None:
+            query = query.where(characters.c.key_name == key_name)
+        removed = await self._first(query.returning(characters))
+        if removed is None:
+            told = f"there is no character {character_id!r}"
+            raise InvalidRequest(
+                [Problem("character_id", told, "an id of `castmate characters list`")]
+            )
+        for picture in removed.pictures:
+            await self._storage.delete(picture)
+        return removed
+
+    async def _first(self, query: Executable) -> Character | None:
         def work(tx: Transaction) -> Character | None:
             row = tx.connection.execute(query).one_or_none()
             return None if row is None else _character(row)
 
         return await self._database.run(work)
 
-    async def list(self, key_name: str) -> Sequence[Character]:
-        """Every character of a key, the newest first."""
-        query = (
-            select(characters)
-            .where(characters.c.key_name == key_name)
-            .order_by(characters.c.created.desc(), characters.c.id)
-        )
-        return await self._database.run(
-            lambda tx: [_character(row) for row in tx.connection.execute(query)]
-        )
 
-
-def _character(row: Row[Any], known: bool = False) -> Character:
+def _character(row: Row[Any]) -> Character:
     pictures = tuple(json.loads(row.pictures))
-    return Character(row.id, row.key_name, row.name, pictures, row.created, known)
+    return Character(row.id, row.key_name, row.name, pictures, row.created)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from sqlalchemy import Connection, make_url
 from sqlalchemy.exc import ArgumentError
@@ -14,6 +14,7 @@ from castmate.jobs.notify import Hub
 
 T = TypeVar("T")
 Clock = Callable[[], float]
+_ALLOWED: Final = "sqlite:////path/to/a/file or postgresql://user:password@host/name"
 
 
 class Durability(StrEnum):
@@ -87,7 +88,7 @@ async def open_database(
     try:
         parsed = make_url(url)
     except ArgumentError:
-        raise SettingsError(f"CASTMATE_DATABASE_URL: not a URL; allowed: {ALLOWED}") from None
+        raise SettingsError(f"CASTMATE_DATABASE_URL: not a URL; allowed: {_ALLOWED}") from None
     kind = parsed.drivername.partition("+")[0]
     if kind == "sqlite" and parsed.database and parsed.database != ":memory:":
         from castmate.jobs.sqlite import SqliteDatabase
@@ -98,8 +99,5 @@ async def open_database(
 
         return await PostgresDatabase.open(parsed, clock)
     raise SettingsError(
-        f"CASTMATE_DATABASE_URL: {parsed.drivername!r} cannot hold a ledger; allowed: {ALLOWED}"
+        f"CASTMATE_DATABASE_URL: {parsed.drivername!r} cannot hold a ledger; allowed: {_ALLOWED}"
     )
-
-
-ALLOWED = "sqlite:////path/to/a/file or postgresql://user:password@host/name"

@@ -293,7 +293,7 @@ class Ledger:
             return found
 
         found = await self.database.run(work)
-        for image in (image for one in found if one.result for image in one.result.images):
+        for image in (image for one in found for image in one.images):
             await self.storage.delete_picture(image.name)
         return len(found)
 

@@ -179,6 +179,11 @@ class Prediction:
     may_spend: bool = True
     joined: bool = False
 
+    @property
+    def images(self) -> tuple[StoredImage, ...]:
+        """Its pictures; none before it is completed."""
+        return self.result.images if self.result else ()
+
     @classmethod
     def of(cls, row: Row[Any], attempts: Sequence[Row[Any]] = ()) -> Self:
         """From a row of `predictions` and those of its `attempts`."""

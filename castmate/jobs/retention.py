@@ -1,4 +1,4 @@
-"""Removes what is old: finished predictions, and files that no prediction needs any more."""
+"""Removes what is old: finished predictions, and files that nothing needs any more."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from castmate.jobs.database import Transaction
 from castmate.jobs.ledger import Ledger, remove
 from castmate.jobs.predictions import State
 from castmate.jobs.storage import (
+    CHARACTERS,
     DAY_S,
     INPUTS,
     OUTPUTS,
@@ -23,10 +24,11 @@ from castmate.jobs.storage import (
     StoredObject,
     day_of,
 )
-from castmate.jobs.tables import predictions
+from castmate.jobs.tables import characters, predictions
 
 _BATCH: Final = 200
 _OUTPUT: Final = re.compile(rf"(?:{PREVIEWS}/)?{OUTPUTS}/([0-9a-f]{{32}})-(\d+)/")
+_PICTURE: Final = re.compile(rf"{CHARACTERS}/(chr_[0-9a-f]{{16}})-\d")
 # Files younger than this may belong to a row that is about to be written.
 GRACE_S: Final = float(DAY_S)
 
@@ -44,9 +46,9 @@ class Swept:
 
 
 async def sweep(ledger: Ledger, keep_s: float) -> Swept:
-    """Remove finished predictions older than `keep_s`, and files that belong to none.
+    """Remove finished predictions older than `keep_s`, and files that belong to nothing.
 
-    Payments stay. It may run in several processes, and be killed at any time.
+    Payments and characters stay. It may run in several processes, and be killed at any time.
     """
     removed = 0
     while count := await ledger.database.run(lambda tx: _remove_rows(tx, keep_s)):
@@ -55,9 +57,10 @@ async def sweep(ledger: Ledger, keep_s: float) -> Swept:
     outputs = await _sweep_files(ledger, OUTPUTS, before, _needed_outputs)
     previews = await _sweep_files(ledger, PREVIEWS, before, _needed_outputs)
     inputs = await _sweep_files(ledger, INPUTS, before, _needed_inputs)
+    pictures = await _sweep_files(ledger, CHARACTERS, before, _needed_pictures)
     unused = ledger.clock() - UPLOADS_KEPT_S
     uploads = await _sweep_files(ledger, UPLOADS, unused, lambda tx, found: set())
-    return Swept(removed, outputs + previews + inputs + uploads)
+    return Swept(removed, outputs + previews + inputs + pictures + uploads)
 
 
 def _remove_rows(tx: Transaction, keep_s: float) -> int:
@@ -107,3 +110,12 @@ def _needed_inputs(tx: Transaction, found: Sequence[StoredObject]) -> set[str]:
     yesterday = f"{INPUTS}/{day_of(tx.now - DAY_S)}"
     recent = {name for name in names if name >= yesterday}
     return recent | set(tx.connection.execute(used).scalars())
+
+
+def _needed_pictures(tx: Transaction, found: Sequence[StoredObject]) -> set[str]:
+    """Those of saved characters; the others lost their row, or never had one."""
+    owners = {item.name: match[1] for item in found if (match := _PICTURE.fullmatch(item.name))}
+    query = select(characters.c.id).where(characters.c.id.in_(set(owners.values())))
+    saved = set(tx.connection.execute(query).scalars())
+    unknown = {item.name for item in found} - owners.keys()  # not ours: leave it alone
+    return unknown | {name for name, owner in owners.items() if owner in saved}

@@ -36,7 +36,7 @@ INPUTS: Final = "inputs"
 OUTPUTS: Final = "outputs"
 PREVIEWS: Final = "previews"
 PREVIEW_SIDES: Final = (256, 512, 768, 1024)
-CHARACTERS: Final = "characters"  # kept until the character is removed: no sweep looks at it
+CHARACTERS: Final = "characters"
 UPLOADS: Final = "uploads"
 DAY_S: Final = 86_400
 UPLOADS_KEPT_S: Final = 7.0 * DAY_S
@@ -111,7 +111,10 @@ class Storage:
                 await obstore.put_async(self._store, name, data, mode="create")
             except AlreadyExistsError:
                 if await self.get(name) != data:
-                    raise CastmateError(f"{name} is in the storage with other content.") from None
+                    raise CastmateError(
+                        f"{name} is in the storage with other content: another ledger writes "
+                        "there. Give each its own CASTMATE_STORAGE_URL."
+                    ) from None
             if self._folder is not None and self._durability is Durability.POWER:
                 await asyncio.to_thread(_flush, Path(self._folder) / name)
 

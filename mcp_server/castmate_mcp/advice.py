@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -54,7 +55,7 @@ def _next_step(error: Mapping[str, Any], tool: str) -> str:
     if "not_agreed" in codes:
         return _CODES["not_agreed"].format(tool=tool)
     if "retry_after_s" in error:
-        return f"Call {tool} again in {error['retry_after_s']:.0f} s."
+        return f"Call {tool} again in {math.ceil(error['retry_after_s'])} s."
     if error["code"].startswith("bundle_"):
         return f"No change of arguments helps: {_DOCTOR}."
     default = f"Call {{tool}} again, or {_DOCTOR}."

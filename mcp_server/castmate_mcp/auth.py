@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import urlsplit
 
+from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from structlog.contextvars import bind_contextvars
 
@@ -34,8 +35,12 @@ async def caller(connection: HTTPConnection, scope: Scope) -> Key:
             headers=_CHALLENGE,
         )
     bind_contextvars(key=key.name)
-    if key is LOCAL:
-        _check_not_a_web_page(connection)
+    if key is LOCAL and not from_here(connection.headers):
+        raise Refusal(
+            403,
+            "This server has no keys, so it answers programs of this machine alone. Create a key "
+            "with `castmate keys create NAME` and send it.",
+        )
     if scope not in key.scopes:
         raise Refusal(
             403,
@@ -51,15 +56,12 @@ def bearer(connection: HTTPConnection) -> str | None:
     return secret.strip() or None if kind.lower() == "bearer" else None
 
 
-def _check_not_a_web_page(connection: HTTPConnection) -> None:
-    """Without keys only this machine may call, and no page that a browser on it shows."""
-    headers = connection.headers
+def from_here(headers: Headers) -> bool:
+    """Whether a program of this machine asks.
+
+    A web page that a browser here shows is no such program: its Host or its Origin is elsewhere.
+    """
     hosts = [urlsplit(f"//{headers.get('host', '')}").hostname]
     if (origin := headers.get("origin")) is not None:
         hosts.append(urlsplit(origin).hostname)
-    if not all(host is not None and is_here(host) for host in hosts):
-        raise Refusal(
-            403,
-            "This server has no keys, so it answers programs of this machine alone. Create a key "
-            "with `castmate keys create NAME` and send it.",
-        )
+    return all(host is not None and is_here(host) for host in hosts)

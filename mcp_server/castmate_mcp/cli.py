@@ -1,4 +1,4 @@
-"""The commands that this package brings: `castmate mcp`, `castmate serve`, `castmate keys`."""
+"""The commands that this package brings: `castmate mcp`, `serve`, `keys` and `characters`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import functools
 import json
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -16,6 +17,7 @@ from castmate.errors import CastmateError, InvalidRequest, SettingsError
 
 # `castmate --help` imports this module, and must not wait a second for the SDK.
 if TYPE_CHECKING:
+    from castmate.jobs.characters import Characters
     from castmate.settings import Settings
     from castmate_mcp.keys import Key, KeyRing
 
@@ -26,6 +28,7 @@ DataDir = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 keys = typer.Typer(help="API keys of `castmate serve`.", no_args_is_help=True)
+characters = typer.Typer(help="Characters that agents have saved.", no_args_is_help=True)
 
 
 def command(
@@ -50,15 +53,9 @@ def command(
     """
     from castmate.settings import Settings
 
-    try:
-        settings = Settings.load(
-            bundle=bundle, image_roots=tuple(image_root) if image_root else None, data_dir=data_dir
-        )
-    except SettingsError as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(2) from None
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(settings))
+    roots = tuple(image_root) if image_root else None
+    with _reporting(), contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve(Settings.load(bundle=bundle, image_roots=roots, data_dir=data_dir)))
 
 
 async def _serve(settings: Settings) -> None:
@@ -183,6 +180,53 @@ def revoke_key(
     with _reporting():
         _with_ring(lambda ring: ring.revoke(name), data_dir)
         typer.echo(f"{name} is revoked. What it submitted is still made.")
+
+
+@characters.command("list")
+def list_characters(
+    key: Annotated[str | None, typer.Option(help="Only those of one API key, by name.")] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """List every saved character, the newest first."""
+    with _reporting():
+        found = _with_characters(lambda saved: saved.list(key), data_dir)
+        if as_json:
+            typer.echo(json.dumps([character.as_dict() for character in found], indent=2))
+            return
+        for one in found:
+            day = datetime.fromtimestamp(one.created, UTC).date()
+            count = "1 picture" if len(one.pictures) == 1 else f"{len(one.pictures)} pictures"
+            typer.echo(f"{one.id}  {day}  {one.key_name}  {count}  {one.name}")
+
+
+@characters.command("delete")
+def delete_character(
+    character_id: Annotated[
+        str, typer.Argument(help="Its id, as `castmate characters list` shows.")
+    ],
+    data_dir: DataDir = None,
+) -> None:
+    """Remove a character with its pictures; what was drawn from it stays."""
+    with _reporting():
+        gone = _with_characters(lambda saved: saved.delete(character_id), data_dir)
+        typer.echo(f"{gone.name} ({gone.id}) of {gone.key_name} is removed.")
+
+
+def _with_characters(use: Callable[[Characters], Awaitable[T]], data_dir: Path | None) -> T:
+    """Use the characters of this machine's ledger."""
+    from castmate.jobs.characters import Characters
+    from castmate.jobs.service import Jobs
+    from castmate.settings import Settings
+
+    async def run() -> T:
+        jobs = await Jobs.open(Settings.load(data_dir=data_dir))
+        try:
+            return await use(Characters(jobs.ledger.database, jobs.storage))
+        finally:
+            await jobs.aclose()
+
+    return asyncio.run(run())
 
 
 def _with_ring(use: Callable[[KeyRing], Awaitable[T]], data_dir: Path | None) -> T:

@@ -16,9 +16,7 @@ from castmate_mcp.advice import explain
 from castmate_mcp.extensions.tasks import TaskSession
 from castmate_mcp.ids import job_id_of
 from castmate_mcp.results import describe, to_content
-from castmate_mcp.studio import Studio
-
-_GENERATE = "generate_character_image"
+from castmate_mcp.studio import GENERATE, Studio
 
 
 async def hold(
@@ -67,7 +65,7 @@ async def hold(
 def failure(job: Prediction) -> ToolError:
     """Why a job failed, for the agent."""
     error = dict(job.error or {"code": "error", "message": "It failed.", "charged": None})
-    return ToolError(f"Job {job_id_of(job.id)} failed. {explain(error, _GENERATE)}")
+    return ToolError(f"Job {job_id_of(job.id)} failed. {explain(error, GENERATE)}")
 
 
 def _left_s(step: Progress, spent_s: float) -> float:

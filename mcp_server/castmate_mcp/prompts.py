@@ -107,14 +107,10 @@ async def _candidates(studio: Studio, name: str) -> list[str]:
     if name == "image_id":
         found = [one async for one in predictions(studio, State.COMPLETED)]
         return [
-            str(ImageName(one.id, number)) for one in found for number in range(_count(one.result))
+            str(ImageName(one.id, number)) for one in found for number in range(len(one.images))
         ]
     if name == "job_id":
         return [job_id_of(one.id) async for one in predictions(studio, None)]
     if name == "views":
         return ["front, side, back, close-up of the face", "front, three-quarter, side"]
     return []
-
-
-def _count(result: object) -> int:
-    return len(getattr(result, "images", ()))

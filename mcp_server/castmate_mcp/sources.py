@@ -81,7 +81,10 @@ async def _of_character(studio: Studio, name: CharacterName) -> Reference:
             f"{character.id} has {len(character.pictures)} pictures, and no {name.picture}",
             allowed=f"{character.id}, or {character.id}/1 to /{len(character.pictures)}",
         )
-    data = await studio.service.jobs.storage.get(character.pictures[name.picture - 1])
+    try:
+        data = await studio.service.jobs.storage.get(character.pictures[name.picture - 1])
+    except FileNotFoundError:  # deleted meanwhile
+        raise await _unknown(studio, name.character_id) from None
     return await asyncio.to_thread(Reference.from_bytes, data, character.id)
 
 
@@ -91,7 +94,7 @@ async def _instead_of_job(studio: Studio, source: str) -> ImageRejected:
         prediction = await studio.job(source)
     except CastmateError:
         return ImageRejected(f"{source[:60]} is the id of a job, not of a picture", allowed=allowed)
-    count = len(prediction.result.images) if prediction.result else 0
+    count = len(prediction.images)
     ids = ", ".join(str(ImageName(prediction.id, number)) for number in range(count))
     return ImageRejected(
         f"{source[:60]} is the id of a job, not of a picture",

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import Final
+from contextlib import ExitStack
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from mcp.server.auth.provider import AccessToken, TokenVerifier
 from mcp.server.auth.settings import AuthSettings
+from mcp.server.mcpserver import Context
 from mcp.server.streamable_http import EventStore
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars
 
-from castmate.errors import SettingsError
+from castmate.errors import CastmateError, SettingsError
 from castmate.settings import Settings, is_here
+from castmate_mcp.auth import from_here
 from castmate_mcp.gateway import gateway
 from castmate_mcp.keys import LOCAL, Key, KeyRing
 from castmate_mcp.keys import Scope as KeyScope
 from castmate_mcp.oauth import OAuthTokens
+from castmate_mcp.rest.body import MAX_JSON_BYTES, expected_bytes
+from castmate_mcp.rest.envelope import as_response
 from castmate_mcp.server import Register, build_server
 from castmate_mcp.service import Service
-from castmate_mcp.studio import KeyToken
+from castmate_mcp.studio import KeyToken, calling_key
 
 PATH: Final = "/mcp"
 SCOPES: Final = [KeyScope.GENERATE.value, KeyScope.READ.value]
@@ -60,10 +66,12 @@ def build_mcp_app(
     resource, issuer = f"{address}{PATH}", settings.oauth_issuer
     verifier = Callers(KeyRing(service.jobs.ledger.database), resource, settings)
     server = build_server(service, base_url=_base_url, extra=extra)
+    server.admit = _count
     app = server._lowlevel_server.streamable_http_app(
         streamable_http_path=PATH,
         event_store=event_store,
         retry_interval=retry_interval,
+        max_request_body_size=MAX_JSON_BYTES,
         transport_security=_protection(settings),
         auth=AuthSettings.model_validate(  # of texts: a URL that was parsed before gains a slash
             {
@@ -77,6 +85,7 @@ def build_mcp_app(
         token_verifier=verifier,
     )
     app.user_middleware.insert(0, Middleware(LocalCallers, verifier))
+    app.user_middleware.append(Middleware(Gated))
     return app
 
 
@@ -101,6 +110,7 @@ class Callers(TokenVerifier):
         return self._oauth is None and not await self._keys.configured()
 
     def _token(self, key: Key) -> KeyToken:
+        bind_contextvars(key=key.name)  # for the line in the log
         scopes = [scope.value for scope in key.scopes]
         return KeyToken(
             token="", client_id=key.name, scopes=scopes, resource=self._resource, key=key
@@ -108,10 +118,7 @@ class Callers(TokenVerifier):
 
 
 class LocalCallers:
-    """Lets programs of this machine in without a key, until the first one is made.
-
-    A web page that a browser here shows is no such program: its Host or its Origin is elsewhere.
-    """
+    """Lets programs of this machine in without a key, until the first one is made."""
 
     def __init__(self, app: ASGIApp, callers: Callers) -> None:
         self._app, self._callers = app, callers
@@ -122,7 +129,7 @@ class LocalCallers:
             headers = Headers(scope=scope)
             if (
                 "authorization" not in headers
-                and _from_here(headers)
+                and from_here(headers)
                 and await self._callers.open_to_this_machine()
             ):
                 told = MutableHeaders(raw=[*headers.raw])
@@ -131,11 +138,29 @@ class LocalCallers:
         await self._app(scope, receive, send)
 
 
-def _from_here(headers: Headers) -> bool:
-    hosts = [urlsplit(f"//{headers.get('host', '')}").hostname]
-    if (origin := headers.get("origin")) is not None:
-        hosts.append(urlsplit(origin).hostname)
-    return all(host is not None and is_here(host) for host in hosts)
+class Gated:
+    """Holds what callers send within the same bounds as the REST API; nothing for strangers.
+
+    An overload of the whole server is HTTP's to tell: there is no room to read whose call it is.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http" or not scope["user"].is_authenticated:
+            return await self._app(scope, receive, send)
+        request = Request(scope)
+        gate = gateway(request).gate
+        with ExitStack() as held:
+            try:
+                if request.method == "POST":  # a GET is a stream that stays open, and sends nothing
+                    held.enter_context(gate.inside())
+                    held.enter_context(gate.holding(expected_bytes(request, MAX_JSON_BYTES)))
+            except CastmateError as error:
+                return await as_response(error)(scope, receive, send)
+            await self._app(scope, receive, send)
 
 
 def _protection(settings: Settings) -> TransportSecuritySettings:
@@ -151,6 +176,17 @@ def _protection(settings: Settings) -> TransportSecuritySettings:
         hosts.append(urlsplit(settings.public_url).netloc)
         origins.append(settings.public_url)
     return TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=origins)
+
+
+def _count(ctx: Context[Any, Any]) -> None:
+    """Count a call against the rate of its key, together with those of the REST API.
+
+    What comes of it is the tool's error and not HTTP's 429: a model reads that and calls again in
+    time, while hosts keep a 429 to themselves, or take the server for broken.
+    """
+    request = ctx.request_context.request
+    assert isinstance(request, HTTPConnection)
+    gateway(request).rate.take(calling_key())
 
 
 def _base_url(connection: HTTPConnection) -> str:

@@ -43,8 +43,18 @@ _MEANT: Final = {
 }
 
 
+Admit = Callable[[Context[Any, Any]], None]
+"""Lets a call in, or raises one of our errors."""
+
+
 class StrictServer(MCPServer[Any]):
-    """The server whose errors a model can repair."""
+    """The server whose errors a model can repair.
+
+    Attributes:
+        admit: Asked before every call of a tool that does more than look.
+    """
+
+    admit: Admit | None = None
 
     def add_tool(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """Like the base; an argument that the tool does not have is an error, and advertised so."""
@@ -65,6 +75,7 @@ class StrictServer(MCPServer[Any]):
         Raises:
             ToolError: With what is wrong, what is allowed, what it cost and what to do next.
         """
+        self._ask_admittance(name, context)
         try:
             return await super().call_tool(name, arguments, context)
         except ToolError as error:
@@ -83,6 +94,17 @@ class StrictServer(MCPServer[Any]):
             if isinstance(cause, ToolError):
                 raise cause from None
             raise
+
+    def _ask_admittance(self, name: str, context: Context[Any, Any] | None) -> None:
+        tool = self._tool_manager.get_tool(name)
+        if self.admit is None or context is None or tool is None:
+            return
+        if tool.annotations is not None and tool.annotations.read_only_hint:
+            return
+        try:
+            self.admit(context)
+        except CastmateError as error:
+            raise as_tool_error(error, name) from None
 
 
 def _problems(model: type[BaseModel], error: ValidationError) -> list[Problem]:

@@ -27,13 +27,19 @@ if TYPE_CHECKING:
     from castmate_mcp.notices import Notices
 
 BaseUrl = Callable[[HTTPConnection], str]
-_GENERATE: Final = "generate_character_image"
+GENERATE: Final = "generate_character_image"
 
 
 class KeyToken(AccessToken):
     """What a request was let in with."""
 
     key: Key
+
+
+def calling_key() -> Key:
+    """The key of the request that is being answered; `LOCAL` over stdio."""
+    token = get_access_token()
+    return token.key if isinstance(token, KeyToken) else LOCAL
 
 
 @dataclass(frozen=True)
@@ -70,8 +76,7 @@ class Studio:
     @property
     def key(self) -> Key:
         """Who calls."""
-        token = get_access_token()
-        return token.key if isinstance(token, KeyToken) else LOCAL
+        return calling_key()
 
     @property
     def caller(self) -> str:
@@ -98,7 +103,7 @@ class Studio:
                     Problem(
                         "job_id",
                         f"{job_id[:60]!r} is no id of a job",
-                        f"the job_id that {_GENERATE} returned, or one of list_library "
+                        f"the job_id that {GENERATE} returned, or one of list_library "
                         "with kind=jobs",
                         hint,
                     )
@@ -118,12 +123,9 @@ class Studio:
         """
         try:
             prediction = await self.service.jobs.ledger.get(name.prediction_id, self.caller)
-            image = prediction.result.images[name.number] if prediction.result else None
+            return prediction.images[name.number]
         except (PredictionNotFound, IndexError):
-            image = None
-        if image is None:
-            raise FileNotFoundError(str(name))
-        return image
+            raise FileNotFoundError(str(name)) from None
 
     def file_path(self, image: StoredImage) -> str | None:
         """The file of a picture, where the caller can open it."""

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from anyio.from_thread import start_blocking_portal
-from typer.testing import CliRunner, Result
 
 from castmate import cli
 from castmate.clients.wavespeed.client import WaveSpeedClient
@@ -22,6 +21,7 @@ from castmate.images import Reference
 from castmate.jobs.predictions import Outcome, Prediction, State
 from castmate.jobs.service import Jobs
 from castmate.settings import Settings
+from tests.castmate.command import castmate_
 from tests.castmate.jobs.conftest import freeze, submitter
 from tests.doubles import FlatClient, picture
 from tests.fakes.hosted_worker import hurry, public
@@ -66,10 +66,6 @@ def hosted(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeWaveSpeed]:
             lambda settings: WaveSpeedClient(settings, sleep=hurry, backend=backend),
         )
         yield fake
-
-
-def castmate_(*arguments: str) -> Result:
-    return CliRunner().invoke(cli.app, arguments, catch_exceptions=False)
 
 
 def every() -> list[Prediction]:

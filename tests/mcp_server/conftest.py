@@ -24,11 +24,11 @@ from tests.doubles import FlatClient, picture
 SCENE = {"prompt": "waving", "image": "fox.png", "size": "512*640", "seed": 7}
 
 
-class Agent:
-    """One connected agent."""
+class Caller:
+    """One connected agent, wherever its server is."""
 
-    def __init__(self, client: Client, drawing: Any, service: Service) -> None:
-        self.client, self.drawing, self.service = client, drawing, service
+    def __init__(self, client: Client) -> None:
+        self.client = client
 
     async def call(self, tool: str = GENERATE, /, **arguments: Any) -> CallToolResult:
         scene = SCENE if tool == GENERATE else {}
@@ -55,6 +55,14 @@ class Agent:
     async def tool(self, name: str = GENERATE) -> Tool:
         (tool,) = [tool for tool in (await self.client.list_tools()).tools if tool.name == name]
         return tool
+
+
+class Agent(Caller):
+    """One whose server is in this process, with what draws for it."""
+
+    def __init__(self, client: Client, drawing: Any, service: Service) -> None:
+        super().__init__(client)
+        self.drawing, self.service = drawing, service
 
 
 class Connect(Protocol):

@@ -16,7 +16,7 @@ from castmate_mcp.app import build_app
 from castmate_mcp.service import Service
 from castmate_mcp.streamable import build_mcp_app
 from tests.doubles import FlatClient
-from tests.mcp_server.conformance_fixtures import register
+from tests.mcp_server.conformance.fixtures import register
 
 
 class MemoryEvents(EventStore):

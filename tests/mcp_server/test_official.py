@@ -1,4 +1,4 @@
-"""The official checks: conformance in both revisions, the Inspector in both eras, the linter."""
+"""The official checks: conformance, Inspector, linter of tools, schema of desktop bundles."""
 
 from __future__ import annotations
 
@@ -215,3 +215,13 @@ def test_the_linter_of_tool_definitions_has_no_errors_and_no_warnings(studio: Pa
         BIN / "tdqs", "lint", "--command", command, "--fail-on", "warning", folder=studio
     )
     assert (code, "0 errors, 0 warnings" in told) == (0, True), told
+
+
+def test_the_manifest_of_the_desktop_bundle_has_the_official_schema(tmp_path: Path) -> None:
+    manifest = ROOT / "packaging/mcpb/manifest.json"
+    code, told = run(NODE / "mcpb", "validate", manifest, folder=tmp_path)
+    assert code == 0, told
+    broken = tmp_path / "manifest.json"
+    broken.write_text(manifest.read_text().replace('"entry_point"', '"start"'))
+    code, told = run(NODE / "mcpb", "validate", broken, folder=tmp_path)
+    assert (code, "entry_point" in told) == (1, True), told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,10 @@ def test_the_registry_entry_has_our_version_and_settings_that_exist() -> None:
     (package,) = entry["packages"]
     assert {entry["version"], package["version"]} == {__version__}
     assert len(entry["description"]) <= 100
+    words = [argument["value"] for argument in package["packageArguments"]]
+    assert words == [
+        command.name for command in entry_points(group="castmate.commands", name="mcp")
+    ]
     named = [variable["name"] for variable in package["environmentVariables"]]
     assert settings_named(named) <= Settings.model_fields.keys()
 

@@ -109,12 +109,14 @@ def test_two_keys_are_isolated_in_the_real_process_and_its_log_tells_no_secret(
         poll(http, name, "completed")
         http.headers["authorization"] = f"Bearer {bob}"
         assert http.get(f"/api/v3/predictions/{name}/result").status_code == 404
+        assert http.post("/mcp", json={}).status_code >= 400
         run_castmate(data_dir, "keys", "revoke", "bob")
         assert http.get("/api/v3/balance").status_code == 401
         server.stop()
         lines = [json.loads(line) for line in server.log.splitlines() if line.startswith("{")]
         assert all("request_id" in line for line in lines if line["event"] == "request")
         assert {line.get("key") for line in lines} >= {"ann", "bob"}
+        assert [line["key"] for line in lines if line.get("route") == "/mcp"] == ["bob"]
         for secret in (ann, bob, "private", "signature", "fox.png"):
             assert secret not in server.log
 

@@ -149,10 +149,14 @@ def test_the_server_loads_no_torch_and_ends_when_its_input_ends() -> None:
     assert not loaded.intersection(HEAVY)
 
 
-def test_a_wrong_setting_ends_the_server_with_the_reason() -> None:
-    done = subprocess.run(
-        [*MODULE], env={"CASTMATE_THREADS": "many"}, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert "CASTMATE_THREADS" in done.stderr
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("CASTMATE_THREADS", "many"), ("CASTMATE_DATABASE_URL", "mysql://host/name")],
+)
+def test_a_wrong_setting_ends_the_server_with_the_reason_and_no_traceback(
+    name: str, value: str, own_folder: Path
+) -> None:
+    environment = {name: value, "CASTMATE_DATA_DIR": str(own_folder)}
+    done = subprocess.run([*MODULE], env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"Error: {name}: ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -25,11 +26,13 @@ from mcp.shared.exceptions import MCPError
 from castmate.errors import SettingsError
 from castmate.settings import Settings
 from castmate_mcp.app import build_app
+from castmate_mcp.gateway import Gateway
 from castmate_mcp.keys import KeyRing, Scope
+from castmate_mcp.limits import Gate
 from castmate_mcp.server import GENERATE
 from castmate_mcp.service import Service
 from castmate_mcp.streamable import build_mcp_app
-from tests.doubles import FlatClient, picture
+from tests.doubles import FlatClient, encoded, noise, picture
 from tests.mcp_server.conftest import Agent
 
 pytestmark = pytest.mark.anyio
@@ -40,8 +43,8 @@ RED = f"data:image/png;base64,{base64.b64encode(picture()).decode()}"
 class Site:
     """A server on a real port."""
 
-    def __init__(self, service: Service, url: str, drawing: FlatClient) -> None:
-        self.service, self.url, self.drawing = service, url, drawing
+    def __init__(self, service: Service, url: str, drawing: FlatClient, gateway: Gateway) -> None:
+        self.service, self.url, self.drawing, self.gateway = service, url, drawing, gateway
         self.keys = KeyRing(service.jobs.ledger.database)
 
     @asynccontextmanager
@@ -60,6 +63,11 @@ class Site:
         async with httpx2.AsyncClient() as http:
             return await http.post(f"{self.url}/mcp", json=message, headers=accept | headers)
 
+    async def get(self, path: str, secret: str) -> httpx2.Response:
+        """A request to the REST API beside it."""
+        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {secret}"}) as http:
+            return await http.get(self.url + path)
+
 
 @asynccontextmanager
 async def site(**options: Any) -> AsyncIterator[Site]:
@@ -74,7 +82,7 @@ async def site(**options: Any) -> AsyncIterator[Site]:
                 while not server.started:
                     await anyio.sleep(0.005)
                 port = server.servers[0].sockets[0].getsockname()[1]
-                yield Site(service, f"http://127.0.0.1:{port}", drawing)
+                yield Site(service, f"http://127.0.0.1:{port}", drawing, app.state.gateway)
                 server.should_exit = True
 
 
@@ -168,6 +176,50 @@ async def test_a_key_that_may_run_one_job_is_told_to_wait(own_folder: Path) -> N
             told = await agent.fail(image=image, prompt="running", wait_seconds=0)
             assert "predictions that are not finished, as many as may" in told
             assert f"Call {GENERATE} again in" in told
+
+
+async def test_a_key_that_calls_too_often_reads_when_to_call_again_and_may_look_meanwhile(
+    own_folder: Path, era: str
+) -> None:
+    async with site() as here:
+        _, ann = await here.keys.create("ann", per_minute=6)
+        _, bob = await here.keys.create("bob", per_minute=6)
+        async with here.agent(era, ann) as agent:
+            out = await agent.succeed(image=RED)
+            told = await agent.fail(image=RED, prompt="running")
+            assert "may ask 6 times a minute, and has; nothing was charged" in told
+            assert re.search(rf"Call {GENERATE} again in (9|10) s\.$", told)
+            assert len(await here.service.jobs.ledger.list()) == 1
+            assert await agent.succeed("get_job", job_id=out["job_id"]) == out
+            await agent.succeed("list_library")
+            answer = await here.get("/api/v3/balance", ann)
+            assert answer.status_code == 429
+        async with here.agent(era, bob) as agent:
+            await agent.succeed(image=RED)
+
+
+async def test_a_picture_of_the_size_that_rest_takes_may_come_as_a_data_uri(
+    own_folder: Path, era: str
+) -> None:
+    large = base64.b64encode(encoded(noise((1400, 1400)))).decode()
+    assert len(large) > 6 * 2**20
+    async with site() as here, here.agent(era) as agent:
+        await agent.draw(image=f"data:image/png;base64,{large}")
+
+
+async def test_a_server_that_holds_all_it_can_says_when_to_come_back_and_strangers_hold_nothing(
+    own_folder: Path,
+) -> None:
+    async with site() as here:
+        _, ann = await here.keys.create("ann")
+        here.gateway.gate = Gate(max_requests=0)
+        full = await here.post(authorization=f"Bearer {ann}")
+        assert (full.status_code, full.headers["retry-after"]) == (429, "1")
+        assert (await here.post(authorization="Bearer nope")).status_code == 401
+        here.gateway.gate = Gate(max_body_bytes=10)
+        assert (await here.post(authorization=f"Bearer {ann}")).status_code == 429
+        here.gateway.gate = Gate()
+        assert (await here.post(authorization=f"Bearer {ann}")).status_code in (200, 400)
 
 
 async def test_tokens_of_an_oauth_server_open_the_door_if_they_were_made_for_it(

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import anyio
 import pytest
 from mcp import types
 from mcp.client import ClientExtension, ResultClaim
+from mcp.client.client import Client
+from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 
 from castmate_mcp.server import GENERATE
-from tests.doubles import SlowClient, StuckClient
-from tests.mcp_server.conftest import SCENE, Connect
+from tests.doubles import SlowClient, StuckClient, picture
+from tests.mcp_server.conftest import SCENE, Caller, Connect
+from tests.mcp_server.running import Process, process
 
 pytestmark = pytest.mark.anyio
 
@@ -73,6 +79,21 @@ class Tasks(ClientExtension):
             await anyio.sleep(0.01)  # less than any server would like
 
 
+class Leaving(Tasks):
+    """Has no time to wait."""
+
+    async def _wait(self, claim: TaskResult, ctx: Any) -> types.CallToolResult:
+        self.begun = claim.task_id
+        return types.CallToolResult(content=[], is_error=True)
+
+
+@asynccontextmanager
+async def connected(server: Process, *extensions: ClientExtension) -> AsyncIterator[Caller]:
+    transport = streamable_http_client(f"{server.url}/mcp")
+    async with Client(transport, mode="auto", extensions=extensions) as client:
+        yield Caller(client)
+
+
 @pytest.fixture
 def era() -> str:
     """Tasks are of the newer one."""
@@ -115,3 +136,27 @@ async def test_cancelling_the_task_stops_the_job(connect: Connect) -> None:
         await stuck.cancelled.wait()
         (job,) = (await agent.succeed("list_library", kind="jobs"))["items"]
         assert (await agent.succeed("get_job", job_id=job["id"]))["status"] == "cancelled"
+
+
+@pytest.mark.slow
+async def test_after_a_kill_the_error_of_an_old_task_leads_to_its_picture(tmp_path: Path) -> None:
+    red = f"data:image/png;base64,{base64.b64encode(picture()).decode()}"
+    scene = SCENE | {"image": red, "size": "512*512", "num_inference_steps": 25, "num_images": 4}
+    settings, tasks = {"CASTMATE_LEASE_S": "1"}, Leaving()
+    with anyio.fail_after(100):
+        with process(tmp_path / "data", **settings) as server:
+            async with connected(server, tasks) as agent:
+                await agent.client.call_tool(GENERATE, scene)
+                while not (await agent.succeed("list_library", kind="jobs"))["items"]:
+                    await anyio.sleep(0.05)
+                server.kill()
+        assert tasks.begun
+        with process(tmp_path / "data", **settings) as server:
+            async with connected(server, tasks) as agent:
+                request = GetTask(params=TaskId(task_id=tasks.begun))
+                with pytest.raises(MCPError, match="list_library with kind=jobs"):
+                    await agent.client.session.send_request(request, Found)
+            async with connected(server) as agent:
+                (job,) = (await agent.succeed("list_library", kind="jobs"))["items"]
+                drawn = await agent.succeed("get_job", job_id=job["id"], wait_seconds=60)
+    assert (drawn["status"], len(drawn["images"])) == ("completed", 4)

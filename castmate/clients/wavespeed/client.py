@@ -16,6 +16,7 @@ from castmate.clients.base import Progress, ProgressCallback
 from castmate.clients.payments import Payments, PaymentState
 from castmate.clients.wavespeed import failures
 from castmate.clients.wavespeed.api import (
+    READ_TIMEOUT_S,
     SUBMIT_TIMEOUT_S,
     Lost,
     NotSent,
@@ -23,7 +24,7 @@ from castmate.clients.wavespeed.api import (
     Sleep,
     WaveSpeedApi,
 )
-from castmate.clients.wavespeed.limit import RateLimit
+from castmate.clients.wavespeed.limit import MINUTE_S, RateLimit
 from castmate.clients.wavespeed.order import RESUMED, Order
 from castmate.clients.wavespeed.parameters import DOCUMENTED_PRICE_USD, HostedModel
 from castmate.clients.wavespeed.pictures import Finished, blacked_out, finish, upload_form
@@ -55,7 +56,7 @@ class WaveSpeedClient:
         clock: Callable[[], float] = time.monotonic,
         sleep: Sleep = asyncio.sleep,
         submit_timeout_s: float = SUBMIT_TIMEOUT_S,
-        read_timeout_s: float = 30.0,
+        read_timeout_s: float = READ_TIMEOUT_S,
         backend: httpcore2.AsyncNetworkBackend | None = None,
     ) -> None:
         """Nothing is sent yet.
@@ -211,7 +212,7 @@ class WaveSpeedClient:
         except Refused as refused:
             await order.move(index, PaymentState.RELEASED)
             if refused.status == 429:
-                self._limit.pause(refused.retry_after_s or failures.MINUTE_S)
+                self._limit.pause(refused.retry_after_s or MINUTE_S)
             raise failures.refusal(refused) from None
         except Lost as reason:
             await order.move(index, PaymentState.UNKNOWN)

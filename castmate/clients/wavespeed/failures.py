@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from castmate.clients.wavespeed.api import Refused
+from castmate.clients.wavespeed.limit import MINUTE_S
 from castmate.clients.wavespeed.replies import RemotePrediction
 from castmate.errors import (
     CastmateError,
@@ -18,7 +19,6 @@ from castmate.errors import (
 )
 from castmate.schema import GenerateRequest
 
-MINUTE_S = 60.0
 _MODERATED, _BAD_INPUT, _NO_MEDIA, _TIMED_OUT = 1200, (1400, 1401), 1402, 5004
 _REFUND = "WaveSpeed refunds failed tasks, by its documentation within 3 hours."
 

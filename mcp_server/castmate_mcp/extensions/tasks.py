@@ -1,7 +1,8 @@
 """Tasks of the 2026-07-28 revision (SEP-2663): a call whose result is asked for later.
 
-A task is a handle of this process on a call; the picture itself is a job of the ledger, which
-get_job gives also after a restart.
+A task is a handle of this process on a call: it begins before there is a job, while a reference is
+fetched or the user is asked, so its id cannot be that of a job. The picture itself is a job of the
+ledger, which get_job gives also after a restart.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ TTL_S: Final = 3600.0
 POLL_MS: Final = 1000
 _AT_ONCE_S: Final = 0.05
 _MOST: Final = 1000
+_GONE: Final = (
+    "There is no such task: it has expired, or the server was started again. What it drew is not "
+    "lost: call list_library with kind=jobs for its job_id, then get_job."
+)
 
 Policy = Literal["optional", "required", "during"]
 """`optional`: a client may; `required`: it must; `during`: what is asked is asked in the task."""
@@ -214,7 +219,7 @@ class TasksExtension(Extension):
         require_client_extension(ctx, IDENTIFIER)
         task = self._tasks.get(task_id)
         if task is None or task.owner != authenticated_principal(ctx):
-            raise MCPError(INVALID_PARAMS, "Task not found or expired; list_library shows its job.")
+            raise MCPError(INVALID_PARAMS, _GONE)
         return task
 
     async def _on_get(self, ctx: ServerRequestContext[Any, Any], params: TaskId) -> dict[str, Any]:

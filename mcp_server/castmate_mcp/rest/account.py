@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
+from castmate.clients.wavespeed.parameters import DOCUMENTED_PRICE_USD
 from castmate.router import not_set_up
 from castmate.settings import Settings
 from castmate_mcp.rest.envelope import Refusal, success
@@ -14,7 +15,6 @@ from castmate_mcp.rest.operation import Call
 from castmate_mcp.rest.submit import accepted
 
 UNCAPPED: Final = 1_000_000.0
-HOSTED_PRICE_USD: Final = 0.10
 _DESCRIPTION: Final = (
     "Keeps a character the same in every picture: one reference image and a prompt in, new "
     "pictures of that character out."
@@ -79,7 +79,7 @@ def price_usd(settings: Settings) -> float:
     if first != "wavespeed":
         return 0.0
     known = settings.wavespeed_price_usd
-    return HOSTED_PRICE_USD if known is None else known
+    return DOCUMENTED_PRICE_USD if known is None else known
 
 
 def request_schema() -> dict[str, Any]:

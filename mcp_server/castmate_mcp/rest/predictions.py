@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from starlette.responses import Response
 
 from castmate.jobs.predictions import Prediction, State
@@ -12,14 +10,6 @@ from castmate_mcp.rest.models import Ids, ListQuery
 from castmate_mcp.rest.operation import Call
 from castmate_mcp.rest.submit import told
 from castmate_mcp.rest.telling import Teller, as_json
-
-_STATES: Final = {
-    "created": State.CREATED,
-    "processing": State.PROCESSING,
-    "completed": State.COMPLETED,
-    "failed": State.FAILED,
-    "cancelled": State.CANCELLED,
-}
 
 
 async def result(call: Call) -> Response:
@@ -36,7 +26,7 @@ async def list_predictions(call: Call) -> Response:
         after, before = query.created_after, query.created_before
         found += await call.gateway.service.jobs.ledger.list(
             key_name=call.key.name,
-            state=_STATES[query.status] if query.status else None,
+            state=State(query.status) if query.status else None,
             created_after=after.timestamp() if after else None,
             created_before=before.timestamp() if before else None,
             limit=query.page_size,

@@ -62,7 +62,7 @@ class Teller:
             with_input: Tell what was asked, too.
         """
         result, error = prediction.result, prediction.error or {}
-        images = result.images if result else ()
+        images = prediction.images
         if outputs is None:
             outputs = [self.gateway.file_url(self.base_url, image.name) for image in images]
         took_ms = _took_ms(prediction)

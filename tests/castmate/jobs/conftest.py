@@ -7,7 +7,7 @@ import fcntl
 import itertools
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import text
 
 from castmate.images import Reference
+from castmate.jobs.claims import Claims
 from castmate.jobs.database import Database, open_database
 from castmate.jobs.ledger import Ledger
 from castmate.jobs.predictions import Prediction
@@ -99,6 +100,11 @@ def ledger(database: Database, storage: Storage, clock: Clock) -> Ledger:
     return Ledger(database, storage, Limits(lease_s=10, ageing_s=60), clock)
 
 
+@pytest.fixture
+def claims(ledger: Ledger) -> Claims:
+    return Claims(ledger.database, ledger.limits)
+
+
 @pytest.fixture(scope="session")
 def reference() -> Reference:
     return Reference.from_bytes(picture(), "red.png")
@@ -120,6 +126,16 @@ def submitter(ledger: Ledger, reference: Reference) -> Submit:
         return ledger.submit(GenerateRequest.parse(values), reference, **options)
 
     return call
+
+
+def ids(predictions: Sequence[Prediction]) -> list[str]:
+    return [prediction.id for prediction in predictions]
+
+
+def age(folder: Path, clock: Clock) -> None:
+    """Make every file of a storage as old as the test's clock says."""
+    for path in filter(Path.is_file, folder.rglob("*")):
+        os.utime(path, (clock.now, clock.now))
 
 
 async def soon(condition: Callable[[], bool]) -> None:

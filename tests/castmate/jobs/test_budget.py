@@ -20,11 +20,6 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def claims(ledger: Ledger) -> Claims:
-    return Claims(ledger.database, ledger.limits)
-
-
-@pytest.fixture
 def claim(claims: Claims, submit: Submit) -> Callable[..., Any]:
     """Submits a prediction and claims it."""
 

@@ -24,11 +24,6 @@ from tests.castmate.jobs.conftest import NOON, Clock, Submit
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def claims(ledger: Ledger) -> Claims:
-    return Claims(ledger.database, ledger.limits)
-
-
 async def claim_one(claims: Claims) -> Claim:
     (claim,) = await claims.claim("me", 1)
     return claim

@@ -18,17 +18,12 @@ from castmate.jobs.ledger import Ledger
 from castmate.jobs.predictions import Prediction, State, StoredResult
 from castmate.jobs.retention import Swept, sweep
 from castmate.jobs.storage import Storage, output_name
-from tests.castmate.jobs.conftest import Clock, Submit
+from tests.castmate.jobs.conftest import Clock, Submit, age
 
 pytestmark = pytest.mark.anyio
 
 DAY_S = 86_400.0
 RESULT = StoredResult((), "flat", "flat", {}, (), 0.0)
-
-
-@pytest.fixture
-def claims(ledger: Ledger) -> Claims:
-    return Claims(ledger.database, ledger.limits)
 
 
 @pytest.fixture
@@ -43,8 +38,7 @@ def files(storage: Storage, clock: Clock, tmp_path: Path) -> Any:
             return name
 
         def age(self) -> None:
-            for path in filter(Path.is_file, folder.rglob("*")):
-                os.utime(path, (clock.now, clock.now))
+            age(folder, clock)
 
         def names(self) -> set[str]:
             found = filter(Path.is_file, folder.rglob("*"))
