@@ -6,7 +6,6 @@ import asyncio
 import atexit
 import contextlib
 import gc
-import json
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from castmate import __version__
-from castmate.errors import CastmateError, InvalidRequest, SettingsError
+from castmate.reporting import FAILED, OK, print_json, reporting
 from castmate.schema import (
     Cache,
     GenerateRequest,
@@ -29,8 +28,6 @@ from castmate.schema import (
 if TYPE_CHECKING:
     from castmate.clients.base import Client, ProgressCallback
     from castmate.settings import Settings
-
-OK, FAILED, BAD_REQUEST, INTERRUPTED = 0, 1, 2, 130
 
 app = typer.Typer(
     help="One picture of a character and a prompt in, new pictures of that character out.",
@@ -110,7 +107,7 @@ def generate(
     """Draw the character of a picture in a new scene."""
     from castmate.output import choose_format
 
-    with _reporting(as_json):
+    with reporting(as_json=as_json):
         values = {name: ctx.params[name] for name in _FIELDS}
         values["output_format"] = choose_format(output, output_format)
         asyncio.run(_generate(GenerateRequest.parse(values), output, bundle, as_json))
@@ -121,7 +118,7 @@ def doctor(bundle: BundleName = None, as_json: AsJson = False) -> None:
     """Examine the installation and say how to repair it."""
     from castmate.doctor import examine
 
-    with _reporting(as_json):
+    with reporting(as_json=as_json):
         checks = []
         for check in examine(_settings(bundle)):
             checks.append(check)
@@ -131,7 +128,7 @@ def doctor(bundle: BundleName = None, as_json: AsJson = False) -> None:
                     typer.echo(f"      {'':<12} -> {check.fix}")
         healthy = all(check.ok for check in checks)
         if as_json:
-            _print_json({"ok": healthy, "checks": [vars(check) for check in checks]})
+            print_json({"ok": healthy, "checks": [vars(check) for check in checks]})
         raise typer.Exit(OK if healthy else FAILED)
 
 
@@ -140,10 +137,10 @@ def list_bundles(as_json: AsJson = False) -> None:
     """List the models that came with this installation."""
     from castmate.engines.bundle import Bundle, shipped
 
-    with _reporting(as_json):
+    with reporting(as_json=as_json):
         found = [_describe(Bundle.open(name)) for name in shipped()]
         if as_json:
-            _print_json(found)
+            print_json(found)
         for values in () if as_json else found:
             typer.echo("{name}  {num_bytes:,} bytes  {description}".format(**values))
 
@@ -156,12 +153,12 @@ def check_bundle(
     """Compare every file of a bundle with its manifest."""
     from castmate.engines.bundle import Bundle
 
-    with _reporting(as_json):
+    with reporting(as_json=as_json):
         bundle = Bundle.open(name)
         bundle.check()
         values = _describe(bundle)
         if as_json:
-            _print_json(values)
+            print_json(values)
         else:
             typer.echo(
                 "{name} in {path}: {num_bytes:,} bytes, every file is whole".format(**values)
@@ -175,7 +172,7 @@ def spend(
     as_json: AsJson = False,
 ) -> None:
     """List what was paid for hosted pictures, and add it up by day and by key."""
-    with _reporting(as_json):
+    with reporting(as_json=as_json):
         asyncio.run(_spend(days, key, as_json))
 
 
@@ -210,7 +207,7 @@ def serve_triton(
     from castmate.serve import run_container, serve_triton
     from castmate.triton.server import Ports
 
-    with _reporting(as_json=False):
+    with reporting():
         settings = _settings(bundle)
         if container:
             run_container(settings, typer.echo)
@@ -228,8 +225,8 @@ def probe_triton(
     """Ask the model of a Triton server whether it can draw; health checks run this."""
     from castmate.serve import probe
 
-    with _reporting(as_json=False):
-        _print_json(asyncio.run(probe(url)))
+    with reporting():
+        print_json(asyncio.run(probe(url)))
 
 
 @app.callback(invoke_without_command=True)
@@ -298,7 +295,7 @@ def _report(result: GenerateResult, paths: list[Path], as_json: bool, summary: s
         values = result.as_dict()
         for path, image in zip(paths, values["images"], strict=True):
             image["path"] = str(path.resolve())
-        return _print_json(values)
+        return print_json(values)
     for path, image in zip(paths, result.images, strict=True):
         typer.echo(f"{path}  {image.width}*{image.height}  seed {image.seed}")
     for warning in result.warnings:
@@ -323,7 +320,7 @@ async def _spend(days: int, key: str | None, as_json: bool) -> None:
     by_key = totals(spent, lambda one: one.key_name)
     if as_json:
         payments = [one.as_dict() for one in spent]
-        return _print_json(
+        return print_json(
             {"since": since, "by_day": by_day, "by_key": by_key, "payments": payments}
         )
     for one in spent:
@@ -336,23 +333,6 @@ async def _spend(days: int, key: str | None, as_json: bool) -> None:
         for name, usd in sums.items():
             typer.echo(f"{title} {name}: ${usd:.3f}")
     typer.echo(f"Since {since}: ${sum(by_day.values()):.3f}")
-
-
-@contextlib.contextmanager
-def _reporting(as_json: bool) -> Iterator[None]:
-    """Turn our errors into one clear message and an exit code; any other exception is a bug."""
-    try:
-        yield
-    except CastmateError as error:
-        if as_json:
-            _print_json({"error": error.as_dict()})
-        else:
-            typer.echo(f"Error: {error}", err=True)
-        wrong_call = isinstance(error, InvalidRequest | SettingsError)
-        raise typer.Exit(BAD_REQUEST if wrong_call else FAILED) from None
-    except KeyboardInterrupt:
-        typer.echo("Cancelled: nothing was written.", err=True)
-        raise typer.Exit(INTERRUPTED) from None
 
 
 @contextlib.contextmanager
@@ -385,10 +365,6 @@ def _describe(bundle: Any) -> dict[str, Any]:
         "num_bytes": sum(file.num_bytes for file in files),
         "description": manifest.description,
     }
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import numpy as np
 from castmate import __version__
 from castmate.clients.local import LocalClient
 from castmate.engines.bundle import Bundle
-from castmate.errors import BundleError, Unavailable
+from castmate.errors import BundleError, SettingsError, Unavailable
 from castmate.images import Reference, encode
 from castmate.router import not_set_up
 from castmate.schema import GenerateRequest, OutputFormat
@@ -54,7 +54,10 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield _packages()
     yield _commands()
     yield Check("threads", True, f"{settings.threads or 'all'} of {os.cpu_count()} cores")
-    yield _data_dir(settings)
+    data_dir = _data_dir(settings)
+    yield data_dir
+    if data_dir.ok or settings.database_url is not None:
+        yield asyncio.run(_ledger(settings))
     yield _image_roots(settings)
     absent = not_set_up(settings)
     yield _clients(settings, absent)
@@ -63,6 +66,9 @@ def examine(settings: Settings) -> Iterator[Check]:
         yield bundle
         if bundle.ok:
             yield asyncio.run(_drawing(settings))
+    if "triton" in settings.clients:
+        for url in settings.triton_urls:
+            yield asyncio.run(_triton(url))
     if "wavespeed" in settings.clients and "wavespeed" not in absent:
         yield asyncio.run(_wavespeed(settings))
 
@@ -111,6 +117,21 @@ def _clients(settings: Settings, absent: Mapping[str, str]) -> Check:
     )
 
 
+async def _ledger(settings: Settings) -> Check:
+    from castmate.jobs.database import open_database  # loads SQLAlchemy
+    from castmate.jobs.service import database_url
+
+    # The URL may hold a password.
+    own = settings.database_url is None
+    shown = f"SQLite in {settings.data_dir}" if own else "the one in CASTMATE_DATABASE_URL"
+    try:
+        database = await open_database(database_url(settings))
+    except (SettingsError, Unavailable) as error:
+        return Check("ledger", False, shown, str(error))
+    await database.aclose()
+    return Check("ledger", True, shown)
+
+
 def _bundle(settings: Settings) -> Check:
     try:
         bundle = Bundle.open(settings.bundle)
@@ -144,6 +165,20 @@ async def _drawing(settings: Settings) -> Check:
         True,
         f"{result.client} loads in {loaded - start:.1f} s and takes a step in {seconds:.1f} s",
     )
+
+
+async def _triton(url: str) -> Check:
+    """The model itself is asked: its server says ready when the model's process is dead."""
+    from castmate.clients.triton import TritonClient  # loads gRPC
+
+    client = TritonClient((url,))
+    try:
+        state = await client.probe(url)
+    except Unavailable as error:
+        return Check("triton", False, url, str(error))
+    finally:
+        await client.aclose()
+    return Check("triton", True, f"{url} draws with {state['model']}, {state['waiting']} wait")
 
 
 async def _wavespeed(settings: Settings) -> Check:

@@ -6,14 +6,15 @@ import asyncio
 import contextlib
 import functools
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from castmate.errors import CastmateError, InvalidRequest, SettingsError
+from castmate.errors import InvalidRequest
+from castmate.reporting import reporting
 
 # `castmate --help` imports this module, and must not wait a second for the SDK.
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def command(
     from castmate.settings import Settings
 
     roots = tuple(image_root) if image_root else None
-    with _reporting(), contextlib.suppress(KeyboardInterrupt):
+    with reporting(), contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve(Settings.load(bundle=bundle, image_roots=roots, data_dir=data_dir)))
 
 
@@ -95,7 +96,7 @@ def serve(
     from castmate_mcp import logs
     from castmate_mcp.serving import serve as run
 
-    with _reporting():
+    with reporting():
         settings = Settings.load(
             host=host, port=port, bundle=bundle, data_dir=data_dir, public_url=public_url
         )
@@ -144,7 +145,7 @@ def create_key(
             weight=weight,
         )
 
-    with _reporting():
+    with reporting():
         key, secret = _with_ring(create, data_dir)
         if as_json:
             typer.echo(json.dumps(key.as_dict() | {"key": secret}, indent=2))
@@ -156,7 +157,7 @@ def create_key(
 @keys.command("list")
 def list_keys(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """List every key, without its secret."""
-    with _reporting():
+    with reporting():
         found = _with_ring(lambda ring: ring.list(), data_dir)
         if as_json:
             typer.echo(json.dumps([key.as_dict() for key in found], indent=2))
@@ -177,7 +178,7 @@ def revoke_key(
     name: Annotated[str, typer.Argument(help="Whose key.")], data_dir: DataDir = None
 ) -> None:
     """End a key; the next request with it is refused."""
-    with _reporting():
+    with reporting():
         _with_ring(lambda ring: ring.revoke(name), data_dir)
         typer.echo(f"{name} is revoked. What it submitted is still made.")
 
@@ -189,7 +190,7 @@ def list_characters(
     as_json: AsJson = False,
 ) -> None:
     """List every saved character, the newest first."""
-    with _reporting():
+    with reporting():
         found = _with_characters(lambda saved: saved.list(key), data_dir)
         if as_json:
             typer.echo(json.dumps([character.as_dict() for character in found], indent=2))
@@ -208,7 +209,7 @@ def delete_character(
     data_dir: DataDir = None,
 ) -> None:
     """Remove a character with its pictures; what was drawn from it stays."""
-    with _reporting():
+    with reporting():
         gone = _with_characters(lambda saved: saved.delete(character_id), data_dir)
         typer.echo(f"{gone.name} ({gone.id}) of {gone.key_name} is removed.")
 
@@ -244,14 +245,3 @@ def _with_ring(use: Callable[[KeyRing], Awaitable[T]], data_dir: Path | None) ->
             await database.aclose()
 
     return asyncio.run(run())
-
-
-@contextlib.contextmanager
-def _reporting() -> Iterator[None]:
-    """Turn our errors into one clear message and an exit code; any other exception is a bug."""
-    try:
-        yield
-    except CastmateError as error:
-        typer.echo(f"Error: {error}", err=True)
-        wrong_call = isinstance(error, InvalidRequest | SettingsError)
-        raise typer.Exit(2 if wrong_call else 1) from None

@@ -38,6 +38,7 @@ def test_doctor_finds_this_installation_healthy_by_drawing_with_it() -> None:
     assert result.exit_code == 0, result.output
     assert set(re.findall(r"^(\S+) ", result.stdout, re.MULTILINE)) == {"ok"}
     assert re.search(r"^ok +drawing +local loads in", result.stdout, re.MULTILINE)
+    assert re.search(r"^ok +ledger +SQLite in", result.stdout, re.MULTILINE)
 
 
 def test_doctor_tells_how_to_repair_what_is_broken(
@@ -83,6 +84,20 @@ def test_doctor_asks_the_hosted_service_whether_it_takes_the_key(
     assert (result.exit_code == 0) == (key == KEY)
     assert key not in result.output
     assert [call.path for call in fake.calls] == ["/api/v3/balance"]
+
+
+def test_doctor_asks_the_model_of_every_triton_server_and_tells_no_password(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CASTMATE_CLIENTS", "triton")
+    monkeypatch.setenv("CASTMATE_TRITON_URLS", "127.0.0.1:1,127.0.0.1:2")
+    monkeypatch.setenv("CASTMATE_DATABASE_URL", "mysql://ann:hunter2@db/castmate")
+    result = castmate_("doctor")
+    assert result.exit_code == 1
+    failed = re.findall(r"^FAIL +(\w+) +(\S+)", result.stdout, re.MULTILINE)
+    assert failed == [("ledger", "the"), ("triton", "127.0.0.1:1"), ("triton", "127.0.0.1:2")]
+    assert "'mysql' cannot hold a ledger" in result.stdout
+    assert "hunter2" not in result.output
 
 
 def test_doctor_tells_which_clients_are_not_set_up_and_why(own_folder: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from castmate import cli, serve
+from castmate import cli, reporting, serve
 from castmate.engines.bundle import Bundle, locate
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -32,19 +32,19 @@ def gpu_bundle(tmp_path: Path) -> Path:
 
 def test_a_folder_without_the_model_is_refused(tmp_path: Path) -> None:
     result = serve_triton("--models", str(tmp_path))
-    assert result.exit_code == cli.BAD_REQUEST
+    assert result.exit_code == reporting.BAD_REQUEST
     assert "has no castmate/config.pbtxt. Run this in a checkout" in result.stderr
 
 
 def test_a_bundle_that_is_not_there_is_refused() -> None:
     result = serve_triton("--bundle", "nothing")
-    assert result.exit_code == cli.FAILED
+    assert result.exit_code == reporting.FAILED
     assert "There is no bundle 'nothing'" in result.stderr
 
 
 def test_a_gpu_bundle_is_sent_to_the_container_with_the_command(gpu_bundle: Path) -> None:
     result = serve_triton("--bundle", str(gpu_bundle))
-    assert result.exit_code == cli.BAD_REQUEST
+    assert result.exit_code == reporting.BAD_REQUEST
     assert "is for engine 'tensorrt', which needs a GPU and NVIDIA's container" in result.stderr
     assert f"CASTMATE_BUNDLE_DIR={gpu_bundle} docker compose --file" in result.stderr
 
@@ -54,7 +54,7 @@ def test_the_container_command_is_printed_where_there_is_no_docker(
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     result = serve_triton("--container", "--bundle", str(gpu_bundle))
-    assert result.exit_code == cli.OK
+    assert result.exit_code == reporting.OK
     assert result.stdout.startswith(f"CASTMATE_BUNDLE_DIR={gpu_bundle} docker compose --file")
 
 

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from castmate import cli
+from castmate import cli, reporting
 from castmate.clients.base import Progress
 from castmate.clients.local import LocalClient
 from castmate.clients.triton import TritonClient
@@ -233,5 +233,5 @@ def test_a_probe_from_the_command_line_is_a_health_check(server: TritonServer) -
     assert (probed.exit_code, json.loads(probed.stdout)["model"]) == (0, "toon")
     nobody = f"127.0.0.1:{Ports.free().grpc}"
     refused = CliRunner().invoke(cli.app, ["serve", "probe", nobody])
-    assert refused.exit_code == cli.FAILED
+    assert refused.exit_code == reporting.FAILED
     assert f"Triton at {nobody} cannot be reached" in refused.stderr
