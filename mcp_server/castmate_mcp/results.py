@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from typing import Any, Final, Literal
 
 from mcp.server.mcpserver import Context
@@ -70,7 +71,7 @@ def describe(
         status=STATUS[job.state],
         job_id=job_id,
         deduplicated=job.joined,
-        elapsed_s=None if job.finished is None else round(job.finished - started, 2),
+        elapsed_s=round((job.finished or time.time()) - started, 2),
         next_step="",
     )
     if result is None:

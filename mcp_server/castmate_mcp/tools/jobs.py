@@ -9,6 +9,7 @@ from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import BaseModel, Field
 
 from castmate.jobs.predictions import Prediction, State
+from castmate_mcp.extensions import viewer
 from castmate_mcp.holding import hold
 from castmate_mcp.ids import job_id_of
 from castmate_mcp.results import STATUS, JobOut, told
@@ -43,6 +44,7 @@ def add(server: StrictServer, studio: Studio) -> None:
 
     @server.tool(
         title="Wait for a job, or look it up",
+        meta=viewer.SHOWN,
         annotations=ToolAnnotations(
             read_only_hint=True, idempotent_hint=True, open_world_hint=False
         ),

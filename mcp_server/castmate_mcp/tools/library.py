@@ -10,6 +10,7 @@ from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import BaseModel, Field
 
 from castmate.jobs.predictions import Prediction, State
+from castmate_mcp.extensions import viewer
 from castmate_mcp.ids import CharacterName, ImageName, job_id_of
 from castmate_mcp.results import told
 from castmate_mcp.strict import StrictServer
@@ -49,6 +50,7 @@ def add(server: StrictServer, studio: Studio) -> None:
 
     @server.tool(
         title="List pictures, characters and jobs",
+        meta=viewer.SHOWN,
         annotations=ToolAnnotations(
             read_only_hint=True, idempotent_hint=True, open_world_hint=False
         ),

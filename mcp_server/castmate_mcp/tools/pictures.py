@@ -8,6 +8,7 @@ from mcp.types import ImageContent, ToolAnnotations
 from pydantic import Field
 
 from castmate.errors import InvalidRequest, Problem
+from castmate_mcp.extensions import viewer
 from castmate_mcp.ids import ImageName
 from castmate_mcp.results import image_content
 from castmate_mcp.strict import StrictServer
@@ -24,6 +25,7 @@ def add(server: StrictServer, studio: Studio) -> None:
 
     @server.tool(
         title="See a picture",
+        meta=viewer.SHOWN,
         annotations=ToolAnnotations(
             read_only_hint=True, idempotent_hint=True, open_world_hint=False
         ),
