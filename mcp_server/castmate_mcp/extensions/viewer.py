@@ -48,7 +48,7 @@ def viewer() -> Apps:
 
 
 def page() -> str:
-    """The page, complete: it loads nothing, and runs no script but its own."""
+    """The page, complete: it loads nothing, runs its own script alone, makes no HTML of text."""
     folder = files("castmate_mcp.extensions") / "viewer"
 
     def text(name: str) -> str:
@@ -57,7 +57,7 @@ def page() -> str:
     style, script = text("style.css"), "\n".join(map(text, _SCRIPTS))
     policy = (
         f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
-        "base-uri 'none'; form-action 'none'"
+        "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
     )
     return Template(text("index.html")).substitute(
         policy=policy, style=style, script=script, version=__version__

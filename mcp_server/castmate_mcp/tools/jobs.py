@@ -15,6 +15,7 @@ from castmate_mcp.ids import job_id_of
 from castmate_mcp.results import STATUS, JobOut, told
 from castmate_mcp.strict import StrictServer
 from castmate_mcp.studio import Studio
+from castmate_mcp.tools import READS
 from castmate_mcp.tools.generate import WaitSeconds
 
 _STOP_S: Final = 10.0  # a denoise step is over by then
@@ -45,9 +46,7 @@ def add(server: StrictServer, studio: Studio) -> None:
     @server.tool(
         title="Wait for a job, or look it up",
         meta=viewer.SHOWN,
-        annotations=ToolAnnotations(
-            read_only_hint=True, idempotent_hint=True, open_world_hint=False
-        ),
+        annotations=READS,
     )
     async def get_job(
         ctx: Context[Any, Any], job_id: JobId, wait_seconds: WaitSeconds = None

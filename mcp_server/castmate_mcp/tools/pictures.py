@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from mcp.types import ImageContent, ToolAnnotations
+from mcp.types import ImageContent
 from pydantic import Field
 
 from castmate.errors import InvalidRequest, Problem
@@ -13,6 +13,7 @@ from castmate_mcp.ids import ImageName
 from castmate_mcp.results import image_content
 from castmate_mcp.strict import StrictServer
 from castmate_mcp.studio import Studio
+from castmate_mcp.tools import READS
 
 
 def add(server: StrictServer, studio: Studio) -> None:
@@ -26,9 +27,7 @@ def add(server: StrictServer, studio: Studio) -> None:
     @server.tool(
         title="See a picture",
         meta=viewer.SHOWN,
-        annotations=ToolAnnotations(
-            read_only_hint=True, idempotent_hint=True, open_world_hint=False
-        ),
+        annotations=READS,
         structured_output=False,
     )
     async def view_image(

@@ -34,6 +34,26 @@ function announce(text) {
   if (status.textContent !== text) status.textContent = text;
 }
 
+// For all, below the view, for a moment.
+function notice(text) {
+  announce(text);
+  status.classList.remove("unseen");
+  clearTimeout(notice.timer);
+  notice.timer = setTimeout(() => status.classList.add("unseen"), 4000);
+}
+
+// What only the host can do; null where it does not.
+async function asked(host, method, params) {
+  try {
+    const result = await host.request(method, params);
+    if (!result.isError) return result;
+    notice("The host did not do it.");
+  } catch (error) {
+    notice(error.message);
+  }
+  return null;
+}
+
 function duration(seconds) {
   if (seconds < 10 && !Number.isInteger(seconds)) return `${seconds.toFixed(1)} s`;
   const whole = Math.round(seconds);
@@ -55,11 +75,9 @@ async function copy(text, from) {
     const copied = document.execCommand("copy");
     field.remove();
     from.focus();
-    if (!copied) return announce(`The host does not allow copying: ${text}`);
+    if (!copied) return notice(`The host does not allow copying: ${text}`);
   }
-  announce(`Copied ${text}`);
-  from.classList.add("copied");
-  setTimeout(() => from.classList.remove("copied"), 1500);
+  notice(`Copied ${text}`);
 }
 
 function copyButton(label, text) {

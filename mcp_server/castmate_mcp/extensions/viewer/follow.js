@@ -39,7 +39,7 @@ class Follower {
 
   // The job of a call that has not answered yet: the only unfinished one with its prompt.
   async find(prompt) {
-    const about = [...prompt].slice(0, 200).join("");
+    const about = [...prompt.trim()].slice(0, 200).join("");
     let found = null;
     let pause = FIRST_WAIT_S;
     await this.#repeat(async () => {

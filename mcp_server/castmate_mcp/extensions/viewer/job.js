@@ -47,7 +47,7 @@ class JobScreen {
   interrupted(reason) {
     if (this.#final || this.#jobId) return;
     const why = reason ? `The host stopped the call: ${reason}.` : "The host stopped the call.";
-    this.#end(this.#problem("Stopped", `${why} A picture that was begun is in the library later.`));
+    this.#pause(this.#problem("Stopped", `${why} A picture that was begun is in the library later.`));
   }
 
   #take(result) {
@@ -100,12 +100,8 @@ class JobScreen {
         ({ progress, total, message }) => this.#drawing?.step(message, progress, total),
       );
     } catch (error) {
-      const again = button("Look again", () => {
-        this.#final = false;
-        this.#drawing = null;
-        this.look(found);
-      });
-      this.#end(this.#problem("Out of touch", `${error.message} The job goes on.`, again));
+      const again = button("Look again", () => this.look(found));
+      this.#pause(this.#problem("Out of touch", `${error.message} The job goes on.`, again));
     }
   }
 
@@ -117,8 +113,8 @@ class JobScreen {
       if (result.isError || !job) throw new Error(words(result));
       if (job.status === "cancelled") this.#cancelled(job.next_step);
     } catch (error) {
-      this.#drawing.cancellable(() => this.#cancel());
-      announce(`Not cancelled: ${error.message}`);
+      this.#drawing?.cancellable(() => this.#cancel());
+      notice(`Not cancelled: ${error.message}`);
     }
   }
 
@@ -130,7 +126,14 @@ class JobScreen {
   #end(section) {
     if (this.#final) return;
     this.#final = true;
+    this.#pause(section);
+  }
+
+  // Until there is a result after all.
+  #pause(section) {
     this.stop();
+    this.#drawing = null;
+    this.#jobId = null;
     show(...this.#around(section));
   }
 
@@ -272,7 +275,7 @@ function nextScene(host, reference) {
     maxlength: 1000,
     placeholder: "Another scene",
     "aria-label": "Another scene with this character",
-    keydown: (event) => event.key === "Enter" && send(),
+    keydown: (event) => event.key === "Enter" && !event.isComposing && send(),
     input: () => (draw.disabled = scene.value.trim() === ""),
   });
   const send = async () => {
@@ -281,16 +284,11 @@ function nextScene(host, reference) {
     const text =
       `Draw this character in another scene: ${prompt}\n` +
       `(generate_character_image with image ${reference})`;
-    try {
-      const message = { role: "user", content: [{ type: "text", text }] };
-      const { isError } = await host.request("ui/message", message);
-      if (isError) throw new Error("The host did not take it.");
-      scene.value = "";
-      draw.disabled = true;
-      announce("Asked for in the chat.");
-    } catch (error) {
-      announce(error.message);
-    }
+    const message = { role: "user", content: [{ type: "text", text }] };
+    if (!(await asked(host, "ui/message", message))) return;
+    scene.value = "";
+    draw.disabled = true;
+    notice("Asked for in the chat.");
   };
   const draw = button("Draw", send, { disabled: true });
   return element("div", { class: "scene" }, scene, draw);
@@ -305,8 +303,8 @@ function usable(reference) {
 function displayButtons(host) {
   if (!host.context.availableDisplayModes?.includes("fullscreen")) return null;
   const turn = (mode) => async () => {
-    const shown = await host.request("ui/request-display-mode", { mode });
-    applyContext({ displayMode: shown.mode });
+    const shown = await asked(host, "ui/request-display-mode", { mode });
+    applyContext({ displayMode: shown?.mode });
   };
   return element(
     "p",

@@ -69,30 +69,23 @@ class Pictures {
 function pictureActions(host, pictures, image) {
   const file = `castmate-${image.image_id}.png`;
   const actions = [];
-  const asked = async (method, params) => {
-    try {
-      const { isError } = await host.request(method, params);
-      if (isError) announce("The host did not do it.");
-    } catch (error) {
-      announce(error.message);
-    }
+  const whole = async () => {
+    const [head, blob] = (await pictures.read(image.image_uri)).split(";base64,");
+    const resource = { uri: `file:///${file}`, mimeType: head.replace("data:", ""), blob };
+    return { type: "resource", resource };
   };
-  if (host.offers("downloadFile") && host.offers("serverResources")) {
-    actions.push(
-      button("Download", async () => {
-        const [head, blob] = (await pictures.read(image.image_uri)).split(";base64,");
-        const resource = { uri: `file:///${file}`, mimeType: head.replace("data:", ""), blob };
-        await asked("ui/download-file", { contents: [{ type: "resource", resource }] });
-      }, { class: "chip" }),
-    );
-  } else if (host.offers("downloadFile") && image.download_url) {
-    const link = { type: "resource_link", name: file, uri: image.download_url };
-    actions.push(
-      button("Download", () => asked("ui/download-file", { contents: [link] }), { class: "chip" }),
-    );
+  const link = { type: "resource_link", name: file, uri: image.download_url };
+  const readable = host.offers("serverResources");
+  if (host.offers("downloadFile") && (readable || image.download_url)) {
+    const download = async () => {
+      const content = await (readable ? whole() : link);
+      await asked(host, "ui/download-file", { contents: [content] });
+    };
+    const failed = (error) => notice(error.message);
+    actions.push(button("Download", () => download().catch(failed), { class: "chip" }));
   }
   if (host.offers("openLinks") && image.download_url) {
-    const open = () => asked("ui/open-link", { url: image.download_url });
+    const open = () => asked(host, "ui/open-link", { url: image.download_url });
     actions.push(button("Open", open, { class: "chip", title: "Open in the browser" }));
   }
   return actions;

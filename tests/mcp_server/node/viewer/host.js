@@ -41,6 +41,8 @@ function policy({ connectDomains = [], resourceDomains = [], frameDomains = [] }
 class Chat {
   seen = { messages: [], downloads: [], links: [], contexts: [], calls: [] };
   bridge = null;
+  open = 0; // calls of the view that are not answered yet
+  broken = false; // whether they fail
 
   // Shows what a tool names, as it is done while its call runs.
   async mount(tool, { capabilities = ALL, context = {}, passProgress = false } = {}) {
@@ -109,6 +111,7 @@ class Chat {
   #watchCalls(bridge, passProgress) {
     bridge.oncalltool = async (params, { mcpReq }) => {
       this.seen.calls.push(params.name);
+      if (this.broken) throw new Error("The server is gone.");
       const { _meta, ...asked } = params;
       const progress = (told) =>
         bridge.notification({
@@ -117,7 +120,12 @@ class Chat {
         });
       const options = { signal: mcpReq.signal };
       if (passProgress && _meta?.progressToken) options.onprogress = progress;
-      return client.request({ method: "tools/call", params: asked }, options);
+      this.open += 1;
+      try {
+        return await client.request({ method: "tools/call", params: asked }, options);
+      } finally {
+        this.open -= 1;
+      }
     };
   }
 }
