@@ -33,7 +33,7 @@ STATUS: Final[dict[State, Literal["running", "completed", "cancelled", "failed"]
 
 
 class ImageOut(BaseModel):
-    """One finished picture."""
+    """One finished picture; one that is unsafe was replaced by a black one."""
 
     image_id: str
     image_uri: str
@@ -42,7 +42,7 @@ class ImageOut(BaseModel):
     width: int
     height: int
     seed: int
-    has_nsfw: bool = Field(description="Unsafe: replaced by a black one.")
+    has_nsfw: bool
 
 
 class JobOut(BaseModel):

@@ -69,7 +69,6 @@ def add(server: StrictServer, studio: Studio) -> None:
         annotations=ToolAnnotations(
             read_only_hint=False,
             destructive_hint=False,
-            idempotent_hint=False,
             open_world_hint=spending.possible,
         ),
     )

@@ -34,6 +34,7 @@ class Gallery {
         { class: kind === "job" ? "rows" : "grid" },
         ...this.#items.map((item) => element("li", {}, this.#card(item))),
       ),
+      displayButtons(this.#host),
     );
   }
 

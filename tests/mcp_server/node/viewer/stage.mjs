@@ -87,7 +87,7 @@ async function website(server) {
     forwarded.on("error", () => answer.destroy());
     incoming.pipe(forwarded);
   });
-  await new Promise((ready) => site.listen(0, ready));
+  await new Promise((ready) => site.listen(0, "127.0.0.1", ready));
   return site;
 }
 

@@ -312,9 +312,14 @@ describe("the library", () => {
       { name: "Mira <b>the</b> first", references: [image] },
     );
     await tab.ask("call", "list_library", { kind: "characters" });
-    await tab.click("Mira <b>the</b> first");
-    await tab.until("button", { text: "Copy id" });
+    await tab.until(".face", { text: "M" });
     await isSound();
+    await shot("characters");
+    await tab.click("Mira <b>the</b> first");
+    await tab.click("Copy id");
+    await tab.until("#status:not(.unseen)", { text: "Copied chr_" });
+    await isSound();
+    await shot("character");
     await tab.ask("call", "list_library", { kind: "jobs" });
     await tab.until(".rows .card", { text: "Completed" });
     await isSound();
