@@ -76,7 +76,8 @@ def test_the_page_is_small_and_its_policy_names_its_own_script_and_style() -> No
 def test_a_browser_shows_progress_pictures_and_the_library(tmp_path: Path) -> None:
     if not (NODE / "node_modules/puppeteer-core").exists():
         pytest.fail("`make mcp-checks` installs the browser; it needs the npm registry once")
-    with process(tmp_path / "server") as server:
+    # One thread, so that a job lasts long enough to be watched on any machine.
+    with process(tmp_path / "server", CASTMATE_THREADS="1") as server:
         done = subprocess.run(
             [str(BIN / "node"), "--test", "--test-reporter", "spec", "viewer/viewer.test.mjs"],
             cwd=NODE,
