@@ -15,7 +15,8 @@ BIN := $(VENV)/bin
 PIP_INSTALL = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # TensorRT-RTX builds engines without a GPU, on Linux and Windows: the tests build some (100 MB).
 RTX ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),tensorrt_rtx_cu13)
-# The official checks of MCP servers, at the versions of their lock file; the wheel brings Node.
+# The official checks of MCP servers and a browser for their pages, at the versions of the lock file;
+# the wheel brings Node.
 MCP_CHECKS := tests/mcp_server/node/node_modules/.package-lock.json
 # A stamp is newer than what it was installed from, or the install runs again.
 RUNTIME := $(VENV)/.installed-runtime
@@ -73,7 +74,7 @@ triton: $(TRITON) ## Install tritonserver for the CPU into .venv-triton; the tes
 clients: $(CLIENTS) ## Install WaveSpeed's clients into .clients; the tests run them unchanged
 
 .PHONY: mcp-checks
-mcp-checks: $(MCP_CHECKS) ## Install the official MCP checks (conformance, Inspector); the tests run them
+mcp-checks: $(MCP_CHECKS) ## Install the official MCP checks and a browser; the tests run them
 
 .PHONY: pytest
 pytest: $(DEV) $(TRITON) $(CLIENTS) $(MCP_CHECKS) ## Run every test that needs no GPU
@@ -159,7 +160,7 @@ $(CLIENTS): $(wildcard tests/clients/*.txt tests/clients/*.json) | $(BIN)/python
 	@touch $@
 
 $(MCP_CHECKS): tests/mcp_server/node/package-lock.json | $(DEV)
-	@echo "Installing the official MCP checks"
+	@echo "Installing the official MCP checks and a browser"
 	@PATH="$(abspath $(BIN)):$$PATH" npm ci --prefix $(dir $<) --no-audit --no-fund --loglevel=error
 	@touch $@
 

@@ -44,6 +44,14 @@ def test_the_wheel_holds_every_file_of_the_shipped_bundle(wheel: Path) -> None:
     assert files <= set(zipfile.ZipFile(wheel).namelist())
 
 
+def test_the_wheel_holds_the_skills_and_the_page_of_the_mcp_server(wheel: Path) -> None:
+    package = ROOT / "mcp_server"
+    folders = [package / "castmate_mcp/extensions" / name for name in ("skills", "viewer")]
+    files = {str(p.relative_to(package)) for one in folders for p in one.rglob("*") if p.is_file()}
+    assert "castmate_mcp/extensions/viewer/index.html" in files
+    assert files <= set(zipfile.ZipFile(wheel).namelist())
+
+
 def test_the_wheel_is_typed_and_small(wheel: Path) -> None:
     assert "castmate/py.typed" in zipfile.ZipFile(wheel).namelist()
     assert wheel.stat().st_size < MAX_WHEEL_BYTES

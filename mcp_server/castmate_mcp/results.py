@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from typing import Any, Final, Literal
 
 from mcp.server.mcpserver import Context
@@ -32,7 +33,7 @@ STATUS: Final[dict[State, Literal["running", "completed", "cancelled", "failed"]
 
 
 class ImageOut(BaseModel):
-    """One finished picture."""
+    """One finished picture; one that is unsafe was replaced by a black one."""
 
     image_id: str
     image_uri: str
@@ -41,7 +42,7 @@ class ImageOut(BaseModel):
     width: int
     height: int
     seed: int
-    has_nsfw: bool = Field(description="Unsafe: replaced by a black one.")
+    has_nsfw: bool
 
 
 class JobOut(BaseModel):
@@ -70,7 +71,7 @@ def describe(
         status=STATUS[job.state],
         job_id=job_id,
         deduplicated=job.joined,
-        elapsed_s=None if job.finished is None else round(job.finished - started, 2),
+        elapsed_s=round((job.finished or time.time()) - started, 2),
         next_step="",
     )
     if result is None:

@@ -11,6 +11,7 @@ from castmate import __version__
 from castmate_mcp import notices, prompts, resources
 from castmate_mcp.extensions.skills import SkillsExtension
 from castmate_mcp.extensions.tasks import TasksExtension
+from castmate_mcp.extensions.viewer import viewer
 from castmate_mcp.service import Service
 from castmate_mcp.strict import StrictServer
 from castmate_mcp.studio import BaseUrl, Studio
@@ -48,7 +49,7 @@ def build_server(
         description="The same character in every picture.",
         instructions=INSTRUCTIONS,
         log_level="WARNING",
-        extensions=[SkillsExtension(), tasks],
+        extensions=[SkillsExtension(), tasks, viewer()],
         cache_hints={"tools/list": CacheHint(ttl_ms=_HOUR_MS, scope="public")},
     )
     for module in (generate, jobs, pictures, characters, library, status):

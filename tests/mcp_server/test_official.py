@@ -209,6 +209,24 @@ def test_the_inspector_finds_nothing_and_draws_from_a_png_on_disk(studio: Path, 
         assert (drawn.format, drawn.size) == ("PNG", (512, 512))
 
 
+@pytest.mark.parametrize("era", ["modern", "legacy"])
+def test_the_inspector_finds_the_page_of_every_tool_that_has_one(studio: Path, era: str) -> None:
+    code, told = run(
+        NODE / "mcp-inspector",
+        *("--cli", BIN / "castmate", "mcp", "--data-dir", "data"),
+        *("--method", "tools/list", "--app-info", "--protocol-era", era, "--format", "json", "-q"),
+        folder=studio,
+    )
+    assert code == 0, told
+    found = {line["toolName"]: line for line in map(json.loads, told.splitlines())}
+    shown = {name: line for name, line in found.items() if line["hasApp"]}
+    assert shown.keys() == {GENERATE, "get_job", "view_image", "list_library"}
+    for line in shown.values():
+        assert line["resourceUri"] == "ui://castmate/viewer.html"
+        assert line["resourceMimeType"] == "text/html;profile=mcp-app"
+        assert not any(line["csp"].values())  # no address, for anything
+
+
 def test_the_linter_of_tool_definitions_has_no_errors_and_no_warnings(studio: Path) -> None:
     command = f"{BIN / 'castmate'} mcp --data-dir {studio / 'data'}"
     code, told = run(

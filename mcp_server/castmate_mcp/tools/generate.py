@@ -10,6 +10,7 @@ from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import Field
 
 from castmate.schema import GenerateRequest
+from castmate_mcp.extensions import viewer
 from castmate_mcp.holding import hold
 from castmate_mcp.parameters import with_fields_of
 from castmate_mcp.results import JobOut
@@ -63,11 +64,11 @@ def add(server: StrictServer, studio: Studio) -> None:
 
     @server.tool(
         title="Draw a character in a new scene",
+        meta=viewer.SHOWN,
         description=_description(spending),
         annotations=ToolAnnotations(
             read_only_hint=False,
             destructive_hint=False,
-            idempotent_hint=False,
             open_world_hint=spending.possible,
         ),
     )

@@ -9,11 +9,13 @@ from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import BaseModel, Field
 
 from castmate.jobs.predictions import Prediction, State
+from castmate_mcp.extensions import viewer
 from castmate_mcp.holding import hold
 from castmate_mcp.ids import job_id_of
 from castmate_mcp.results import STATUS, JobOut, told
 from castmate_mcp.strict import StrictServer
 from castmate_mcp.studio import Studio
+from castmate_mcp.tools import READS
 from castmate_mcp.tools.generate import WaitSeconds
 
 _STOP_S: Final = 10.0  # a denoise step is over by then
@@ -43,9 +45,8 @@ def add(server: StrictServer, studio: Studio) -> None:
 
     @server.tool(
         title="Wait for a job, or look it up",
-        annotations=ToolAnnotations(
-            read_only_hint=True, idempotent_hint=True, open_world_hint=False
-        ),
+        meta=viewer.SHOWN,
+        annotations=READS,
     )
     async def get_job(
         ctx: Context[Any, Any], job_id: JobId, wait_seconds: WaitSeconds = None

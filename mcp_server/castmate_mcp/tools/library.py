@@ -6,14 +6,16 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
-from mcp.types import CallToolResult, ToolAnnotations
+from mcp.types import CallToolResult
 from pydantic import BaseModel, Field
 
 from castmate.jobs.predictions import Prediction, State
+from castmate_mcp.extensions import viewer
 from castmate_mcp.ids import CharacterName, ImageName, job_id_of
 from castmate_mcp.results import told
 from castmate_mcp.strict import StrictServer
 from castmate_mcp.studio import Studio
+from castmate_mcp.tools import READS
 
 _PAGE: Final = 100
 _LOOKED_THROUGH: Final = 1000  # predictions, for a query
@@ -49,9 +51,8 @@ def add(server: StrictServer, studio: Studio) -> None:
 
     @server.tool(
         title="List pictures, characters and jobs",
-        annotations=ToolAnnotations(
-            read_only_hint=True, idempotent_hint=True, open_world_hint=False
-        ),
+        meta=viewer.SHOWN,
+        annotations=READS,
     )
     async def list_library(
         kind: Annotated[Kind, Field(description="What to list.")] = "images",

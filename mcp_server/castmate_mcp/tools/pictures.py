@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from mcp.types import ImageContent, ToolAnnotations
+from mcp.types import ImageContent
 from pydantic import Field
 
 from castmate.errors import InvalidRequest, Problem
+from castmate_mcp.extensions import viewer
 from castmate_mcp.ids import ImageName
 from castmate_mcp.results import image_content
 from castmate_mcp.strict import StrictServer
 from castmate_mcp.studio import Studio
+from castmate_mcp.tools import READS
 
 
 def add(server: StrictServer, studio: Studio) -> None:
@@ -24,9 +26,8 @@ def add(server: StrictServer, studio: Studio) -> None:
 
     @server.tool(
         title="See a picture",
-        annotations=ToolAnnotations(
-            read_only_hint=True, idempotent_hint=True, open_world_hint=False
-        ),
+        meta=viewer.SHOWN,
+        annotations=READS,
         structured_output=False,
     )
     async def view_image(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Annotated, Literal
 
-from mcp.types import CallToolResult, ToolAnnotations
+from mcp.types import CallToolResult
 from pydantic import BaseModel, Field
 
 from castmate.jobs.budget import totals
@@ -14,6 +14,7 @@ from castmate_mcp.results import told
 from castmate_mcp.spending import PAID, Spending
 from castmate_mcp.strict import StrictServer
 from castmate_mcp.studio import Studio
+from castmate_mcp.tools import READS
 
 
 class ClientOut(BaseModel):
@@ -51,9 +52,7 @@ def add(server: StrictServer, studio: Studio) -> None:
 
     @server.tool(
         title="Who can draw, how soon, at what price",
-        annotations=ToolAnnotations(
-            read_only_hint=True, idempotent_hint=True, open_world_hint=False
-        ),
+        annotations=READS,
     )
     async def get_status(
         num_images: Annotated[int, Field(ge=1, le=4, description="The price is for so many.")] = 1,

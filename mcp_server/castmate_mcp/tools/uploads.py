@@ -36,10 +36,7 @@ def add(server: StrictServer, studio: Studio) -> None:
     @server.tool(
         title="Get a link to send a picture to",
         annotations=ToolAnnotations(
-            read_only_hint=False,
-            destructive_hint=False,
-            idempotent_hint=False,
-            open_world_hint=False,
+            read_only_hint=False, destructive_hint=False, open_world_hint=False
         ),
     )
     async def create_upload_link(ctx: Context[Any, Any]) -> Annotated[CallToolResult, UploadOut]:
