@@ -8,7 +8,7 @@ from importlib.resources import files
 
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 
-from castmate.errors import CastmateError, PredictionNotFound
+from castmate.errors import InvalidRequest, PredictionNotFound
 from castmate.images import as_png
 from castmate_mcp.ids import CharacterName, ImageName, job_id_of
 from castmate_mcp.strict import StrictServer
@@ -88,7 +88,7 @@ def add(server: StrictServer, studio: Studio) -> None:
     async def job(job_id: str) -> str:
         try:
             found = await studio.job(job_id)
-        except (CastmateError, PredictionNotFound):
+        except (InvalidRequest, PredictionNotFound):
             raise ResourceNotFoundError(
                 f"There is no job {job_id!r}: list_library shows those there are."
             ) from None

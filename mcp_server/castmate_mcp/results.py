@@ -31,6 +31,12 @@ STATUS: Final[dict[State, Literal["running", "completed", "cancelled", "failed"]
     State.CANCELLED: "cancelled",
 }
 
+MONEY: Final = {
+    True: "It was charged.",
+    False: "Nothing was charged.",
+    None: "It may be charged.",
+}
+
 
 class ImageOut(BaseModel):
     """One finished picture; one that is unsafe was replaced by a black one."""
@@ -70,15 +76,13 @@ def describe(
     out = JobOut(
         status=STATUS[job.state],
         job_id=job_id,
-        deduplicated=job.joined,
         elapsed_s=round((job.finished or time.time()) - started, 2),
         next_step="",
     )
     if result is None:
-        charged = job.error["charged"] if job.error else False
         if job.state is State.CANCELLED:
-            cost = {True: "It was charged.", False: "Nothing was charged.", None: "May be charged."}
-            out.next_step = f"{cost[charged]} Call generate_character_image again if it is wanted."
+            charged = job.error["charged"] if job.error else False
+            out.next_step = f"{MONEY[charged]} Call generate_character_image again if it is wanted."
             return out
         out.progress = progress or (
             "waiting for its turn" if job.state is State.CREATED else "drawing"

@@ -19,6 +19,7 @@ from castmate.errors import InvalidRequest, PredictionNotFound, Problem
 from castmate.jobs.characters import Characters
 from castmate.jobs.consent import Consents
 from castmate.jobs.predictions import Prediction, StoredImage
+from castmate_mcp.gateway import gateway
 from castmate_mcp.ids import ImageName, prediction_id_of
 from castmate_mcp.keys import LOCAL, Key
 from castmate_mcp.service import Service
@@ -148,6 +149,12 @@ class Studio:
             return None
         url = self.service.jobs.storage.signed_url(image.name, time.time())
         return self.base_url(request) + url if url.startswith("/") else url
+
+    def count(self, ctx: Context[Any, Any]) -> None:
+        """Count a prediction that a call has submitted, where there is `/metrics` to show it."""
+        request = ctx.request_context.request
+        if isinstance(request, HTTPConnection):
+            gateway(request).metrics.submitted.labels("mcp").inc()
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something beside the calls; it ends with the process at the latest."""

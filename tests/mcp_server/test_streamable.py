@@ -155,6 +155,16 @@ async def test_two_keys_see_nothing_of_each_other(own_folder: Path, era: str) ->
             assert "no path" in await bobs.fail(image=str(file))
 
 
+async def test_what_agents_submit_is_counted_with_the_rest(own_folder: Path) -> None:
+    async with site() as here:
+        _, ann = await here.keys.create("ann")
+        _, watcher = await here.keys.create("watcher", scopes=[Scope.METRICS])
+        async with here.agent("2026-07-28", ann) as agent:
+            await agent.succeed(image=RED)
+        shown = (await here.get("/metrics", watcher)).text
+        assert 'castmate_predictions_submitted_total{door="mcp"} 1.0' in shown
+
+
 async def test_a_revoked_key_or_one_without_the_scope_is_refused(own_folder: Path) -> None:
     async with site() as here:
         _, ann = await here.keys.create("ann")

@@ -111,6 +111,7 @@ def add(server: StrictServer, studio: Studio) -> None:
             may_spend=may_spend,
             join_running=True,
         )
+        studio.count(ctx)
         return await hold(studio, ctx, job, wait_seconds)
 
 

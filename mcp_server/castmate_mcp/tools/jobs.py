@@ -12,7 +12,7 @@ from castmate.jobs.predictions import Prediction, State
 from castmate_mcp.extensions import viewer
 from castmate_mcp.holding import hold
 from castmate_mcp.ids import job_id_of
-from castmate_mcp.results import STATUS, JobOut, told
+from castmate_mcp.results import MONEY, STATUS, JobOut, told
 from castmate_mcp.strict import StrictServer
 from castmate_mcp.studio import Studio
 from castmate_mcp.tools import READS
@@ -82,7 +82,6 @@ def _describe(job: Prediction) -> CancelOut:
         charged: bool | None = job.result.cost_usd > 0
     else:
         charged = job.error["charged"] if job.error else None
-    money = {True: "It was charged.", False: "Nothing was charged.", None: "It may be charged."}
     step = {
         State.CANCELLED: "generate_character_image draws it after all.",
         State.COMPLETED: "It was finished before: get_job gives its pictures.",
@@ -92,5 +91,5 @@ def _describe(job: Prediction) -> CancelOut:
         status=STATUS[job.state],
         job_id=job_id_of(job.id),
         charged=charged,
-        next_step=f"{money[charged]} {step}",
+        next_step=f"{MONEY[charged]} {step}",
     )
