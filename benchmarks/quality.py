@@ -289,7 +289,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
     parser.add_argument("--bundle", default="toon", help="a shipped name or a folder")
-    parser.add_argument("--count", type=int, default=40, help="pictures each (default 40)")
+    parser.add_argument("--count", type=int, default=32, help="pictures each (default 32)")
     parser.add_argument("--side", type=int, default=512, help="pixels")
     parser.add_argument("--steps", type=int, default=28)
     parser.add_argument("--out", type=Path, default=RESULTS / "quality-cpu.json")

@@ -33,7 +33,7 @@ table { border-collapse: collapse; margin: 1rem 0; font-size: 0.9rem; display: b
   overflow-x: auto }
 th, td { padding: 0.3rem 0.7rem; text-align: right; border-bottom: 1px solid #ddd }
 th:first-child, td:first-child { text-align: left }
-td { white-space: nowrap } caption { text-align: left; font-weight: 600 }
+td:first-child { white-space: nowrap } caption { text-align: left; font-weight: 600 }
 td.reason { text-align: left; color: #555; white-space: normal }
 svg { max-width: 100%; height: auto }
 footer, .note { color: #555; font-size: 0.9rem }

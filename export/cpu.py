@@ -2,8 +2,8 @@
 
 It runs GroupNormalization as the specification is written, in ten passes over the tensor; it
 convolves four times as many pixels after a nearest upsampling as there is to know; and it takes the
-pairs of the rotary embedding apart and together in ten operators. TensorRT has kernels for all
-three, so this is for graphs in fp32 only.
+pairs of the rotary embedding apart and together in ten operators. For graphs in fp32 only: those
+that become plans stay in the words that a TensorRT builder knows.
 """
 
 from __future__ import annotations
@@ -31,13 +31,15 @@ def scale_and_shift(op: Any, x: ir.Value, scale: ir.Value, bias: ir.Value, norme
     """One product and one sum for each channel: four passes."""
     node = normed.producer()
     assert node is not None
+    assert x.shape is not None
+    pixels = range(2, len(x.shape))
     groups = node.attributes["num_groups"].as_int()
     epsilon = op.Constant(value_float=node.attributes["epsilon"].as_float())
     grouped = op.Constant(value_ints=[0, groups, -1])
 
     def mean_of(values: ir.Value) -> ir.Value:
         # First of each channel: one row a thread.
-        of_channels = op.ReduceMean(values, op.Constant(value_ints=[2, 3]), keepdims=1)
+        of_channels = op.ReduceMean(values, op.Constant(value_ints=[*pixels]), keepdims=1)
         of_groups: ir.Value = op.ReduceMean(
             op.Reshape(of_channels, grouped), op.Constant(value_ints=[2]), keepdims=1
         )
@@ -48,8 +50,13 @@ def scale_and_shift(op: Any, x: ir.Value, scale: ir.Value, bias: ir.Value, norme
     rows = op.Constant(value_ints=[1, groups, -1])
     factor = op.Div(op.Reshape(scale, rows), op.Sqrt(op.Add(variance, epsilon)))
     shift = op.Sub(op.Reshape(bias, rows), op.Mul(mean, factor))
-    each = op.Constant(value_ints=[0, -1, 1, 1])
+    each = op.Constant(value_ints=[0, -1, *(1 for _ in pixels)])
     return op.Add(op.Mul(x, op.Reshape(factor, each)), op.Reshape(shift, each))
+
+
+def has_rank(_: Any, x: ir.Value, **others: ir.Value) -> bool:
+    """Whether the number of axes is known."""
+    return x.shape is not None
 
 
 def doubled_and_convolved(op: Any, x: Any, scales: Any, weight: Any, bias: Any) -> Any:
@@ -120,7 +127,7 @@ def turned_pairs(op: Any, x: ir.Value, **_: ir.Value) -> Any:
 
 
 RULES = (
-    RewriteRule(group_norm, scale_and_shift),
+    RewriteRule(group_norm, scale_and_shift, has_rank),
     RewriteRule(doubled_and_convolved, convolved_and_doubled, doubles),
     RewriteRule(pairs_apart_and_together, turned_pairs, has_last_axis),
 )

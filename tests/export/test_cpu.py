@@ -50,6 +50,15 @@ def test_group_norm_is_a_scale_and_a_shift_of_each_channel(groups: int) -> None:
     assert error < 1e-5
 
 
+def test_group_norm_of_tokens_has_one_axis_of_pixels() -> None:
+    graph = ExportGraph(
+        nn.GroupNorm(2, 8), {"x": torch.randn(2, 8, 35)}, {"x": {0: "B", 2: "N"}}, ("y",)
+    )
+    operators, error = exported(graph)
+    assert "GroupNormalization" not in operators
+    assert error < 1e-5
+
+
 def test_upsampling_convolves_before_it_doubles() -> None:
     module = Upsample2D(6, use_conv=True, out_channels=10)
     dynamic = {"x": {0: "B", 2: "h", 3: "w"}}

@@ -19,7 +19,7 @@ from export.builder import Job
 from export.graphs import ExportGraph, ImageEncoderGraph, VaeDecoderGraph
 from export.layers import Expected, check, parse
 from export.models.image_encoder import CropEncoder
-from export.precision import convert
+from export.precision import Precision, convert
 from export.to_onnx import to_onnx
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx_cu13 is not installed")
@@ -75,7 +75,7 @@ def encoder(kind: str, dtype: torch.dtype) -> ExportGraph:
 
 def engine(graph: ExportGraph, shape: ShapeRange, folder: Path) -> LayerCounts:
     path = folder / "graph.onnx"
-    to_onnx(graph, path)
+    to_onnx(graph, path, precision=Precision.BF16)
     (name,) = graph.inputs
     job = Job(
         graph="graph",
