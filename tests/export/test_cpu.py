@@ -41,39 +41,32 @@ def exported(graph: ExportGraph) -> tuple[Counter[str], float]:
     return Counter(node.op_type for node in model.graph), float(np.abs(found - expected).max())
 
 
-@pytest.mark.parametrize("groups", [1, 4])
-def test_group_norm_is_a_scale_and_a_shift_of_each_channel(groups: int) -> None:
-    x = 3 * torch.randn(2, 8, 5, 7) + 1
-    dynamic = {"x": {0: "B", 2: "h", 3: "w"}}
+@pytest.mark.parametrize(("groups", "sides"), [(1, (5, 7)), (4, (5, 7)), (2, (35,))])
+def test_group_norm_is_a_scale_and_a_shift_of_each_channel(
+    groups: int, sides: tuple[int, ...]
+) -> None:
+    x = 3 * torch.randn(2, 8, *sides) + 1
+    dynamic = {"x": {0: "B"} | {2 + axis: f"side{axis}" for axis in range(len(sides))}}
     operators, error = exported(ExportGraph(nn.GroupNorm(groups, 8), {"x": x}, dynamic, ("y",)))
     assert "GroupNormalization" not in operators
     assert error < 1e-5
 
 
-def test_group_norm_of_tokens_has_one_axis_of_pixels() -> None:
-    graph = ExportGraph(
-        nn.GroupNorm(2, 8), {"x": torch.randn(2, 8, 35)}, {"x": {0: "B", 2: "N"}}, ("y",)
-    )
-    operators, error = exported(graph)
-    assert "GroupNormalization" not in operators
-    assert error < 1e-5
-
-
-def test_upsampling_convolves_before_it_doubles() -> None:
-    module = Upsample2D(6, use_conv=True, out_channels=10)
+@pytest.mark.parametrize(
+    ("module", "convolutions", "resizes"),
+    [
+        (Upsample2D(6, use_conv=True, out_channels=10), 4, 0),
+        (nn.Sequential(nn.Upsample(scale_factor=2.0), nn.Conv2d(6, 6, 3)), 1, 1),
+    ],
+    ids=["keeps-the-size", "does-not"],
+)
+def test_a_convolution_that_keeps_the_size_is_done_before_the_doubling(
+    module: nn.Module, convolutions: int, resizes: int
+) -> None:
     dynamic = {"x": {0: "B", 2: "h", 3: "w"}}
     graph = ExportGraph(module, {"x": torch.randn(2, 6, 3, 5)}, dynamic, ("y",))
     operators, error = exported(graph)
-    assert (operators["Conv"], operators["Resize"]) == (4, 0)
-    assert error < 1e-4
-
-
-def test_a_convolution_that_does_not_keep_the_size_is_left_alone() -> None:
-    module = nn.Sequential(nn.Upsample(scale_factor=2.0), nn.Conv2d(6, 6, 3))
-    dynamic = {"x": {0: "B", 2: "h", 3: "w"}}
-    graph = ExportGraph(module, {"x": torch.randn(2, 6, 3, 5)}, dynamic, ("y",))
-    operators, error = exported(graph)
-    assert (operators["Conv"], operators["Resize"]) == (1, 1)
+    assert (operators["Conv"], operators["Resize"]) == (convolutions, resizes)
     assert error < 1e-4
 
 
