@@ -11,7 +11,7 @@ from skimage import metrics
 
 from castmate.engines.base import Runtime
 from castmate.engines.bundle import Bundle
-from castmate.pipeline.subject import reference_crops
+from castmate.families.instantcharacter.subject import reference_crops
 from demo_model.draw import PictureSpec
 from demo_model.evaluate import predict
 from demo_model.judge import load_judge

@@ -29,12 +29,12 @@ from castmate.engines.bundle import Bundle
 from castmate.engines.onnxruntime import OnnxRuntime
 from demo_model.config import TOON
 from export.environment import write_result
-from export.graphs import ExportGraph
-from export.models.config import FLUX, ModelConfig
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.config import FLUX, ModelConfig
+from export.families.instantcharacter.graphs import ExportGraph
+from export.families.instantcharacter.network import InstantCharacter
+from export.families.instantcharacter.step_caching import bundle_graphs
 from export.precision import Quantization
 from export.quantize import quantizable
-from export.step_caching import bundle_graphs
 
 RESULTS = Path(__file__).parent / "results"
 RUNS, WARM_UPS = 7, 2
@@ -96,7 +96,7 @@ class Work:
 
 
 def dimensions(config: ModelConfig, side: int) -> dict[str, int]:
-    """Every dynamic dimension by its name in `export.graphs`, for one square picture."""
+    """Every dynamic dimension by its name in its table, for one square picture."""
     cells = side // config.pixels_per_token
     length = config.max_sequence_length
     return {

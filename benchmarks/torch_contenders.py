@@ -15,10 +15,10 @@ from tokenizers import Tokenizer
 from benchmarks.protocol import Draw, Drawn, Setup, Unfit
 from benchmarks.torch_loop import Inputs, Switches, TorchLoop
 from castmate.engines.bundle import Bundle
-from castmate.pipeline.subject import reference_crops
+from castmate.families.instantcharacter.subject import reference_crops
 from castmate.schema import GenerateRequest
 from demo_model.checkpoint import load_shipped
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.network import InstantCharacter
 
 FP8_SINCE = (8, 9)
 

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from castmate.engines.bundle import STEP_CACHING_GRAPHS, SchedulerSpec
+from castmate.families.instantcharacter.schedule import flow_match_sigmas, rotary_tables
 from castmate.pipeline.noise import gaussian_noise
-from castmate.pipeline.schedule import flow_match_sigmas, rotary_tables
-from export.graphs import TransformerGraph, VaeDecoderGraph
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.graphs import TransformerGraph, VaeDecoderGraph
+from export.families.instantcharacter.network import InstantCharacter
+from export.families.instantcharacter.step_caching import FinishGraph, HeadGraph, TailGraph
 from export.precision import Quantization
 from export.quantize import quantizable
-from export.step_caching import FinishGraph, HeadGraph, TailGraph
 
 FP8 = torch.float8_e4m3fn
 FP8_MAX = 448.0

@@ -20,7 +20,7 @@ from demo_model.config import MAX_SEQUENCE_LENGTH, PAD, UNK
 from demo_model.judge import JUDGE_FILE, SHIPPED
 from demo_model.tokens import save_tokenizer
 from export.bundle import TokenizerFile, write_bundle
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.network import InstantCharacter
 from export.precision import Precision
 
 BUNDLE = Path(__file__).parent.parent / "castmate/bundles/toon"

@@ -16,7 +16,7 @@ from demo_model.flow import DISTILLED, FLOW, load_flow
 from demo_model.pretrain import load_pretrained
 from demo_model.safety import SAFETY
 from demo_model.tokens import save_tokenizer
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.network import InstantCharacter
 from export.weights import load_weights, stored_weights
 
 CHECKPOINT = "toon.pt"

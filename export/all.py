@@ -20,14 +20,14 @@ from export.build import Options, build_bundle
 from export.bundle import TokenizerFile, write_bundle
 from export.calibrate import Calibration, best_device, calibrate
 from export.errors import ExportError
-from export.load import Sources, load_network, load_tokenizers
+from export.families.instantcharacter.config import FLUX, ModelConfig
+from export.families.instantcharacter.load import Sources, load_network, load_tokenizers
+from export.families.instantcharacter.network import InstantCharacter
+from export.families.instantcharacter.step_caching import FLUX_STEP_CACHING
 from export.lora import Style, StyledTransformer
-from export.models.config import FLUX, ModelConfig
-from export.models.network import InstantCharacter
 from export.precision import Precision, Quantization
 from export.quantize import CalibrationError, quantize
 from export.recipe import Recipe
-from export.step_caching import FLUX_STEP_CACHING
 from export.trajectory import Prompts, samples
 
 CALIBRATION = "calibration.json"

@@ -29,9 +29,9 @@ from castmate.engines.bundle import (
     TensorSpec,
     TokenizerSpec,
 )
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.network import InstantCharacter
+from export.families.instantcharacter.step_caching import bundle_graphs
 from export.precision import Precision, Quantization, convert
-from export.step_caching import bundle_graphs
 from export.to_onnx import to_onnx
 
 DTYPES: dict[int, str] = {
@@ -79,7 +79,7 @@ def write_bundle(
         text_encoder_2: T5's tokenizer.
         precision: Of weights and arithmetic.
         quantization: What of the transformer was quantized, for the manifest.
-        step_caching: Write the transformer in three parts, see `export.step_caching`, and these
+        step_caching: Write the transformer in three parts, and these
             thresholds.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -19,9 +19,9 @@ import torch
 from rich.progress import Progress
 
 from export.errors import ExportError
-from export.load import Sources, load_network, load_tokenizers
-from export.models.config import FLUX
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.config import FLUX
+from export.families.instantcharacter.load import Sources, load_network, load_tokenizers
+from export.families.instantcharacter.network import InstantCharacter
 from export.precision import Precision
 from export.quantize import CalibrationError, recording
 from export.trajectory import Prompts, Sample, denoise, samples

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from export.graphs import TransformerGraph, export_graphs
-from export.models.config import FLUX, ModelConfig
-from export.models.network import InstantCharacter, rotary_embedding
+from export.families.instantcharacter.config import FLUX, ModelConfig
+from export.families.instantcharacter.graphs import TransformerGraph, export_graphs
+from export.families.instantcharacter.network import InstantCharacter, rotary_embedding
 from export.to_onnx import ir_model
 
 SMALLEST_FAKE = 2**14

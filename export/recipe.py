@@ -14,10 +14,10 @@ from castmate.engines.plan import Flavour
 from export.build import HOST_MEMORY_FACTOR, available_memory
 from export.builder import check_target, load_tensorrt
 from export.errors import ExportError, NotEnough
-from export.load import Sources
+from export.families.instantcharacter.config import ModelConfig
+from export.families.instantcharacter.load import Sources
+from export.families.instantcharacter.network import InstantCharacter
 from export.lora import Style
-from export.models.config import ModelConfig
-from export.models.network import InstantCharacter
 from export.precision import Precision, Quantization
 
 RECIPE = "recipe.json"

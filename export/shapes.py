@@ -9,7 +9,7 @@ from castmate.engines.plan import ShapeRange
 
 
 def dimensions(manifest: Manifest) -> dict[str, Range]:
-    """Smallest, tuned and largest value of each dimension by its name in `export.graphs`."""
+    """Smallest, tuned and largest value of each dimension by its name."""
     profile, cell = manifest.profile, manifest.pixels_per_token
     length = manifest.text_encoder_2.max_length
 

@@ -18,11 +18,11 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from castmate.engines.bundle import Bundle, SchedulerSpec
+from castmate.families.instantcharacter.schedule import flow_match_sigmas, rotary_tables
+from castmate.families.instantcharacter.subject import reference_crops
 from castmate.pipeline.noise import gaussian_noise
-from castmate.pipeline.schedule import flow_match_sigmas, rotary_tables
-from castmate.pipeline.subject import reference_crops
-from export.graphs import TransformerGraph, VaeDecoderGraph
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.graphs import TransformerGraph, VaeDecoderGraph
+from export.families.instantcharacter.network import InstantCharacter
 
 REFERENCES = Path(__file__).parent.parent / "castmate/bundles/toon/references"
 PROMPTS = (

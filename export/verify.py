@@ -28,11 +28,11 @@ from castmate.images import Reference
 from castmate.pipeline.pipeline import Pipeline
 from castmate.schema import GenerateRequest
 from export.errors import ExportError
-from export.load import Sources, load_network, load_tokenizers
-from export.models.config import FLUX
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.config import FLUX
+from export.families.instantcharacter.load import Sources, load_network, load_tokenizers
+from export.families.instantcharacter.network import InstantCharacter
+from export.families.instantcharacter.step_caching import bundle_graphs
 from export.precision import Precision, Quantization
-from export.step_caching import bundle_graphs
 from export.trajectory import Prompts, Sample, decode, denoise, samples
 
 

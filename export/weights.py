@@ -16,8 +16,8 @@ from torch import Tensor
 
 from castmate.engines.bundle import Bundle
 from export.errors import ExportError
-from export.models.network import InstantCharacter
-from export.step_caching import bundle_graphs
+from export.families.instantcharacter.network import InstantCharacter
+from export.families.instantcharacter.step_caching import bundle_graphs
 from export.to_onnx import NARROW, TRANSPOSED
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)

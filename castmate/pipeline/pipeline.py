@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from castmate.engines.base import Array, Runtime, Tensor
 from castmate.engines.bundle import Bundle
+from castmate.families.instantcharacter.schedule import flow_match_sigmas, rotary_tables
+from castmate.families.instantcharacter.subject import SubjectEncoder
 from castmate.images import Reference, encode
 from castmate.pipeline.denoise import open_denoiser
 from castmate.pipeline.noise import gaussian_noise, image_seeds
 from castmate.pipeline.prompt import PromptEncoder
 from castmate.pipeline.safety import SafetyChecker
-from castmate.pipeline.schedule import flow_match_sigmas, rotary_tables
-from castmate.pipeline.subject import SubjectEncoder
 from castmate.schema import MAX_SEED, Cache, GeneratedImage, GenerateRequest, GenerateResult
 
 OnStep = Callable[[int, int], None]

@@ -11,7 +11,7 @@ import torch
 from benchmarks.fp8 import VARIANTS, measure
 from demo_model.config import MAX_SEQUENCE_LENGTH, TOON
 from demo_model.tokens import save_tokenizer
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.network import InstantCharacter
 from export.trajectory import Prompts
 
 

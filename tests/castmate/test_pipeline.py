@@ -10,11 +10,11 @@ from PIL import Image
 
 from castmate.engines.bundle import STEP_CACHING_GRAPHS, WHOLE, Bundle, SchedulerSpec
 from castmate.engines.onnxruntime import OnnxRuntime
+from castmate.families.instantcharacter.schedule import flow_match_sigmas
+from castmate.families.instantcharacter.subject import reference_crops
 from castmate.images import Reference
 from castmate.pipeline.cache import SizedCache
 from castmate.pipeline.pipeline import Pipeline
-from castmate.pipeline.schedule import flow_match_sigmas
-from castmate.pipeline.subject import reference_crops
 from castmate.schema import GenerateRequest
 
 FLUX_SCHEDULER = SchedulerSpec(

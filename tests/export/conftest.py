@@ -16,13 +16,13 @@ from castmate.engines.bundle import MANIFEST, WHOLE, Bundle
 from demo_model.config import TOON
 from export.bundle import TokenizerFile, graph_spec, write_bundle
 from export.calibrate import Calibration, calibrate
-from export.load import ADAPTER_FILE, Sources
-from export.models.adapter import adapter_state_dict
-from export.models.config import ModelConfig
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.adapter import adapter_state_dict
+from export.families.instantcharacter.config import ModelConfig
+from export.families.instantcharacter.load import ADAPTER_FILE, Sources
+from export.families.instantcharacter.network import InstantCharacter
+from export.families.instantcharacter.step_caching import FLUX_STEP_CACHING, step_caching_graphs
 from export.precision import Precision, Quantization, convert
 from export.quantize import quantize
-from export.step_caching import FLUX_STEP_CACHING, step_caching_graphs
 from export.to_onnx import to_onnx
 from export.trajectory import Prompts, samples
 

@@ -12,11 +12,16 @@ import torch
 from onnx import TensorProto
 from torch import Tensor, nn
 
+from export.attention import ScaledDotProduct
 from export.calibrate import Calibration, calibrate
+from export.families.instantcharacter.graphs import (
+    ExportGraph,
+    TransformerGraph,
+    export_graphs,
+    transformer_inputs,
+)
+from export.families.instantcharacter.network import InstantCharacter
 from export.fp8 import E4M3_MAX, Fp8Attention, Fp8Linear
-from export.graphs import ExportGraph, TransformerGraph, export_graphs, transformer_inputs
-from export.models.attention import ScaledDotProduct
-from export.models.network import InstantCharacter
 from export.precision import Quantization
 from export.quantize import CalibrationError, errors, quantizable, quantize, recording
 from export.to_onnx import to_onnx

@@ -16,6 +16,8 @@ import torch
 from onnx import TensorProto
 from torch import nn
 
+from export.families.instantcharacter.config import FLUX
+from export.families.instantcharacter.graphs import export_graphs
 from export.full_size import (
     WEIGHTS,
     export_structure,
@@ -23,8 +25,6 @@ from export.full_size import (
     step_flops,
     weights_of,
 )
-from export.graphs import export_graphs
-from export.models.config import FLUX
 from tests.export.conftest import MICRO
 
 TERA = 1e12

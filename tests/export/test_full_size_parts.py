@@ -16,9 +16,9 @@ from transformers import Dinov2Config, Dinov2Model, SiglipVisionConfig, SiglipVi
 from castmate.engines.plan import Flavour, LayerCounts, ShapeRange
 from export.build import run
 from export.builder import Job
-from export.graphs import ExportGraph, ImageEncoderGraph, VaeDecoderGraph
+from export.families.instantcharacter.graphs import ExportGraph, ImageEncoderGraph, VaeDecoderGraph
+from export.families.instantcharacter.image_encoder import CropEncoder
 from export.layers import Expected, check, parse
-from export.models.image_encoder import CropEncoder
 from export.precision import Precision, convert
 from export.to_onnx import to_onnx
 

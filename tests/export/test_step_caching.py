@@ -13,9 +13,18 @@ from torch import Tensor
 
 from castmate.engines.bundle import GRAPHS, STEP_CACHING_GRAPHS
 from export.bundle import graph_spec
-from export.graphs import ExportGraph, TransformerGraph, transformer_inputs
-from export.models.network import InstantCharacter
-from export.step_caching import FinishGraph, HeadGraph, TailGraph, step_caching_graphs
+from export.families.instantcharacter.graphs import (
+    ExportGraph,
+    TransformerGraph,
+    transformer_inputs,
+)
+from export.families.instantcharacter.network import InstantCharacter
+from export.families.instantcharacter.step_caching import (
+    FinishGraph,
+    HeadGraph,
+    TailGraph,
+    step_caching_graphs,
+)
 from export.to_onnx import to_onnx
 from tests.export.conftest import make_wide
 

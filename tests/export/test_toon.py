@@ -22,7 +22,7 @@ from demo_model.checkpoint import load_shipped
 from export.build import Options, build_bundle
 from export.bundle import TokenizerFile, write_bundle
 from export.calibrate import Calibration, calibrate
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.network import InstantCharacter
 from export.precision import Precision, Quantization
 from export.quantize import quantize
 from export.trajectory import Prompts, samples

@@ -23,7 +23,7 @@ from export.build import Options, build_bundle
 from export.builder import RTX_TARGETS, installed
 from export.bundle import TokenizerFile, write_bundle
 from export.calibrate import calibrate
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.network import InstantCharacter
 from export.precision import Precision, Quantization
 from export.quantize import quantize
 from export.trajectory import Prompts, decode, denoise, samples

@@ -5,7 +5,7 @@ contribution changed since the last computed step; `transformer_tail` runs the o
 `transformer_finish` adds what they changed, projects and takes the Euler step. In sequence they
 equal `transformer`, so a bundle with them holds no `transformer`: every weight is there once. A
 cached step runs head and finish with the `tail_residual` of an earlier step: the host reads one
-number, `change`, to decide. Letters as in `export.graphs`; P = G * B rows.
+number, `change`, to decide. P = G * B rows.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from castmate.engines.bundle import STEP_CACHING_GRAPHS, StepCachingSpec, graphs_of
-from export.graphs import (
+from export.families.instantcharacter.denoiser import Denoiser
+from export.families.instantcharacter.graphs import (
     ExportGraph,
     denoiser_inputs,
     euler_step,
     export_graphs,
     transformer_inputs,
 )
-from export.models.denoiser import Denoiser
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.network import InstantCharacter
 
 FLUX_STEP_CACHING = StepCachingSpec(
     balanced=0.08,

@@ -21,9 +21,9 @@ from transformers import AutoTokenizer
 
 from export.bundle import TokenizerFile
 from export.errors import ExportError
-from export.models.adapter import AdapterError, load_adapter
-from export.models.config import FLUX, ModelConfig
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.adapter import AdapterError, load_adapter
+from export.families.instantcharacter.config import FLUX, ModelConfig
+from export.families.instantcharacter.network import InstantCharacter
 from export.precision import convert
 
 ADAPTER_FILE = "instantcharacter_ip-adapter.bin"

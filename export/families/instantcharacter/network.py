@@ -18,12 +18,12 @@ from transformers import (
     T5EncoderModel,
 )
 
-from export.models.config import ModelConfig
-from export.models.denoiser import Denoiser
-from export.models.image_encoder import CropEncoder
-from export.models.projector import SubjectProjector
-from export.models.resampler import SubjectResampler
-from export.models.subject_attention import attach_subject_attention
+from export.families.instantcharacter.config import ModelConfig
+from export.families.instantcharacter.denoiser import Denoiser
+from export.families.instantcharacter.image_encoder import CropEncoder
+from export.families.instantcharacter.projector import SubjectProjector
+from export.families.instantcharacter.resampler import SubjectResampler
+from export.families.instantcharacter.subject_attention import attach_subject_attention
 
 
 class InstantCharacter(nn.Module):

@@ -25,10 +25,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import CLIPTextModel, T5EncoderModel
 
 from castmate.engines.bundle import GRAPHS, STEP_CACHING_GRAPHS
-from export.models.denoiser import Denoiser
-from export.models.image_encoder import CropEncoder
-from export.models.network import InstantCharacter, rotary_embedding, unpack_latents
-from export.models.projector import ImageFeatures, SubjectProjector
+from export.families.instantcharacter.denoiser import Denoiser
+from export.families.instantcharacter.image_encoder import CropEncoder
+from export.families.instantcharacter.network import (
+    InstantCharacter,
+    rotary_embedding,
+    unpack_latents,
+)
+from export.families.instantcharacter.projector import ImageFeatures, SubjectProjector
 
 CLIP_MEAN_STD = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
