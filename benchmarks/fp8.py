@@ -30,7 +30,8 @@ from export.environment import write_result
 from export.families.instantcharacter.network import InstantCharacter
 from export.precision import Quantization, convert
 from export.quantize import errors, quantize
-from export.trajectory import Prompts, Sample, decode, denoise, samples
+from export.samples import Prompts, Sample, samples
+from export.trajectory import decode, denoise
 
 RESULTS = Path(__file__).parent / "results"
 

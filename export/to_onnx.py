@@ -16,8 +16,8 @@ from onnxscript.optimizer import _constant_folding as constant_folding  # no pub
 from onnxscript.rewriter import RewritePass
 
 from export.cpu import RULES
-from export.families.instantcharacter.graphs import ExportGraph
 from export.fp8 import TRANSLATIONS
+from export.graphs import ExportGraph
 from export.precision import Precision
 
 OPSET = 23

@@ -23,7 +23,7 @@ from export.families.instantcharacter.network import InstantCharacter
 from export.lora import Style
 from export.precision import Precision, Quantization
 from export.recipe import Recipe, sizes
-from export.trajectory import Prompts, samples
+from export.samples import Prompts, samples
 from export.verify import Difference, VerificationError, limits_of, verify_graphs, verify_picture
 from tests.export.conftest import sources
 
