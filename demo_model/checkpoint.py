@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from castmate.engines.bundle import Bundle
+from castmate.files import open_atomically
 from demo_model.autoencoder import CORE, GROWN, load_core
 from demo_model.config import TOON
 from demo_model.data import LatentStatistics
@@ -63,9 +64,8 @@ def assemble(folder: Path, flow: Path | None = None) -> InstantCharacter:
 def save_network(network: InstantCharacter, folder: Path) -> Path:
     """Writes `toon.pt`, `toon.json` (the latents' scale) and `tokenizer.json`."""
     path = folder / CHECKPOINT
-    partial = path.with_suffix(".partial")
-    torch.save(network.state_dict(), partial)
-    partial.replace(path)
+    with open_atomically(path) as stream:
+        torch.save(network.state_dict(), stream)
     vae = network.vae.config
     scale = {name: vae[name] for name in SCALE}
     path.with_suffix(".json").write_text(json.dumps(scale) + "\n")
