@@ -232,7 +232,7 @@ def _with_characters(use: Callable[[Characters], Awaitable[T]], data_dir: Path |
 
 def _with_ring(use: Callable[[KeyRing], Awaitable[T]], data_dir: Path | None) -> T:
     """Use the keys of this machine's ledger."""
-    from castmate.jobs.database import open_database
+    from castmate.jobs.opening import open_database
     from castmate.jobs.service import database_url
     from castmate.settings import Settings
     from castmate_mcp.http.keys import KeyRing
