@@ -46,9 +46,9 @@ def test_the_wheel_holds_every_file_of_the_shipped_bundle(wheel: Path) -> None:
 
 def test_the_wheel_holds_the_skills_and_the_page_of_the_mcp_server(wheel: Path) -> None:
     package = ROOT / "mcp_server"
-    folders = [package / "castmate_mcp/extensions" / name for name in ("skills", "viewer")]
+    folders = [package / "castmate_mcp/agent/extensions" / name for name in ("skills", "viewer")]
     files = {str(p.relative_to(package)) for one in folders for p in one.rglob("*") if p.is_file()}
-    assert "castmate_mcp/extensions/viewer/index.html" in files
+    assert "castmate_mcp/agent/extensions/viewer/index.html" in files
     assert files <= set(zipfile.ZipFile(wheel).namelist())
 
 
