@@ -309,7 +309,9 @@ async def _read(response: httpcore2.Response, url: URL, announced: int, max_byte
 
 def _compression(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
     """What the bytes are compressed with, as far as that is one of the ways there are."""
-    values = [value.decode("latin-1") for name, value in headers if name.lower() == b"content-encoding"]
+    values = [
+        value.decode("latin-1") for name, value in headers if name.lower() == b"content-encoding"
+    ]
     encodings = [one.strip().lower() for one in ",".join(values).split(",")]
     return next((one for one in encodings if one in _COMPRESSIONS), None)
 

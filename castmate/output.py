@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import stat
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from castmate.errors import CastmateError, InvalidRequest, Problem
+from castmate.files import check_replaceable, write_atomically
 from castmate.schema import GenerateRequest, GenerateResult, OutputFormat
 
 _SUFFIXES = {
@@ -83,14 +82,13 @@ class Output:
         try:
             if not self.is_folder:
                 for path in self._paths(num_images):
-                    _check_regular(path)
+                    check_replaceable(path)
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
-            shown = folder if self.is_folder else self.path.parent
             raise _refused(
-                f"{shown} cannot be written ({error.strerror})",
-                "a file in a folder you may write to",
+                f"{error.filename or folder} cannot be written ({error.strerror})",
+                "a file or a folder that you may write to, or - for stdout",
             ) from None
 
     def save(self, result: GenerateResult) -> list[Path]:
@@ -119,8 +117,7 @@ class Output:
         if num_images == 1:
             return [self.path]
         return [
-            self.path.with_stem(f"{self.path.stem}-{number}")
-            for number in range(1, num_images + 1)
+            self.path.with_stem(f"{self.path.stem}-{number}") for number in range(1, num_images + 1)
         ]
 
     def _prepare_stdout(self, num_images: int, as_json: bool) -> None:
@@ -130,26 +127,6 @@ class Output:
             raise _refused("stdout cannot take both the picture and --json", "a file or a folder")
         if sys.stdout.isatty():
             raise _refused("stdout is a terminal, and a picture is no text", "a file or a pipe")
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that nobody ever sees a part of it.
-
-    A link stays a link, and what is there keeps its mode and its owner.
-
-    Raises:
-        OSError: The folder is missing, full or not writable, or there is no regular file.
-    """
-    target = Path(os.path.realpath(path))
-    _check_regular(target)
-    part = target.with_name(f".castmate-{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        with contextlib.suppress(FileNotFoundError):
-            _take_after(part, target.stat())
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def summary(request: GenerateRequest, result: GenerateResult) -> str:
@@ -162,24 +139,6 @@ def summary(request: GenerateRequest, result: GenerateResult) -> str:
     if computed not in (None, total):
         text += f", {computed} of {total} steps computed"
     return text
-
-
-def _check_regular(path: Path) -> None:
-    """Refuse what a picture must not replace, such as /dev/null."""
-    try:
-        mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
-        raise _refused(f"{path} is {kind}", "a file or a folder, or - for stdout")
-
-
-def _take_after(part: Path, known: os.stat_result) -> None:
-    if hasattr(os, "chown"):
-        with contextlib.suppress(PermissionError):
-            os.chown(part, known.st_uid, known.st_gid)
-    part.chmod(stat.S_IMODE(known.st_mode))
 
 
 def _write_stdout(data: bytes) -> None:
