@@ -68,8 +68,8 @@ def generate(
         typer.Option(
             "--image",
             "-i",
-            help="The picture of the character: a path, an https URL, a data URI, or - for stdin. One "
-            "character, whole, on a plain background works best.",
+            help="The picture of the character: a path, an https URL, a data URI, or - for stdin. "
+            "One character, whole, on a plain background works best.",
         ),
     ],
     prompt: Annotated[str, _option("prompt", "--prompt", "-p")],

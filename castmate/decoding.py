@@ -31,7 +31,7 @@ DECODING: Final = ByteGate(256 * 2**20, patience_s=20)
 ALLOWED: Final = "a PNG, JPEG, WEBP, GIF, AVIF or HEIC picture"
 SCALE_DOWN: Final = "Scale it down: 1024 pixels a side are plenty."
 
-_FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "AVIF", "HEIF")
+_FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF")
 # Bytes a pixel while a format is decoded: Pillow's four, and what its library holds beside them.
 _DECODING_BYTES: Final = {"GIF": 8, "WEBP": 20, "AVIF": 20, "HEIF": 20}
 _PILLOW_BYTES: Final = 4
@@ -131,8 +131,9 @@ def _with_end(data: bytes, label: str) -> Image.Image | None:
 
 def _read(data: bytes, label: str, profile: bytes | None = None) -> Image.Image:
     needed = 0
+    formats = {HEIC: ("HEIF",), AVIF: ("AVIF",)}.get(recognise(data), _FORMATS)
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=formats) as image:
             _check_size(image, label)
             needed = _draft(image)
             with DECODING.hold(needed):

@@ -29,8 +29,8 @@ _GET_HEADERS: Final = {
     "accept-encoding": "identity",  # a compressed body could grow without bound
     "user-agent": _USER_AGENT,
 }
-# Object storage repeats whatever was uploaded as Content-Encoding: nothing, `utf-8`, `aws-chunked`, a
-# media type. Only these say that the bytes are not the picture's own.
+# Object storage repeats whatever came with an upload as Content-Encoding: nothing, `utf-8`,
+# `aws-chunked`, a media type. Only these say that the bytes are not the picture's own.
 _COMPRESSIONS: Final = frozenset(
     {"br", "compress", "dcb", "dcz", "deflate", "gzip", "x-compress", "x-gzip", "zstd"}
 )

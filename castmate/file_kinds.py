@@ -94,4 +94,4 @@ def _of_brands(data: bytes) -> Kind:
     brands = [data[8:12], *(data[at : at + 4] for at in range(16, length, 4))]
     if _AVIF_BRANDS.intersection(brands):
         return AVIF
-    return HEIC if _HEIC_BRANDS.intersection(brands) else Kind("a video", "Give one frame of it.")
+    return HEIC if _HEIC_BRANDS.intersection(brands) else Kind("a video")

@@ -11,6 +11,7 @@ from typing import Self
 
 from castmate.errors import CastmateError, InvalidRequest, Problem
 from castmate.files import check_replaceable, write_atomically
+from castmate.paths import expand
 from castmate.schema import GenerateRequest, GenerateResult, OutputFormat
 
 _SUFFIXES = {
@@ -46,11 +47,11 @@ class Output:
             return cls()
         if text == "-":
             return cls(is_folder=False, is_stdout=True)
-        path = Path(os.path.expanduser(text))
+        path = expand(Path(text))
         return cls(path, is_folder=text.endswith(("/", os.sep)) or path.is_dir())
 
     def choose_format(self, chosen: OutputFormat | None) -> OutputFormat:
-        """The encoding: what was chosen, else what the suffix says, and never one against the other.
+        """The encoding: what was chosen, else what the suffix says; they must not disagree.
 
         Raises:
             InvalidRequest: They disagree, or the suffix is unknown.
@@ -78,17 +79,17 @@ class Output:
         """
         if self.is_stdout:
             return self._prepare_stdout(num_images, as_json)
-        folder = self.path if self.is_folder else Path(os.path.realpath(self.path)).parent
+        if not self.is_folder:
+            self._check_files(num_images)
+        folder = self.path if self.is_folder else self.path.parent
+        real = Path(os.path.realpath(self.path))
         try:
-            if not self.is_folder:
-                for path in self._paths(num_images):
-                    check_replaceable(path)
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
+            (real if self.is_folder else real.parent).mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=real if self.is_folder else real.parent).close()
         except OSError as error:
             raise _refused(
-                f"{error.filename or folder} cannot be written ({error.strerror})",
-                "a file or a folder that you may write to, or - for stdout",
+                f"{folder} cannot be written ({error.strerror})",
+                "a file in a folder you may write to",
             ) from None
 
     def save(self, result: GenerateResult) -> list[Path]:
@@ -119,6 +120,16 @@ class Output:
         return [
             self.path.with_stem(f"{self.path.stem}-{number}") for number in range(1, num_images + 1)
         ]
+
+    def _check_files(self, num_images: int) -> None:
+        for path in self._paths(num_images):
+            try:
+                check_replaceable(path)
+            except OSError as error:
+                raise _refused(
+                    f"{path} cannot be replaced ({error.strerror})",
+                    "a file, a folder, or - for stdout",
+                ) from None
 
     def _prepare_stdout(self, num_images: int, as_json: bool) -> None:
         if num_images > 1:
