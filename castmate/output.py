@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from castmate.errors import CastmateError, InvalidRequest, Problem
-from castmate.images import write_atomically
+from castmate.files import write_atomically
 from castmate.schema import GenerateRequest, GenerateResult, OutputFormat
 
 _SUFFIXES = {

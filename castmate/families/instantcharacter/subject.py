@@ -1,0 +1,86 @@
+"""Reference to subject tokens: framing, both image encoders, projector, resampler, a cache."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from castmate.engines.base import Runtime, Tensor
+from castmate.engines.bundle import Bundle
+from castmate.families.instantcharacter.constants import Constants
+from castmate.images import Reference
+from castmate.pipeline.cache import SizedCache
+
+
+class SubjectEncoder:
+    """Encodes references; the last characters and their tokens for a schedule are remembered.
+
+    A new character runs everything; a known one with a new schedule runs the resampler alone, all
+    steps in one batch; a known one with a known schedule runs nothing.
+    """
+
+    def __init__(self, bundle: Bundle, runtime: Runtime, cache_bytes: int) -> None:
+        self._runtime = runtime
+        self._crop_px = Constants.of(bundle.manifest).crop_px
+        self._image_encoder = runtime.load("image_encoder")
+        self._image_encoder_2 = runtime.load("image_encoder_2")
+        self._projector = runtime.load("subject_projector")
+        self._resampler = runtime.load("subject_resampler")
+        self._cache = SizedCache[Tensor](cache_bytes)
+
+    def cache_counts(self) -> tuple[int, int]:
+        """Hits and misses; a known character with a new schedule counts as one of each."""
+        return self._cache.hits, self._cache.misses
+
+    def remember(self, reference: Reference) -> None:
+        """Encode a character as far as no schedule is needed."""
+        self._features(reference)
+
+    def encode(self, reference: Reference, sigmas: NDArray[np.float32]) -> Tensor:
+        """Subject tokens of every step, `[T, N, token_dim]`.
+
+        Args:
+            reference: The character.
+            sigmas: `[T + 1]`, the schedule with its final 0.
+        """
+        key = (reference.sha256, sigmas.tobytes())
+        return self._cache.get_or_make(key, lambda: self._resample(reference, sigmas))
+
+    def _resample(self, reference: Reference, sigmas: NDArray[np.float32]) -> tuple[Tensor, int]:
+        features = self._features(reference)
+        timesteps = self._runtime.upload(sigmas[:-1] * np.float32(1000))
+        out = self._resampler(subject_features=features, timesteps=timesteps)["subject_embeds"]
+        return out, self._runtime.num_bytes(out)
+
+    def _features(self, reference: Reference) -> Tensor:
+        return self._cache.get_or_make(reference.sha256, lambda: self._project(reference))
+
+    def _project(self, reference: Reference) -> tuple[Tensor, int]:
+        crops = self._runtime.upload(reference_crops(reference.image, self._crop_px))
+        features = {**self._image_encoder(crops=crops), **self._image_encoder_2(crops=crops)}
+        out = self._projector(**features)["subject_features"]
+        return out, self._runtime.num_bytes(out)
+
+
+def reference_crops(image: Image.Image, crop_px: int) -> NDArray[np.uint8]:
+    """Frame a reference as the image encoders see it.
+
+    The picture is centred on a white square, aspect kept (the published code distorts it), and
+    resized once to `crop_px` and once to twice that, which is cut into quarters.
+
+    Args:
+        image: RGB.
+        crop_px: Side of a crop.
+
+    Returns:
+        `[1, 5, crop_px, crop_px, 3]`: whole, top left, top right, bottom left, bottom right.
+    """
+    side = max(image.size)
+    square = Image.new("RGB", (side, side), "white")
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    low = square.resize((crop_px, crop_px), Image.Resampling.BICUBIC)
+    high = square.resize((2 * crop_px, 2 * crop_px), Image.Resampling.BICUBIC)
+    corners = [(x, y) for y in (0, crop_px) for x in (0, crop_px)]
+    quarters = [high.crop((x, y, x + crop_px, y + crop_px)) for x, y in corners]
+    return np.stack([np.asarray(crop) for crop in (low, *quarters)])[None]

@@ -1,0 +1,248 @@
+"""FLUX.1-dev, InstantCharacter's adapter and both image encoders from folders or the hub.
+
+Only tensors are read: safetensors, and the adapter's file with weights-only loading. Keys and
+shapes are compared with the network's, and every one that is missing or unknown is named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import AutoTokenizer
+
+from export.errors import ExportError
+from export.families.instantcharacter.adapter import AdapterError, load_adapter
+from export.families.instantcharacter.config import FLUX, ModelConfig
+from export.families.instantcharacter.network import InstantCharacter
+from export.precision import convert
+from export.samples import TokenizerFile
+
+ADAPTER_FILE = "instantcharacter_ip-adapter.bin"
+# The checkpoints hold more than is used: SigLIP's text half and pooling head.
+_UNUSED = ("text_model.", "logit_", "vision_model.head.", "head.")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where each part comes from: a folder here, or a repository on the hub.
+
+    Attributes:
+        flux: In diffusers' layout. Its licence is non-commercial.
+        adapter: A folder or repository with the published file, or the file itself.
+        image_encoder: SigLIP.
+        image_encoder_2: DINOv2.
+        safety_checker: diffusers' Stable Diffusion safety checker; FLUX ships none.
+        token: For gated repositories; by default the environment's HF_TOKEN.
+    """
+
+    flux: str = "black-forest-labs/FLUX.1-dev"
+    adapter: str = "tencent/InstantCharacter"
+    image_encoder: str = "google/siglip-so400m-patch14-384"
+    image_encoder_2: str = "facebook/dinov2-giant"
+    safety_checker: str = "CompVis/stable-diffusion-safety-checker"
+    token: str | None = None
+
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """Flags for every source."""
+        for name in ("flux", "adapter", "image_encoder", "image_encoder_2", "safety_checker"):
+            default = getattr(cls, name)
+            parser.add_argument(f"--{name.replace('_', '-')}", default=default, help=default)
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace) -> Sources:
+        """From parsed flags."""
+        names = ("flux", "adapter", "image_encoder", "image_encoder_2", "safety_checker")
+        return cls(**{name: getattr(arguments, name) for name in names})
+
+
+def load_network(
+    sources: Sources, dtype: torch.dtype, config: ModelConfig = FLUX
+) -> InstantCharacter:
+    """Load everything; large weights stay mapped from their files.
+
+    Args:
+        sources: Where from.
+        dtype: What weights are brought to.
+        config: The sizes that the files must have.
+
+    Raises:
+        ExportError: Something is missing, unreadable or of other sizes.
+    """
+    folders = {name: locate(getattr(sources, name), sources.token) for name in _PATTERNS}
+    with torch.device("meta"):
+        network = InstantCharacter(config)
+    flux = folders["flux"]
+    assign(network.transformer, flux / "transformer")
+    assign(network.vae, flux / "vae")
+    adapter = folders["adapter"]
+    try:
+        load_adapter(network, adapter / ADAPTER_FILE if adapter.is_dir() else adapter)
+    except AdapterError as error:
+        raise ExportError(str(error)) from None
+    for name, folder in {
+        "text_encoder": flux / "text_encoder",
+        "text_encoder_2": flux / "text_encoder_2",
+        "image_encoder": folders["image_encoder"],
+        "image_encoder_2": folders["image_encoder_2"],
+        "safety_checker": folders["safety_checker"],
+    }.items():
+        setattr(network, name, pretrained(getattr(network, name), folder))
+    convert(network, dtype)
+    unset = [name for name, tensor in _tensors(network).items() if tensor.is_meta]
+    if unset:
+        raise ExportError(f"no weights were found for {', '.join(unset[:10])}")
+    return network.eval()
+
+
+_PATTERNS: Mapping[str, tuple[str, ...]] = {
+    "flux": (
+        "transformer/*",
+        "vae/*",
+        "text_encoder/*",
+        "text_encoder_2/*",
+        "tokenizer/*",
+        "tokenizer_2/*",
+    ),
+    "adapter": (ADAPTER_FILE,),
+    "image_encoder": ("*.json", "*.safetensors"),
+    "image_encoder_2": ("*.json", "*.safetensors"),
+    "safety_checker": ("*.json", "*.safetensors"),
+}
+
+
+def locate(source: str, token: str | None = None) -> Path:
+    """A path here, or a snapshot of a repository on the hub.
+
+    Raises:
+        ExportError: Neither; says what to do about a gated repository.
+    """
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    if source.startswith((".", "/", "~")) or source.count("/") != 1:
+        raise ExportError(f"{source} does not exist; name a folder, or a repository as owner/name.")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
+
+    patterns = sorted({pattern for group in _PATTERNS.values() for pattern in group})
+    try:
+        found = snapshot_download(
+            source, allow_patterns=patterns, token=token or os.environ.get("HF_TOKEN")
+        )
+    except GatedRepoError:
+        raise ExportError(
+            f"{source} is gated: accept its licence on its page and set HF_TOKEN to your token."
+        ) from None
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ExportError(
+            f"{source} is no folder here and cannot be fetched from the hub: {error}"
+        ) from None
+    return Path(found)
+
+
+def load_tokenizers(
+    sources: Sources, config: ModelConfig, folder: Path
+) -> dict[str, TokenizerFile]:
+    """CLIP's and T5's tokenizers as `tokenizers` files, written to a folder.
+
+    Raises:
+        ExportError: One is missing.
+    """
+    flux, made = locate(sources.flux, sources.token), {}
+    lengths = (config.text_encoder["max_position_embeddings"], config.max_sequence_length)
+    for name, length in zip(("tokenizer", "tokenizer_2"), lengths, strict=True):
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(flux / name, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise ExportError(f"{flux / name} holds no tokenizer: {error}") from None
+        path = folder / f"{name}.json"
+        tokenizer.backend_tokenizer.save(str(path))
+        pad, unknown = tokenizer.pad_token_id, tokenizer.unk_token_id
+        made[name] = TokenizerFile(path, length, pad, unknown)
+    return made
+
+
+def assign(module: nn.Module, folder: Path) -> None:
+    """Give `module` the weights in a diffusers folder, without copying them.
+
+    Raises:
+        ExportError: Names every missing, unknown and misshapen key; nothing is then assigned.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ExportError(f"{folder} holds no .safetensors file.")
+    state: dict[str, Tensor] = {}
+    for file in files:
+        try:
+            state |= load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise ExportError(f"{file} cannot be read: {error}. Download it again.") from None
+    expected = module.state_dict()
+    problems = [
+        *(f"{key}: missing" for key in expected if key not in state),
+        *(f"{key}: unknown" for key in state if key not in expected),
+        *(
+            f"{key}: shape {tuple(state[key].shape)}, expected {tuple(tensor.shape)}"
+            for key, tensor in expected.items()
+            if key in state and state[key].shape != tensor.shape
+        ),
+    ]
+    _refuse(folder, problems)
+    module.load_state_dict({key: state[key] for key in expected}, assign=True)
+
+
+def pretrained(like: Any, folder: Path) -> Any:
+    """A transformers model of the class and sizes of `like` from its folder.
+
+    Raises:
+        ExportError: Names every key that does not fit.
+    """
+    if not folder.is_dir():
+        raise ExportError(f"{folder} does not exist.")
+    try:
+        model, info = type(like).from_pretrained(
+            folder,
+            config=like.config,
+            dtype="auto",
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ExportError(f"{folder} cannot be loaded: {error}") from None
+    problems = [
+        *(f"{key}: missing" for key in sorted(info["missing_keys"])),
+        *(
+            f"{key}: unknown"
+            for key in sorted(info["unexpected_keys"])
+            if not key.startswith(_UNUSED)
+        ),
+        *(
+            f"{key}: shape {tuple(found)}, expected {tuple(expected)}"
+            for key, found, expected in sorted(info["mismatched_keys"])
+        ),
+    ]
+    _refuse(folder, problems)
+    return model
+
+
+def _refuse(folder: Path, problems: list[str]) -> None:
+    if problems:
+        shown = "\n  ".join(problems[:20])
+        more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
+        raise ExportError(f"{folder} does not fit:\n  {shown}{more}")
+
+
+def _tensors(network: nn.Module) -> dict[str, Tensor]:
+    return dict(network.named_parameters()) | dict(network.named_buffers())

@@ -1,0 +1,151 @@
+"""InstantCharacter's subject branch in FLUX's attention; does not know where tokens come from.
+
+Every block gets keys and values for the subject tokens. Its image queries, taken raw (before the
+block's own query norm and without RoPE), attend to them, and the result, times `subject_scale`, is
+added to the attention output of the image tokens: before the output projection in a double block,
+before the concatenation with the MLP branch in a single block. Text tokens are untouched.
+Source: InstantCharacter (arXiv 2504.12395) and its published weights `ip_adapter.*`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers.models.embeddings import apply_rotary_emb
+from diffusers.models.transformers.transformer_flux import FluxAttention, FluxTransformer2DModel
+from torch import Tensor, nn
+
+from export.attention import ScaledDotProduct
+
+
+class SubjectRMSNorm(nn.Module):
+    """`x / (rms(x) + eps) * scale`: unlike `torch.nn.RMSNorm`, eps is outside the root."""
+
+    def __init__(self, dim: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.eps = eps
+        self.scale = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last axis; computed in fp32, returned in the dtype of `x`."""
+        wide = x.float()
+        rms = wide.square().mean(-1, keepdim=True).sqrt()
+        return (wide / (rms + self.eps)).to(x.dtype) * self.scale
+
+
+class SubjectAttention(nn.Module):
+    """One block's `norm_ip_q`, `to_k_ip`, `norm_ip_k` and `to_v_ip`.
+
+    It holds both attentions of its block, its own and FLUX's, so that each has a name.
+    """
+
+    def __init__(self, dim: int, head_dim: int, token_dim: int) -> None:
+        super().__init__()
+        self.head_dim = head_dim
+        self.norm_ip_q = SubjectRMSNorm(head_dim)
+        self.to_k_ip = nn.Linear(token_dim, dim)
+        self.norm_ip_k = SubjectRMSNorm(head_dim)
+        self.to_v_ip = nn.Linear(token_dim, dim)
+        self.subject_core = ScaledDotProduct()
+        self.joint_core = ScaledDotProduct()
+
+    def forward(self, query: Tensor, subject_embeds: Tensor) -> Tensor:
+        """Attend from image queries to subject tokens.
+
+        Args:
+            query: `[B, S, dim]`, the block's `to_q` output for image tokens.
+            subject_embeds: `[B or 1, N, token_dim]`; with 1, one subject serves the whole batch and
+                its keys and values are computed once.
+
+        Returns:
+            `[B, S, dim]`, not yet scaled.
+        """
+
+        def heads(x: Tensor) -> Tensor:
+            return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+        batch = query.shape[0]
+        k = self.norm_ip_k(heads(self.to_k_ip(subject_embeds))).expand(batch, -1, -1, -1)
+        v = heads(self.to_v_ip(subject_embeds)).expand(batch, -1, -1, -1)
+        out: Tensor = self.subject_core(self.norm_ip_q(heads(query)), k, v)
+        return out.transpose(1, 2).flatten(2)
+
+
+class SubjectFluxAttnProcessor:
+    """A diffusers attention processor that adds the subject branch to `FluxAttention`.
+
+    It holds its `SubjectAttention` without owning it, so FLUX's own state dict stays as published.
+    """
+
+    def __init__(self, subject: SubjectAttention) -> None:
+        self.subject = subject
+
+    def __call__(
+        self,
+        attn: FluxAttention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        image_rotary_emb: tuple[Tensor, Tensor] | None = None,
+        subject_embeds: Tensor | None = None,
+        subject_scale: Tensor | float = 1.0,
+        num_text_tokens: int = 0,
+    ) -> Any:
+        """Run joint attention plus the subject branch.
+
+        Args:
+            attn: The attention layer of the block.
+            hidden_states: `[B, S, dim]`: image tokens in a double block; text then image tokens
+                in a single block.
+            encoder_hidden_states: `[B, L, dim]`, text tokens; None in a single block.
+            attention_mask: Passed on to the joint attention; FLUX uses none.
+            image_rotary_emb: cos and sin, each `[L + S, head_dim]`.
+            subject_embeds: `[B or 1, N, token_dim]`, or None for no subject.
+            subject_scale: Broadcastable to `[B, 1, 1]`.
+            num_text_tokens: L, needed in a single block only.
+        """
+
+        def heads(x: Tensor) -> Tensor:
+            return x.unflatten(-1, (-1, attn.head_dim))
+
+        raw_query = attn.to_q(hidden_states)
+        query, key = attn.norm_q(heads(raw_query)), attn.norm_k(heads(attn.to_k(hidden_states)))
+        value = heads(attn.to_v(hidden_states))
+        text = encoder_hidden_states
+        if text is not None:
+            num_text_tokens = text.shape[1]
+            query = torch.cat([attn.norm_added_q(heads(attn.add_q_proj(text))), query], dim=1)
+            key = torch.cat([attn.norm_added_k(heads(attn.add_k_proj(text))), key], dim=1)
+            value = torch.cat([heads(attn.add_v_proj(text)), value], dim=1)
+        if image_rotary_emb is not None:
+            query = apply_rotary_emb(query, image_rotary_emb, sequence_dim=1)
+            key = apply_rotary_emb(key, image_rotary_emb, sequence_dim=1)
+        out = self.subject.joint_core(
+            query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attention_mask
+        )
+        out = out.transpose(1, 2).flatten(2)
+
+        text_out, image_out = out[:, :num_text_tokens], out[:, num_text_tokens:]
+        if subject_embeds is not None:
+            image_query = raw_query if text is not None else raw_query[:, num_text_tokens:]
+            image_out = image_out + subject_scale * self.subject(image_query, subject_embeds)
+        if text is not None:
+            return attn.to_out[1](attn.to_out[0](image_out)), attn.to_add_out(text_out)
+        return torch.cat([text_out, image_out], dim=1)
+
+
+def attach_subject_attention(transformer: FluxTransformer2DModel, token_dim: int) -> nn.ModuleList:
+    """Give every block of `transformer` a subject branch.
+
+    Returns:
+        The branches, double blocks first: index i is `ip_adapter`'s key prefix `{i}.` in the
+        published file.
+    """
+    blocks = [*transformer.transformer_blocks, *transformer.single_transformer_blocks]
+    branches = [
+        SubjectAttention(transformer.inner_dim, block.attn.head_dim, token_dim) for block in blocks
+    ]
+    for block, branch in zip(blocks, branches, strict=True):
+        block.attn.set_processor(SubjectFluxAttnProcessor(branch))
+    return nn.ModuleList(branches)
