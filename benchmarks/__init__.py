@@ -1,1 +1,1 @@
-"""Measurements, side by side in one run: `python -m benchmarks.<name>`. Not packaged."""
+"""Benchmarks that compare side by side in one run: `python -m benchmarks.<name>`. Not packaged."""

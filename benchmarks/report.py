@@ -1,7 +1,7 @@
 """Results to one page: `python -m benchmarks.report` writes HTML, and the README's plot.
 
-It reads every result of a folder, which must be whole, unedited and of one machine; figures of
-different classes (exact, near-lossless, cached, hosted) stand in tables of their own.
+It reads every result in a folder; they must be complete, unedited and from one machine. Figures of
+different classes (exact, near-lossless, cached, hosted) go into separate tables.
 """
 
 from __future__ import annotations
