@@ -141,7 +141,7 @@ class Output:
 
 
 def summary(request: GenerateRequest, result: GenerateResult) -> str:
-    """Who drew, how long it took, and what is out of the ordinary: its cost, steps left out."""
+    """The client and the time, with the cost and the skipped steps if there are any."""
     seconds = result.timings_ms["total"] / 1000
     text = f"Drawn by {result.client} ({result.model}) in {seconds:.1f} s"
     if result.cost_usd:
