@@ -33,8 +33,8 @@ PX_PER_TOKEN = 64
 MAIN_BATCH = 40
 """Pictures in each worker's batch at the main size; other sizes get about equal work."""
 MAIN_SHARE, LATER_MAIN_SHARE = 0.62, 0.2
-"""Share of batches at the main size. Small pictures are learnt fastest, but poses in large ones came
-out worse without the later share."""
+"""Share of batches at the main size. Small pictures are learnt fastest, but poses in large ones are
+worse without the later share."""
 LATER = 0.4
 """Fraction of the flow stage after which the later share holds; distillation always uses it."""
 _PLAIN = (
