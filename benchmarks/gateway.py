@@ -179,8 +179,8 @@ async def capacity(connection: Connection, requests: Iterator[bytes]) -> float:
     for _ in range(CAPACITY_RUNS):
         _, answer = await connection.ask("POST", MODEL, next(requests))
         names.append(answer["data"]["id"])
-    told = [await finished(connection, name) for name in names]
-    return CAPACITY_RUNS / (sum(data["executionTime"] for data in told) / 1000)
+    drawn = [await finished(connection, name) for name in names]
+    return CAPACITY_RUNS / (sum(data["executionTime"] for data in drawn) / 1000)
 
 
 async def finished(connection: Connection, name: str) -> Any:

@@ -242,7 +242,7 @@ def _provenance(results: Mapping[str, Result]) -> str:
     for name, result in results.items():
         one = result["environment"]
         changed = " with changes" if one["modified"] else ""
-        clock = one["clock"]["governor"] or "not told"
+        clock = one["clock"]["governor"] or "unknown"
         load, commit = f"{one['load_average']:.2f}", f"{one['commit'][:9]}{changed}"
         lines.append([name, one["command"], commit, one["date"], load, clock])
     heads = ("", "command", "commit", "date", "load average", "CPU governor")

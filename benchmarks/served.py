@@ -155,9 +155,9 @@ def _mcp(client: Client, ends: ExitStack, name: Callable[[str], str] = str) -> D
     def draw(request: GenerateRequest) -> Drawn:
         arguments = request.model_dump(mode="json", exclude_defaults=True)
         result = portal.call(call, arguments | {"image": name(request.image)})
-        told = result.structured_content or {}
-        if result.is_error or told.get("status") != "completed":
+        job = result.structured_content or {}
+        if result.is_error or job.get("status") != "completed":
             raise CastmateError(f"the MCP server made no picture: {result.content}")
-        return Drawn({}, computed_steps=told.get("computed_steps"))
+        return Drawn({}, computed_steps=job.get("computed_steps"))
 
     return draw

@@ -247,8 +247,8 @@ async def refusals(
         await client.generate(quick, oversized)
         raise RuntimeError("an oversized image was accepted")
     except ImageRejected as error:
-        told = str(error)
-    image = {"error_after_s": round(time.perf_counter() - start, 3), "error": told}
+        message = str(error)
+    image = {"error_after_s": round(time.perf_counter() - start, 3), "error": message}
     start = time.perf_counter()
     crowd = [asyncio.ensure_future(client.generate(quick, reference)) for _ in range(CROWD)]
     await asyncio.wait(crowd, return_when=asyncio.FIRST_EXCEPTION)
