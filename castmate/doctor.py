@@ -1,4 +1,4 @@
-"""What `castmate doctor` examines: each check says what it found and how to repair it."""
+"""The checks of `castmate doctor`: what each one found, and how to repair it."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _PACKAGES = ("mcp", "numpy", "onnxruntime", "pillow", "pydantic", "tokenizers")
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was examined.
+    """The result of one check.
 
     Attributes:
-        name: What.
+        name: What was checked.
         ok: Whether Castmate works with it.
         found: What is there.
-        fix: What to do where it is not ok.
+        fix: What to do if it is not ok.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Check:
 
 
 def examine(settings: Settings) -> Iterator[Check]:
-    """Run every check, quick ones first; one that fails does not stop the others."""
+    """Run every check, fast ones first; a failure does not stop the others."""
     yield Check(
         "python",
         sys.version_info >= (3, 11),
@@ -173,7 +173,7 @@ def _bundle(settings: Settings) -> Check:
 
 
 async def _drawing(settings: Settings) -> Check:
-    """One denoise step of the smallest picture runs every graph."""
+    """Run every graph, in one denoise step of the smallest picture."""
     request = GenerateRequest.parse(
         {"prompt": "a test", "image": "-", "size": "512*512", "num_inference_steps": 1}
     )
@@ -197,7 +197,7 @@ async def _drawing(settings: Settings) -> Check:
 
 
 async def _triton(url: str) -> Check:
-    """The model itself is asked: its server says ready when the model's process is dead."""
+    """Ask the model itself: its server says ready even when the model's process is dead."""
     from castmate.clients.triton import TritonClient  # loads gRPC
 
     client = TritonClient((url,))
@@ -211,7 +211,7 @@ async def _triton(url: str) -> Check:
 
 
 async def _wavespeed(settings: Settings) -> Check:
-    """Asking for the balance is free, and needs a key that is taken."""
+    """Ask for the balance, which is free and needs a valid key."""
     from castmate.clients.wavespeed.client import WaveSpeedClient  # loads an HTTP client
 
     client = WaveSpeedClient(settings)
