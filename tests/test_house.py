@@ -65,6 +65,7 @@ def test_the_wheel_is_typed_and_small(wheel: Path) -> None:
         ("castmate/errors.py", "import export"),
         ("mcp_server/castmate_mcp/__init__.py", "import transformers"),
         ("mcp_server/castmate_mcp/__init__.py", "import demo_model"),
+        ("mcp_server/castmate_mcp/rest/__init__.py", "import castmate_mcp.agent.server"),
         ("export/__init__.py", "import demo_model"),
         ("demo_model/__init__.py", "import tests"),
     ],
