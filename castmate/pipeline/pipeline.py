@@ -20,8 +20,8 @@ from castmate.schema import MAX_SEED, Cache, GeneratedImage, GenerateRequest, Ge
 OnStep = Callable[[int, int], None]
 """Called before each denoise step with the steps done and the steps in all; may raise to stop."""
 
-OnImage = Callable[[int, GeneratedImage, NDArray[np.uint8]], None]
-"""Called with the number of each finished picture, the picture, and its pixels `[H, W, 3]`."""
+OnImage = Callable[[GeneratedImage], None]
+"""Called with each picture as soon as it is finished."""
 
 MIB = 2**20
 
@@ -115,10 +115,10 @@ class Pipeline:
                 computed += full
             with watch("decode"):
                 decoded = network.decode(latents)
-            image, shown = self._finish(request, seed, decoded, watch)
+            image = self._finish(request, seed, decoded, watch)
             images.append(image)
             if on_image is not None:
-                on_image(index, image, shown)
+                on_image(image)
         on_step(total, total)
         return GenerateResult(
             images=tuple(images),
@@ -144,7 +144,7 @@ class Pipeline:
 
     def _finish(
         self, request: GenerateRequest, seed: int, decoded: Array, watch: Stopwatch
-    ) -> tuple[GeneratedImage, NDArray[np.uint8]]:
+    ) -> GeneratedImage:
         picture = center_crop(decoded[0], request.width, request.height)
         flagged, safety = False, self._network.safety
         if request.enable_safety_checker and safety is not None:
@@ -153,10 +153,9 @@ class Pipeline:
         with watch("encode"):
             shown = np.zeros_like(picture) if flagged else picture
             data = encode(shown, request.output_format)
-        image = GeneratedImage(
+        return GeneratedImage(
             data, request.output_format, request.width, request.height, seed, flagged
         )
-        return image, shown
 
 
 def center_crop(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
