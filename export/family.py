@@ -115,7 +115,8 @@ def family_of(name: str) -> ExportFamily:
         ExportError: There is none; names those that there are.
     """
     if name not in family_names():
-        raise ExportError(f"There is no family {name!r} to export; there are {family_names()}.")
+        known = ", ".join(family_names())
+        raise ExportError(f"There is no family {name!r} to export; the known ones are {known}.")
     family: ExportFamily = import_module(f"{PACKAGE}.{name}.family").FAMILY
     return family
 
