@@ -91,6 +91,7 @@ class Pipeline:
             on_image: Hears of every picture as soon as it is finished.
         """
         network, runtime, watch = self._network, self._runtime, Stopwatch()
+        request, notes = self._within_steps(request)
         encoded = network.encode(request, reference, watch)
         steps = self._steps[: request.num_inference_steps]
         total = len(steps) * request.num_images
@@ -125,8 +126,18 @@ class Pipeline:
             client="local",
             model=self.bundle.name,
             timings_ms=watch.totals_ms(),
-            warnings=encoded.warnings + ignored + tuple(_flagged(images)),
+            warnings=encoded.warnings + notes + ignored + tuple(_flagged(images)),
             computed_steps=computed,
+        )
+
+    def _within_steps(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[str, ...]]:
+        """The request in no more steps than the bundle takes, and a warning where that is fewer."""
+        most, asked = len(self._steps), request.num_inference_steps
+        if asked <= most:
+            return request, ()
+        return request.model_copy(update={"num_inference_steps": most}), (
+            f"Bundle {self.bundle.name!r} draws in at most {most} steps, so {most} were taken and "
+            f"not {asked}.",
         )
 
     def _threshold(self, request: GenerateRequest) -> tuple[float, tuple[str, ...]]:

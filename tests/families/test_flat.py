@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,7 @@ from export.precision import Precision, Quantization
 from export.verify import limits_of, verify_graphs
 from tests.doubles import picture
 
+ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent / "flat"
 FOLDERS = ((castmate.families, "served"), (export.families, "exported"))
 
@@ -83,13 +86,15 @@ async def test_a_client_draws_with_it(folder: Path) -> None:
     client = LocalClient.open(Settings.load(bundle=str(folder)))
     reference = Reference.from_bytes(picture(colour="#3366cc"), "the reference")
     request = GenerateRequest.parse(
-        {"prompt": "hi", "image": "-", "size": "600*512", "num_inference_steps": 4, "num_images": 2}
+        {"prompt": "hi", "image": "-", "size": "600*512", "num_images": 2}
     )
     try:
         result = await client.generate(request, reference)
     finally:
         await client.aclose()
-    assert (result.model, result.computed_steps, result.warnings) == ("grey", 8, ("flat",))
+    assert (result.model, result.computed_steps) == ("grey", 2 * 4)
+    assert result.warnings[0] == "flat"
+    assert "at most 4 steps, so 4 were taken and not 28" in result.warnings[1]
     for image in result.images:
         pixels = np.asarray(Image.open(BytesIO(image.data)))
         assert pixels.shape == (512, 600, 3)
@@ -136,6 +141,15 @@ def test_a_family_without_published_weights_says_so(network: Any) -> None:
         published(network.family)
     with pytest.raises(ExportError, match="Nothing is published of family 'flat'"):
         step_flops(network.config, 512, network.family)
+
+
+@pytest.mark.parametrize(("package", "folder"), FOLDERS)
+def test_contributing_lists_the_files_of_a_family(package: ModuleType, folder: str) -> None:
+    guide = (ROOT / "CONTRIBUTING.md").read_text()
+    section = guide.partition("## Add a model family")[2].partition("\n## ")[0]
+    where = package.__name__.replace(".", "/")
+    listed = set(re.findall(rf"`{where}/<name>/(\w+\.py)`", section))
+    assert listed == {path.name for path in (HERE / folder / "flat").glob("[!_]*.py")}
 
 
 def test_an_unknown_family_is_refused_with_those_that_are_known(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from castmate.engines.graphs import Range
+from castmate.engines.manifest import Profile
 from castmate.families.flat.graphs import TABLE  # type: ignore[import-not-found]
 from export.family import ExportFamily, Network
 from export.graphs import ExportGraph, Makers
@@ -82,5 +84,10 @@ def decode(network: Flat, latents: Tensor) -> np.ndarray:
 
 
 FAMILY = ExportFamily(
-    bundle_graphs, lambda network: {"pixels_per_cell": CELL}, dims, denoise, decode
+    bundle_graphs,
+    lambda network: {"pixels_per_cell": CELL},
+    dims,
+    denoise,
+    decode,
+    Profile(steps=Range(min=1, opt=4, max=4)),
 )
