@@ -87,8 +87,8 @@ class Pipeline:
         Args:
             request: What to draw.
             reference: Whom to draw.
-            on_step: Hears of every step.
-            on_image: Hears of every picture as soon as it is finished.
+            on_step: Called before every step.
+            on_image: Called with every picture as soon as it is finished.
         """
         network, runtime, watch = self._network, self._runtime, Stopwatch()
         request, notes = self._within_steps(request)
