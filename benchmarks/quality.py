@@ -25,8 +25,8 @@ from rich.table import Table
 
 from benchmarks.contenders import Class
 from benchmarks.figures import interval
-from benchmarks.fp8 import VARIANTS, apply
 from benchmarks.metrics import NO_LPIPS, Identity, Judge, Picture, cosines, likeness
+from benchmarks.quantization import VARIANTS, apply
 from castmate.engines.bundle import Bundle, StepCachingSpec
 from castmate.engines.onnxruntime import OnnxRuntime
 from castmate.images import Reference
@@ -196,7 +196,7 @@ def measure(
 def _with_torch(
     bundle: Bundle, drawn: Sequence[Sample], steps: int, progress: Progress, task: TaskID
 ) -> dict[str, list[Drawing]]:
-    """The reference in fp32, and the variants of `benchmarks.fp8`."""
+    """The reference in fp32, and the variants of `benchmarks.quantization`."""
     network, prompts = load_shipped(bundle), Prompts.of(bundle)
     calibration = calibrate(network, prompts, samples(CALIBRATION, 512), steps, Progress())
     networks = {REFERENCE: network} | {

@@ -34,7 +34,7 @@ from export.families.instantcharacter.graphs import ExportGraph
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.step_caching import bundle_graphs
 from export.precision import Quantization
-from export.quantize import quantizable
+from export.quantization.quantize import quantizable
 
 RESULTS = Path(__file__).parent / "results"
 RUNS, WARM_UPS = 7, 2

@@ -21,7 +21,7 @@ from export.families.instantcharacter.graphs import TransformerGraph, VaeDecoder
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.step_caching import FinishGraph, HeadGraph, TailGraph
 from export.precision import Quantization
-from export.quantize import quantizable
+from export.quantization.quantize import quantizable
 
 FP8 = torch.float8_e4m3fn
 FP8_MAX = 448.0

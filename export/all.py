@@ -26,7 +26,7 @@ from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.step_caching import FLUX_STEP_CACHING
 from export.lora import Style, StyledTransformer
 from export.precision import Precision, Quantization
-from export.quantize import CalibrationError, quantize
+from export.quantization.quantize import CalibrationError, quantize
 from export.recipe import Recipe
 from export.trajectory import Prompts, samples
 

@@ -23,7 +23,7 @@ from export.families.instantcharacter.config import FLUX
 from export.families.instantcharacter.load import Sources, load_network, load_tokenizers
 from export.families.instantcharacter.network import InstantCharacter
 from export.precision import Precision
-from export.quantize import CalibrationError, recording
+from export.quantization.quantize import CalibrationError, recording
 from export.trajectory import Prompts, Sample, denoise, samples
 
 
@@ -35,7 +35,7 @@ class Calibration:
         network: Name of the network.
         steps: Denoise steps of each trajectory; every one was recorded.
         samples: What was drawn.
-        amax: Largest magnitude by layer; see `export.quantize.recording`.
+        amax: Largest magnitude by layer; see `export.quantization.quantize.recording`.
     """
 
     network: str

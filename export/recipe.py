@@ -32,7 +32,7 @@ class Recipe:
         sources: Where the weights are.
         precision: Of weights and arithmetic.
         quantization: What of the transformer is FP8.
-        fp8_modulation: The blocks' modulations, too; see `export.fp8.MODULATIONS`.
+        fp8_modulation: The blocks' modulations, too; see `export.quantization.fp8.MODULATIONS`.
         styles: LoRAs, fused before it is quantized.
         step_caching: Write the transformer in three parts, so that steps may be skipped.
         samples: Trajectories to calibrate on.

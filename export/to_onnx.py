@@ -17,8 +17,8 @@ from onnxscript.rewriter import RewritePass
 
 from export.cpu import RULES
 from export.families.instantcharacter.graphs import ExportGraph
-from export.fp8 import TRANSLATIONS
 from export.precision import Precision
+from export.quantization.fp8 import TRANSLATIONS
 
 OPSET = 23
 SMALLEST_CAST = 256

@@ -66,7 +66,7 @@ LIMITS: Mapping[tuple[Precision, Quantization], Limits] = {
     (Precision.BF16, Quantization.FP8_ATTENTION): Limits(1e-1, 0.99, 18),
 }
 """One table. PSNR of bf16 and below is loose on purpose: it is fragile without any loss, 19 dB
-between two exact kernels at full size; `benchmarks.fp8` compares with such a control."""
+between two exact kernels at full size; `benchmarks.quantization` compares with such a control."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from export.families.instantcharacter.load import ADAPTER_FILE, Sources
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.step_caching import FLUX_STEP_CACHING, step_caching_graphs
 from export.precision import Precision, Quantization, convert
-from export.quantize import quantize
+from export.quantization.quantize import quantize
 from export.to_onnx import to_onnx
 from export.trajectory import Prompts, samples
 

@@ -24,7 +24,7 @@ from export.bundle import TokenizerFile, write_bundle
 from export.calibrate import Calibration, calibrate
 from export.families.instantcharacter.network import InstantCharacter
 from export.precision import Precision, Quantization
-from export.quantize import quantize
+from export.quantization.quantize import quantize
 from export.trajectory import Prompts, samples
 from export.verify import limits_of, verify_graphs, verify_picture
 

@@ -25,7 +25,7 @@ from export.bundle import TokenizerFile, write_bundle
 from export.calibrate import calibrate
 from export.families.instantcharacter.network import InstantCharacter
 from export.precision import Precision, Quantization
-from export.quantize import quantize
+from export.quantization.quantize import quantize
 from export.trajectory import Prompts, decode, denoise, samples
 from export.verify import psnr_db
 from tests.export.conftest import letters, make_wide

@@ -1,4 +1,4 @@
-"""What FP8 costs in quality, numerically on the CPU: `python -m benchmarks.fp8`.
+"""What FP8 costs in quality, numerically on the CPU: `python -m benchmarks.quantization`.
 
 Calibrates the demo model on one set of trajectories and draws another set with each variant and
 with the same noise. Speed is not measured here: no CPU has FP8 arithmetic. bf16 is the control: a
@@ -29,7 +29,7 @@ from export.calibrate import Calibration, calibrate
 from export.environment import write_result
 from export.families.instantcharacter.network import InstantCharacter
 from export.precision import Quantization, convert
-from export.quantize import errors, quantize
+from export.quantization.quantize import errors, quantize
 from export.trajectory import Prompts, Sample, decode, denoise, samples
 
 RESULTS = Path(__file__).parent / "results"
@@ -155,12 +155,12 @@ def _show(result: dict[str, Any]) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.fp8", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quantization", description=__doc__)
     parser.add_argument("--bundle", default="toon", help="a shipped name or a folder")
     parser.add_argument("--count", type=int, default=8, help="trajectories of each set")
     parser.add_argument("--side", type=int, default=512, help="pixels")
     parser.add_argument("--steps", type=int, default=28)
-    parser.add_argument("--out", type=Path, default=RESULTS / "fp8-toon.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "quantization-toon.json")
     arguments = parser.parse_args()
     bundle = Bundle.open(arguments.bundle)
     result = measure(

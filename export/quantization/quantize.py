@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from export.attention import ScaledDotProduct
-from export.fp8 import MODULATIONS, UNQUANTIZED, Fp8Attention, Fp8Linear
 from export.precision import Quantization
+from export.quantization.fp8 import MODULATIONS, UNQUANTIZED, Fp8Attention, Fp8Linear
 
 OPERANDS = ("query", "key", "value")
 

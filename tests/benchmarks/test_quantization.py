@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.fp8 import VARIANTS, measure
+from benchmarks.quantization import VARIANTS, measure
 from demo_model.config import MAX_SEQUENCE_LENGTH, TOON
 from demo_model.tokens import save_tokenizer
 from export.families.instantcharacter.network import InstantCharacter

@@ -21,9 +21,9 @@ from export.families.instantcharacter.graphs import (
     transformer_inputs,
 )
 from export.families.instantcharacter.network import InstantCharacter
-from export.fp8 import E4M3_MAX, Fp8Attention, Fp8Linear
 from export.precision import Quantization
-from export.quantize import CalibrationError, errors, quantizable, quantize, recording
+from export.quantization.fp8 import E4M3_MAX, Fp8Attention, Fp8Linear
+from export.quantization.quantize import CalibrationError, errors, quantizable, quantize, recording
 from export.to_onnx import to_onnx
 from export.trajectory import Prompts, denoise, samples
 from tests.export.conftest import make_wide
