@@ -42,7 +42,7 @@ from export.trajectory import Prompts, Sample, decode, denoise, samples
 RESULTS = Path(__file__).parent / "results"
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3)
 """Of the curve, beside those of the bundle."""
-TORCH = {"bf16 (control)", "fp8", "fp8 + attention"}
+TORCH = {"bf16 (control)", "fp8", "fp8-attention"}
 REFERENCE, CONTROL, OTHER_SEED = "torch fp32", "other kernels (control)", "another seed (control)"
 CALIBRATION = 8
 

@@ -1,7 +1,7 @@
-"""What FP8 costs in quality, numerically on the CPU: `python -m benchmarks.quantization`.
+"""What quantization costs in quality, numerically on the CPU: `python -m benchmarks.quantization`.
 
 Calibrates the demo model on one set of trajectories and draws another set with each variant and
-with the same noise. Speed is not measured here: no CPU has FP8 arithmetic. bf16 is the control: a
+with the same noise. Speed is not measured here: no CPU has such arithmetic. bf16 is the control: a
 difference of its size is rounding, not quantization.
 """
 
@@ -28,8 +28,13 @@ from demo_model.checkpoint import load_shipped
 from export.calibrate import Calibration, calibrate
 from export.environment import write_result
 from export.families.instantcharacter.network import InstantCharacter
-from export.precision import Quantization, convert
+from export.families.instantcharacter.unquantized import unquantized
+from export.precision import convert
+from export.quantization.fp8 import FP8
+from export.quantization.none import NONE
 from export.quantization.quantize import errors, quantize
+from export.quantization.registry import SCHEMES
+from export.quantization.scheme import Scheme
 from export.trajectory import Prompts, Sample, decode, denoise, samples
 
 RESULTS = Path(__file__).parent / "results"
@@ -40,16 +45,15 @@ class Variant:
     """One way to run the network."""
 
     name: str
-    quantization: Quantization
+    quantization: Scheme
     modulation: bool = False
     dtype: torch.dtype = torch.float32
 
 
 VARIANTS = (
-    Variant("bf16 (control)", Quantization.NONE, dtype=torch.bfloat16),
-    Variant("fp8", Quantization.FP8),
-    Variant("fp8 + modulation", Quantization.FP8, modulation=True),
-    Variant("fp8 + attention", Quantization.FP8_ATTENTION),
+    Variant("bf16 (control)", NONE, dtype=torch.bfloat16),
+    *(Variant(name, scheme) for name, scheme in SCHEMES.items() if scheme is not NONE),
+    Variant("fp8 + modulation", FP8, modulation=True),
 )
 
 
@@ -84,20 +88,27 @@ def measure(
             )
             for variant in VARIANTS
         }
-    layers = errors(
-        network.denoiser,
-        calibration.amax,
-        lambda: [denoise(network, sample, prompts, steps) for sample in drawn[:1]],
-        Quantization.FP8_ATTENTION,
-        modulation=True,
-    )
+    layers = {
+        name: errors(
+            network.denoiser,
+            calibration.amax,
+            lambda: [denoise(network, sample, prompts, steps) for sample in drawn[:1]],
+            scheme,
+            unquantized(modulation=True),
+        )
+        for name, scheme in SCHEMES.items()
+        if scheme is not NONE
+    }
     return {
         "network": network.config.name,
         "pictures": count,
         "side_px": side,
         "steps": steps,
         "variants": rows,
-        "layer_relative_l2": dict(sorted(layers.items(), key=lambda item: -item[1])),
+        "layer_relative_l2": {
+            name: dict(sorted(found.items(), key=lambda item: -item[1]))
+            for name, found in layers.items()
+        },
     }
 
 
@@ -107,7 +118,8 @@ def apply(
     """A copy of the network as a variant runs it."""
     made = copy.deepcopy(network)
     convert(made, variant.dtype)
-    quantize(made.denoiser, calibration.amax, variant.quantization, modulation=variant.modulation)
+    kept = unquantized(modulation=variant.modulation)
+    quantize(made.denoiser, calibration.amax, variant.quantization, kept)
     return made
 
 
@@ -171,7 +183,7 @@ def main() -> None:
         steps=arguments.steps,
     )
     _show(result)
-    write_result(arguments.out, "fp8", result)
+    write_result(arguments.out, "quantization", result)
     print(arguments.out)
 
 

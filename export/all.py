@@ -24,9 +24,12 @@ from export.families.instantcharacter.config import FLUX, ModelConfig
 from export.families.instantcharacter.load import Sources, load_network, load_tokenizers
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.step_caching import FLUX_STEP_CACHING
+from export.families.instantcharacter.unquantized import unquantized
 from export.lora import Style, StyledTransformer
-from export.precision import Precision, Quantization
-from export.quantization.quantize import CalibrationError, quantize
+from export.precision import Precision
+from export.quantization.quantize import quantize, ranges_needed
+from export.quantization.registry import SCHEMES
+from export.quantization.scheme import Ranges
 from export.recipe import Recipe
 from export.trajectory import Prompts, samples
 
@@ -55,14 +58,11 @@ def make(recipe: Recipe, folder: Path, config: ModelConfig = FLUX) -> Path:
         tokenizers = load_tokenizers(recipe.sources, config, folder)
         network = load_network(recipe.sources, recipe.precision.dtype, config)
         StyledTransformer(network.transformer).apply(recipe.styles)
-        if recipe.quantization is not Quantization.NONE:
-            recorded = _calibration(recipe, folder / CALIBRATION, network, tokenizers)
-            quantize(
-                network.denoiser,
-                recorded.amax,
-                recipe.quantization,
-                modulation=recipe.fp8_modulation,
-            )
+        scheme, kept = recipe.quantization, unquantized(modulation=recipe.fp8_modulation)
+        ranges: Ranges = {}
+        if ranges_needed(network.denoiser, scheme, kept):
+            ranges = _calibration(recipe, folder / CALIBRATION, network, tokenizers).amax
+        quantize(network.denoiser, ranges, scheme, kept)
         write_bundle(
             network,
             graphs,
@@ -70,7 +70,7 @@ def make(recipe: Recipe, folder: Path, config: ModelConfig = FLUX) -> Path:
             text_encoder=tokenizers[0],
             text_encoder_2=tokenizers[1],
             precision=recipe.precision,
-            quantization=recipe.quantization,
+            quantization=scheme,
             step_caching=FLUX_STEP_CACHING if recipe.step_caching else None,
         )
         del network
@@ -103,9 +103,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, required=True, help="folder for everything")
     Sources.add_arguments(made)
     made.add_argument("--precision", type=Precision, choices=Precision, default=Recipe.precision)
-    made.add_argument(
-        "--quantization", type=Quantization, choices=Quantization, default=Recipe.quantization
-    )
+    made.add_argument("--quantization", choices=list(SCHEMES), default=Recipe.quantization.name)
     made.add_argument(
         "--fp8-modulation", action="store_true", help="the blocks' modulations in FP8 as well"
     )
@@ -128,7 +126,6 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
     """
     names = (
         "precision",
-        "quantization",
         "fp8_modulation",
         "step_caching",
         "samples",
@@ -140,6 +137,7 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
     return Recipe(
         Sources.of(given),
         styles=tuple(map(_style, given.style)),
+        quantization=SCHEMES[given.quantization],
         **{name: getattr(given, name) for name in names},
     )
 
@@ -159,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     try:
         print(make(recipe_of(given), given.out))
-    except (ExportError, CalibrationError, CastmateError) as error:
+    except (ExportError, CastmateError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

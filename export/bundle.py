@@ -31,7 +31,9 @@ from castmate.engines.bundle import (
 )
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.step_caching import bundle_graphs
-from export.precision import Precision, Quantization, convert
+from export.precision import Precision, convert
+from export.quantization.none import NONE
+from export.quantization.scheme import Scheme
 from export.to_onnx import to_onnx
 
 DTYPES: dict[int, str] = {
@@ -62,7 +64,7 @@ def write_bundle(
     text_encoder: TokenizerFile,
     text_encoder_2: TokenizerFile,
     precision: Precision = Precision.FP32,
-    quantization: Quantization = Quantization.NONE,
+    quantization: Scheme = NONE,
     step_caching: StepCachingSpec | None = None,
 ) -> None:
     """Export every graph of `network` and write the bundle; a failure leaves `folder` as it was.
@@ -125,9 +127,9 @@ def write_bundle(
                 (folder / f"{name}{suffix}").unlink(missing_ok=True)
 
 
-def describe(precision: Precision, quantization: Quantization) -> str:
+def describe(precision: Precision, quantization: Scheme) -> str:
     """For the manifest, such as 'bf16, transformer fp8'."""
-    if quantization is Quantization.NONE:
+    if quantization is NONE:
         return precision.description
     return f"{precision.description}, transformer {quantization}"
 

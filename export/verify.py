@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -32,41 +31,14 @@ from export.families.instantcharacter.config import FLUX
 from export.families.instantcharacter.load import Sources, load_network, load_tokenizers
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.step_caching import bundle_graphs
-from export.precision import Precision, Quantization
+from export.precision import Precision
+from export.quantization.registry import SCHEMES
+from export.quantization.scheme import Limits, Scheme
 from export.trajectory import Prompts, Sample, decode, denoise, samples
 
 
 class VerificationError(ExportError):
     """A graph computes something else than the network; names it and by how much."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What still counts as the same.
-
-    Attributes:
-        relative_l2: Of every output; a step is compared by what it changes.
-        cosine: Likewise, at least.
-        psnr_db: Of the picture, at least.
-    """
-
-    relative_l2: float
-    cosine: float
-    psnr_db: float
-
-
-LIMITS: Mapping[tuple[Precision, Quantization], Limits] = {
-    (Precision.FP32, Quantization.NONE): Limits(1e-4, 0.99999, 45),
-    (Precision.FP16_WEIGHTS, Quantization.NONE): Limits(5e-3, 0.9999, 35),
-    (Precision.FP16, Quantization.NONE): Limits(1e-2, 0.9999, 30),
-    (Precision.BF16, Quantization.NONE): Limits(4e-2, 0.999, 22),
-    (Precision.FP32, Quantization.FP8): Limits(8e-2, 0.995, 20),
-    (Precision.FP32, Quantization.FP8_ATTENTION): Limits(8e-2, 0.995, 20),
-    (Precision.BF16, Quantization.FP8): Limits(1e-1, 0.99, 18),
-    (Precision.BF16, Quantization.FP8_ATTENTION): Limits(1e-1, 0.99, 18),
-}
-"""One table. PSNR of bf16 and below is loose on purpose: it is fragile without any loss, 19 dB
-between two exact kernels at full size; `benchmarks.quantization` compares with such a control."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +87,7 @@ def verify_graphs(
         bundle: Whose graphs.
         runtime: What runs them.
         network: In fp32, not quantized.
-        limits: From `LIMITS`.
+        limits: From `limits_of`.
 
     Raises:
         VerificationError: Lists every output beyond the limits.
@@ -214,12 +186,12 @@ def main() -> int:
     parser.add_argument("bundle", help="name or folder")
     Sources.add_arguments(parser)
     parser.add_argument("--precision", type=Precision, choices=Precision, required=True)
-    parser.add_argument("--quantization", type=Quantization, choices=Quantization, required=True)
+    parser.add_argument("--quantization", choices=list(SCHEMES), required=True)
     parser.add_argument("--steps", type=int, default=28)
     parser.add_argument("--side", type=int, default=1024, help="pixels")
     given = parser.parse_args()
     try:
-        limits = limits_of(given.precision, given.quantization)
+        limits = limits_of(given.precision, SCHEMES[given.quantization])
         bundle = Bundle.open(given.bundle)
         runtime, sources = open_runtime(bundle), Sources.of(given)
         network = load_network(sources, torch.float32)
@@ -237,14 +209,17 @@ def main() -> int:
     return 0
 
 
-def limits_of(precision: Precision, quantization: Quantization) -> Limits:
-    """The row of the table.
+def limits_of(precision: Precision, quantization: Scheme) -> Limits:
+    """What the scheme accepts at a precision.
+
+    PSNR of bf16 and below is loose on purpose: without any loss it is fragile, 19 dB between two
+    exact kernels at full size. `benchmarks.quantization` compares with such a control.
 
     Raises:
-        VerificationError: There is none.
+        VerificationError: It has no limits for it.
     """
-    if (limits := LIMITS.get((precision, quantization))) is None:
-        known = ", ".join(f"{p} with {q}" for p, q in LIMITS)
+    if (limits := quantization.limits.get(precision)) is None:
+        known = ", ".join(f"{p} with {s}" for s in SCHEMES.values() for p in s.limits)
         raise VerificationError(
             f"No limits for {precision} with {quantization}; there are {known}."
         )

@@ -1,74 +1,75 @@
-"""Which parts of the denoiser become FP8, what ranges their inputs have, and what it costs them.
+"""A scheme applied to a network: which layers it replaces, what it has to know, what it costs.
 
-Does not know where the inputs come from: `export.calibrate` runs denoise trajectories.
+Does not know where the inputs come from: `export.calibrate` runs denoise trajectories. What
+`unquantized` names, parts of layer names, is for the network's family to say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from export.attention import ScaledDotProduct
-from export.precision import Quantization
-from export.quantization.fp8 import MODULATIONS, UNQUANTIZED, Fp8Attention, Fp8Linear
-
-OPERANDS = ("query", "key", "value")
+from export.errors import ExportError, listed
+from export.quantization.registry import SCHEMES
+from export.quantization.scheme import Measure, Ranges, Scheme
 
 
-class CalibrationError(Exception):
+class CalibrationError(ExportError):
     """The recorded ranges are not those of this network; says which layers."""
 
 
 def quantizable(
-    module: nn.Module, quantization: Quantization, *, modulation: bool = False
+    module: nn.Module, scheme: Scheme, unquantized: Collection[str]
 ) -> Iterator[tuple[str, nn.Module]]:
-    """The layers that become FP8, by name.
+    """The layers that a scheme replaces, by name.
 
     Args:
-        module: The denoiser, or a part of it.
-        quantization: What FP8 covers.
-        modulation: Also the blocks' modulations.
+        module: A network, or part of one.
+        scheme: The scheme.
+        unquantized: Parts of names; layers below them stay as they are.
     """
-    if quantization is Quantization.NONE:
-        return
-    excluded = UNQUANTIZED if modulation else UNQUANTIZED + MODULATIONS
-    for name, child in module.named_modules():
-        if isinstance(child, nn.Linear):
-            if not any(f"{part}." in f".{name}." for part in excluded):
-                yield name, child
-        elif isinstance(child, ScaledDotProduct) and quantization is Quantization.FP8_ATTENTION:
-            yield name, child
+    for name, layer in module.named_modules():
+        if scheme.replaces(layer) and not any(f"{part}." in f".{name}." for part in unquantized):
+            yield name, layer
+
+
+def ranges_needed(
+    module: nn.Module, scheme: Scheme, unquantized: Collection[str]
+) -> frozenset[str]:
+    """Keys of what has to be recorded first; empty for a scheme that needs no calibration."""
+    layers = quantizable(module, scheme, unquantized)
+    return frozenset(key for name, layer in layers for key in scheme.ranges(name, layer))
 
 
 @contextmanager
-def recording(module: nn.Module) -> Iterator[dict[str, float]]:
-    """Record the largest magnitude of every input that FP8 may round, while the module runs.
+def recording(module: nn.Module, unquantized: Collection[str]) -> Iterator[dict[str, Tensor]]:
+    """Record the largest magnitudes of all inputs that any scheme asks for, as the module runs.
 
     Yields:
-        Magnitudes by layer name, for attentions by `name.query`, `name.key` and `name.value`;
-        complete when the block ends.
+        Magnitudes by key; complete when the block ends.
     """
-    amax: dict[str, float] = {}
+    amax: dict[str, Tensor] = {}
 
-    def see(name: str, x: Tensor) -> None:
-        amax[name] = max(amax.get(name, 0.0), x.detach().abs().max().item())
-
-    def hook(name: str, layer: nn.Module) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    def hook(
+        measures: Mapping[str, Measure],
+    ) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def record(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            if isinstance(layer, nn.Linear):
-                see(name, inputs[0])
-                return
-            for operand, x in zip(OPERANDS, inputs, strict=False):
-                see(f"{name}.{operand}", x)
+            for key, measure in measures.items():
+                seen = measure(inputs).float()
+                amax[key] = torch.maximum(amax[key], seen) if key in amax else seen
 
         return record
 
+    wanted: dict[str, dict[str, Measure]] = {}
+    for scheme in SCHEMES.values():
+        for name, layer in quantizable(module, scheme, unquantized):
+            wanted.setdefault(name, {}).update(scheme.ranges(name, layer))
     handles = [
-        layer.register_forward_pre_hook(hook(name, layer))
-        for name, layer in quantizable(module, Quantization.FP8_ATTENTION, modulation=True)
+        module.get_submodule(name).register_forward_pre_hook(hook(measures))
+        for name, measures in wanted.items()
     ]
     try:
         yield amax
@@ -78,19 +79,15 @@ def recording(module: nn.Module) -> Iterator[dict[str, float]]:
 
 
 def quantize(
-    module: nn.Module,
-    amax: Mapping[str, float],
-    quantization: Quantization = Quantization.FP8,
-    *,
-    modulation: bool = False,
+    module: nn.Module, ranges: Ranges, scheme: Scheme, unquantized: Collection[str]
 ) -> list[str]:
-    """Replace layers of `module` by their FP8 counterparts, in place.
+    """Replace layers of `module` by their quantized counterparts, in place.
 
     Args:
-        module: What was recorded.
-        amax: From `recording`.
-        quantization: What FP8 covers.
-        modulation: Also the blocks' modulations.
+        module: What was recorded, in the dtype of the export.
+        ranges: From `recording`.
+        scheme: The scheme.
+        unquantized: As for `quantizable`.
 
     Returns:
         Names of the replaced layers.
@@ -99,36 +96,37 @@ def quantize(
         CalibrationError: A layer was never run while recording, so its range is unknown; nothing
             is replaced.
     """
-    layers = dict(quantizable(module, quantization, modulation=modulation))
-    unseen = [name for name, layer in layers.items() if not set(_ranges(name, layer)) <= set(amax)]
+    layers = dict(quantizable(module, scheme, unquantized))
+    unseen = [
+        name for name, layer in layers.items() if not set(scheme.ranges(name, layer)) <= set(ranges)
+    ]
     if unseen:
         raise CalibrationError(
             f"No range was recorded for {len(unseen)} of {len(layers)} layers: "
-            f"{', '.join(unseen[:10])}{' ...' if len(unseen) > 10 else ''}. "
-            "Calibrate this network: python -m export.calibrate."
+            f"{listed(unseen, 10, ', ')}. Calibrate this network: python -m export.calibrate."
         )
-    for name, layer in layers.items():
+    for name in layers:
         parent, _, attribute = name.rpartition(".")
-        setattr(module.get_submodule(parent), attribute, _counterpart(module, name, layer, amax))
+        made = scheme.counterpart(module, name, ranges)
+        setattr(module.get_submodule(parent), attribute, made)
     return list(layers)
 
 
 def errors(
     module: nn.Module,
-    amax: Mapping[str, float],
+    ranges: Ranges,
     run: Callable[[], object],
-    quantization: Quantization = Quantization.FP8,
-    *,
-    modulation: bool = False,
+    scheme: Scheme,
+    unquantized: Collection[str],
 ) -> dict[str, float]:
     """Relative L2 error of each layer's output when it alone is quantized, on the inputs of `run`.
 
     Args:
         module: Not yet quantized.
-        amax: From `recording`.
+        ranges: From `recording`.
         run: Runs the module on representative inputs.
-        quantization: What FP8 would cover.
-        modulation: Also the blocks' modulations.
+        scheme: The scheme.
+        unquantized: As for `quantizable`.
     """
     squared: dict[str, tuple[float, float]] = {}
 
@@ -141,8 +139,8 @@ def errors(
         return compare
 
     handles = [
-        layer.register_forward_hook(hook(name, _counterpart(module, name, layer, amax)))
-        for name, layer in quantizable(module, quantization, modulation=modulation)
+        layer.register_forward_hook(hook(name, scheme.counterpart(module, name, ranges)))
+        for name, layer in quantizable(module, scheme, unquantized)
     ]
     try:
         with torch.no_grad():
@@ -151,18 +149,3 @@ def errors(
         for handle in handles:
             handle.remove()
     return {name: (error / max(total, 1e-30)) ** 0.5 for name, (error, total) in squared.items()}
-
-
-def _ranges(name: str, layer: nn.Module) -> list[str]:
-    return [name] if isinstance(layer, nn.Linear) else [f"{name}.{x}" for x in OPERANDS]
-
-
-def _counterpart(
-    module: nn.Module, name: str, layer: nn.Module, amax: Mapping[str, float]
-) -> nn.Module:
-    if isinstance(layer, nn.Linear):
-        return Fp8Linear(layer, amax[name])
-    query, key, value = (amax[operand] for operand in _ranges(name, layer))
-    owner = module.get_submodule(name.rpartition(".")[0])
-    like = next(weight for weight in module.parameters() if weight.dtype.is_floating_point)
-    return Fp8Attention((query, key, value), int(str(owner.head_dim)), like)

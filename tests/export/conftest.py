@@ -21,7 +21,9 @@ from export.families.instantcharacter.config import ModelConfig
 from export.families.instantcharacter.load import ADAPTER_FILE, Sources
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.step_caching import FLUX_STEP_CACHING, step_caching_graphs
-from export.precision import Precision, Quantization, convert
+from export.families.instantcharacter.unquantized import unquantized
+from export.precision import Precision, convert
+from export.quantization.fp8 import FP8_ATTENTION
 from export.quantization.quantize import quantize
 from export.to_onnx import to_onnx
 from export.trajectory import Prompts, samples
@@ -148,7 +150,7 @@ def fp8_bundle(prompts: Prompts, tmp_path_factory: pytest.TempPathFactory) -> Bu
     """The wide network in bf16 with FP8 linear layers and attention, every graph."""
     network = make_wide(torch.bfloat16)
     recorded = calibrate(network, prompts, samples(1, 512), steps=2)
-    quantize(network.denoiser, recorded.amax, Quantization.FP8_ATTENTION)
+    quantize(network.denoiser, recorded.amax, FP8_ATTENTION, unquantized())
     folder = tmp_path_factory.mktemp("fp8") / "wide"
     tokenizer = letters(tmp_path_factory.mktemp("tokenizer"))
     write_bundle(
@@ -158,7 +160,7 @@ def fp8_bundle(prompts: Prompts, tmp_path_factory: pytest.TempPathFactory) -> Bu
         text_encoder=tokenizer,
         text_encoder_2=tokenizer,
         precision=Precision.BF16,
-        quantization=Quantization.FP8_ATTENTION,
+        quantization=FP8_ATTENTION,
         step_caching=FLUX_STEP_CACHING,
     )
     return Bundle.open(folder)

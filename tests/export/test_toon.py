@@ -23,8 +23,12 @@ from export.build import Options, build_bundle
 from export.bundle import TokenizerFile, write_bundle
 from export.calibrate import Calibration, calibrate
 from export.families.instantcharacter.network import InstantCharacter
-from export.precision import Precision, Quantization
+from export.families.instantcharacter.unquantized import unquantized
+from export.precision import Precision, convert
+from export.quantization.fp8 import FP8, FP8_ATTENTION
+from export.quantization.none import NONE
 from export.quantization.quantize import quantize
+from export.quantization.scheme import Scheme
 from export.trajectory import Prompts, samples
 from export.verify import limits_of, verify_graphs, verify_picture
 
@@ -50,10 +54,11 @@ def exported(
     calibration: Calibration,
     folder: Path,
     precision: Precision,
-    quantization: Quantization,
+    quantization: Scheme,
 ) -> Bundle:
     network = copy.deepcopy(toon)
-    quantize(network.denoiser, calibration.amax, quantization)
+    convert(network, precision.dtype)
+    quantize(network.denoiser, calibration.amax, quantization, unquantized())
     write_bundle(
         network,
         folder,
@@ -90,21 +95,21 @@ def picture(bundle: Bundle) -> np.ndarray:
 @pytest.mark.parametrize(
     ("precision", "quantization"),
     [
-        (Precision.FP32, Quantization.NONE),
-        (Precision.FP16, Quantization.NONE),
-        (Precision.FP32, Quantization.FP8_ATTENTION),
+        (Precision.FP32, NONE),
+        (Precision.FP16, NONE),
+        (Precision.FP32, FP8_ATTENTION),
     ],
 )
 def test_every_precision_draws_the_same_character(
     toon: InstantCharacter,
     calibration: Calibration,
     precision: Precision,
-    quantization: Quantization,
+    quantization: Scheme,
     tmp_path: Path,
 ) -> None:
     bundle = exported(toon, calibration, tmp_path / "toon", precision, quantization)
     limits, runtime = limits_of(precision, quantization), OnnxRuntime(bundle)
-    if quantization is Quantization.NONE:  # random inputs exceed what calibration has seen
+    if quantization is NONE:  # random inputs exceed what calibration has seen
         verify_graphs(bundle, runtime, toon, limits)
     verify_picture(bundle, runtime, toon, Prompts.of(SHIPPED), SAMPLE, STEPS, limits)
     identity = Identity(SHIPPED, OnnxRuntime(SHIPPED))
@@ -117,7 +122,7 @@ def fp8_toon(
     toon: InstantCharacter, calibration: Calibration, tmp_path_factory: pytest.TempPathFactory
 ) -> Bundle:
     folder = tmp_path_factory.mktemp("fp8") / "toon"
-    return exported(toon, calibration, folder, Precision.BF16, Quantization.FP8)
+    return exported(toon, calibration, folder, Precision.BF16, FP8)
 
 
 @pytest.mark.parametrize("target", ["8.9", "12.0"])
@@ -133,8 +138,11 @@ def test_its_fp8_engines_are_built_without_a_fallback(
     }
     for name, layers in found.items():
         assert layers is not None, name
-        assert layers.fp32_gemms <= (name == "safety_checker"), name
+        assert layers.gemms_reading.get("Float", 0) <= (name == "safety_checker"), name
     parts = [layers for name in STEP_CACHING_GRAPHS if (layers := found[name]) is not None]
     assert [layers.fused_attentions for layers in parts] == [2, 10, 0]
     # 56 quantized layers; for SM89 those with one input are merged, for SM120 they are not.
-    assert sum(layers.fp8_gemms for layers in parts) == {"8.9": 47, "12.0": 56}[target]
+    assert (
+        sum(layers.gemms_reading.get("FP8", 0) for layers in parts)
+        == {"8.9": 47, "12.0": 56}[target]
+    )

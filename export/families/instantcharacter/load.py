@@ -7,7 +7,6 @@ shapes are compared with the network's, and every one that is missing or unknown
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +40,6 @@ class Sources:
         image_encoder: SigLIP.
         image_encoder_2: DINOv2.
         safety_checker: diffusers' Stable Diffusion safety checker; FLUX ships none.
-        token: For gated repositories; by default the environment's HF_TOKEN.
     """
 
     flux: str = "black-forest-labs/FLUX.1-dev"
@@ -49,7 +47,6 @@ class Sources:
     image_encoder: str = "google/siglip-so400m-patch14-384"
     image_encoder_2: str = "facebook/dinov2-giant"
     safety_checker: str = "CompVis/stable-diffusion-safety-checker"
-    token: str | None = None
 
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
@@ -78,7 +75,7 @@ def load_network(
     Raises:
         ExportError: Something is missing, unreadable or of other sizes.
     """
-    folders = {name: locate(getattr(sources, name), sources.token) for name in _PATTERNS}
+    folders = {name: locate(getattr(sources, name)) for name in _PATTERNS}
     with torch.device("meta"):
         network = InstantCharacter(config)
     flux = folders["flux"]
@@ -120,7 +117,7 @@ _PATTERNS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def locate(source: str, token: str | None = None) -> Path:
+def locate(source: str) -> Path:
     """A path here, or a snapshot of a repository on the hub.
 
     Raises:
@@ -136,9 +133,7 @@ def locate(source: str, token: str | None = None) -> Path:
 
     patterns = sorted({pattern for group in _PATTERNS.values() for pattern in group})
     try:
-        found = snapshot_download(
-            source, allow_patterns=patterns, token=token or os.environ.get("HF_TOKEN")
-        )
+        found = snapshot_download(source, allow_patterns=patterns)  # it reads HF_TOKEN itself
     except GatedRepoError:
         raise ExportError(
             f"{source} is gated: accept its licence on its page and set HF_TOKEN to your token."
@@ -158,7 +153,7 @@ def load_tokenizers(
     Raises:
         ExportError: One is missing.
     """
-    flux, made = locate(sources.flux, sources.token), []
+    flux, made = locate(sources.flux), []
     lengths = (config.text_encoder["max_position_embeddings"], config.max_sequence_length)
     for name, length in zip(("tokenizer", "tokenizer_2"), lengths, strict=True):
         try:
