@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer
 
 from export.bundle import TokenizerFile
-from export.errors import ExportError
-from export.families.instantcharacter.adapter import AdapterError, load_adapter
+from export.errors import ExportError, listed
+from export.families.instantcharacter.adapter import load_adapter
 from export.families.instantcharacter.config import FLUX, ModelConfig
 from export.families.instantcharacter.network import InstantCharacter
 from export.precision import convert
+from export.state_dict import differences, sentences
 
 ADAPTER_FILE = "instantcharacter_ip-adapter.bin"
 # The checkpoints hold more than is used: SigLIP's text half and pooling head.
@@ -82,10 +83,7 @@ def load_network(
     assign(network.transformer, flux / "transformer")
     assign(network.vae, flux / "vae")
     adapter = folders["adapter"]
-    try:
-        load_adapter(network, adapter / ADAPTER_FILE if adapter.is_dir() else adapter)
-    except AdapterError as error:
-        raise ExportError(str(error)) from None
+    load_adapter(network, adapter / ADAPTER_FILE if adapter.is_dir() else adapter)
     for name, folder in {
         "text_encoder": flux / "text_encoder",
         "text_encoder_2": flux / "text_encoder_2",
@@ -97,7 +95,7 @@ def load_network(
     convert(network, dtype)
     unset = [name for name, tensor in _tensors(network).items() if tensor.is_meta]
     if unset:
-        raise ExportError(f"no weights were found for {', '.join(unset[:10])}")
+        raise ExportError(f"No weights were found for {listed(unset, 10, ', ')}.")
     return network.eval()
 
 
@@ -182,16 +180,7 @@ def assign(module: nn.Module, folder: Path) -> None:
         except (OSError, SafetensorError) as error:
             raise ExportError(f"{file} cannot be read: {error}. Download it again.") from None
     expected = module.state_dict()
-    problems = [
-        *(f"{key}: missing" for key in expected if key not in state),
-        *(f"{key}: unknown" for key in state if key not in expected),
-        *(
-            f"{key}: shape {tuple(state[key].shape)}, expected {tuple(tensor.shape)}"
-            for key, tensor in expected.items()
-            if key in state and state[key].shape != tensor.shape
-        ),
-    ]
-    _refuse(folder, problems)
+    _refuse(folder, differences(expected, state))
     module.load_state_dict({key: state[key] for key in expected}, assign=True)
 
 
@@ -215,27 +204,18 @@ def pretrained(like: Any, folder: Path) -> Any:
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise ExportError(f"{folder} cannot be loaded: {error}") from None
-    problems = [
-        *(f"{key}: missing" for key in sorted(info["missing_keys"])),
-        *(
-            f"{key}: unknown"
-            for key in sorted(info["unexpected_keys"])
-            if not key.startswith(_UNUSED)
-        ),
-        *(
-            f"{key}: shape {tuple(found)}, expected {tuple(expected)}"
-            for key, found, expected in sorted(info["mismatched_keys"])
-        ),
-    ]
+    problems = sentences(
+        sorted(info["missing_keys"]),
+        sorted(key for key in info["unexpected_keys"] if not key.startswith(_UNUSED)),
+        sorted(info["mismatched_keys"]),
+    )
     _refuse(folder, problems)
     return model
 
 
 def _refuse(folder: Path, problems: list[str]) -> None:
     if problems:
-        shown = "\n  ".join(problems[:20])
-        more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
-        raise ExportError(f"{folder} does not fit:\n  {shown}{more}")
+        raise ExportError(f"{folder} does not fit:\n  {listed(problems)}")
 
 
 def _tensors(network: nn.Module) -> dict[str, Tensor]:
