@@ -26,8 +26,9 @@ from castmate.clients.base import ProgressCallback
 from castmate.clients.payments import Payments
 from castmate.images import Reference
 from castmate.jobs.claims import Claims
-from castmate.jobs.database import Durability, open_database
+from castmate.jobs.database import Durability
 from castmate.jobs.ledger import Ledger
+from castmate.jobs.opening import open_database
 from castmate.jobs.predictions import Prediction, State
 from castmate.jobs.queue import Limits
 from castmate.jobs.storage import Storage

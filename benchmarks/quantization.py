@@ -35,7 +35,8 @@ from export.quantization.none import NONE
 from export.quantization.quantize import errors, quantize
 from export.quantization.registry import SCHEMES
 from export.quantization.scheme import Scheme
-from export.trajectory import Prompts, Sample, decode, denoise, samples
+from export.samples import Prompts, Sample, samples
+from export.trajectory import decode, denoise
 
 RESULTS = Path(__file__).parent / "results"
 

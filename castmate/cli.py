@@ -307,7 +307,7 @@ async def _spend(days: int, key: str | None, as_json: bool) -> None:
     import time
 
     from castmate.jobs.budget import Budget, day_before, totals
-    from castmate.jobs.database import open_database
+    from castmate.jobs.opening import open_database
     from castmate.jobs.service import database_url
 
     database = await open_database(database_url(_settings(None)))

@@ -118,7 +118,7 @@ def _clients(settings: Settings, absent: Mapping[str, str]) -> Check:
 
 
 async def _ledger(settings: Settings) -> Check:
-    from castmate.jobs.database import open_database  # loads SQLAlchemy
+    from castmate.jobs.opening import open_database  # loads SQLAlchemy
     from castmate.jobs.service import database_url
 
     # The URL may hold a password.

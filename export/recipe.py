@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -17,10 +17,7 @@ from castmate.files import write_atomically
 from export.build import HOST_MEMORY_FACTOR, PLAN_FACTOR, available_memory
 from export.builder import load_tensorrt
 from export.errors import ExportError, NotEnough
-from export.families.instantcharacter.config import ModelConfig
-from export.families.instantcharacter.load import Sources
-from export.families.instantcharacter.network import InstantCharacter
-from export.families.instantcharacter.unquantized import unquantized
+from export.family import DEFAULT, Config, family_of, published
 from export.lora import Style
 from export.precision import Precision
 from export.quantization.fp8 import FP8_ATTENTION
@@ -49,9 +46,10 @@ class Recipe:
         side: Pixels of their square pictures.
         flavour: Which TensorRT builds; None ends with the ONNX bundle.
         target: Compute capability of the GPU.
+        family: Whose network it is.
     """
 
-    sources: Sources
+    sources: Any
     precision: Precision = Precision.BF16
     quantization: Scheme = FP8_ATTENTION
     fp8_modulation: bool = False
@@ -62,8 +60,9 @@ class Recipe:
     side: int = 1024
     flavour: Flavour | None = None
     target: str = ""
+    family: str = DEFAULT
 
-    def check(self, config: ModelConfig, folder: Path) -> None:
+    def check(self, config: Config, folder: Path) -> None:
         """Refuse what cannot work, most of it in seconds instead of hours.
 
         Args:
@@ -119,15 +118,18 @@ class Recipe:
         """As JSON has them."""
 
         def plain(value: object) -> object:
-            return asdict(value) if isinstance(value, Sources | Style) else str(value)
+            if is_dataclass(value) and not isinstance(value, type):
+                return asdict(value)
+            return str(value)
 
         chosen = {field.name: getattr(self, field.name) for field in fields(self)}
         values: dict[str, object] = json.loads(json.dumps(chosen, default=plain))
         return values
 
-    def _check_room(self, config: ModelConfig, folder: Path) -> None:
-        scheme, kept = self.quantization, unquantized(modulation=self.fp8_modulation)
-        counted, per_weight = sizes(config, scheme, kept), self.precision.num_bytes
+    def _check_room(self, config: Config, folder: Path) -> None:
+        scheme, family = self.quantization, self.family
+        kept = family_of(family).unquantized(self.fp8_modulation)
+        counted, per_weight = sizes(config, scheme, kept, family), self.precision.num_bytes
         quantized = counted.quantized * scheme.weight_bytes
         # Both stand side by side while one is made from the other.
         memory = counted.whole * per_weight + quantized
@@ -158,7 +160,7 @@ class Sizes(NamedTuple):
 
     Attributes:
         whole: All of them.
-        denoiser: Of the transformer with its subject branch.
+        denoiser: Of what runs in every step.
         quantized: Of those, the ones that a scheme stores.
     """
 
@@ -167,16 +169,22 @@ class Sizes(NamedTuple):
     quantized: int
 
 
-def sizes(config: ModelConfig, scheme: Scheme = NONE, unquantized: Collection[str] = ()) -> Sizes:
+def sizes(
+    config: Config,
+    scheme: Scheme = NONE,
+    unquantized: Collection[str] = (),
+    family: str = DEFAULT,
+) -> Sizes:
     """Count the weights of a network without making them.
 
     Args:
         config: Any size.
         scheme: What quantizes it.
         unquantized: See `export.quantization.quantize.quantizable`.
+        family: Whose network it is.
     """
     with torch.device("meta"):
-        network = InstantCharacter(config)
+        network = published(family).new_network(config)
     denoiser = network.denoiser
     layers = [layer for _, layer in quantizable(denoiser, scheme, unquantized)]
     quantized = sum(layer.weight.numel() for layer in layers if isinstance(layer, nn.Linear))

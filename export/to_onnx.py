@@ -16,7 +16,7 @@ from onnxscript.optimizer import _constant_folding as constant_folding  # no pub
 from onnxscript.rewriter import RewritePass
 
 from export.cpu import RULES
-from export.families.instantcharacter.graphs import ExportGraph
+from export.graphs import ExportGraph
 from export.precision import Precision
 from export.quantization.registry import translations
 

@@ -46,9 +46,9 @@ def test_the_wheel_holds_every_file_of_the_shipped_bundle(wheel: Path) -> None:
 
 def test_the_wheel_holds_the_skills_and_the_page_of_the_mcp_server(wheel: Path) -> None:
     package = ROOT / "mcp_server"
-    folders = [package / "castmate_mcp/extensions" / name for name in ("skills", "viewer")]
+    folders = [package / "castmate_mcp/agent/extensions" / name for name in ("skills", "viewer")]
     files = {str(p.relative_to(package)) for one in folders for p in one.rglob("*") if p.is_file()}
-    assert "castmate_mcp/extensions/viewer/index.html" in files
+    assert "castmate_mcp/agent/extensions/viewer/index.html" in files
     assert files <= set(zipfile.ZipFile(wheel).namelist())
 
 
@@ -134,3 +134,19 @@ def test_make_help_lists_every_target() -> None:
     listing = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert [line.split()[0] for line in listing.splitlines()] == phony
     assert phony == re.findall(r"^([a-z][a-z0-9-]*):", makefile, re.MULTILINE)
+
+
+def test_tests_of_ctrl_c_pass_in_the_background_under_nohup() -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-k",
+        "ctrl_c",
+        "tests/castmate/test_cli_generate.py",
+    ]
+    ignoring = ["sh", "-c", 'trap "" INT HUP && exec "$@"', "sh"]
+    report = subprocess.run(
+        [*ignoring, *command], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert "1 passed" in report.stdout, report.stdout

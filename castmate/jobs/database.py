@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Final, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-from sqlalchemy import Connection, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import Connection
 
-from castmate.errors import SettingsError
 from castmate.jobs.notify import Hub
 
 T = TypeVar("T")
 Clock = Callable[[], float]
-_ALLOWED: Final = "sqlite:////path/to/a/file or postgresql://user:password@host/name"
 
 
 class Durability(StrEnum):
@@ -69,35 +66,3 @@ class Database(Protocol):
     async def aclose(self) -> None:
         """Finish what was begun and let go of the database."""
         ...
-
-
-async def open_database(
-    url: str, durability: Durability = Durability.PROCESS, clock: Clock | None = None
-) -> Database:
-    """Open the ledger's database and bring its tables up to date.
-
-    Args:
-        url: `sqlite:////folder/ledger.sqlite3` or `postgresql://user@host/name`.
-        durability: For SQLite; PostgreSQL follows its own `synchronous_commit`.
-        clock: The time, for tests; by default PostgreSQL's own, so that replicas agree.
-
-    Raises:
-        SettingsError: The URL is wrong, its driver is not installed, or the ledger is newer.
-        Unavailable: It cannot be reached.
-    """
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise SettingsError(f"CASTMATE_DATABASE_URL: not a URL; allowed: {_ALLOWED}") from None
-    kind = parsed.drivername.partition("+")[0]
-    if kind == "sqlite" and parsed.database and parsed.database != ":memory:":
-        from castmate.jobs.sqlite import SqliteDatabase
-
-        return await SqliteDatabase.open(parsed.database, durability, clock)
-    if kind in ("postgresql", "postgres"):
-        from castmate.jobs.postgres import PostgresDatabase
-
-        return await PostgresDatabase.open(parsed, clock)
-    raise SettingsError(
-        f"CASTMATE_DATABASE_URL: {parsed.drivername!r} cannot hold a ledger; allowed: {_ALLOWED}"
-    )

@@ -11,8 +11,9 @@ from castmate.clients.base import Client, ProgressCallback
 from castmate.errors import CastmateError, from_dict
 from castmate.images import Reference
 from castmate.jobs.budget import Budget, Caps
-from castmate.jobs.database import Durability, open_database
+from castmate.jobs.database import Durability
 from castmate.jobs.ledger import Ledger
+from castmate.jobs.opening import open_database
 from castmate.jobs.predictions import Prediction
 from castmate.jobs.queue import Limits
 from castmate.jobs.retention import sweep

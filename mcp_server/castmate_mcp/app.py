@@ -14,13 +14,13 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from castmate.errors import CastmateError
-from castmate_mcp import files, health
-from castmate_mcp.gateway import SYNC_CAP_S, Gateway
-from castmate_mcp.keys import KeyRing
-from castmate_mcp.metrics import Metrics
-from castmate_mcp.request_log import RequestLog
+from castmate_mcp.http import files, health
+from castmate_mcp.http.envelope import on_castmate_error, on_http_error
+from castmate_mcp.http.gateway import SYNC_CAP_S, Gateway
+from castmate_mcp.http.keys import KeyRing
+from castmate_mcp.http.metrics import Metrics
+from castmate_mcp.http.request_log import RequestLog
 from castmate_mcp.rest import media, openapi
-from castmate_mcp.rest.envelope import on_castmate_error, on_http_error
 from castmate_mcp.rest.operations import OPERATIONS
 from castmate_mcp.rest.webhooks import BACKOFF_S, Courier
 from castmate_mcp.service import Service

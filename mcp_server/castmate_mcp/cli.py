@@ -20,7 +20,7 @@ from castmate.reporting import reporting
 if TYPE_CHECKING:
     from castmate.jobs.characters import Characters
     from castmate.settings import Settings
-    from castmate_mcp.keys import Key, KeyRing
+    from castmate_mcp.http.keys import Key, KeyRing
 
 T = TypeVar("T")
 DataDir = Annotated[
@@ -60,7 +60,7 @@ def command(
 
 
 async def _serve(settings: Settings) -> None:
-    from castmate_mcp.server import build_server
+    from castmate_mcp.agent.server import build_server
     from castmate_mcp.service import Service
 
     async with Service.open(settings) as service:
@@ -93,7 +93,7 @@ def serve(
     if ctx.invoked_subcommand is not None:  # castmate serve triton
         return
     from castmate.settings import Settings
-    from castmate_mcp import logs
+    from castmate_mcp.http import logs
     from castmate_mcp.serving import serve as run
 
     with reporting():
@@ -129,7 +129,7 @@ def create_key(
 ) -> None:
     """Make a key and show it, once: only its hash is kept."""
     from castmate.errors import Problem
-    from castmate_mcp.keys import Scope
+    from castmate_mcp.http.keys import Scope
 
     async def create(ring: KeyRing) -> tuple[Key, str]:
         names = scope or [Scope.GENERATE, Scope.READ]
@@ -232,10 +232,10 @@ def _with_characters(use: Callable[[Characters], Awaitable[T]], data_dir: Path |
 
 def _with_ring(use: Callable[[KeyRing], Awaitable[T]], data_dir: Path | None) -> T:
     """Use the keys of this machine's ledger."""
-    from castmate.jobs.database import open_database
+    from castmate.jobs.opening import open_database
     from castmate.jobs.service import database_url
     from castmate.settings import Settings
-    from castmate_mcp.keys import KeyRing
+    from castmate_mcp.http.keys import KeyRing
 
     async def run() -> T:
         database = await open_database(database_url(Settings.load(data_dir=data_dir)))

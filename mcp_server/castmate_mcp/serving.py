@@ -16,11 +16,11 @@ from starlette.applications import Starlette
 
 from castmate.errors import SettingsError
 from castmate.settings import Settings, is_here
+from castmate_mcp.agent.streamable import build_mcp_app
 from castmate_mcp.app import build_app
-from castmate_mcp.gateway import Gateway
-from castmate_mcp.keys import KeyRing
+from castmate_mcp.http.gateway import Gateway
+from castmate_mcp.http.keys import KeyRing
 from castmate_mcp.service import Service
-from castmate_mcp.streamable import build_mcp_app
 
 _log = structlog.stdlib.get_logger("castmate.serve")
 _CLOSE_S: Final = 10  # for answers that are on their way when the server stops

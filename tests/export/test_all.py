@@ -26,7 +26,7 @@ from export.precision import Precision
 from export.quantization.fp8 import FP8, FP8_ATTENTION
 from export.quantization.none import NONE
 from export.recipe import Recipe, sizes
-from export.trajectory import Prompts, samples
+from export.samples import Prompts, samples
 from export.verify import Difference, VerificationError, limits_of, verify_graphs, verify_picture
 from tests.export.conftest import sources
 

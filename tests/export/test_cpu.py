@@ -13,7 +13,7 @@ from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
-from export.families.instantcharacter.graphs import ExportGraph
+from export.graphs import ExportGraph
 from export.to_onnx import ir_model
 
 

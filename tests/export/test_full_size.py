@@ -17,7 +17,7 @@ from onnx import TensorProto
 from torch import nn
 
 from export.families.instantcharacter.config import FLUX
-from export.families.instantcharacter.graphs import export_graphs
+from export.family import bundle_graphs
 from export.full_size import (
     WEIGHTS,
     export_structure,
@@ -78,7 +78,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     def call(name: str) -> tuple[nn.Module, Path]:
         folder = tmp_path_factory.mktemp("full")
         network = fake_network(FLUX, folder, torch.bfloat16)
-        return export_graphs(network)[name]().module, export_structure(network, name, folder)
+        return bundle_graphs(network, step_caching=False)[name]().module, export_structure(
+            network, name, folder
+        )
 
     return call
 

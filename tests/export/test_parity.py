@@ -18,8 +18,9 @@ from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from castmate.engines.bundle import Bundle, SchedulerSpec
+from castmate.engines.bundle import Bundle
 from castmate.engines.onnxruntime import OnnxRuntime
+from castmate.families.instantcharacter.constants import SchedulerSpec
 from castmate.families.instantcharacter.schedule import flow_match_sigmas, rotary_tables
 from castmate.families.instantcharacter.subject import reference_crops
 from castmate.images import Reference

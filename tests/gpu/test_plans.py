@@ -21,15 +21,16 @@ from castmate.pipeline.pipeline import Pipeline
 from castmate.schema import GenerateRequest
 from export.build import Options, build_bundle
 from export.builder import installed
-from export.bundle import TokenizerFile, write_bundle
+from export.bundle import write_bundle
 from export.calibrate import calibrate
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.unquantized import unquantized
 from export.precision import Precision
 from export.quantization.fp8 import FP8, FP8_ATTENTION
 from export.quantization.quantize import quantize
+from export.samples import Prompts, TokenizerFile, samples
 from export.targets import RTX_TARGETS
-from export.trajectory import Prompts, decode, denoise, samples
+from export.trajectory import decode, denoise
 from export.verify import psnr_db
 from tests.export.conftest import letters, make_wide
 
@@ -69,7 +70,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TokenizerFile:
 
 @pytest.fixture(scope="module")
 def prompts(tokenizer: TokenizerFile) -> Prompts:
-    return Prompts(tokenizer.path, tokenizer.path, (tokenizer.max_length, tokenizer.max_length))
+    return Prompts.of_files({"tokenizer": tokenizer, "tokenizer_2": tokenizer})
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +82,7 @@ def graphs(
         network,
         folder,
         description="Random weights.",
-        text_encoder=tokenizer,
-        text_encoder_2=tokenizer,
+        tokenizers={"tokenizer": tokenizer, "tokenizer_2": tokenizer},
         precision=Precision.BF16,
     )
     return Bundle.open(folder)

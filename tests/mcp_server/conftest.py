@@ -17,7 +17,7 @@ from PIL import Image
 
 from castmate.clients import base
 from castmate.settings import Settings
-from castmate_mcp.server import GENERATE, build_server
+from castmate_mcp.agent.server import GENERATE, build_server
 from castmate_mcp.service import Service
 from tests.doubles import FlatClient, picture
 

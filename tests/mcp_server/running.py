@@ -24,7 +24,7 @@ import uvicorn
 from castmate.clients.base import Client
 from castmate.settings import Settings
 from castmate_mcp.app import build_app
-from castmate_mcp.gateway import Gateway
+from castmate_mcp.http.gateway import Gateway
 from castmate_mcp.service import Service
 from tests.doubles import picture
 

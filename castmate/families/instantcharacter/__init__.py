@@ -1,1 +1,1 @@
-"""InstantCharacter on FLUX.1: its tensors, its encoders and its schedule."""
+"""InstantCharacter on FLUX.1: its tensors, its encoders, its schedule and its transformer."""

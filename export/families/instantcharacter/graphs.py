@@ -1,38 +1,30 @@
-"""The graphs of a bundle as torch modules: shapes, dtypes and what each computes.
-
-What crosses between host and device is fp32 or an integer; what passes between two graphs has the
-dtype of the network's weights.
+"""InstantCharacter's graphs as torch modules; names, shapes and dtypes stand in its table.
 
 Everything between two graphs stays on the device, so whatever a loop would do to a tensor (true-CFG
-mix, Euler step, latent packing, normalisation, the 8-bit picture) is inside one of them.
-
-Letters: B pictures, G guidance passes (1, or 2 with the negative prompt first), L text tokens,
-T denoise steps, N subject tokens, (h, w) the grid of packed latents, C latent channels before
-packing.
+mix, Euler step, latent packing, normalisation, the 8-bit picture) is inside one of them. Letters in
+shapes are those of `castmate.families.instantcharacter.graphs`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Self
 
 import torch
 from diffusers import AutoencoderKL
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import CLIPTextModel, T5EncoderModel
 
-from castmate.engines.bundle import GRAPHS, STEP_CACHING_GRAPHS
+from castmate.families.instantcharacter.graphs import TABLE
+from export.families.instantcharacter.config import ModelConfig
 from export.families.instantcharacter.denoiser import Denoiser
 from export.families.instantcharacter.image_encoder import CropEncoder
 from export.families.instantcharacter.network import (
     InstantCharacter,
-    rotary_embedding,
     unpack_latents,
 )
 from export.families.instantcharacter.projector import ImageFeatures, SubjectProjector
+from export.graphs import ExportGraph, Makers
 
 CLIP_MEAN_STD = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
@@ -241,140 +233,49 @@ class SafetyCheckerGraph(nn.Module):
         return scores, (scores > 0).any(1)
 
 
-@dataclass(frozen=True)
-class ExportGraph:
-    """A graph ready for `torch.onnx.export`.
-
-    Attributes:
-        module: What computes it.
-        inputs: Example inputs by name, in the order of `forward`.
-        dynamic: Names of the dynamic dimensions, by input and axis.
-        outputs: Output names.
-    """
-
-    module: nn.Module
-    inputs: Mapping[str, Tensor]
-    dynamic: Mapping[str, Mapping[int, str]]
-    outputs: tuple[str, ...]
-
-    @classmethod
-    def of(
-        cls, name: str, module: nn.Module, inputs: list[Tensor], dynamic: list[dict[int, str]]
-    ) -> Self:
-        """Name the inputs and outputs as the bundle's graph of that name has them."""
-        names, outputs = {**GRAPHS, **STEP_CACHING_GRAPHS}[name]
-        return cls(
-            module.eval(),
-            dict(zip(names, inputs, strict=True)),
-            dict(zip(names, dynamic, strict=True)),
-            outputs,
-        )
-
-
-def export_graphs(network: InstantCharacter) -> dict[str, Callable[[], ExportGraph]]:
-    """Every graph of a bundle by name, made when called: at full size one fills the memory."""
-    config = network.config
-    crop, projector = config.projector.crop_px, config.projector
-    transformer = network.transformer.config
-    dtype = network.denoiser.dtype
-    crops = torch.randint(0, 256, (2, 5, crop, crop, 3), dtype=torch.uint8)
-    encoders = dict(zip(("image_encoder", "image_encoder_2"), network.crop_encoders, strict=True))
-
-    graph = ExportGraph.of
-
-    def text_encoder() -> ExportGraph:
-        ids = torch.randint(0, 9, (2, network.text_encoder.config.max_position_embeddings))
-        ids[:, -1] = network.text_encoder.config.eos_token_id
-        return graph("text_encoder", TextEncoderGraph(network.text_encoder), [ids], [{0: "G"}])
-
-    def text_encoder_2() -> ExportGraph:
-        ids = torch.randint(0, 9, (2, config.max_sequence_length))
-        module = TextEncoder2Graph(network.text_encoder_2)
-        return graph("text_encoder_2", module, [ids], [{0: "G", 1: "L"}])
-
-    def image_encoder(name: str) -> ExportGraph:
-        return graph(name, ImageEncoderGraph(encoders[name]), [crops], [{0: "B"}])
-
-    def subject_projector() -> ExportGraph:
-        # Only the shapes: at full size the encoders would compute for minutes.
-        with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
-            made = [
-                tensor
-                for encoder in encoders.values()
-                for tensor in ImageEncoderGraph(encoder).eval()(crops)
-            ]
-        features = [torch.randn(tensor.shape, dtype=tensor.dtype) for tensor in made]
-        module = SubjectProjectorGraph(network.subject_projector)
-        return graph("subject_projector", module, features, [{0: "B"}] * len(features))
-
-    def subject_resampler() -> ExportGraph:
-        num_features = 2 * (crop // network.image_encoder.config.patch_size) ** 2
-        inputs = [
-            torch.randn(1, num_features, projector.dim, dtype=dtype),
-            torch.tensor([1000.0, 500.0, 9.0]),
-        ]
-        return graph("subject_resampler", network.subject_resampler, inputs, [{}, {0: "T"}])
-
-    def transformer_step() -> ExportGraph:
-        inputs, dynamic = transformer_inputs(network)
-        module = TransformerGraph(network.denoiser)
-        return graph("transformer", module, list(inputs.values()), list(dynamic.values()))
-
-    def vae_decoder() -> ExportGraph:
-        latents = torch.randn(2, 2, 3, transformer.in_channels)
-        module = VaeDecoderGraph(network.vae)
-        return graph("vae_decoder", module, [latents], [{0: "B", 1: "h", 2: "w"}])
-
-    def safety_checker() -> ExportGraph:
-        side = config.safety_checker["image_size"]
-        images = torch.randint(0, 256, (2, side, side, 3), dtype=torch.uint8)
-        module = SafetyCheckerGraph(network.safety_checker)
-        return graph("safety_checker", module, [images], [{0: "B"}])
-
+def sizes(config: ModelConfig) -> dict[str, int]:
+    """The dimensions of the table that a network fixes."""
+    transformer, projector = config.transformer, config.projector
     return {
-        "text_encoder": text_encoder,
-        "text_encoder_2": text_encoder_2,
-        "image_encoder": lambda: image_encoder("image_encoder"),
-        "image_encoder_2": lambda: image_encoder("image_encoder_2"),
-        "subject_projector": subject_projector,
-        "subject_resampler": subject_resampler,
-        "transformer": transformer_step,
-        "vae_decoder": vae_decoder,
-        "safety_checker": safety_checker,
+        "C": config.vae["latent_channels"],
+        "D": transformer["joint_attention_dim"],
+        "E": transformer["pooled_projection_dim"],
+        "K": config.text_encoder["max_position_embeddings"],
+        "M": transformer["num_attention_heads"] * transformer["attention_head_dim"],
+        "R": transformer["attention_head_dim"],
+        "Q": config.resampler.num_queries,
+        "V": config.resampler.output_dim,
+        "c": projector.image_encoder_dim,
+        "d": projector.image_encoder_2_dim,
+        "n": (projector.crop_px // config.image_encoder["patch_size"]) ** 2,
+        "s": projector.crop_px,
+        "p": config.pixels_per_token,
+        "v": config.safety_checker["image_size"],
     }
 
 
-def transformer_inputs(
-    network: InstantCharacter,
-) -> tuple[dict[str, Tensor], dict[str, dict[int, str]]]:
-    """Example inputs of the `transformer` graph by name, and their dynamic dimensions."""
-    config, dtype = network.config, network.denoiser.dtype
-    transformer, resampler = network.transformer.config, config.resampler
-    batch, steps, length, rows, columns = 2, 3, config.max_sequence_length, 4, 6
-    inputs = [
-        torch.randn(batch, rows, columns, transformer.in_channels),
-        torch.tensor([1]),
-        torch.tensor([1.0, 0.6, 0.3, 0.0]),
-        torch.tensor([3.5]),
-        torch.tensor([4.0]),
-        torch.randn(2, length, transformer.joint_attention_dim, dtype=dtype),
-        torch.randn(2, transformer.pooled_projection_dim, dtype=dtype),
-        torch.randn(steps, resampler.num_queries, resampler.output_dim, dtype=dtype),
-        torch.tensor([0.8]),
-        *rotary_embedding(transformer.axes_dims_rope, length, rows, columns),
-    ]
-    dynamic: list[dict[int, str]] = [
-        {0: "B", 1: "h", 2: "w"},
-        {},
-        {0: "T1"},
-        {},
-        {},
-        {0: "G", 1: "L"},
-        {0: "G"},
-        {0: "T"},
-        {},
-        {0: "S"},
-        {0: "S"},
-    ]
-    names, _ = GRAPHS["transformer"]
-    return dict(zip(names, inputs, strict=True)), dict(zip(names, dynamic, strict=True))
+def export_graphs(network: InstantCharacter) -> Makers:
+    """Every graph but the parts of step caching, by name."""
+    image_encoder, image_encoder_2 = network.crop_encoders
+    modules: dict[str, Callable[[], nn.Module]] = {
+        "text_encoder": lambda: TextEncoderGraph(network.text_encoder),
+        "text_encoder_2": lambda: TextEncoder2Graph(network.text_encoder_2),
+        "image_encoder": lambda: ImageEncoderGraph(image_encoder),
+        "image_encoder_2": lambda: ImageEncoderGraph(image_encoder_2),
+        "subject_projector": lambda: SubjectProjectorGraph(network.subject_projector),
+        "subject_resampler": lambda: network.subject_resampler,
+        "transformer": lambda: TransformerGraph(network.denoiser),
+        "vae_decoder": lambda: VaeDecoderGraph(network.vae),
+        "safety_checker": lambda: SafetyCheckerGraph(network.safety_checker),
+    }
+    return makers(network, modules)
+
+
+def makers(network: InstantCharacter, modules: Mapping[str, Callable[[], nn.Module]]) -> Makers:
+    """Graphs of a network from what makes their modules."""
+    fixed, dtype = sizes(network.config), network.denoiser.dtype
+
+    def maker(name: str) -> Callable[[], ExportGraph]:
+        return lambda: ExportGraph.of(TABLE, name, modules[name](), fixed, dtype)
+
+    return {name: maker(name) for name in modules}

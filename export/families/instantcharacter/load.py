@@ -18,12 +18,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoTokenizer
 
-from export.bundle import TokenizerFile
 from export.errors import ExportError, listed
 from export.families.instantcharacter.adapter import load_adapter
 from export.families.instantcharacter.config import FLUX, ModelConfig
 from export.families.instantcharacter.network import InstantCharacter
 from export.precision import convert
+from export.samples import TokenizerFile
 from export.state_dict import differences, sentences
 
 ADAPTER_FILE = "instantcharacter_ip-adapter.bin"
@@ -145,13 +145,13 @@ def locate(source: str) -> Path:
 
 def load_tokenizers(
     sources: Sources, config: ModelConfig, folder: Path
-) -> tuple[TokenizerFile, TokenizerFile]:
+) -> dict[str, TokenizerFile]:
     """CLIP's and T5's tokenizers as `tokenizers` files, written to a folder.
 
     Raises:
         ExportError: One is missing.
     """
-    flux, made = locate(sources.flux), []
+    flux, made = locate(sources.flux), {}
     lengths = (config.text_encoder["max_position_embeddings"], config.max_sequence_length)
     for name, length in zip(("tokenizer", "tokenizer_2"), lengths, strict=True):
         try:
@@ -160,8 +160,9 @@ def load_tokenizers(
             raise ExportError(f"{flux / name} holds no tokenizer: {error}") from None
         path = folder / f"{name}.json"
         tokenizer.backend_tokenizer.save(str(path))
-        made.append(TokenizerFile(path, length, tokenizer.pad_token_id, tokenizer.unk_token_id))
-    return made[0], made[1]
+        pad, unknown = tokenizer.pad_token_id, tokenizer.unk_token_id
+        made[name] = TokenizerFile(path, length, pad, unknown)
+    return made
 
 
 def assign(module: nn.Module, folder: Path) -> None:

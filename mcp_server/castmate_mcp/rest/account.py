@@ -9,7 +9,7 @@ from starlette.responses import Response
 from castmate.clients.wavespeed.parameters import DOCUMENTED_PRICE_USD
 from castmate.router import not_set_up
 from castmate.settings import Settings
-from castmate_mcp.rest.envelope import Refusal, success
+from castmate_mcp.http.envelope import Refusal, success
 from castmate_mcp.rest.models import PriceQuery, Submission
 from castmate_mcp.rest.operation import Call
 from castmate_mcp.rest.submit import accepted

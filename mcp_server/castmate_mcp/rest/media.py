@@ -22,15 +22,15 @@ from starlette.routing import Route
 
 from castmate.errors import InvalidRequest, Problem
 from castmate.jobs.storage import UPLOADS, Storage, day_of
-from castmate_mcp.gateway import gateway
-from castmate_mcp.rest.body import (
+from castmate_mcp.http.body import (
     MAX_FORM_BYTES,
     MAX_PICTURE_BYTES,
     expected_bytes,
     read,
     too_large,
 )
-from castmate_mcp.rest.envelope import Refusal, success
+from castmate_mcp.http.envelope import Refusal, success
+from castmate_mcp.http.gateway import gateway
 from castmate_mcp.rest.models import UploadTicketQuery
 from castmate_mcp.rest.operation import Call
 from castmate_mcp.rest.telling import as_time

@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from castmate import __version__
-from castmate_mcp.gateway import gateway
+from castmate_mcp.http.gateway import gateway
 from castmate_mcp.rest.models import ErrorOut, Submission
 from castmate_mcp.rest.operation import Operation
 from castmate_mcp.rest.operations import OPERATIONS

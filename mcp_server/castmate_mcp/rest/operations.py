@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from castmate_mcp.keys import Scope
+from castmate_mcp.http.body import MAX_FORM_BYTES
+from castmate_mcp.http.keys import Scope
 from castmate_mcp.rest import account, media, predictions
-from castmate_mcp.rest.body import MAX_FORM_BYTES
 from castmate_mcp.rest.models import (
     Balance,
     Deleted,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from castmate.jobs.predictions import Prediction, State
-from castmate_mcp.rest.envelope import Refusal, success
+from castmate_mcp.http.envelope import Refusal, success
 from castmate_mcp.rest.models import Ids, ListQuery
 from castmate_mcp.rest.operation import Call
 from castmate_mcp.rest.submit import told

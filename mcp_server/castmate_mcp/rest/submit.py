@@ -18,9 +18,9 @@ from castmate.jobs.database import Transaction
 from castmate.jobs.predictions import Prediction, StoredImage, hash_of
 from castmate.jobs.tables import webhooks
 from castmate.schema import GenerateRequest
-from castmate_mcp.abandoned import Same
-from castmate_mcp.rest.body import read_json
-from castmate_mcp.rest.envelope import Refusal, success
+from castmate_mcp.http.abandoned import Same
+from castmate_mcp.http.body import read_json
+from castmate_mcp.http.envelope import Refusal, success
 from castmate_mcp.rest.models import PredictionOut, Submission
 from castmate_mcp.rest.operation import Call
 from castmate_mcp.rest.telling import SYNC_TIMEOUT_CODE, Teller, as_json

@@ -11,8 +11,8 @@ from typing import Any, Final
 from starlette.requests import Request
 
 from castmate.jobs.predictions import Prediction, State
-from castmate_mcp.gateway import Gateway
-from castmate_mcp.rest.envelope import business_code
+from castmate_mcp.http.envelope import business_code
+from castmate_mcp.http.gateway import Gateway
 from castmate_mcp.rest.models import PredictionOut, Status, Timings, Urls
 
 SYNC_TIMEOUT_CODE: Final = 5004

@@ -28,8 +28,8 @@ from castmate.jobs.database import Transaction
 from castmate.jobs.predictions import State
 from castmate.jobs.storage import Storage
 from castmate.jobs.tables import predictions, webhooks
-from castmate_mcp.gateway import Gateway
-from castmate_mcp.rest.envelope import success
+from castmate_mcp.http.envelope import success
+from castmate_mcp.http.gateway import Gateway
 from castmate_mcp.rest.operation import Call
 from castmate_mcp.rest.telling import Teller, as_json
 

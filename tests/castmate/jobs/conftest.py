@@ -16,8 +16,9 @@ from sqlalchemy import text
 
 from castmate.images import Reference
 from castmate.jobs.claims import Claims
-from castmate.jobs.database import Database, open_database
+from castmate.jobs.database import Database
 from castmate.jobs.ledger import Ledger
+from castmate.jobs.opening import open_database
 from castmate.jobs.predictions import Prediction
 from castmate.jobs.queue import Limits
 from castmate.jobs.storage import Storage

@@ -18,8 +18,8 @@ from castmate.clients.payments import Payments, PaymentState
 from castmate.errors import CastmateError, MaybeCharged
 from castmate.images import Reference, encode
 from castmate.jobs.budget import Budget
-from castmate.jobs.database import open_database
 from castmate.jobs.ledger import Ledger
+from castmate.jobs.opening import open_database
 from castmate.jobs.queue import Limits
 from castmate.jobs.storage import Storage
 from castmate.jobs.worker import Worker

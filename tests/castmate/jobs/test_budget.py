@@ -12,8 +12,9 @@ from castmate.clients.payments import Payment, PaymentState
 from castmate.errors import BudgetExceeded, Cancelled, LeaseLost, MaybeCharged, Unavailable
 from castmate.jobs.budget import Budget, Caps, LedgerPayments
 from castmate.jobs.claims import Claim, Claims
-from castmate.jobs.database import Database, open_database
+from castmate.jobs.database import Database
 from castmate.jobs.ledger import Ledger
+from castmate.jobs.opening import open_database
 from tests.castmate.jobs.conftest import Clock, Submit
 
 pytestmark = pytest.mark.anyio

@@ -22,8 +22,8 @@ import pytest
 
 from castmate.clients.payments import PaymentState
 from castmate.jobs.budget import Budget
-from castmate.jobs.database import open_database
 from castmate.jobs.ledger import Ledger
+from castmate.jobs.opening import open_database
 from castmate.jobs.predictions import Outcome, Prediction, State
 from castmate.jobs.storage import Storage
 from tests.castmate.jobs.conftest import freeze

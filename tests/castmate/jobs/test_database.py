@@ -14,7 +14,8 @@ from sqlalchemy import inspect, text
 
 from castmate.errors import SettingsError, Unavailable
 from castmate.jobs import sqlite
-from castmate.jobs.database import Database, Durability, Transaction, open_database
+from castmate.jobs.database import Database, Durability, Transaction
+from castmate.jobs.opening import open_database
 from castmate.jobs.tables import MIGRATIONS, metadata
 
 pytestmark = pytest.mark.anyio

@@ -14,8 +14,9 @@ from castmate.errors import (
     Unavailable,
 )
 from castmate.jobs.claims import Claims
-from castmate.jobs.database import Database, Transaction, open_database
+from castmate.jobs.database import Database, Transaction
 from castmate.jobs.ledger import Ledger
+from castmate.jobs.opening import open_database
 from castmate.jobs.predictions import Outcome, State
 from castmate.jobs.queue import enqueue, lock_queue
 from castmate.jobs.storage import Storage

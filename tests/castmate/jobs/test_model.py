@@ -40,8 +40,8 @@ from castmate.errors import (
 from castmate.images import Reference
 from castmate.jobs.budget import Budget
 from castmate.jobs.claims import Claim, Claims
-from castmate.jobs.database import open_database
 from castmate.jobs.ledger import Ledger
+from castmate.jobs.opening import open_database
 from castmate.jobs.predictions import Priority, State, StoredResult
 from castmate.jobs.queue import Limits
 from castmate.jobs.storage import memory_storage

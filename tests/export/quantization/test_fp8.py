@@ -15,18 +15,18 @@ from torch import Tensor, nn
 from export.attention import ScaledDotProduct
 from export.calibrate import Calibration, calibrate
 from export.families.instantcharacter.graphs import (
-    ExportGraph,
     TransformerGraph,
     export_graphs,
-    transformer_inputs,
 )
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.unquantized import unquantized
+from export.graphs import ExportGraph
 from export.quantization.fp8 import E4M3_MAX, FP8, FP8_ATTENTION, Fp8, Fp8Attention, Fp8Linear
 from export.quantization.none import NONE
 from export.quantization.quantize import CalibrationError, errors, quantizable, quantize, recording
+from export.samples import Prompts, samples
 from export.to_onnx import to_onnx
-from export.trajectory import Prompts, denoise, samples
+from export.trajectory import denoise
 from tests.export.conftest import make_wide
 
 
@@ -207,7 +207,7 @@ def test_e4m3_reaches_its_largest_value_and_the_largest_only() -> None:
 
 
 def test_recording_ends_with_its_block(network: InstantCharacter) -> None:
-    inputs, _ = transformer_inputs(network)
+    inputs = export_graphs(network)["transformer"]().inputs
     graph = TransformerGraph(network.denoiser).eval()
     with torch.no_grad(), recording(network.denoiser, unquantized()) as amax:
         graph(*inputs.values())

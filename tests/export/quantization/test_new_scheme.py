@@ -23,8 +23,9 @@ from castmate.engines.plan import Flavour
 from export.all import parser, recipe_of
 from export.bundle import describe
 from export.errors import ExportError, SilentFallback
-from export.families.instantcharacter.graphs import ExportGraph, export_graphs
+from export.families.instantcharacter.graphs import export_graphs
 from export.families.instantcharacter.unquantized import unquantized
+from export.graphs import ExportGraph
 from export.layers import Expected, Layer, check
 from export.precision import Precision, QuantizedLayer, convert
 from export.quantization.quantize import quantizable, quantize, ranges_needed, recording

@@ -1,0 +1,44 @@
+"""Opens the ledger's database: SQLite or PostgreSQL, as its URL says."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+from castmate.errors import SettingsError
+from castmate.jobs.database import Clock, Database, Durability
+from castmate.jobs.sqlite import SqliteDatabase
+
+_ALLOWED: Final = "sqlite:////path/to/a/file or postgresql://user:password@host/name"
+
+
+async def open_database(
+    url: str, durability: Durability = Durability.PROCESS, clock: Clock | None = None
+) -> Database:
+    """Open the ledger's database and bring its tables up to date.
+
+    Args:
+        url: `sqlite:////folder/ledger.sqlite3` or `postgresql://user@host/name`.
+        durability: For SQLite; PostgreSQL follows its own `synchronous_commit`.
+        clock: The time, for tests; by default PostgreSQL's own, so that replicas agree.
+
+    Raises:
+        SettingsError: The URL is wrong, its driver is not installed, or the ledger is newer.
+        Unavailable: It cannot be reached.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise SettingsError(f"CASTMATE_DATABASE_URL: not a URL; allowed: {_ALLOWED}") from None
+    kind = parsed.drivername.partition("+")[0]
+    if kind == "sqlite" and parsed.database and parsed.database != ":memory:":
+        return await SqliteDatabase.open(parsed.database, durability, clock)
+    if kind in ("postgresql", "postgres"):
+        from castmate.jobs.postgres import PostgresDatabase  # of the extra `postgres`
+
+        return await PostgresDatabase.open(parsed, clock)
+    raise SettingsError(
+        f"CASTMATE_DATABASE_URL: {parsed.drivername!r} cannot hold a ledger; allowed: {_ALLOWED}"
+    )

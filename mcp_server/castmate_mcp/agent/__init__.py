@@ -1,0 +1,1 @@
+"""The door for LLM agents: MCP, over stdio and HTTP."""

@@ -1,0 +1,68 @@
+"""Who looks at a job as a resource is told when it ends, in both eras of the protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import Any, Final
+
+from mcp.server.context import ServerRequestContext
+from mcp.server.mcpserver import Context
+from mcp.types import EmptyResult, SubscribeRequestParams, UnsubscribeRequestParams
+
+from castmate.errors import CastmateError
+from castmate.jobs.predictions import Prediction
+from castmate_mcp.agent.ids import job_id_of
+from castmate_mcp.agent.strict import StrictServer
+from castmate_mcp.agent.studio import Studio
+
+_MOST: Final = 64  # jobs that one process watches at a time
+_log = logging.getLogger(__name__)
+
+
+class Notices:
+    """Tells `job://...` is updated, once, when the job is final."""
+
+    def __init__(self, studio: Studio) -> None:
+        self._studio = studio
+        self._watched: set[str] = set()
+
+    def watch(self, ctx: Context[Any, Any], job: Prediction) -> None:
+        """Tell about a job whose call has just returned without its picture."""
+        if job.state.final or job.id in self._watched or len(self._watched) >= _MOST:
+            return
+        self._watched.add(job.id)
+        self._studio.begin(self._tell(ctx, job))
+
+    async def _tell(self, ctx: Context[Any, Any], job: Prediction) -> None:
+        uri = f"job://{job_id_of(job.id)}"
+        try:
+            await self._studio.service.jobs.ledger.wait(job.id)
+        except CastmateError as error:
+            _log.info("nobody is told about %s: %s", uri, error)
+            return
+        finally:
+            self._watched.discard(job.id)
+        await ctx.notify_resource_updated(uri)
+        with contextlib.suppress(Exception):  # the session may be over
+            async with asyncio.timeout(5):
+                await ctx.session.send_resource_updated(uri)
+
+
+def add(server: StrictServer) -> None:
+    """Let clients of the older era subscribe; all of a session's jobs are told to it anyway."""
+
+    async def subscribe(
+        ctx: ServerRequestContext[Any, Any], params: SubscribeRequestParams
+    ) -> EmptyResult:
+        return EmptyResult()
+
+    async def unsubscribe(
+        ctx: ServerRequestContext[Any, Any], params: UnsubscribeRequestParams
+    ) -> EmptyResult:
+        return EmptyResult()
+
+    low = server._lowlevel_server
+    low.add_request_handler("resources/subscribe", SubscribeRequestParams, subscribe)
+    low.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, unsubscribe)

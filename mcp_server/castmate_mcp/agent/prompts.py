@@ -1,0 +1,116 @@
+"""Prompts that people start from a menu, and completions of ids while they type."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from mcp.types import (
+    Completion,
+    CompletionArgument,
+    CompletionContext,
+    PromptReference,
+    ResourceTemplateReference,
+)
+from pydantic import Field
+
+from castmate.jobs.predictions import State
+from castmate_mcp.agent.ids import ImageName, job_id_of
+from castmate_mcp.agent.strict import StrictServer
+from castmate_mcp.agent.studio import Studio
+from castmate_mcp.agent.tools.library import predictions
+
+_MOST: Final = 50  # the protocol allows 100
+_OF_CHARACTER: Final = ("character", "character_id")
+
+Character = Annotated[
+    str, Field(description="A character_id, an image_id, a path or an https URL.")
+]
+
+
+def add(server: StrictServer, studio: Studio) -> None:
+    """Add every prompt and the completions.
+
+    Args:
+        server: To which one.
+        studio: Knows what the caller has.
+    """
+
+    @server.prompt(title="Character sheet")
+    def character_sheet(
+        character: Character,
+        views: Annotated[str, Field(description="Which views, separated by commas.")] = (
+            "front, side, back, close-up of the face"
+        ),
+    ) -> str:
+        """The same character from several sides, on white."""
+        return (
+            f"Make a character sheet of {character}. Save it with create_character first, unless "
+            f"it is a character_id. Then draw one picture for each of: {views}. Prompt each as "
+            "'<view>, standing, neutral pose, plain white background, character sheet', size "
+            "768*1024, the same seed for all. Look at each with view_image; where the character "
+            "is not the same, draw that one again with subject_scale 1.1. Show them together."
+        )
+
+    @server.prompt(title="Storyboard")
+    def storyboard(
+        character: Character,
+        story: Annotated[str, Field(description="What happens.")],
+        panels: Annotated[str, Field(description="How many pictures.")] = "4",
+    ) -> str:
+        """A story in pictures, the same character in each."""
+        return (
+            f"Make a storyboard of {panels} panels with {character}: {story}\n"
+            "Save the character with create_character first, unless it is a character_id. Write "
+            "one line a panel: action, place, mood, camera. Draw each with "
+            "generate_character_image, size 1024*640, the same style words in every prompt, and "
+            "the panel's number as idempotency_key. Show the panels in order, each with its line."
+        )
+
+    @server.prompt(title="Same character, new outfit")
+    def same_character_new_outfit(
+        character: Character, outfit: Annotated[str, Field(description="What it wears.")]
+    ) -> str:
+        """The character in other clothes, its face unchanged."""
+        return (
+            f"Draw {character} wearing {outfit}. Prompt: 'wearing {outfit}, full body, standing, "
+            "plain background', subject_scale 0.7 so that the clothes may change. If the old "
+            "clothes stay, lower it to 0.5; if the face changes, raise it to 0.9. Compare with "
+            "view_image, then show the best one and offer to save it with create_character."
+        )
+
+    @server.prompt(title="Sticker")
+    def sticker(
+        character: Character,
+        feeling: Annotated[str, Field(description="What it shows, such as joy.")] = "joy",
+    ) -> str:
+        """A sticker with a white border."""
+        return (
+            f"Draw a sticker of {character} that shows {feeling}. Prompt: 'sticker, {feeling}, "
+            "flat vector style, thick white border, plain light grey background', size 512*512. "
+            "Draw two with different seeds, look at them with view_image, and show the better one."
+        )
+
+    @server.completion()  # type: ignore[no-untyped-call, untyped-decorator]
+    async def complete(
+        ref: PromptReference | ResourceTemplateReference,
+        argument: CompletionArgument,
+        context: CompletionContext | None,
+    ) -> Completion:
+        found = await _candidates(studio, argument.name)
+        fitting = [one for one in found if argument.value.casefold() in one.casefold()]
+        return Completion(values=fitting[:_MOST], total=len(fitting), has_more=len(fitting) > _MOST)
+
+
+async def _candidates(studio: Studio, name: str) -> list[str]:
+    if name in _OF_CHARACTER:
+        return [character.id for character in await studio.characters.list(studio.caller)]
+    if name == "image_id":
+        found = [one async for one in predictions(studio, State.COMPLETED)]
+        return [
+            str(ImageName(one.id, number)) for one in found for number in range(len(one.images))
+        ]
+    if name == "job_id":
+        return [job_id_of(one.id) async for one in predictions(studio, None)]
+    if name == "views":
+        return ["front, side, back, close-up of the face", "front, three-quarter, side"]
+    return []

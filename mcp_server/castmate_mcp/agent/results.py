@@ -1,0 +1,164 @@
+"""What a job tells the agent, in every form at once: each host drops another one."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from typing import Any, Final, Literal
+
+from mcp.server.mcpserver import Context
+from mcp.types import (
+    Annotations,
+    CallToolResult,
+    ContentBlock,
+    ImageContent,
+    ResourceLink,
+    TextContent,
+)
+from pydantic import BaseModel, Field
+
+from castmate.images import PREVIEW_LIMIT, base64_length, preview
+from castmate.jobs.predictions import Prediction, State
+from castmate_mcp.agent.ids import ImageName, job_id_of
+from castmate_mcp.agent.studio import Studio
+
+STATUS: Final[dict[State, Literal["running", "completed", "cancelled", "failed"]]] = {
+    State.CREATED: "running",
+    State.PROCESSING: "running",
+    State.COMPLETED: "completed",
+    State.FAILED: "failed",
+    State.CANCELLED: "cancelled",
+}
+
+MONEY: Final = {
+    True: "It was charged.",
+    False: "Nothing was charged.",
+    None: "It may be charged.",
+}
+
+
+class ImageOut(BaseModel):
+    """One finished picture; one that is unsafe was replaced by a black one."""
+
+    image_id: str
+    image_uri: str
+    file_path: str | None = None
+    download_url: str | None = Field(None, description="Needs no key, for a day.")
+    width: int
+    height: int
+    seed: int
+    has_nsfw: bool
+
+
+class JobOut(BaseModel):
+    """One job and its pictures."""
+
+    status: Literal["running", "completed", "cancelled", "failed"]
+    job_id: str
+    images: list[ImageOut] = []
+    progress: str | None = None
+    client: str | None = None
+    elapsed_s: float | None = None
+    cost_usd: float = 0.0
+    computed_steps: int | None = None
+    deduplicated: bool = False
+    warnings: list[str] = []
+    next_step: str
+
+
+def describe(
+    studio: Studio, job: Prediction, ctx: Context[Any, Any], progress: str | None = None
+) -> JobOut:
+    """A job that has not failed in the words of the tools."""
+    job_id, result = job_id_of(job.id), job.result
+    started = job.started or job.created
+    out = JobOut(
+        status=STATUS[job.state],
+        job_id=job_id,
+        elapsed_s=round((job.finished or time.time()) - started, 2),
+        next_step="",
+    )
+    if result is None:
+        if job.state is State.CANCELLED:
+            charged = job.error["charged"] if job.error else False
+            out.next_step = f"{MONEY[charged]} Call generate_character_image again if it is wanted."
+            return out
+        out.progress = progress or (
+            "waiting for its turn" if job.state is State.CREATED else "drawing"
+        )
+        out.next_step = (
+            f"Not finished, not lost: call get_job with job_id {job_id} to wait for the picture. "
+            "Do not generate it again."
+        )
+        return out
+    for number, image in enumerate(result.images):
+        name = ImageName(job.id, number)
+        out.images.append(
+            ImageOut(
+                image_id=str(name),
+                image_uri=name.uri,
+                file_path=studio.file_path(image),
+                download_url=studio.download_url(image, ctx),
+                width=image.width,
+                height=image.height,
+                seed=image.seed,
+                has_nsfw=image.has_nsfw,
+            )
+        )
+    out.client, out.cost_usd, out.warnings = result.client, result.cost_usd, [*result.warnings]
+    out.computed_steps = result.computed_steps
+    shown = "file_path" if out.images[0].file_path else "download_url"
+    if shown == "download_url" and not out.images[0].download_url:
+        shown = "picture"
+    out.next_step = (
+        f"Show the user the {shown}. If you cannot see the picture, call view_image with its "
+        "image_id. For another scene, generate again with the same `image`."
+    )
+    return out
+
+
+async def to_content(studio: Studio, job: Prediction, out: JobOut) -> CallToolResult:
+    """The answer: structured content, the same as text, small previews and links.
+
+    The previews together stay below what every known host accepts.
+    """
+    structured = out.model_dump(mode="json", exclude_none=True)
+    content: list[ContentBlock] = [
+        TextContent(type="text", text=out.model_dump_json(exclude_none=True))
+    ]
+    stored = job.result.images if job.result else ()
+    for image in stored:
+        small = await studio.service.jobs.storage.preview(image.name)
+        if base64_length(small) > (limit := PREVIEW_LIMIT // len(stored)):
+            small = await asyncio.to_thread(preview, small, limit)
+        content.append(image_content(small))
+    content += [
+        ResourceLink(
+            type="resource_link",
+            name=f"{image.image_id}.png",
+            uri=image.image_uri,
+            mime_type="image/png",
+            description=f"The whole picture, {image.width}*{image.height}, seed {image.seed}",
+        )
+        for image in out.images
+    ]
+    return CallToolResult(content=content, structured_content=structured)
+
+
+def image_content(jpeg: bytes) -> ImageContent:
+    """A small picture that both the model and the user see."""
+    return ImageContent(
+        type="image",
+        data=base64.b64encode(jpeg).decode(),
+        mime_type="image/jpeg",
+        annotations=Annotations(audience=["user", "assistant"], priority=0.8),
+    )
+
+
+def told(out: BaseModel) -> CallToolResult:
+    """An answer without pictures, structured and as text."""
+    return CallToolResult(
+        content=[TextContent(type="text", text=out.model_dump_json(exclude_none=True))],
+        structured_content=out.model_dump(mode="json", exclude_none=True),
+    )

@@ -1,0 +1,64 @@
+"""The server that agents see: one factory for every transport; knows neither flags nor models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from mcp.server import CacheHint
+
+from castmate import __version__
+from castmate_mcp.agent import notices, prompts, resources
+from castmate_mcp.agent.extensions.skills import SkillsExtension
+from castmate_mcp.agent.extensions.tasks import TasksExtension
+from castmate_mcp.agent.extensions.viewer import viewer
+from castmate_mcp.agent.strict import StrictServer
+from castmate_mcp.agent.studio import BaseUrl, Studio
+from castmate_mcp.agent.tools import characters, generate, jobs, library, pictures, status, uploads
+from castmate_mcp.service import Service
+
+GENERATE: Final = generate.NAME
+INSTRUCTIONS: Final = (
+    "Castmate keeps a character the same in every picture. Give generate_character_image one "
+    "picture of the character and a prompt for the scene; for the next scene give the same picture "
+    "again, or save it with create_character and give its character_id. A call that returns status "
+    "running has not failed: get_job waits for it."
+)
+_HOUR_MS: Final = 3_600_000
+
+Register = Callable[[StrictServer, TasksExtension], None]
+
+
+def build_server(
+    service: Service, *, base_url: BaseUrl | None = None, extra: Sequence[Register] = ()
+) -> StrictServer:
+    """The server, ready to run on any transport.
+
+    Args:
+        service: The ledger and what draws; the caller opens and closes it.
+        base_url: Over HTTP, our address as the caller of a request sees it.
+        extra: What else to register; the conformance tests add their fixtures.
+    """
+    studio = Studio(service, base_url)
+    tasks = TasksExtension({GENERATE: "optional", "get_job": "optional"}, studio.cancel)
+    # The SDK sets logging up itself, on stderr.
+    server = StrictServer(
+        "castmate",
+        title="Castmate",
+        version=__version__,
+        description="The same character in every picture.",
+        instructions=INSTRUCTIONS,
+        log_level="WARNING",
+        extensions=[SkillsExtension(), tasks, viewer()],
+        cache_hints={"tools/list": CacheHint(ttl_ms=_HOUR_MS, scope="public")},
+    )
+    for module in (generate, jobs, pictures, characters, library, status):
+        module.add(server, studio)
+    if base_url is not None:
+        uploads.add(server, studio)
+    resources.add(server, studio)
+    prompts.add(server, studio)
+    notices.add(server)
+    for register in extra:
+        register(server, tasks)
+    return server

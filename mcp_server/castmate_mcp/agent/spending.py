@@ -1,0 +1,111 @@
+"""Money: the user is asked before the first paid picture of a day, and nobody else decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mcp.server.mcpserver import Context, Elicit
+from mcp.server.mcpserver.exceptions import ToolError
+from pydantic import BaseModel, Field
+
+from castmate.clients.wavespeed.parameters import DOCUMENTED_PRICE_USD
+from castmate.router import not_set_up
+from castmate_mcp.agent.studio import Studio
+
+PAID: Final = "wavespeed"
+
+
+class Agreement(BaseModel):
+    """What the user is asked."""
+
+    proceed: bool = Field(description="Pay for hosted pictures today, within the budget?")
+
+
+class Unasked(Agreement):
+    """The answer where there was no question."""
+
+
+@dataclass(frozen=True)
+class Spending:
+    """When to ask, what to say, and what follows from the answer."""
+
+    studio: Studio
+
+    @property
+    def possible(self) -> bool:
+        """Whether a client that costs money is set up and allowed."""
+        settings = self.studio.service.settings
+        set_up = PAID in settings.clients and PAID not in not_set_up(settings)
+        return set_up and settings.paid != "never"
+
+    @property
+    def price_usd(self) -> float:
+        """About what one hosted picture costs."""
+        price = self.studio.service.settings.wavespeed_price_usd
+        return DOCUMENTED_PRICE_USD if price is None else price
+
+    @property
+    def price(self) -> str:
+        """What a picture costs, in a sentence."""
+        if not self.possible:
+            return "It is free: drawn on the user's own machine."
+        asks = self.studio.service.settings.paid == "ask"
+        return (
+            "It is free on the user's own machine. Only while that cannot draw, a hosted service "
+            f"does, for about ${self.price_usd:.2f} a picture"
+            + (", after the user has agreed." if asks else ", within the user's budget.")
+        )
+
+    async def ask(
+        self, ctx: Context[Any, Any], num_images: int, accept_cost_usd: float | None
+    ) -> Agreement | Elicit[Agreement]:
+        """The question for the user, or the answer where there is none to ask.
+
+        Raises:
+            ToolError: There is one, and the host cannot ask it.
+        """
+        if not self.possible:
+            return Unasked(proceed=False)
+        if self.studio.service.settings.paid == "always":
+            return Unasked(proceed=True)
+        if await self.studio.consents.given(self.studio.caller):
+            return Unasked(proceed=True)
+        if any(client.up and client.name != PAID for client in self.studio.service.status()):
+            return Unasked(proceed=False)
+        cost_usd = self.price_usd * num_images
+        capabilities = ctx.client_capabilities
+        if capabilities is not None and capabilities.elicitation is not None:
+            return Elicit(
+                f"Your own machine cannot draw now. May WaveSpeed draw it for about "
+                f"${cost_usd:.2f}? The answer holds until midnight (UTC), within your budget.",
+                Agreement,
+            )
+        if accept_cost_usd is not None and accept_cost_usd >= cost_usd:
+            return Agreement(proceed=True)
+        raise ToolError(
+            f"The user's own machine cannot draw now, and WaveSpeed would cost about "
+            f"${cost_usd:.2f}. Nothing was charged. Ask the user; if they agree, call "
+            f"generate_character_image again with accept_cost_usd {cost_usd:.2f}."
+        )
+
+    async def settle(self, agreement: Agreement) -> bool:
+        """Whether the job may cost money; a fresh yes is remembered for the day.
+
+        Raises:
+            ToolError: The user has just said no.
+        """
+        if isinstance(agreement, Unasked):
+            return agreement.proceed
+        if not agreement.proceed:
+            raise declined()
+        await self.studio.consents.give(self.studio.caller)
+        return True
+
+
+def declined() -> ToolError:
+    """What the agent reads after a no."""
+    return ToolError(
+        "The user does not want to pay for a hosted picture; nothing was generated or charged. "
+        "get_status tells when their own machine can draw again."
+    )

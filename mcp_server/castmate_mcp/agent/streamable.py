@@ -1,0 +1,193 @@
+"""MCP over streamable HTTP: the same server behind keys or OAuth, for many callers at once."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from mcp.server.auth.provider import AccessToken, TokenVerifier
+from mcp.server.auth.settings import AuthSettings
+from mcp.server.mcpserver import Context
+from mcp.server.streamable_http import EventStore
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware import Middleware
+from starlette.requests import HTTPConnection, Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars
+
+from castmate.errors import CastmateError, SettingsError
+from castmate.settings import Settings, is_here
+from castmate_mcp.agent.server import Register, build_server
+from castmate_mcp.agent.studio import KeyToken, calling_key
+from castmate_mcp.http.auth import from_here
+from castmate_mcp.http.body import MAX_JSON_BYTES, expected_bytes
+from castmate_mcp.http.envelope import as_response
+from castmate_mcp.http.gateway import gateway
+from castmate_mcp.http.keys import LOCAL, Key, KeyRing
+from castmate_mcp.http.keys import Scope as KeyScope
+from castmate_mcp.http.oauth import OAuthTokens
+from castmate_mcp.service import Service
+
+PATH: Final = "/mcp"
+SCOPES: Final = [KeyScope.GENERATE.value, KeyScope.READ.value]
+_HERE: Final = ("127.0.0.1", "localhost", "[::1]")
+
+
+def build_mcp_app(
+    service: Service,
+    *,
+    extra: Sequence[Register] = (),
+    event_store: EventStore | None = None,
+    retry_interval: int | None = None,
+) -> Starlette:
+    """The application for `build_app`, which runs its lifespan and puts it under its own paths.
+
+    Args:
+        service: The ledger and what draws; the caller opens and closes it.
+        extra: What else to register; the conformance tests add their fixtures.
+        event_store: Keeps what was sent, for clients of the older era that come back; without it
+            they ask get_job.
+        retry_interval: When those come back, milliseconds.
+
+    Raises:
+        SettingsError: An OAuth server is named, and nothing that its tokens are made for.
+    """
+    settings = service.settings
+    if settings.oauth_issuer is not None and settings.public_url is None:
+        raise SettingsError(
+            "CASTMATE_OAUTH_ISSUER needs CASTMATE_PUBLIC_URL: tokens are made for that address."
+        )
+    address = settings.public_url or f"http://127.0.0.1:{settings.port}"
+    resource, issuer = f"{address}{PATH}", settings.oauth_issuer
+    verifier = Callers(KeyRing(service.jobs.ledger.database), resource, settings)
+    server = build_server(service, base_url=_base_url, extra=extra)
+    server.admit = _count
+    app = server._lowlevel_server.streamable_http_app(
+        streamable_http_path=PATH,
+        event_store=event_store,
+        retry_interval=retry_interval,
+        max_request_body_size=MAX_JSON_BYTES,
+        transport_security=_protection(settings),
+        auth=AuthSettings.model_validate(  # of texts: a URL that was parsed before gains a slash
+            {
+                "issuer_url": issuer or address,
+                # Without an issuer there is no document to read: the operator makes the keys.
+                "resource_server_url": resource if issuer else None,
+                "required_scopes": SCOPES,
+                "validate_token_resource": issuer is not None,
+            }
+        ),
+        token_verifier=verifier,
+    )
+    app.user_middleware.insert(0, Middleware(LocalCallers, verifier))
+    app.user_middleware.append(Middleware(Gated))
+    return app
+
+
+class Callers(TokenVerifier):
+    """Who a bearer token is: a key of ours, a token of the OAuth issuer, or this very machine."""
+
+    def __init__(self, keys: KeyRing, resource: str, settings: Settings) -> None:
+        self._keys, self._resource = keys, resource
+        self._oauth = OAuthTokens(settings, resource) if settings.oauth_issuer else None
+        self.local_token = secrets.token_urlsafe(32)
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        """The caller, or None where nobody knows the token."""
+        if secrets.compare_digest(token.encode(), self.local_token.encode()):
+            return self._token(LOCAL) if await self.open_to_this_machine() else None
+        if (key := await self._keys.find(token)) is not None:
+            return self._token(key)
+        return await self._oauth.verify(token) if self._oauth else None
+
+    async def open_to_this_machine(self) -> bool:
+        """Whether nobody has ever made a key, nor set OAuth up."""
+        return self._oauth is None and not await self._keys.configured()
+
+    def _token(self, key: Key) -> KeyToken:
+        bind_contextvars(key=key.name)  # for the line in the log
+        scopes = [scope.value for scope in key.scopes]
+        return KeyToken(
+            token="", client_id=key.name, scopes=scopes, resource=self._resource, key=key
+        )
+
+
+class LocalCallers:
+    """Lets programs of this machine in without a key, until the first one is made."""
+
+    def __init__(self, app: ASGIApp, callers: Callers) -> None:
+        self._app, self._callers = app, callers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            if (
+                "authorization" not in headers
+                and from_here(headers)
+                and await self._callers.open_to_this_machine()
+            ):
+                told = MutableHeaders(raw=[*headers.raw])
+                told["authorization"] = f"Bearer {self._callers.local_token}"
+                scope = {**scope, "headers": told.raw}
+        await self._app(scope, receive, send)
+
+
+class Gated:
+    """Holds what callers send within the same bounds as the REST API; nothing for strangers.
+
+    An overload of the whole server is HTTP's to tell: there is no room to read whose call it is.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http" or not scope["user"].is_authenticated:
+            return await self._app(scope, receive, send)
+        request = Request(scope)
+        gate = gateway(request).gate
+        with ExitStack() as held:
+            try:
+                if request.method == "POST":  # a GET is a stream that stays open, and sends nothing
+                    held.enter_context(gate.inside())
+                    held.enter_context(gate.holding(expected_bytes(request, MAX_JSON_BYTES)))
+            except CastmateError as error:
+                return await as_response(error)(scope, receive, send)
+            await self._app(scope, receive, send)
+
+
+def _protection(settings: Settings) -> TransportSecuritySettings:
+    """Only names that are ours, so that no page can point one of its own at this machine.
+
+    On an address that others reach, under whatever name, everybody needs a key anyway.
+    """
+    if not is_here(settings.host) and settings.public_url is None:
+        return TransportSecuritySettings(enable_dns_rebinding_protection=False)
+    hosts = [f"{host}{port}" for host in _HERE for port in ("", ":*")]
+    origins = [f"http://{host}" for host in hosts]
+    if settings.public_url is not None:
+        hosts.append(urlsplit(settings.public_url).netloc)
+        origins.append(settings.public_url)
+    return TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=origins)
+
+
+def _count(ctx: Context[Any, Any]) -> None:
+    """Count a call against the rate of its key, together with those of the REST API.
+
+    What comes of it is the tool's error and not HTTP's 429: a model reads that and calls again in
+    time, while hosts keep a 429 to themselves, or take the server for broken.
+    """
+    request = ctx.request_context.request
+    assert isinstance(request, HTTPConnection)
+    gateway(request).rate.take(calling_key())
+
+
+def _base_url(connection: HTTPConnection) -> str:
+    return gateway(connection).base_url(connection)

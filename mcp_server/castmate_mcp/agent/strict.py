@@ -1,0 +1,118 @@
+"""MCPServer that refuses unknown arguments and answers wrong ones with what to change.
+
+The SDK ignores unknown arguments silently, shows pydantic's messages for wrong ones, and puts
+"Error executing tool ..." in front of ours. Two of its private attributes are used for that; the
+tests pin them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from mcp.types import CallToolResult, InputRequiredResult
+from pydantic import BaseModel, ValidationError
+
+from castmate.errors import CastmateError, InvalidRequest, Problem
+from castmate.schema import problems_of
+from castmate_mcp.agent.advice import as_tool_error
+from castmate_mcp.agent.schemas import compact
+
+# What models call our parameters, where the letters are too different for a likeness.
+_MEANT: Final = {
+    "character": "image",
+    "character_id": "image",
+    "height": "size",
+    "id": "job_id",
+    "image_url": "image",
+    "images": "references",
+    "n": "num_images",
+    "reference": "image",
+    "reference_image": "image",
+    "resolution": "size",
+    "steps": "num_inference_steps",
+    "task_id": "job_id",
+    "text": "prompt",
+    "timeout": "wait_seconds",
+    "width": "size",
+}
+
+
+Admit = Callable[[Context[Any, Any]], None]
+"""Lets a call in, or raises one of our errors."""
+
+
+class StrictServer(MCPServer[Any]):
+    """The server whose errors a model can repair.
+
+    Attributes:
+        admit: Asked before every call of a tool that does more than look.
+    """
+
+    admit: Admit | None = None
+
+    def add_tool(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Like the base; an argument that the tool does not have is an error, and advertised so."""
+        super().add_tool(fn, *args, **kwargs)
+        tool = self._tool_manager.list_tools()[-1]
+        tool.description = inspect.cleandoc(tool.description)
+        tool.fn_metadata.arg_model.model_config["extra"] = "forbid"
+        tool.fn_metadata.arg_model.model_rebuild(force=True)
+        tool.parameters = compact(tool.parameters) | {"additionalProperties": False}
+        if (schema := tool.fn_metadata.output_schema) is not None:
+            tool.fn_metadata.output_schema = compact(schema, result=True)
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        """Like the base; errors are sentences for the model.
+
+        Raises:
+            ToolError: With what is wrong, what is allowed, what it cost and what to do next.
+        """
+        self._ask_admittance(name, context)
+        try:
+            return await super().call_tool(name, arguments, context)
+        except ToolError as error:
+            cause = error.__cause__
+            if isinstance(cause, CastmateError):
+                raise as_tool_error(cause, name) from None
+            if isinstance(error, UnexpectedToolError):
+                raise  # a bug of ours: logged, and its text stays here
+            tool = self._tool_manager.get_tool(name)
+            if tool is None:
+                known = ", ".join(known.name for known in self._tool_manager.list_tools())
+                raise ToolError(f"There is no tool {name!r}. Tools: {known}.") from None
+            if isinstance(cause, ValidationError):
+                problems = _problems(tool.fn_metadata.arg_model, cause)
+                raise as_tool_error(InvalidRequest(problems), name) from None
+            if isinstance(cause, ToolError):
+                raise cause from None
+            raise
+
+    def _ask_admittance(self, name: str, context: Context[Any, Any] | None) -> None:
+        tool = self._tool_manager.get_tool(name)
+        if self.admit is None or context is None or tool is None:
+            return
+        if tool.annotations is not None and tool.annotations.read_only_hint:
+            return
+        try:
+            self.admit(context)
+        except CastmateError as error:
+            raise as_tool_error(error, name) from None
+
+
+def _problems(model: type[BaseModel], error: ValidationError) -> list[Problem]:
+    return [_with_meaning(model, problem) for problem in problems_of(model, error)]
+
+
+def _with_meaning(model: type[BaseModel], problem: Problem) -> Problem:
+    meant = _MEANT.get(problem.parameter)
+    if problem.message != "unknown parameter" or meant not in model.model_fields:
+        return problem
+    return replace(problem, hint=f"did you mean `{meant}`?")

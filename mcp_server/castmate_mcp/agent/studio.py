@@ -1,0 +1,163 @@
+"""What every tool and resource works with: the service, who calls, and what things are called."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from mcp.server.auth.middleware.auth_context import get_access_token
+from mcp.server.auth.provider import AccessToken
+from mcp.server.mcpserver import Context
+from starlette.requests import HTTPConnection
+
+from castmate.errors import InvalidRequest, PredictionNotFound, Problem
+from castmate.jobs.characters import Characters
+from castmate.jobs.consent import Consents
+from castmate.jobs.predictions import Prediction, StoredImage
+from castmate_mcp.agent.ids import ImageName, prediction_id_of
+from castmate_mcp.http.gateway import gateway
+from castmate_mcp.http.keys import LOCAL, Key
+from castmate_mcp.service import Service
+
+if TYPE_CHECKING:
+    from castmate_mcp.agent.notices import Notices
+
+BaseUrl = Callable[[HTTPConnection], str]
+GENERATE: Final = "generate_character_image"
+
+
+class KeyToken(AccessToken):
+    """What a request was let in with."""
+
+    key: Key
+
+
+def calling_key() -> Key:
+    """The key of the request that is being answered; `LOCAL` over stdio."""
+    token = get_access_token()
+    return token.key if isinstance(token, KeyToken) else LOCAL
+
+
+@dataclass(frozen=True)
+class Studio:
+    """One server's part of the service.
+
+    Attributes:
+        service: The ledger, its storage and what draws.
+        base_url: Our address as the caller of a request sees it; None where there is no HTTP.
+    """
+
+    service: Service
+    base_url: BaseUrl | None = None
+    _background: set[asyncio.Task[None]] = field(default_factory=set, repr=False)
+
+    @cached_property
+    def notices(self) -> Notices:
+        """Who tells that jobs have ended."""
+        from castmate_mcp.agent.notices import Notices
+
+        return Notices(self)
+
+    @property
+    def characters(self) -> Characters:
+        """Saved subjects."""
+        jobs = self.service.jobs
+        return Characters(jobs.ledger.database, jobs.storage)
+
+    @property
+    def consents(self) -> Consents:
+        """Who agreed to pay."""
+        return Consents(self.service.jobs.ledger.database)
+
+    @property
+    def key(self) -> Key:
+        """Who calls."""
+        return calling_key()
+
+    @property
+    def caller(self) -> str:
+        """The name of the key that calls; everything is looked for under it."""
+        return self.key.name
+
+    @property
+    def reads_paths(self) -> bool:
+        """Whether the caller sees the same disk as this process."""
+        return self.key is LOCAL
+
+    async def job(self, job_id: str) -> Prediction:
+        """The caller's prediction of this id.
+
+        Raises:
+            InvalidRequest: It is no id of a job.
+            PredictionNotFound: The caller has none of this id.
+        """
+        prediction_id = prediction_id_of(job_id)
+        if prediction_id is None:
+            hint = "That is a picture's id: view_image shows it." if ImageName.parse(job_id) else ""
+            raise InvalidRequest(
+                [
+                    Problem(
+                        "job_id",
+                        f"{job_id[:60]!r} is no id of a job",
+                        f"the job_id that {GENERATE} returned, or one of list_library "
+                        "with kind=jobs",
+                        hint,
+                    )
+                ]
+            )
+        return await self.service.jobs.ledger.get(prediction_id, self.caller)
+
+    async def cancel(self, prediction_id: str) -> None:
+        """Stop the caller's prediction."""
+        await self.service.jobs.ledger.cancel(prediction_id, self.caller)
+
+    async def picture(self, name: ImageName) -> StoredImage:
+        """The caller's finished picture.
+
+        Raises:
+            FileNotFoundError: The caller has none of this name.
+        """
+        try:
+            prediction = await self.service.jobs.ledger.get(name.prediction_id, self.caller)
+            return prediction.images[name.number]
+        except (PredictionNotFound, IndexError):
+            raise FileNotFoundError(str(name)) from None
+
+    def file_path(self, image: StoredImage) -> str | None:
+        """The file of a picture, where the caller can open it."""
+        path = self.service.jobs.storage.local_path(image.name) if self.reads_paths else None
+        return None if path is None else str(path.absolute())
+
+    def stored_name(self, path: Path) -> str | None:
+        """What the storage calls the file at a path, if it is one of its own."""
+        folder = self.service.jobs.storage.local_path("")
+        if folder is None or not path.is_absolute():
+            return None
+        found = path.resolve()
+        root = folder.resolve()
+        return found.relative_to(root).as_posix() if found.is_relative_to(root) else None
+
+    def download_url(self, image: StoredImage, ctx: Context[Any, Any]) -> str | None:
+        """An address of a picture that works without a key for a day, over HTTP."""
+        request = ctx.request_context.request
+        if self.base_url is None or not isinstance(request, HTTPConnection):
+            return None
+        url = self.service.jobs.storage.signed_url(image.name, time.time())
+        return self.base_url(request) + url if url.startswith("/") else url
+
+    def count(self, ctx: Context[Any, Any]) -> None:
+        """Count a prediction that a call has submitted, where there is `/metrics` to show it."""
+        request = ctx.request_context.request
+        if isinstance(request, HTTPConnection):
+            gateway(request).metrics.submitted.labels("mcp").inc()
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something beside the calls; it ends with the process at the latest."""
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)

@@ -1,0 +1,108 @@
+"""create_character: a name and pictures become a handle that lasts, encoded once."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Annotated
+
+from mcp.types import CallToolResult, ResourceLink, ToolAnnotations
+from pydantic import BaseModel, Field
+
+from castmate.errors import CastmateError, ImageRejected, InvalidRequest, Problem
+from castmate.images import Reference
+from castmate.jobs.characters import MAX_PICTURES
+from castmate_mcp.agent.ids import CharacterName
+from castmate_mcp.agent.results import told
+from castmate_mcp.agent.sources import reference_of
+from castmate_mcp.agent.strict import StrictServer
+from castmate_mcp.agent.studio import Studio
+
+
+class CharacterOut(BaseModel):
+    """A saved character."""
+
+    character_id: str = Field(description="An `image` to draw from.")
+    character_uri: str
+    name: str
+    num_references: int
+    created: bool = Field(description="False: it was saved before.")
+    cost_usd: float = 0.0
+    next_step: str
+
+
+def add(server: StrictServer, studio: Studio) -> None:
+    """Add the tool.
+
+    Args:
+        server: To which one.
+        studio: What it works with.
+    """
+
+    @server.tool(
+        title="Save a character",
+        annotations=ToolAnnotations(
+            read_only_hint=False,
+            destructive_hint=False,
+            idempotent_hint=True,
+            open_world_hint=False,
+        ),
+    )
+    async def create_character(
+        name: Annotated[
+            str, Field(min_length=1, max_length=100, description="What the user calls it.")
+        ],
+        references: Annotated[
+            list[str],
+            Field(
+                min_length=1,
+                max_length=MAX_PICTURES,
+                description="Its pictures, each as `image` of generate_character_image; the best "
+                "first: that one is drawn from.",
+            ),
+        ],
+    ) -> Annotated[CallToolResult, CharacterOut]:
+        """Save a character under a handle that works in every later session.
+
+        Use it when the user will want the character again. Not needed for a single picture.
+        It is free and takes a second; the same name and pictures give the same handle.
+        Returns character_id. Next: generate_character_image with it as `image` (character_id/2
+        draws from the second picture).
+        """
+        pictures = [
+            await _reference(studio, f"references.{number}", source)
+            for number, source in enumerate(references)
+        ]
+        character = await studio.characters.create(name.strip(), pictures, key_name=studio.caller)
+        studio.begin(_encode(studio, pictures[0]))
+        out = CharacterOut(
+            character_id=character.id,
+            character_uri=CharacterName(character.id).uri,
+            name=character.name,
+            num_references=len(character.pictures),
+            created=not character.known,
+            next_step=f"Call generate_character_image with image {character.id} and a prompt.",
+        )
+        result = told(out)
+        result.content.append(
+            ResourceLink(
+                type="resource_link",
+                name=character.name,
+                uri=out.character_uri,
+                mime_type="application/json",
+            )
+        )
+        return result
+
+
+async def _reference(studio: Studio, parameter: str, source: str) -> Reference:
+    try:
+        return await reference_of(studio, source)
+    except ImageRejected as error:
+        problems = [Problem(parameter, p.message, p.allowed, p.hint) for p in error.problems]
+        raise InvalidRequest(problems) from None
+
+
+async def _encode(studio: Studio, reference: Reference) -> None:
+    """So that the first picture need not wait for it; where it fails, that one tells why."""
+    with contextlib.suppress(CastmateError):
+        await studio.service.client.encode(reference)

@@ -1,0 +1,142 @@
+"""generate_character_image: one call draws, and asks before it costs anything."""
+
+# No `from __future__ import annotations`: the SDK reads an annotation that names a local function.
+
+from typing import Annotated, Any, Final
+
+from mcp.server.elicitation import AcceptedElicitation, ElicitationResult
+from mcp.server.mcpserver import Context, Elicit, Resolve
+from mcp.types import CallToolResult, ToolAnnotations
+from pydantic import Field
+
+from castmate.schema import GenerateRequest
+from castmate_mcp.agent.extensions import viewer
+from castmate_mcp.agent.holding import hold
+from castmate_mcp.agent.parameters import with_fields_of
+from castmate_mcp.agent.results import JobOut
+from castmate_mcp.agent.sources import reference_of
+from castmate_mcp.agent.spending import Agreement, Spending, declined
+from castmate_mcp.agent.strict import StrictServer
+from castmate_mcp.agent.studio import Studio
+
+NAME: Final = "generate_character_image"
+
+# Every agent pays for these words in every conversation; the guide has more.
+_SHORT: Final = {
+    "prompt": "What the character does and where. Its look comes from the image: do not describe "
+    "it, unless it should change.",
+    "size": "Width*height in pixels, each 512..1536.",
+    "negative_prompt": "What must not be in it. Doubles the time.",
+    "seed": "Same seed and call, same picture. -1 draws one and returns it.",
+    "guidance_scale": "How closely to follow the prompt.",
+    "num_inference_steps": "More is slower and finer.",
+    "enable_safety_checker": "Replace unsafe pictures by black ones.",
+    "subject_scale": "How closely to follow the image.",
+    "true_cfg_scale": "Strength of negative_prompt.",
+    "output_format": "png is lossless.",
+    "cache": "Skip steps that change little: quicker, less exact.",
+}
+
+WaitSeconds = Annotated[
+    float | None,
+    Field(
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="When to answer `running`. By default before any host gives up.",
+    ),
+]
+
+
+def add(server: StrictServer, studio: Studio) -> None:
+    """Add the tool.
+
+    Args:
+        server: To which one.
+        studio: What it works with.
+    """
+    spending = Spending(studio)
+
+    async def agreement(
+        ctx: Context[Any, Any], num_images: int, accept_cost_usd: float | None
+    ) -> Agreement | Elicit[Agreement]:
+        return await spending.ask(ctx, num_images, accept_cost_usd)
+
+    @server.tool(
+        title="Draw a character in a new scene",
+        meta=viewer.SHOWN,
+        description=_description(spending),
+        annotations=ToolAnnotations(
+            read_only_hint=False,
+            destructive_hint=False,
+            open_world_hint=spending.possible,
+        ),
+    )
+    @with_fields_of(GenerateRequest, _SHORT | {"image": _image(studio)})
+    async def generate_character_image(
+        ctx: Context[Any, Any],
+        agreed: Annotated[ElicitationResult[Agreement], Resolve(agreement)],
+        *,
+        wait_seconds: WaitSeconds = None,
+        idempotency_key: Annotated[
+            str | None,
+            Field(
+                min_length=1,
+                max_length=255,
+                description="Any text: a second call with it gives the first one's job.",
+            ),
+        ] = None,
+        accept_cost_usd: Annotated[
+            float | None,
+            Field(
+                ge=0,
+                allow_inf_nan=False,
+                description="Leave it out, unless an error asked for it and the user agreed.",
+            ),
+        ] = None,
+        **values: Any,
+    ) -> Annotated[CallToolResult, JobOut]:
+        if not isinstance(agreed, AcceptedElicitation):
+            raise declined()
+        may_spend = await spending.settle(agreed.data)
+        request = GenerateRequest.parse(values)
+        reference = await reference_of(studio, request.image)
+        job = await studio.service.jobs.ledger.submit(
+            request,
+            reference,
+            key_name=studio.caller,
+            weight=studio.key.weight,
+            max_unfinished=studio.key.concurrency,
+            idempotency_key=idempotency_key,
+            may_spend=may_spend,
+            join_running=True,
+        )
+        studio.count(ctx)
+        return await hold(studio, ctx, job, wait_seconds)
+
+
+def _image(studio: Studio) -> str:
+    roots = studio.service.settings.image_roots if studio.base_url is None else ()
+    named = ", ".join(str(root) for root in roots)
+    if named:
+        path = f"a path in {named}"
+    else:
+        local = studio.base_url is None
+        path = "the file_path of an earlier result" if local else "what create_upload_link gave"
+    return (
+        "The character: a character_id, the image_id of an earlier result, an https URL, "
+        f"{path}, or a data URI. One character, whole, on a plain background works best. Never "
+        "write base64 yourself."
+    )
+
+
+def _description(spending: Spending) -> str:
+    return f"""Draw the character of a reference picture in a new scene, looking the same.
+
+Use it whenever a picture must show a certain character: a mascot, a hero, a game figure. Not for
+editing a picture, nor for one without a character.
+It takes seconds on a GPU, up to minutes on a CPU; fewer num_inference_steps or a smaller size are
+quicker. {spending.price}
+Returns image_id, file_path or download_url, seed and a preview. If it is not finished in time:
+status running and a job_id; call get_job then, not this again.
+Next: show the user the picture; for another scene call again with the same image."""

@@ -1,0 +1,95 @@
+"""get_job and cancel_job: what became of a call, whoever dropped it, also after a restart."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from mcp.server.mcpserver import Context
+from mcp.types import CallToolResult, ToolAnnotations
+from pydantic import BaseModel, Field
+
+from castmate.jobs.predictions import Prediction, State
+from castmate_mcp.agent.extensions import viewer
+from castmate_mcp.agent.holding import hold
+from castmate_mcp.agent.ids import job_id_of
+from castmate_mcp.agent.results import MONEY, STATUS, JobOut, told
+from castmate_mcp.agent.strict import StrictServer
+from castmate_mcp.agent.studio import Studio
+from castmate_mcp.agent.tools import READS
+from castmate_mcp.agent.tools.generate import WaitSeconds
+
+_STOP_S: Final = 10.0  # a denoise step is over by then
+
+JobId = Annotated[
+    str,
+    Field(min_length=1, description="What generate_character_image returned."),
+]
+
+
+class CancelOut(BaseModel):
+    """What became of a job."""
+
+    status: Literal["running", "completed", "cancelled", "failed"]
+    job_id: str
+    charged: bool | None = None
+    next_step: str
+
+
+def add(server: StrictServer, studio: Studio) -> None:
+    """Add both tools.
+
+    Args:
+        server: To which one.
+        studio: What they work with.
+    """
+
+    @server.tool(
+        title="Wait for a job, or look it up",
+        meta=viewer.SHOWN,
+        annotations=READS,
+    )
+    async def get_job(
+        ctx: Context[Any, Any], job_id: JobId, wait_seconds: WaitSeconds = None
+    ) -> Annotated[CallToolResult, JobOut]:
+        """Give the pictures of a job, waiting while they are drawn; wait_seconds 0 only looks.
+
+        Use it when generate_character_image returned status running, timed out or was cut off:
+        jobs survive that, and restarts. Not for drawing again.
+        It is free. Returns the same as generate_character_image.
+        """
+        return await hold(studio, ctx, await studio.job(job_id), wait_seconds)
+
+    @server.tool(
+        title="Cancel a job",
+        annotations=ToolAnnotations(
+            read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False
+        ),
+    )
+    async def cancel_job(job_id: JobId) -> Annotated[CallToolResult, CancelOut]:
+        """Stop a job that is waiting or running.
+
+        Use it when the user no longer wants the picture. Not for deleting: what is finished stays.
+        It is free. Returns its status and whether anything was charged.
+        """
+        found = await studio.job(job_id)
+        ledger = studio.service.jobs.ledger
+        await ledger.cancel(found.id, studio.caller)
+        return told(_describe(await ledger.wait(found.id, _STOP_S)))
+
+
+def _describe(job: Prediction) -> CancelOut:
+    if job.result is not None:
+        charged: bool | None = job.result.cost_usd > 0
+    else:
+        charged = job.error["charged"] if job.error else None
+    step = {
+        State.CANCELLED: "generate_character_image draws it after all.",
+        State.COMPLETED: "It was finished before: get_job gives its pictures.",
+        State.FAILED: "It had failed before: get_job says why.",
+    }.get(job.state, "It ends before its next step: get_job says when.")
+    return CancelOut(
+        status=STATUS[job.state],
+        job_id=job_id_of(job.id),
+        charged=charged,
+        next_step=f"{MONEY[charged]} {step}",
+    )

@@ -1,0 +1,102 @@
+"""get_status: who can draw now, how long it takes, what it costs, and what is left to spend."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Literal
+
+from mcp.types import CallToolResult
+from pydantic import BaseModel, Field
+
+from castmate.jobs.budget import totals
+from castmate.jobs.storage import day_of
+from castmate_mcp.agent.results import told
+from castmate_mcp.agent.spending import PAID, Spending
+from castmate_mcp.agent.strict import StrictServer
+from castmate_mcp.agent.studio import Studio
+from castmate_mcp.agent.tools import READS
+
+
+class ClientOut(BaseModel):
+    """One source of pictures."""
+
+    name: str
+    up: bool
+    paid: bool
+    detail: str = ""
+
+
+class StatusOut(BaseModel):
+    """How the server does."""
+
+    clients: list[ClientOut]
+    waiting: int
+    running: int
+    wait_s: float | None = Field(None, description="Of a job submitted now, about.")
+    cost_usd: float = Field(description="Of num_images pictures now, about.")
+    paid_pictures: Literal["never", "ask", "always"]
+    agreed_today: bool
+    spent_today_usd: float
+    left_today_usd: float | None = None
+    next_step: str
+
+
+def add(server: StrictServer, studio: Studio) -> None:
+    """Add the tool.
+
+    Args:
+        server: To which one.
+        studio: What it works with.
+    """
+    spending = Spending(studio)
+
+    @server.tool(
+        title="Who can draw, how soon, at what price",
+        annotations=READS,
+    )
+    async def get_status(
+        num_images: Annotated[int, Field(ge=1, le=4, description="The price is for so many.")] = 1,
+    ) -> Annotated[CallToolResult, StatusOut]:
+        """Tell who can draw now, the queue, the price, and what is left of the day's budget.
+
+        Use it when asked about cost or time, or after an error. Not needed before every picture.
+        It is free. Returns the estimate and what to do next.
+        """
+        return told(await _status(studio, spending, num_images))
+
+
+async def _status(studio: Studio, spending: Spending, num_images: int) -> StatusOut:
+    settings, jobs = studio.service.settings, studio.service.jobs
+    load = await jobs.ledger.load()
+    today = day_of(time.time())
+    spent = await jobs.budget.spending(since=today)
+    spent_usd = sum(totals(spent, lambda one: one.key_name).values())
+    mine = totals([one for one in spent if one.key_name == studio.caller], lambda one: one.day)
+    cap = settings.max_usd_per_day
+    clients = [
+        ClientOut(name=c.name, up=c.up, paid=c.name == PAID, detail=c.last_error)
+        for c in studio.service.status()
+    ]
+    free = any(client.up and not client.paid for client in clients)
+    slots = max(1, settings.worker_slots)
+    jobs_before = (load.waiting + load.running) // slots + 1
+    return StatusOut(
+        clients=clients,
+        waiting=load.waiting,
+        running=load.running,
+        wait_s=load.mean_s and round(load.mean_s * jobs_before, 1),
+        cost_usd=0.0 if free or not spending.possible else spending.price_usd * num_images,
+        paid_pictures=settings.paid,
+        agreed_today=await studio.consents.given(studio.caller),
+        spent_today_usd=mine.get(today, 0.0),
+        left_today_usd=None if cap is None else round(max(0.0, cap - spent_usd), 4),
+        next_step=_next_step(free, spending),
+    )
+
+
+def _next_step(free: bool, spending: Spending) -> str:
+    if free:
+        return "generate_character_image draws now, for free."
+    if spending.possible:
+        return "generate_character_image asks the user before it costs anything."
+    return "Nobody can draw now: ask the user to run `castmate doctor`, or try again later."

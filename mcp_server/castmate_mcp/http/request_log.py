@@ -1,0 +1,68 @@
+"""Around every request: an id, one line in the log, one count, never what is in it."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Final
+from uuid import uuid4
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars, clear_contextvars
+
+from castmate_mcp.http.envelope import refusal
+from castmate_mcp.http.metrics import Metrics
+
+_log = structlog.stdlib.get_logger("castmate.http")
+_ID: Final = re.compile(r"[\w.-]{1,64}", re.ASCII)
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+_QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+
+
+class RequestLog:
+    """The outermost layer; a caller's X-Request-Id is kept, where it is one."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _ID.fullmatch(given) else uuid4().hex
+        clear_contextvars()
+        bind_contextvars(request_id=request_id)
+        status, begin = 0, time.perf_counter()
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception as error:
+            _log.exception("a bug")
+            if status:
+                raise  # the answer has begun: only its end without the rest tells
+            told = f"A bug in Castmate: {type(error).__name__}. The log has more, at this id."
+            await refusal(500, told)(scope, receive, send_with_id)
+        finally:
+            seconds = time.perf_counter() - begin
+            # The path as it was declared: ids and signatures are the caller's business.
+            route = getattr(scope.get("route"), "path", "(none)")
+            method = scope["method"] if scope["method"] in _METHODS else "(other)"
+            self._metrics.answered(method, route, status, seconds)
+            tell = _log.debug if route in _QUIET else _log.info
+            tell(
+                "request",
+                method=method,
+                route=route,
+                status=status,
+                ms=round(seconds * 1000, 1),
+            )

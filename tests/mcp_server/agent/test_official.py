@@ -1,0 +1,245 @@
+"""The official checks: conformance, Inspector, linter of tools, schema of desktop bundles."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from castmate.engines.bundle import locate
+from castmate_mcp.agent.server import GENERATE
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[3]
+BIN = Path(sys.executable).parent
+NODE = Path(__file__).parents[1] / "node/node_modules/.bin"
+ENVIRONMENT = {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": "/nonexistent", "NO_UPDATE_NOTIFIER": "1"}
+REVISIONS = ("2025-11-25", "2026-07-28")
+# Those that call no fixture, so the product itself takes them.
+SCENARIOS = (
+    "server-initialize",
+    "server-session-lifecycle",
+    "ping",
+    "tools-list",
+    "resources-list",
+    "prompts-list",
+    "completion-complete",
+    "resources-subscribe",
+    "sep-2164-resource-not-found",
+    "dns-rebinding-protection",
+    "caching",
+    "http-header-validation",
+    "server-sse-multiple-streams",
+)
+
+OPTIONAL = (
+    "tasks-lifecycle",
+    "tasks-capability-negotiation",
+    "tasks-wire-fields",
+    "tasks-request-state-removal",
+    "tasks-mrtr-input",
+    "tasks-request-headers",
+    "tasks-dispatch-and-envelope",
+    "tasks-status-notifications",
+    "tasks-required-task-error",
+    "tasks-mrtr-composition",
+    "sep-2640-skills-directory",
+    "sep-2640-skills-enumeration",
+    "sep-2640-skills-manifest",
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def installed() -> None:
+    if not (NODE / "conformance").exists():
+        pytest.fail(
+            "`make mcp-checks` installs the official checks; it needs the npm registry once"
+        )
+
+
+def run(*command: str | Path, folder: Path, timeout: float = 100) -> tuple[int, str]:
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@contextmanager
+def started(*command: str | Path, folder: Path, **environment: str) -> Iterator[str]:
+    """A server's MCP address, which is in the first line that it writes."""
+    process = subprocess.Popen(
+        [str(part) for part in command],
+        cwd=folder,
+        env=ENVIRONMENT | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    draining = None
+    try:
+        assert process.stdout is not None
+        found = None
+        while found is None and (line := process.stdout.readline()):
+            found = re.search(r"http://[\d.]+:\d+", line)
+        assert found, "it did not start"
+        draining = Thread(target=process.stdout.read)  # what it logs must not fill the pipe
+        draining.start()
+        yield f"{found[0]}/mcp"
+    finally:
+        process.kill()
+        process.wait()
+        if draining is not None:
+            draining.join()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def conformance_build(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("conformance")
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "mcp_server")])
+    module = "tests.mcp_server.agent.official_server"
+    with started(sys.executable, "-m", module, "data", folder=folder, PYTHONPATH=paths) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("product")
+    command = (BIN / "castmate", "serve", "--port", "0", "--data-dir", "data")
+    with started(*command, folder=folder) as url:
+        yield url
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_every_scored_check_of_both_revisions_passes(
+    conformance_build: str, revision: str, tmp_path: Path
+) -> None:
+    _, told = run(
+        NODE / "conformance",
+        *("server", "--url", conformance_build, "--requirements", revision, "-o", "out"),
+        folder=tmp_path,
+    )
+    results = re.findall(r"^([✓✗]) ([\w-]+): (\d+) passed, (\d+) failed", told, re.MULTILINE)
+    unscored = set(re.findall(r"^  [✓✗] ([\w-]+) \(extension\)", told, re.MULTILINE))
+    failed = [name for _, name, _, failed in results if failed != "0" and name not in unscored]
+    assert failed == [], told
+    assert sum(int(passed) for _, name, passed, _ in results if name not in unscored) >= 84
+
+
+@pytest.mark.parametrize("scenario", OPTIONAL)
+def test_tasks_and_skills_pass_theirs(
+    conformance_build: str, scenario: str, tmp_path: Path
+) -> None:
+    code, told = run(
+        NODE / "conformance",
+        *("server", "--url", conformance_build, "--scenario", scenario, "--timeout", "60000"),
+        *("-o", "out"),
+        folder=tmp_path,
+    )
+    assert code == 0, told
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_the_product_itself_passes_what_needs_no_fixture(
+    product: str, scenario: str, tmp_path: Path
+) -> None:
+    code, told = run(
+        NODE / "conformance",
+        *("server", "--url", product, "--scenario", scenario, "-o", "out"),
+        folder=tmp_path,
+    )
+    assert code == 0, told
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Path:
+    (tmp_path / "mira.png").write_bytes((locate("toon") / "references/mira.png").read_bytes())
+    return tmp_path
+
+
+def inspect(folder: Path, era: str, *arguments: str) -> Any:
+    command = (BIN / "castmate", "mcp", "--data-dir", "data", "--image-root", folder)
+    code, told = run(
+        NODE / "mcp-inspector",
+        "--cli",
+        *command,
+        *arguments,
+        *("--protocol-era", era, "--format", "json", "-q"),
+        folder=folder,
+    )
+    assert code == 0, told
+    return json.loads(told)["result"]
+
+
+@pytest.mark.parametrize("era", ["modern", "legacy"])
+def test_the_inspector_finds_nothing_and_draws_from_a_png_on_disk(studio: Path, era: str) -> None:
+    tools = inspect(studio, era, "--method", "tools/list", "--strict")["tools"]
+    assert tools[0]["name"] == GENERATE
+    arguments = {
+        "prompt": "waving",
+        "image": "mira.png",
+        "size": "512*512",
+        "num_inference_steps": 2,
+    }
+    out = inspect(
+        studio,
+        era,
+        *("--method", "tools/call", "--tool-name", GENERATE),
+        *("--tool-args-json", json.dumps(arguments)),
+    )["structuredContent"]
+    assert out["status"] == "completed"
+    with Image.open(out["images"][0]["file_path"]) as drawn:
+        assert (drawn.format, drawn.size) == ("PNG", (512, 512))
+
+
+@pytest.mark.parametrize("era", ["modern", "legacy"])
+def test_the_inspector_finds_the_page_of_every_tool_that_has_one(studio: Path, era: str) -> None:
+    code, told = run(
+        NODE / "mcp-inspector",
+        *("--cli", BIN / "castmate", "mcp", "--data-dir", "data"),
+        *("--method", "tools/list", "--app-info", "--protocol-era", era, "--format", "json", "-q"),
+        folder=studio,
+    )
+    assert code == 0, told
+    found = {line["toolName"]: line for line in map(json.loads, told.splitlines())}
+    shown = {name: line for name, line in found.items() if line["hasApp"]}
+    assert shown.keys() == {GENERATE, "get_job", "view_image", "list_library"}
+    for line in shown.values():
+        assert line["resourceUri"] == "ui://castmate/viewer.html"
+        assert line["resourceMimeType"] == "text/html;profile=mcp-app"
+        assert not any(line["csp"].values())  # no address, for anything
+
+
+def test_the_linter_of_tool_definitions_has_no_errors_and_no_warnings(studio: Path) -> None:
+    command = f"{BIN / 'castmate'} mcp --data-dir {studio / 'data'}"
+    code, told = run(
+        BIN / "tdqs", "lint", "--command", command, "--fail-on", "warning", folder=studio
+    )
+    assert (code, "0 errors, 0 warnings" in told) == (0, True), told
+
+
+def test_the_manifest_of_the_desktop_bundle_has_the_official_schema(tmp_path: Path) -> None:
+    manifest = ROOT / "packaging/mcpb/manifest.json"
+    code, told = run(NODE / "mcpb", "validate", manifest, folder=tmp_path)
+    assert code == 0, told
+    broken = tmp_path / "manifest.json"
+    broken.write_text(manifest.read_text().replace('"entry_point"', '"start"'))
+    code, told = run(NODE / "mcpb", "validate", broken, folder=tmp_path)
+    assert (code, "entry_point" in told) == (1, True), told

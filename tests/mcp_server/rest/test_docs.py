@@ -1,0 +1,44 @@
+"""The shell commands of the documents work as they are printed."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.mcp_server.running import process
+
+ROOT = Path(__file__).parents[3]
+BLOCK = re.compile(r"<!-- curl -->\n```sh\n(.*?)```\n<!-- /curl -->", re.DOTALL)
+PRINTED = {name: BLOCK.findall((ROOT / name).read_text()) for name in ("README.md", "docs/rest.md")}
+
+
+def test_the_rest_document_prints_commands() -> None:
+    assert len(PRINTED["docs/rest.md"]) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("commands", [block for blocks in PRINTED.values() for block in blocks])
+def test_the_printed_curl_commands_submit_and_query(commands: str, tmp_path: Path) -> None:
+    with process(tmp_path / "data") as server:
+        here = commands.replace("http://127.0.0.1:8787", server.url)
+        here = here.replace("submitted.json", str(tmp_path / "submitted.json"))
+        assert here.count(server.url) == 1
+        shell = ["bash", "-euo", "pipefail", "-c", here]
+        done = subprocess.run(shell, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        submitted, queried = re.findall(r'{"code":200.*?"warnings":\[[^]]*\]}}', done.stdout)
+        data = json.loads(submitted)["data"]
+        assert json.loads(queried)["data"]["id"] == data["id"]
+        ends = time.monotonic() + 90
+        while data["status"] in ("created", "processing"):
+            assert time.monotonic() < ends
+            time.sleep(0.2)
+            data = httpx2.get(data["urls"]["get"], trust_env=False).json()["data"]
+        assert data["status"] == "completed", data
+        assert httpx2.get(data["outputs"][0], trust_env=False).status_code == 200
