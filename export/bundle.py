@@ -26,7 +26,9 @@ from castmate.engines.manifest import (
     TokenizerSpec,
 )
 from export.family import Network, bundle_graphs, family_of
-from export.precision import Precision, Quantization, convert
+from export.precision import Precision, convert
+from export.quantization.none import NONE
+from export.quantization.scheme import Scheme
 from export.samples import TokenizerFile
 from export.to_onnx import to_onnx
 
@@ -47,7 +49,7 @@ def write_bundle(
     description: str,
     tokenizers: Mapping[str, TokenizerFile],
     precision: Precision = Precision.FP32,
-    quantization: Quantization = Quantization.NONE,
+    quantization: Scheme = NONE,
     step_caching: StepCachingSpec | None = None,
 ) -> None:
     """Export every graph of `network` and write the bundle; a failure leaves `folder` as it was.
@@ -107,9 +109,9 @@ def write_bundle(
                 (folder / f"{name}{suffix}").unlink(missing_ok=True)
 
 
-def describe(precision: Precision, quantization: Quantization) -> str:
+def describe(precision: Precision, quantization: Scheme) -> str:
     """For the manifest, such as 'bf16, transformer fp8'."""
-    if quantization is Quantization.NONE:
+    if quantization is NONE:
         return precision.description
     return f"{precision.description}, transformer {quantization}"
 

@@ -90,6 +90,8 @@ class ExportFamily:
         constants: The manifest's `constants` of a network.
         dims: Every dimension of the table but the derived ones, for one square picture in one step:
             from a network's sizes and the pixels of a side.
+        unquantized: Parts of layer names that stay as they are whatever the quantization; the
+            argument is whether the blocks' modulations are quantized.
         denoise: Draws the latents of a sample in torch.
         decode: Latents to a picture `[H, W, 3]` uint8 in torch.
         profile: Sizes, pictures and steps that engines are built for.
@@ -99,6 +101,7 @@ class ExportFamily:
     bundle_graphs: Callable[[Any, bool], Makers]
     constants: Callable[[Any], Mapping[str, Any]]
     dims: Callable[[Any, int], Dims]
+    unquantized: Callable[[bool], tuple[str, ...]]
     denoise: Callable[[Any, Sample, Prompts, int, OnStep], Tensor]
     decode: Callable[[Any, Tensor], np.ndarray]
     profile: Profile = field(default_factory=Profile)
@@ -126,6 +129,11 @@ def family_of(name: str) -> ExportFamily:
 def bundle_graphs(network: Network, *, step_caching: bool) -> Makers:
     """Every graph of a network's bundle by name, with the transformer in parts or whole."""
     return family_of(network.family).bundle_graphs(network, step_caching)
+
+
+def unquantized(network: Network, *, modulation: bool = False) -> tuple[str, ...]:
+    """Parts of the denoiser that stay as they are, see `export.quantization.quantize`."""
+    return family_of(network.family).unquantized(modulation)
 
 
 def published(name: str = DEFAULT) -> Published:
