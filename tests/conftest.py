@@ -9,6 +9,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+import castmate  # noqa: F401  before ONNX Runtime, which it keeps from sending usage events
+
 TESTS = Path(__file__).parent
 
 # Under nohup and in the background of a script these come ignored, and children would inherit
