@@ -67,6 +67,7 @@ def make(recipe: Recipe, folder: Path, config: Config | None = None) -> Path:
             network,
             graphs,
             description=family.description,
+            licences=family.licences,
             tokenizers=tokenizers,
             precision=recipe.precision,
             quantization=recipe.quantization,

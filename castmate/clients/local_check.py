@@ -10,6 +10,7 @@ import numpy as np
 from castmate.clients.base import Check
 from castmate.clients.local import LocalClient
 from castmate.engines.bundle import Bundle
+from castmate.engines.licences import in_short
 from castmate.errors import BundleError
 from castmate.images import Reference, encode
 from castmate.schema import GenerateRequest, OutputFormat
@@ -29,7 +30,8 @@ def _bundle(settings: Settings) -> Check:
     except BundleError as error:
         return Check("bundle", False, settings.bundle, str(error))
     manifest = bundle.manifest
-    found = f"{bundle.name} ({manifest.engine}, {manifest.precision}) in {bundle.path}"
+    found = f"{bundle.name} ({manifest.engine}, {manifest.precision}) in {bundle.path}; "
+    found += f"licence: {in_short(manifest.licences)}"
     return Check("bundle", True, found)
 
 

@@ -5,17 +5,25 @@ Nothing else names a client. What opening one takes is imported only when it is 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import functools
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from castmate.clients.base import Check, Client
-from castmate.errors import SettingsError
+from castmate.errors import BundleError, SettingsError
 from castmate.settings import Settings
+
+if TYPE_CHECKING:
+    from castmate.engines.licences import Licence
 
 
 def _nothing(settings: Settings) -> str:
     return ""
+
+
+def _no_licences(settings: Settings) -> Mapping[str, Licence]:
+    return {}
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,7 @@ class Entry:
             used now, and `SettingsError` where its packages are missing.
         check: What `castmate doctor` finds out about it.
         lacks: Which setting it still needs, in a sentence; empty where it is set up.
+        licences: Under which it draws, by part of the model, where it knows them.
         price_usd: About what one of its pictures costs; None for a client that is free.
     """
 
@@ -38,6 +47,7 @@ class Entry:
     check: Callable[[Settings], Awaitable[Sequence[Check]]]
     lacks: Callable[[Settings], str] = _nothing
     price_usd: Callable[[Settings], float] | None = None
+    licences: Callable[[Settings], Mapping[str, Licence]] = _no_licences
 
     @property
     def is_paid(self) -> bool:
@@ -107,6 +117,19 @@ def price_usd(settings: Settings) -> float:
     return first.price_usd(settings) if first and first.price_usd else 0.0
 
 
+def licences(settings: Settings) -> dict[str, Licence]:
+    """Under which the clients that are set up draw, by part of the model.
+
+    Raises:
+        SettingsError: As `named`.
+    """
+    return {
+        part: licence
+        for entry in set_up(settings)
+        for part, licence in entry.licences(settings).items()
+    }
+
+
 def _open_triton(settings: Settings) -> Client:
     from castmate.clients.triton import TritonClient  # loads gRPC, of the extra `triton`
 
@@ -133,6 +156,20 @@ async def _check_local(settings: Settings) -> Sequence[Check]:
     from castmate.clients.local_check import check
 
     return await check(settings)
+
+
+def _local_licences(settings: Settings) -> Mapping[str, Licence]:
+    try:
+        return _bundle_licences(settings.bundle)
+    except BundleError:
+        return {}  # whoever draws with it says what is wrong
+
+
+@functools.cache
+def _bundle_licences(bundle: str) -> Mapping[str, Licence]:
+    from castmate.engines.bundle import Bundle  # loads NumPy
+
+    return Bundle.open(bundle).manifest.licences
 
 
 def _open_wavespeed(settings: Settings) -> Client:
@@ -162,7 +199,7 @@ def _wavespeed_price_usd(settings: Settings) -> float:
 # rather than the demo model of this process, and what costs money comes last.
 CLIENTS: Final[tuple[Entry, ...]] = (
     Entry("triton", "Triton", _open_triton, _check_triton, _triton_lacks),
-    Entry("local", "This machine", _open_local, _check_local),
+    Entry("local", "This machine", _open_local, _check_local, licences=_local_licences),
     Entry(
         "wavespeed",
         "WaveSpeed",

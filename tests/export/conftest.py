@@ -65,6 +65,7 @@ def bundle_folder(network: InstantCharacter, tmp_path_factory: pytest.TempPathFa
         network,
         folder,
         description="Random weights.",
+        licences={},
         tokenizers={"tokenizer": tokenizer, "tokenizer_2": tokenizer},
         precision=Precision.FP16_WEIGHTS,
     )
@@ -156,6 +157,7 @@ def fp8_bundle(prompts: Prompts, tmp_path_factory: pytest.TempPathFactory) -> Bu
         network,
         folder,
         description="Random weights.",
+        licences={},
         tokenizers={"tokenizer": tokenizer, "tokenizer_2": tokenizer},
         precision=Precision.BF16,
         quantization=Quantization.FP8_ATTENTION,

@@ -59,6 +59,7 @@ def exported(
         network,
         folder,
         description="The demo model otherwise.",
+        licences=SHIPPED.manifest.licences,
         tokenizers={name: tokenizer(name) for name in SHIPPED.manifest.tokenizers},
         precision=precision,
         quantization=quantization,

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
-from castmate.clients.registry import price_usd
+from castmate.clients.registry import licences, price_usd
 from castmate_mcp.http.envelope import Refusal, success
 from castmate_mcp.rest.models import PriceQuery, Submission
 from castmate_mcp.rest.operation import Call
@@ -27,7 +27,9 @@ async def balance(call: Call) -> Response:
 
 async def models(call: Call) -> Response:
     """`GET /api/v3/models`: a bare list, with the inputs of each as JSON schema."""
-    price = price_usd(call.gateway.service.settings)
+    settings = call.gateway.service.settings
+    price = price_usd(settings)
+    terms = {part: licence.model_dump() for part, licence in licences(settings).items()}
     schema = request_schema()
     return success(
         [
@@ -39,6 +41,7 @@ async def models(call: Call) -> Response:
                 "base_price": price,
                 "formula": "",
                 "sort_order": number,
+                "licences": terms,
                 "api_schema": {
                     "api_schemas": [
                         {

@@ -7,10 +7,18 @@ import pytest
 from castmate.clients import registry
 from castmate.router import open_clients
 from castmate.settings import Settings
+from tests.doubles import FlatClient
 from tests.fakes.registered import elsewhere
 from tests.mcp_server.conftest import Connect
 
 pytestmark = pytest.mark.anyio
+
+
+async def test_get_status_says_the_licence_of_the_model_on_this_machine(connect: Connect) -> None:
+    async with connect(FlatClient()) as agent:
+        assert (await agent.succeed("get_status"))["licence"] == "Apache-2.0 (toon)"
+    async with connect(FlatClient(), clients="triton", triton_urls="127.0.0.1:1") as agent:
+        assert (await agent.succeed("get_status"))["licence"] == ""
 
 
 async def test_a_registered_client_is_listed_priced_and_paid_after_the_user_agreed(
