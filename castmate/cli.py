@@ -165,11 +165,8 @@ def check_bundle(
         if as_json:
             print_json(values)
         else:
-            typer.echo(
-                "{name} in {path}: {num_bytes:,} bytes, every file is whole. Licence: {licence}".format(
-                    **values
-                )
-            )
+            line = "{name} in {path}: {num_bytes:,} bytes, every file is whole. Licence: {licence}"
+            typer.echo(line.format(**values))
 
 
 @app.command()
