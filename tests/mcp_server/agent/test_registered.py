@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from castmate.clients import registry
+from castmate.errors import SettingsError
 from castmate.router import open_clients
 from castmate.settings import Settings
 from tests.doubles import FlatClient
@@ -34,3 +35,9 @@ async def test_a_registered_client_is_listed_priced_and_paid_after_the_user_agre
         assert (client["name"], client["up"], client["paid"]) == ("elsewhere", True, True)
         assert "Elsewhere would cost about $0.03" in await agent.fail()
         assert (await agent.succeed(accept_cost_usd=0.03))["client"] == "elsewhere"
+
+
+async def test_a_client_that_does_not_exist_ends_the_start_of_a_server(connect: Connect) -> None:
+    with pytest.raises(SettingsError, match="no such client as openai; there are triton, local"):
+        async with connect(FlatClient(), clients="openai"):
+            pass
