@@ -66,6 +66,7 @@ def make(recipe: Recipe, folder: Path, config: Config | None = None) -> Path:
             network,
             graphs,
             description=family.description,
+            licences=family.licences,
             tokenizers=tokenizers,
             precision=recipe.precision,
             quantization=scheme,

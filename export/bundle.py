@@ -16,6 +16,7 @@ from rich.progress import track
 import castmate
 from castmate.engines.family import family_of as served_family
 from castmate.engines.graphs import TensorSpec
+from castmate.engines.licences import Licence
 from castmate.engines.manifest import (
     FORMAT,
     MANIFEST,
@@ -47,6 +48,7 @@ def write_bundle(
     folder: Path,
     *,
     description: str,
+    licences: Mapping[str, Licence],
     tokenizers: Mapping[str, TokenizerFile],
     precision: Precision = Precision.FP32,
     quantization: Scheme = NONE,
@@ -62,6 +64,7 @@ def write_bundle(
             the bundle differs from it by their rounding.
         folder: Made if absent.
         description: One sentence for people, in the manifest.
+        licences: Of each part of the weights.
         tokenizers: Those of its encoders, by the names that the family gives them.
         precision: Of weights and arithmetic.
         quantization: What of the transformer was quantized, for the manifest.
@@ -86,6 +89,7 @@ def write_bundle(
             engine="onnxruntime",
             precision=describe(precision, quantization),
             gpu=None,
+            licences=licences,
             created_with={
                 "castmate": castmate.__version__,
                 **{name: version(name) for name in ("torch", "diffusers", "transformers", "onnx")},

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from castmate.engines.graphs import Dims
+from castmate.engines.licences import Licence
 from castmate.engines.manifest import Profile, StepCachingSpec
 from export.errors import ExportError
 from export.graphs import Makers
@@ -63,6 +64,7 @@ class Published:
     Attributes:
         config: Their sizes.
         description: One sentence for people, in the manifest.
+        licences: Of each part of the weights, for the manifest.
         sources: A frozen dataclass that says where they are, with `add_arguments` and `of` for the
             command line.
         new_network: A network of given sizes with random weights.
@@ -73,6 +75,7 @@ class Published:
 
     config: Any
     description: str
+    licences: Mapping[str, Licence]
     sources: Any
     new_network: Callable[[Any], Network]
     load_network: Callable[[Any, torch.dtype, Any], Network]

@@ -72,7 +72,12 @@ def write(network: InstantCharacter, folder: Path, **options: Any) -> None:
         tokenizer = letters(Path(scratch))
         tokenizers = {"tokenizer": tokenizer, "tokenizer_2": tokenizer}
         write_bundle(
-            network, folder, description="Random weights.", tokenizers=tokenizers, **options
+            network,
+            folder,
+            description="Random weights.",
+            licences={},
+            tokenizers=tokenizers,
+            **options,
         )
 
 

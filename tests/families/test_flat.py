@@ -60,7 +60,7 @@ def network() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def folder(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("bundle") / "grey"
-    write_bundle(network, made, description="Flat pictures.", tokenizers={})
+    write_bundle(network, made, description="Flat pictures.", licences={}, tokenizers={})
     return made
 
 

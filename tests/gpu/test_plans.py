@@ -82,6 +82,7 @@ def graphs(
         network,
         folder,
         description="Random weights.",
+        licences={},
         tokenizers={"tokenizer": tokenizer, "tokenizer_2": tokenizer},
         precision=Precision.BF16,
     )

@@ -7,6 +7,7 @@ from typing import Any
 from export.families.instantcharacter import load, trajectory
 from export.families.instantcharacter.config import FLUX, ModelConfig
 from export.families.instantcharacter.graphs import sizes
+from export.families.instantcharacter.licences import LICENCES
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.step_caching import FLUX_STEP_CACHING, bundle_graphs
 from export.families.instantcharacter.unquantized import unquantized
@@ -49,6 +50,7 @@ FAMILY = ExportFamily(
     published=Published(
         config=FLUX,
         description=DESCRIPTION,
+        licences=LICENCES,
         sources=load.Sources,
         new_network=InstantCharacter,
         load_network=load.load_network,
