@@ -217,7 +217,12 @@ def main() -> int:
     try:
         limits = limits_of(given.precision, given.quantization)
         bundle = Bundle.open(given.bundle)
-        runtime, family = open_runtime(bundle), published(bundle.manifest.family)
+        if bundle.manifest.family != given.family:
+            raise ExportError(
+                f"Bundle {bundle.name!r} is of family {bundle.manifest.family!r}: name it with "
+                "--family."
+            )
+        runtime, family = open_runtime(bundle), published(given.family)
         sources, config = family.sources.of(given), family.config
         network = family.load_network(sources, torch.float32, config)
         for difference in verify_graphs(bundle, runtime, network, limits):

@@ -126,3 +126,15 @@ def test_the_key_goes_unencrypted_to_no_other_machine(
 def test_a_hosted_model_that_would_lead_elsewhere_is_refused(own_folder: Path, model: str) -> None:
     with pytest.raises(SettingsError, match="CASTMATE_WAVESPEED_MODEL: "):
         Settings.load(wavespeed_model=model)
+
+
+def test_the_home_folder_may_be_abbreviated_in_every_path(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(own_folder))
+    monkeypatch.setenv("CASTMATE_DATA_DIR", "~/data")
+    monkeypatch.setenv("CASTMATE_IMAGE_ROOTS", f"~/pictures{os.pathsep}/tmp")
+    settings = Settings.load()
+    assert settings.data_dir == own_folder / "data"
+    assert settings.image_roots == (own_folder / "pictures", Path("/tmp"))
+    assert Settings.load(data_dir=Path("~/flag")).data_dir == own_folder / "flag"

@@ -30,7 +30,7 @@ CLIP_MEAN_STD = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0
 
 
 class TextEncoderGraph(nn.Module):
-    """CLIP: `input_ids [G, L]` int64 to `pooled_projections [G, P]`."""
+    """CLIP: token ids to its pooled output."""
 
     def __init__(self, text_encoder: CLIPTextModel) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class TextEncoderGraph(nn.Module):
 
 
 class TextEncoder2Graph(nn.Module):
-    """T5: `input_ids [G, L]` int64 to `prompt_embeds [G, L, D]`; padding unmasked, as in FLUX."""
+    """T5: token ids to embeddings; padding is not masked, as in FLUX."""
 
     def __init__(self, text_encoder_2: T5EncoderModel) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class TextEncoder2Graph(nn.Module):
 
 
 class ImageEncoderGraph(nn.Module):
-    """SigLIP or DINOv2: `crops [B, 5, s, s, 3]` uint8 to the three `ImageFeatures`."""
+    """SigLIP or DINOv2: crops to the three `ImageFeatures`."""
 
     def __init__(self, encoder: CropEncoder) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class ImageEncoderGraph(nn.Module):
 
 
 class SubjectProjectorGraph(nn.Module):
-    """Features of both encoders to `subject_features [B, 2n, c]`, once per reference."""
+    """Features of both encoders to the subject's, once per reference."""
 
     def __init__(self, projector: SubjectProjector) -> None:
         super().__init__()
@@ -114,21 +114,8 @@ class TransformerGraph(nn.Module):
     ) -> Tensor:
         """Step from `sigmas[step]` to `sigmas[step + 1]`.
 
-        Args:
-            latents: `[B, h, w, 4C]`, packed latents on their grid.
-            step: `[1]` int64.
-            sigmas: `[T + 1]`, the schedule with its final 0.
-            guidance: `[1]`, distilled guidance scale.
-            true_cfg_scale: `[1]`; without a negative prompt it has no effect.
-            prompt_embeds: `[G, L, joint_attention_dim]`.
-            pooled_projections: `[G, pooled_projection_dim]`.
-            subject_embeds: `[T, N, token_dim]`, the subject tokens of every step.
-            subject_scale: `[1]`.
-            rotary_emb_cos: `[L + h * w, head_dim]` fp32.
-            rotary_emb_sin: Likewise.
-
-        Returns:
-            `next_latents`, like `latents`.
+        `sigmas` end with 0 and `subject_embeds` hold the tokens of every step. `guidance` is the
+        distilled guidance scale; `true_cfg_scale` has no effect without a negative prompt.
         """
         dtype = self.denoiser.dtype
         velocity = self.denoiser(
@@ -182,7 +169,7 @@ def euler_step(
 
 
 class VaeDecoderGraph(nn.Module):
-    """`latents [B, h, w, 4C]` to `images [B, H, W, 3]` uint8, RGB."""
+    """Packed latents to RGB pictures."""
 
     scaling_factor: Tensor
     shift_factor: Tensor
@@ -201,7 +188,7 @@ class VaeDecoderGraph(nn.Module):
 
 
 class SafetyCheckerGraph(nn.Module):
-    """`images [B, s, s, 3]` uint8 to concept `scores [B, 17]` and `has_nsfw [B]` bool.
+    """RGB pictures to the scores of concepts, and whether any is above 0.
 
     A score is the cosine to a concept less its threshold; 0.01 more where a special-care concept is
     seen (diffusers' `StableDiffusionSafetyChecker`).

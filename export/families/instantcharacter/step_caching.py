@@ -5,7 +5,7 @@ contribution changed since the last computed step; `transformer_tail` runs the o
 `transformer_finish` adds what they changed, projects and takes the Euler step. In sequence they
 equal `transformer`, so a bundle with them holds no `transformer`: every weight is there once. A
 cached step runs head and finish with the `tail_residual` of an earlier step: the host reads one
-number, `change`, to decide. P = G * B rows.
+number, `change`, to decide.
 """
 
 from __future__ import annotations
@@ -57,25 +57,9 @@ class HeadGraph(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Run the first block.
 
-        Args:
-            latents: This and the next nine as in `TransformerGraph`.
-            step: See there.
-            sigmas: See there.
-            guidance: See there.
-            prompt_embeds: See there.
-            pooled_projections: See there.
-            subject_embeds: See there.
-            subject_scale: See there.
-            rotary_emb_cos: See there.
-            rotary_emb_sin: See there.
-            previous_head_residual: `head_residual` of the last step whose tail ran; zeros make
-                `change` infinite, so that the first step is computed.
-
-        Returns:
-            `hidden_states [P, h * w, dim]` and `encoder_hidden_states [P, L, dim]` after the first
-            block; `temb [P, dim]`; `head_residual [P, h * w, dim]` fp32, what the block added to
-            the image tokens; `change [1]` fp32, its mean absolute difference from
-            `previous_head_residual`, relative to the mean magnitude of that.
+        `head_residual` is what the block added to the image tokens, and `change` the mean absolute
+        difference from `previous_head_residual`, that of the last computed step, relative to the
+        mean magnitude of that. Zeros make it infinite, so that the first step is computed.
         """
         denoiser, dtype = self.denoiser, self.denoiser.dtype
         before, text, temb = denoiser.embed(
@@ -99,7 +83,7 @@ class HeadGraph(nn.Module):
 
 
 class TailGraph(nn.Module):
-    """All blocks but the first; `tail_residual [P, h * w, dim]` is what they add to the image."""
+    """All blocks but the first; `tail_residual` is what they add to the image tokens."""
 
     def __init__(self, denoiser: Denoiser) -> None:
         super().__init__()
