@@ -12,6 +12,9 @@ PYTHON ?= $(call first_python,python3.11 python3.12 python3)
 PYTHON_312 ?= $(call first_python,python3.12 $(wildcard $(HOME)/.pyenv/versions/3.12.*/bin/python3.12))
 
 BIN := $(VENV)/bin
+# Tests run in parallel; tests/conftest.py says which share a worker and which begin.
+WORKERS ?= 2
+PYTEST = $(1)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
 PIP_INSTALL = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # TensorRT-RTX builds engines without a GPU, on Linux and Windows: the tests build some (100 MB).
 RTX ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),tensorrt_rtx_cu13)
@@ -78,23 +81,23 @@ mcp-checks: $(MCP_CHECKS) ## Install the official MCP checks and a browser; the 
 
 .PHONY: pytest
 pytest: $(DEV) $(TRITON) $(CLIENTS) $(MCP_CHECKS) ## Run every test that needs no GPU
-	$(BIN)/python -m pytest
+	$(call PYTEST,$(VENV))
 
 .PHONY: test-fast
 test-fast: $(DEV) $(TRITON) $(CLIENTS) $(MCP_CHECKS) ## Run the tests that are not marked slow
-	$(BIN)/python -m pytest -m "not gpu and not full_size and not slow"
+	$(call PYTEST,$(VENV)) -m "not gpu and not full_size and not slow"
 
 .PHONY: test-full-size
 test-full-size: $(DEV) ## Export FLUX.1-dev with InstantCharacter, without its weights: minutes
 	$(BIN)/python -m pytest -m full_size
 
 .PHONY: test-312
-test-312: ## Run the torch-free tests under Python 3.12, where it is installed
+test-312: ## Run the quick torch-free tests under Python 3.12, where it is installed
 ifeq ($(PYTHON_312),)
 	@echo "test-312: skipped, no python3.12 here"
 else
 	@$(MAKE) --no-print-directory $(DEV_312) $(CLIENTS) $(MCP_CHECKS)
-	$(VENV_312)/bin/python -m pytest tests/castmate tests/mcp_server tests/triton_models/test_model.py
+	$(call PYTEST,$(VENV_312)) -m "not gpu and not full_size and not slow" tests/castmate tests/mcp_server tests/triton_models/test_model.py
 endif
 
 .PHONY: crash

@@ -23,14 +23,15 @@ from rich.table import Table
 from torch import Tensor
 
 from castmate.engines.bundle import Bundle
-from castmate.pipeline.subject import reference_crops
+from castmate.families.instantcharacter.subject import reference_crops
 from demo_model.checkpoint import load_shipped
 from export.calibrate import Calibration, calibrate
 from export.environment import write_result
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.network import InstantCharacter
 from export.precision import Quantization, convert
 from export.quantize import errors, quantize
-from export.trajectory import Prompts, Sample, decode, denoise, samples
+from export.samples import Prompts, Sample, samples
+from export.trajectory import decode, denoise
 
 RESULTS = Path(__file__).parent / "results"
 

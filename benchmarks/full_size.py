@@ -28,8 +28,8 @@ from benchmarks.roofline import CONFIGS, GPUS, Peaks, own_peaks, work
 from benchmarks.torch_contenders import FP8_SINCE
 from benchmarks.torch_loop import Inputs, Switches, TorchLoop
 from export.environment import write_result
-from export.models.config import ModelConfig
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.config import ModelConfig
+from export.families.instantcharacter.network import InstantCharacter
 from export.precision import convert
 
 RESULTS = Path(__file__).parent / "results"

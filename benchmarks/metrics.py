@@ -11,7 +11,8 @@ from skimage import metrics
 
 from castmate.engines.base import Runtime
 from castmate.engines.bundle import Bundle
-from castmate.pipeline.subject import reference_crops
+from castmate.families.instantcharacter.constants import Constants
+from castmate.families.instantcharacter.subject import reference_crops
 from demo_model.draw import PictureSpec
 from demo_model.evaluate import predict
 from demo_model.judge import load_judge
@@ -46,7 +47,7 @@ class Identity:
     """Cosines between a picture and a reference, by the bundle's own image encoders."""
 
     def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
-        self._runtime, self._crop_px = runtime, bundle.manifest.crop_px
+        self._runtime, self._crop_px = runtime, Constants.of(bundle.manifest).crop_px
         self._encoders = {
             name: (runtime.load(graph), output) for name, (graph, output) in ENCODERS.items()
         }

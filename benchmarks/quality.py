@@ -27,7 +27,8 @@ from benchmarks.contenders import Class
 from benchmarks.figures import interval
 from benchmarks.fp8 import VARIANTS, apply
 from benchmarks.metrics import NO_LPIPS, Identity, Judge, Picture, cosines, likeness
-from castmate.engines.bundle import Bundle, StepCachingSpec
+from castmate.engines.bundle import Bundle
+from castmate.engines.manifest import StepCachingSpec
 from castmate.engines.onnxruntime import OnnxRuntime
 from castmate.images import Reference
 from castmate.pipeline.pipeline import Pipeline
@@ -37,7 +38,8 @@ from demo_model.draw import PictureSpec, draw_reference
 from demo_model.evaluate import judged_pictures, short_prompt
 from export.calibrate import calibrate
 from export.environment import write_result
-from export.trajectory import Prompts, Sample, decode, denoise, samples
+from export.samples import Prompts, Sample, samples
+from export.trajectory import decode, denoise
 
 RESULTS = Path(__file__).parent / "results"
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3)

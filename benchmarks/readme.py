@@ -1,87 +1,176 @@
-"""Puts the committed results into the README: `python -m benchmarks.readme`.
+"""Fills the tables of the documents from the committed results: `python -m benchmarks.readme`.
 
-A table stands between `<!-- name -->` and `<!-- /name -->`; a test checks that it is this one.
+A table stands between `<!-- name -->` and `<!-- /name -->`, in the README or in a page of `docs/`;
+a test checks that each one is up to date.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
 RESULTS = Path(__file__).parent / "results"
+DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+
+SUMMARY = {
+    "castmate": "Castmate",
+    "castmate-balanced": "Castmate, `--cache balanced`",
+    "torch-compile": "`torch.compile`, the same weights",
+    "diffusers-eager": "diffusers, the same weights",
+}
+FP8_VARIANTS = {
+    "bf16 (control)": "bf16, the control",
+    "fp8": "FP8 linear layers",
+    "fp8 + modulation": "the same, and modulations",
+    "fp8 + attention": "FP8 linear layers and attention",
+}
+LEDGERS = {
+    "sqlite, process": "SQLite, `process`",
+    "sqlite, power": "SQLite, `power`",
+    "postgresql": "PostgreSQL",
+}
+CACHES = {
+    "castmate": "off",
+    "balanced": "balanced",
+    "fast": "fast",
+    "other kernels (control)": "control: off, other kernels",
+    "another seed (control)": "control: off, another seed",
+}
 
 
-def toon_quality(report: dict[str, Any]) -> str:
+def toon_quality(report: dict[str, Any]) -> Iterator[str]:
     """What the judge recognises in the demo model's pictures."""
     shares: dict[str, dict[str, float]] = report["shares"]
     names = list(next(iter(shares.values())))
-    lines = [
-        f"| {report['pictures_a_row']} held-out characters | "
-        + " | ".join(name.replace("_", " ") for name in names)
-        + " |",
-        "|---|" + "---|" * len(names),
-    ]
+    yield _row(
+        f"{report['pictures_a_row']} held-out characters",
+        *(name.replace("_", " ") for name in names),
+    )
+    yield _rule(len(names) + 1)
     for row, scores in shares.items():
-        cells = " | ".join(f"{scores[name]:.2f}" for name in names)
-        lines.append(f"| {_escaped(row)} | {cells} |")
-    lines += ["", "| what was looked for | share of pictures |", "|---|---|"]
+        yield _row(row, *(f"{scores[name]:.2f}" for name in names))
+    yield ""
+    yield _row("what was looked for", "share of pictures")
+    yield _rule(2)
     for name, share in report["shares_by_words"].items():
-        lines.append(f"| {_escaped(name)} | {share:.2f} |")
-    return "\n".join(lines)
+        yield _row(name, f"{share:.2f}")
 
 
-def latency(report: dict[str, Any]) -> str:
-    """One picture, Castmate beside torch."""
+def latency_summary(report: dict[str, Any]) -> Iterator[str]:
+    """The contenders that most readers ask about."""
     request, machine = report["request"], report["environment"]
-    lines = [
-        f"| toon, {_escaped(request['size'])}, {request['num_inference_steps']} steps, "
-        f"{machine['cores']} cores of {machine['cpu']} | p50 ms | min..max ms | peak MiB |",
-        "|---|---|---|---|",
-    ]
+    yield _row(
+        f"{request['size']}, {request['num_inference_steps']} steps, "
+        f"{machine['cores']} cores of {machine['cpu']}",
+        "p50 ms",
+        "peak MiB",
+    )
+    yield _rule(3)
+    for name, title in SUMMARY.items():
+        row = report["contenders"][name]
+        yield _row(title, f"{row['p50_ms']:.0f}", f"{row['peak_mib']:.0f}")
+
+
+def latency(report: dict[str, Any]) -> Iterator[str]:
+    """One picture by every contender, or why there is no figure."""
+    request, machine = report["request"], report["environment"]
+    yield _row(
+        f"toon, {request['size']}, {request['num_inference_steps']} steps, "
+        f"{machine['cores']} cores of {machine['cpu']}",
+        "p50 ms",
+        "min..max ms",
+        "peak MiB",
+    )
+    yield _rule(4)
     for name, row in report["contenders"].items():
         if "reason" in row:
-            lines.append(f"| {name} | {_escaped(row['reason'])} | | |")
+            yield _row(name, row["reason"], "", "")
             continue
         peak = "" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}"
-        times = f"{row['p50_ms']:.0f} | {row['min_ms']:.0f}..{row['max_ms']:.0f}"
-        lines.append(f"| {name} | {times} | {peak} |")
-    if "ratios_to_castmate" in report:
-        found = report["ratios_to_castmate"]["diffusers-eager"]
-        times = f"{found['value']:.2f} ({found['low']:.2f}..{found['high']:.2f})"
-    else:
-        times = f"{report['ratio_time']:.2f}"
-    lines.append(f"| diffusers-eager / castmate | {times} | | {report['ratio_peak_memory']:.2f} |")
-    return "\n".join(lines)
+        yield _row(name, f"{row['p50_ms']:.0f}", f"{row['min_ms']:.0f}..{row['max_ms']:.0f}", peak)
+    ratio = report["ratios_to_castmate"]["diffusers-eager"]
+    yield _row(
+        "diffusers-eager / castmate",
+        f"{ratio['value']:.2f} ({ratio['low']:.2f}..{ratio['high']:.2f})",
+        "",
+        f"{report['ratio_peak_memory']:.2f}",
+    )
 
 
-def step_caching(report: dict[str, Any]) -> str:
+def step_caching(report: dict[str, Any]) -> Iterator[str]:
     """What skipping steps gains, and what it costs."""
-    shown = {
-        "castmate": "off",
-        "balanced": "balanced",
-        "fast": "fast",
-        "other kernels (control)": "control: off, other kernels",
-        "another seed (control)": "control: off, another seed",
-    }
-    lines = [
-        f"| `cache`, {report['pictures']} pictures | steps computed | times faster | "
-        "SSIM to torch fp32 | DINO identity, change | judged look, change |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, title in shown.items():
-        if (row := report["rows"].get(name)) is None:
-            continue
-        timed = "" if row["control"] else f"{row['speedup']['value']:.2f}"
-        cells = (
-            _change(row[key]) if key in row else "" for key in ("dino_change", "judge_look_change")
+    yield _row(
+        f"`cache`, {report['pictures']} pictures",
+        "steps computed",
+        "times faster",
+        "SSIM to torch fp32",
+        "DINO identity, change",
+        "judged look, change",
+    )
+    yield _rule(6)
+    for name, title in CACHES.items():
+        row = report["rows"][name]
+        yield _row(
+            title,
+            f"{row['computed_steps']['value']:.1f}",
+            "" if row["control"] else f"{row['speedup']['value']:.2f}",
+            f"{row['ssim']['value']:.3f}",
+            *(_change(row[key]) for key in ("dino_change", "judge_look_change")),
         )
-        steps = f"{row['computed_steps']['value']:.1f} | {timed} | {row['ssim']['value']:.3f}"
-        lines.append(f"| {title} | {steps} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+
+
+def fp8(report: dict[str, Any]) -> Iterator[str]:
+    """What FP8 costs in quality."""
+    yield _row(
+        f"{report['pictures']} pictures of {report['side_px']} px, {report['steps']} steps",
+        "latents, relative L2 (median)",
+        "PSNR of the picture, dB (median)",
+        "of the worst",
+        "identity, change of the cosine",
+    )
+    yield _rule(5)
+    for name, title in FP8_VARIANTS.items():
+        row = report["variants"][name]
+        yield _row(
+            title,
+            f"{row['latents_relative_l2_median']:.3f}",
+            f"{row['psnr_db_median']:.1f}",
+            f"{row['psnr_db_min']:.1f}",
+            f"{row['identity_change']:+.4f}",
+        )
+
+
+def ledger(report: dict[str, Any]) -> Iterator[str]:
+    """What the ledger adds to a picture."""
+    yield _row(
+        "ledger",
+        "acknowledged, ms p50 / p99",
+        "started",
+        "stored",
+        "submits a second",
+        f"takeover from a dead process, lease {report['lease_s']:.0f} s",
+    )
+    yield _rule(6)
+    for name, title in LEDGERS.items():
+        row = report["databases"][name]
+        times = (row[key] for key in ("acknowledged_ms", "started_ms", "finished_ms"))
+        yield _row(
+            title,
+            *(f"{time['p50']:.1f} / {time['p99']:.1f}" for time in times),
+            f"{row['submits_per_s']}",
+            f"{row['recovery_s']:.1f} s",
+        )
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cell.replace('*', chr(92) + '*') for cell in cells)} |"
+
+
+def _rule(columns: int) -> str:
+    return "|" + "---|" * columns
 
 
 def _change(value: dict[str, float]) -> str:
@@ -89,39 +178,38 @@ def _change(value: dict[str, float]) -> str:
     return "{value:+.3f} ({low:+.3f}..{high:+.3f})".format(**shown)
 
 
-BLOCKS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], Iterator[str]]]] = {
     "toon-quality": ("toon-quality.json", toon_quality),
+    "latency-summary": ("latency-cpu.json", latency_summary),
     "latency": ("latency-cpu.json", latency),
     "step-caching": ("quality-cpu.json", step_caching),
+    "fp8": ("fp8-toon.json", fp8),
+    "ledger": ("ledger.json", ledger),
 }
 
 
 def filled(text: str) -> str:
-    """The README with every table that it has a place for, as the results give it.
+    """A document with every table that it has a place for, as the committed results give it.
 
     Raises:
         ValueError: A place has no end.
     """
-    for name, (file, table) in BLOCKS.items():
+    for name, (file, table) in TABLES.items():
         before, start, rest = text.partition(f"<!-- {name} -->\n")
-        _, end, after = rest.partition(f"<!-- /{name} -->")
         if not start:
             continue
+        _, end, after = rest.partition(f"<!-- /{name} -->")
         if not end:
-            raise ValueError(f"README.md: the place for {name} has no end")
-        result = RESULTS / file
-        shown = table(json.loads(result.read_text())) if result.exists() else "Not measured yet."
+            raise ValueError(f"<!-- {name} --> has no <!-- /{name} -->")
+        shown = "\n".join(table(json.loads((RESULTS / file).read_text())))
         text = f"{before}{start}{shown}\n{end}{after}"
     return text
 
 
-def _escaped(text: str) -> str:
-    return text.replace("*", r"\*")
-
-
 def main() -> None:
     """Command line."""
-    README.write_text(filled(README.read_text()))
+    for document in DOCUMENTS:
+        document.write_text(filled(document.read_text()))
 
 
 if __name__ == "__main__":

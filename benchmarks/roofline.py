@@ -27,20 +27,22 @@ from benchmarks.figures import percentiles
 from castmate.engines.base import Runtime
 from castmate.engines.bundle import Bundle
 from castmate.engines.onnxruntime import OnnxRuntime
+from castmate.families.instantcharacter.graphs import PARTS, TABLE, WHOLE
 from demo_model.config import TOON
 from export.environment import write_result
-from export.graphs import ExportGraph
-from export.models.config import FLUX, ModelConfig
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.config import FLUX, ModelConfig
+from export.families.instantcharacter.family import FAMILY
+from export.families.instantcharacter.network import InstantCharacter
+from export.families.instantcharacter.step_caching import bundle_graphs
+from export.graphs import ExportGraph, empty_inputs
 from export.precision import Quantization
 from export.quantize import quantizable
-from export.step_caching import bundle_graphs
 
 RESULTS = Path(__file__).parent / "results"
 RUNS, WARM_UPS = 7, 2
 STEPS = 28
 CONFIGS: Mapping[str, ModelConfig] = {"toon": TOON, "flux": FLUX}
-PER_STEP = ("transformer", "transformer_head", "transformer_tail", "transformer_finish")
+PER_STEP = (WHOLE, *PARTS)
 
 
 @dataclass(frozen=True)
@@ -95,38 +97,25 @@ class Work:
         return 1000 * max(compute, moved / peaks.tb_per_s) / 1e12
 
 
-def dimensions(config: ModelConfig, side: int) -> dict[str, int]:
-    """Every dynamic dimension by its name in `export.graphs`, for one square picture."""
-    cells = side // config.pixels_per_token
-    length = config.max_sequence_length
-    return {
-        **dict.fromkeys(("B", "G", "P", "T"), 1),
-        **dict.fromkeys(("h", "w"), cells),
-        "T1": 2,
-        "N": cells * cells,
-        "L": length,
-        "S": length + cells * cells,
-    }
-
-
 def work(config: ModelConfig, side: int) -> dict[str, Work]:
     """What every graph does for a square picture, the subject's resampler for `STEPS` steps."""
     with torch.device("meta"), torch.no_grad():
         network = InstantCharacter(config).eval().requires_grad_(False)
-        makers = bundle_graphs(network, step_caching=False)
-        makers |= bundle_graphs(network, step_caching=True)
+        makers = {
+            **bundle_graphs(network, step_caching=False),
+            **bundle_graphs(network, step_caching=True),
+        }
         return {name: _count(name, make(), config, side) for name, make in makers.items()}
 
 
+def dimensions(config: ModelConfig, side: int, graph: str) -> dict[str, int]:
+    """Every dimension of a graph for one square picture."""
+    found = dict(FAMILY.dims(config, side))
+    return TABLE.dims(found | ({"T": STEPS} if graph == "subject_resampler" else {}))
+
+
 def _count(name: str, graph: ExportGraph, config: ModelConfig, side: int) -> Work:
-    dims = dimensions(config, side) | ({"T": STEPS} if name == "subject_resampler" else {})
-    inputs = {
-        key: torch.zeros(
-            [dims.get(graph.dynamic[key].get(axis, ""), n) for axis, n in enumerate(x.shape)],
-            dtype=x.dtype,
-        )
-        for key, x in graph.inputs.items()
-    }
+    inputs = empty_inputs(TABLE, name, dimensions(config, side, name), torch.float32)
     counter = FlopCounterMode(display=False)
     with counter:
         outputs = graph.module(*inputs.values())
@@ -173,8 +162,7 @@ def measured_ms(bundle: Bundle, runtime: Runtime, config: ModelConfig, side: int
     """Every graph of a bundle, run by itself on arbitrary inputs."""
     found, random = {}, np.random.default_rng(0)
     for name, graph in bundle.manifest.graphs.items():
-        dims = dimensions(config, side) | ({"T": STEPS} if name == "subject_resampler" else {})
-        inputs = {}
+        dims, inputs = dimensions(config, side, name), {}
         for key, spec in graph.inputs.items():
             shape = [n if isinstance(n, int) else dims[n] for n in spec.shape]
             values = random.standard_normal(shape) if "float" in spec.dtype else np.zeros(shape)

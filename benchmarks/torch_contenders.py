@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
 from PIL import Image
-from tokenizers import Tokenizer
 
 from benchmarks.protocol import Draw, Drawn, Setup, Unfit
 from benchmarks.torch_loop import Inputs, Switches, TorchLoop
 from castmate.engines.bundle import Bundle
-from castmate.pipeline.subject import reference_crops
+from castmate.families.instantcharacter.subject import reference_crops
 from castmate.schema import GenerateRequest
 from demo_model.checkpoint import load_shipped
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.network import InstantCharacter
+from export.samples import Prompts
 
 FP8_SINCE = (8, 9)
 
@@ -126,22 +126,18 @@ class _Reader:
     """From a request to what torch takes."""
 
     def __init__(self, setup: Setup, network: InstantCharacter) -> None:
-        bundle = Bundle.open(setup.bundle)
-        tokenizer = bundle.file(bundle.manifest.text_encoder_2)
-        self._tokenizer = Tokenizer.from_file(str(tokenizer))
-        self._tokenizer.enable_truncation(network.config.max_sequence_length)
-        self._tokenizer.enable_padding(length=network.config.max_sequence_length, pad_id=0)
+        self._prompts = Prompts.of(Bundle.open(setup.bundle))
         self._crop_px = network.config.projector.crop_px
 
     def __call__(self, request: GenerateRequest) -> Inputs:
-        ids = torch.tensor([self._tokenizer.encode(request.prompt).ids])
+        ids = self._prompts.ids(request.prompt)
         with Image.open(request.image) as image:
             crops = torch.from_numpy(
                 np.ascontiguousarray(reference_crops(image.convert("RGB"), self._crop_px))
             )
         return Inputs(
-            ids,
-            ids,
+            ids["tokenizer"],
+            ids["tokenizer_2"],
             crops,
             request.width,
             request.height,

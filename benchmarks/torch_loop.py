@@ -14,14 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from castmate.engines.bundle import STEP_CACHING_GRAPHS, SchedulerSpec
+from castmate.families.instantcharacter.constants import SchedulerSpec
+from castmate.families.instantcharacter.graphs import TABLE
+from castmate.families.instantcharacter.schedule import flow_match_sigmas, rotary_tables
 from castmate.pipeline.noise import gaussian_noise
-from castmate.pipeline.schedule import flow_match_sigmas, rotary_tables
-from export.graphs import TransformerGraph, VaeDecoderGraph
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.graphs import TransformerGraph, VaeDecoderGraph
+from export.families.instantcharacter.network import InstantCharacter
+from export.families.instantcharacter.step_caching import FinishGraph, HeadGraph, TailGraph
 from export.precision import Quantization
 from export.quantize import quantizable
-from export.step_caching import FinishGraph, HeadGraph, TailGraph
 
 FP8 = torch.float8_e4m3fn
 FP8_MAX = 448.0
@@ -226,9 +227,10 @@ class TorchLoop:
         return int(full)
 
     def _run(self, part: str, values: dict[str, Any]) -> None:
-        inputs, outputs = STEP_CACHING_GRAPHS[part]
-        found = self._parts[part](**{name: values[name] for name in inputs})
-        values |= dict(zip(outputs, found if len(outputs) > 1 else [found], strict=True))
+        graph = TABLE.graphs[part]
+        found = self._parts[part](**{name: values[name] for name in graph.inputs})
+        found = found if isinstance(found, tuple) else (found,)
+        values |= dict(zip(graph.outputs, found, strict=True))
 
     def _compiled(self, module: nn.Module) -> Callable[..., Any]:
         mode = "max-autotune-no-cudagraphs" if torch.cuda.is_available() else None

@@ -27,6 +27,7 @@ from castmate.schema import (
 # Whatever loads numpy, Pillow or an engine is imported where it is used: `--help` stays quick.
 if TYPE_CHECKING:
     from castmate.clients.base import Client, ProgressCallback
+    from castmate.output import Output
     from castmate.settings import Settings
 
 app = typer.Typer(
@@ -67,18 +68,19 @@ def generate(
         typer.Option(
             "--image",
             "-i",
-            help="The picture of the character: a path, an https URL or a data URI. One character, "
-            "whole, on a plain background works best.",
+            help="The picture of the character: a path, an https URL, a data URI, or - for stdin. "
+            "One character, whole, on a plain background works best.",
         ),
     ],
     prompt: Annotated[str, _option("prompt", "--prompt", "-p")],
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--output",
             "-o",
             help="The file, replaced if it is there (several pictures get -1, -2, ... before the "
-            "suffix), or a folder. By default castmate-SEED.png here, and nothing is replaced.",
+            "suffix), or a folder, made if its name ends in a slash, or - for stdout. By default "
+            "castmate-SEED.png here, and nothing is replaced.",
         ),
     ] = None,
     size: Annotated[str, _option("size")] = _DEFAULTS.size,
@@ -105,12 +107,13 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Draw the character of a picture in a new scene."""
-    from castmate.output import choose_format
+    from castmate.output import Output
 
     with reporting(as_json=as_json):
         values = {name: ctx.params[name] for name in _FIELDS}
-        values["output_format"] = choose_format(output, output_format)
-        asyncio.run(_generate(GenerateRequest.parse(values), output, bundle, as_json))
+        where = Output.parse(output)
+        values["output_format"] = where.choose_format(output_format)
+        asyncio.run(_generate(GenerateRequest.parse(values), where, bundle, as_json))
 
 
 @app.command()
@@ -270,15 +273,15 @@ def open_client(settings: Settings) -> Client:
 
 
 async def _generate(
-    request: GenerateRequest, output: Path | None, bundle: str | None, as_json: bool
+    request: GenerateRequest, output: Output, bundle: str | None, as_json: bool
 ) -> None:
     from castmate.jobs.service import Jobs
-    from castmate.output import prepare, save, summary
+    from castmate.output import summary
     from castmate.references import resolve
 
     settings = _settings(bundle)
     reference = await resolve(request.image, allow_http=settings.allow_http)
-    prepare(output)
+    output.prepare(request.num_images, as_json=as_json)
     async with contextlib.AsyncExitStack() as closing:
         client = open_client(settings)
         closing.push_async_callback(client.aclose)
@@ -287,7 +290,7 @@ async def _generate(
         jobs.tidy()
         with _progress_bar() as on_progress:
             result = await jobs.generate(client, request, reference, on_progress)
-    _report(result, save(output, result), as_json, summary(request, result))
+    _report(result, output.save(result), as_json, summary(request, result))
 
 
 def _report(result: GenerateResult, paths: list[Path], as_json: bool, summary: str) -> None:
@@ -296,11 +299,11 @@ def _report(result: GenerateResult, paths: list[Path], as_json: bool, summary: s
         for path, image in zip(paths, values["images"], strict=True):
             image["path"] = str(path.resolve())
         return print_json(values)
-    for path, image in zip(paths, result.images, strict=True):
+    for path, image in zip(paths, result.images, strict=bool(paths)):
         typer.echo(f"{path}  {image.width}*{image.height}  seed {image.seed}")
     for warning in result.warnings:
         typer.echo(f"Warning: {warning}", err=True)
-    typer.echo(summary)
+    typer.echo(summary, err=not paths)  # stdout holds the picture where there are no paths
 
 
 async def _spend(days: int, key: str | None, as_json: bool) -> None:

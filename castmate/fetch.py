@@ -25,10 +25,15 @@ _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _PORTS: Final = {"https": 443, "http": 80}
 _USER_AGENT: Final = f"castmate/{__version__}"
 _GET_HEADERS: Final = {
-    "accept": "image/png, image/jpeg, image/webp, image/gif, */*;q=0.1",
+    "accept": "image/png, image/jpeg, image/webp, image/gif, image/avif, image/heic, */*;q=0.1",
     "accept-encoding": "identity",  # a compressed body could grow without bound
     "user-agent": _USER_AGENT,
 }
+# Object storage repeats whatever came with an upload as Content-Encoding: nothing, `utf-8`,
+# `aws-chunked`, a media type. Only these say that the bytes are not the picture's own.
+_COMPRESSIONS: Final = frozenset(
+    {"br", "compress", "dcb", "dcz", "deflate", "gzip", "x-compress", "x-gzip", "zstd"}
+)
 _HINT: Final = "Give a public https URL that answers with the picture itself, or send the picture."
 
 # `is_global` lets these through, although they carry or reach private IPv4 addresses.
@@ -271,8 +276,8 @@ async def _exchange(
             location = answered.get(b"location") if response.status in _REDIRECTS else None
             if response.status != 200:
                 return _Answer(response.status, location, b"")
-            if (encoding := answered.get(b"content-encoding", "identity").lower()) != "identity":
-                raise _Refused(url, f"answers compressed ({encoding})")
+            if compression := _compression(response.headers):
+                raise _Refused(url, f"answers compressed ({compression})")
             body = await _read(response, url, int(answered.get(b"content-length", 0)), max_bytes)
             return _Answer(200, None, body)
     except Blocked:
@@ -300,6 +305,15 @@ async def _read(response: httpcore2.Response, url: URL, announced: int, max_byte
         if len(body) > max_bytes:
             raise _Refused(url, too_much)
     return bytes(body)
+
+
+def _compression(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
+    """What the bytes are compressed with, as far as that is one of the ways there are."""
+    values = [
+        value.decode("latin-1") for name, value in headers if name.lower() == b"content-encoding"
+    ]
+    encodings = [one.strip().lower() for one in ",".join(values).split(",")]
+    return next((one for one in encodings if one in _COMPRESSIONS), None)
 
 
 def _schemes(allow_http: bool) -> Sequence[str]:

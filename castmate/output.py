@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from castmate.errors import CastmateError, InvalidRequest, Problem
-from castmate.images import write_atomically
+from castmate.files import check_replaceable, write_atomically
+from castmate.paths import expand
 from castmate.schema import GenerateRequest, GenerateResult, OutputFormat
 
 _SUFFIXES = {
@@ -17,63 +22,122 @@ _SUFFIXES = {
 }
 
 
-def choose_format(output: Path | None, chosen: OutputFormat | None) -> OutputFormat:
-    """The encoding: what was chosen, else what the suffix says, and never one against the other.
+@dataclass(frozen=True)
+class Output:
+    """Where pictures go.
 
-    Raises:
-        InvalidRequest: They disagree, or nothing is known of the suffix.
+    Attributes:
+        path: A file, which is replaced (several pictures get -1, -2, ... before its suffix), or a
+            folder, in which nothing is replaced.
+        is_folder: Which of the two; a folder is made if it is missing.
+        is_stdout: The one picture goes to stdout instead, and nothing else does.
     """
-    suffix = "" if output is None or output.is_dir() else output.suffix.lower()
-    named = _SUFFIXES.get(suffix)
-    if suffix and named is None:
-        raise _refused(f"{str(output)!r} ends in {suffix}", ", ".join(_SUFFIXES))
-    if named and chosen and named != chosen:
-        raise _refused(f"{str(output)!r} does not fit --format {chosen}", f"the suffix .{chosen}")
-    default: OutputFormat = GenerateRequest.model_fields["output_format"].default
-    return chosen or named or default
 
+    path: Path = Path()
+    is_folder: bool = True
+    is_stdout: bool = False
 
-def prepare(output: Path | None) -> None:
-    """Make the folder, and find out before anything is drawn whether it can be written.
+    @classmethod
+    def parse(cls, text: str | None) -> Self:
+        """Understand what `--output` names; None is the current folder.
 
-    Raises:
-        InvalidRequest: It cannot.
-    """
-    folder = Path() if output is None else output if output.is_dir() else output.parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise _refused(
-            f"{folder} cannot be written ({error.strerror})", "a file in a folder you may write to"
-        ) from None
+        A slash at the end names a folder, `-` is stdout, and `~` the home folder.
+        """
+        if text is None:
+            return cls()
+        if text == "-":
+            return cls(is_folder=False, is_stdout=True)
+        path = expand(Path(text))
+        return cls(path, is_folder=text.endswith(("/", os.sep)) or path.is_dir())
 
+    def choose_format(self, chosen: OutputFormat | None) -> OutputFormat:
+        """The encoding: what was chosen, else what the suffix says; they must not disagree.
 
-def save(output: Path | None, result: GenerateResult) -> list[Path]:
-    """Write the pictures.
+        Raises:
+            InvalidRequest: They disagree, or the suffix is unknown.
+        """
+        suffix = "" if self.is_folder else self.path.suffix.lower()
+        named = _SUFFIXES.get(suffix)
+        if suffix and named is None:
+            raise _refused(f"{str(self.path)!r} ends in {suffix}", ", ".join(_SUFFIXES))
+        if named and chosen and named != chosen:
+            raise _refused(
+                f"{str(self.path)!r} does not fit --format {chosen}", f"the suffix .{chosen}"
+            )
+        default: OutputFormat = GenerateRequest.model_fields["output_format"].default
+        return chosen or named or default
 
-    Args:
-        output: A file, which is replaced (several pictures get -1, -2, ... before its suffix), or a
-            folder, or None for the current one; in a folder nothing is replaced.
-        result: What was drawn.
+    def prepare(self, num_images: int, *, as_json: bool = False) -> None:
+        """Make the folder, and find out before anything is drawn whether it can be written.
 
-    Raises:
-        CastmateError: The disk is full, or the folder went away.
-    """
-    paths = []
-    for number, image in enumerate(result.images, 1):
-        if output is None or output.is_dir():
-            folder = output or Path()
-            path = _unused(folder / f"castmate-{image.seed}.{image.output_format}")
-        else:
-            several = len(result.images) > 1
-            path = output.with_stem(f"{output.stem}-{number}") if several else output
+        Args:
+            num_images: How many pictures there will be.
+            as_json: Whether stdout is taken by a JSON document.
+
+        Raises:
+            InvalidRequest: It cannot.
+        """
+        if self.is_stdout:
+            return self._prepare_stdout(num_images, as_json)
+        if not self.is_folder:
+            self._check_files(num_images)
+        folder = self.path if self.is_folder else self.path.parent
+        real = Path(os.path.realpath(self.path))
         try:
-            write_atomically(path, image.data)
+            (real if self.is_folder else real.parent).mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=real if self.is_folder else real.parent).close()
         except OSError as error:
-            raise CastmateError(f"{path} cannot be written: {error.strerror}.") from None
-        paths.append(path)
-    return paths
+            raise _refused(
+                f"{folder} cannot be written ({error.strerror})",
+                "a file in a folder you may write to",
+            ) from None
+
+    def save(self, result: GenerateResult) -> list[Path]:
+        """Write the pictures; gives the paths, none where they went to stdout.
+
+        Raises:
+            CastmateError: The disk is full, the folder went away, or nobody reads stdout any more.
+        """
+        if self.is_stdout:
+            _write_stdout(result.images[0].data)
+            return []
+        paths = [] if self.is_folder else self._paths(len(result.images))
+        for number, image in enumerate(result.images):
+            if self.is_folder:
+                name = f"castmate-{image.seed}.{image.output_format}"
+                paths.append(_unused(self.path / name))
+            try:
+                write_atomically(paths[number], image.data)
+            except OSError as error:
+                raise CastmateError(
+                    f"{paths[number]} cannot be written: {error.strerror}."
+                ) from None
+        return paths
+
+    def _paths(self, num_images: int) -> list[Path]:
+        if num_images == 1:
+            return [self.path]
+        return [
+            self.path.with_stem(f"{self.path.stem}-{number}") for number in range(1, num_images + 1)
+        ]
+
+    def _check_files(self, num_images: int) -> None:
+        for path in self._paths(num_images):
+            try:
+                check_replaceable(path)
+            except OSError as error:
+                raise _refused(
+                    f"{path} cannot be replaced ({error.strerror})",
+                    "a file, a folder, or - for stdout",
+                ) from None
+
+    def _prepare_stdout(self, num_images: int, as_json: bool) -> None:
+        if num_images > 1:
+            raise _refused("stdout takes one picture", "a file or a folder")
+        if as_json:
+            raise _refused("stdout cannot take both the picture and --json", "a file or a folder")
+        if sys.stdout.isatty():
+            raise _refused("stdout is a terminal, and a picture is no text", "a file or a pipe")
 
 
 def summary(request: GenerateRequest, result: GenerateResult) -> str:
@@ -88,9 +152,17 @@ def summary(request: GenerateRequest, result: GenerateResult) -> str:
     return text
 
 
+def _write_stdout(data: bytes) -> None:
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        raise CastmateError(f"The picture cannot be written to stdout: {error.strerror}.") from None
+
+
 def _unused(path: Path) -> Path:
     number, candidate = 1, path
-    while candidate.exists():
+    while os.path.lexists(candidate):
         number += 1
         candidate = path.with_stem(f"{path.stem}-{number}")
     return candidate

@@ -1,4 +1,4 @@
-"""From what a caller names as the reference to the picture itself: data URI, URL or path."""
+"""From what a caller names as the reference to the picture itself: data URI, URL, path or stdin."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
+from castmate import paths, streams
 from castmate.errors import ImageRejected
+from castmate.file_kinds import is_picture
 from castmate.images import MAX_BYTES, Reference
 
-_DATA_URI: Final = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
+_DATA_URI: Final = re.compile(r"(?:data:|image/)[^,]*;base64,", re.IGNORECASE)
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)  # one letter is a drive
 _WINDOWS_PATH: Final = re.compile(r"[a-z]:[\\/]|\\\\", re.IGNORECASE)
-# How PNG, JPEG, GIF and WEBP files start in base64.
-_BARE_BASE64: Final = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_=\s-]+")
+_SHORTEST_BASE64: Final = 80  # characters; a picture has more, and few paths have
+_URL_SAFE: Final = str.maketrans("-_", "+/")
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
@@ -36,7 +39,8 @@ async def resolve(
     """Read and check the picture that `source` names.
 
     Args:
-        source: A data URI, an https URL, a `file://` URI or a path.
+        source: A data URI or its base64 alone, an https URL, a `file://` URI or a path; where every
+            path is allowed, also `-` for stdin and the pipes of a shell.
         roots: Folders in which a path must lie, symlinks followed; None allows every path, for a
             person at a terminal who can read those files anyway.
         allow_http: Whether URLs may be http:// ones too.
@@ -44,19 +48,36 @@ async def resolve(
 
     Raises:
         ImageRejected: Says why, and what is allowed instead.
+        Overloaded: Too many large pictures are being read.
     """
     scheme = match[1].lower() if (match := _SCHEME.match(source)) else ""
-    if scheme == "data":
+    if scheme == "data" or _DATA_URI.match(source):
         data, label = _from_data_uri(source), "the data URI"
     elif scheme in ("https", "http"):
         get = fetch or functools.partial(_fetch, allow_http=allow_http)
         data, label = await get(source), _shown(source.split("?")[0])
+    elif is_base64(source):
+        data, label = _from_base64(source), "the base64"
+    elif roots is None and streams.is_stream(source):
+        data, label = await _from_stream(source), "stdin" if source == "-" else source
     elif scheme in ("", "file"):
         path = _from_file_uri(source) if scheme else _as_path(source)
         data, label = await asyncio.to_thread(_read, path, roots), _shown(str(path))
     else:
         raise ImageRejected(f"{_shown(source)} is a {scheme} URI", allowed=_allowed(roots))
-    return await asyncio.to_thread(Reference.from_bytes, data, label)
+    return await Reference.read(data, label)
+
+
+def is_base64(source: str) -> bool:
+    """Whether this is unmistakably a picture in base64, although no `data:` says so."""
+    head = source[:_SHORTEST_BASE64].strip()
+    if len(source) < _SHORTEST_BASE64 or not _BASE64.fullmatch(source):
+        return False
+    start = "".join(head.split()).translate(_URL_SAFE)[:32]
+    try:
+        return is_picture(base64.b64decode(start, validate=True))
+    except binascii.Error:
+        return False
 
 
 async def _fetch(url: str, *, allow_http: bool) -> bytes:
@@ -71,14 +92,29 @@ def _from_data_uri(source: str) -> bytes:
             f"{_shown(source)} is not a base64 data URI",
             allowed="data:image/png;base64,... with the bytes of the picture",
         )
-    # Line breaks and missing padding are common and harmless; anything else is damage.
-    text = "".join(unquote(source[match.end() :]).split()).rstrip("=")
+    return _from_base64(unquote(source[match.end() :]))
+
+
+def _from_base64(text: str) -> bytes:
+    # Line breaks, missing padding and the alphabet of URLs are common and harmless; anything else
+    # is damage.
+    text = "".join(text.split()).rstrip("=").translate(_URL_SAFE)
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except binascii.Error as error:
         raise ImageRejected(
             f"the data URI's base64 cannot be decoded ({error})",
             hint="Send it again, complete, or give a path or an https URL.",
+        ) from None
+
+
+async def _from_stream(source: str) -> bytes:
+    try:
+        return await streams.read(source, MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ImageRejected(
+            f"{source} cannot be read ({reason})", allowed="a picture in a pipe, or a path"
         ) from None
 
 
@@ -92,11 +128,6 @@ def _from_file_uri(source: str) -> Path:
 
 
 def _as_path(source: str) -> Path:
-    if source.startswith(_BARE_BASE64) and len(source) > 200:
-        raise ImageRejected(
-            f"{_shown(source)} looks like bare base64",
-            hint="Put data:image/png;base64, in front of it.",
-        )
     if os.name != "nt" and _WINDOWS_PATH.match(source):
         raise ImageRejected(
             f"{_shown(source)} is a Windows path, and this machine is not Windows",
@@ -111,7 +142,7 @@ def _as_path(source: str) -> Path:
 def _read(path: Path, roots: Sequence[Path] | None) -> bytes:
     shown = _shown(str(path))
     try:
-        found = path.resolve() if roots is None else _inside(path, roots)
+        found = paths.as_spelled(path).resolve() if roots is None else _inside(path, roots)
         if not found.is_file():  # nor may a pipe or a device be read: it may never end
             raise ImageRejected(
                 f"{shown} {_what_else(found)}", allowed=_allowed(roots), hint=_near(found)
@@ -126,7 +157,8 @@ def _read(path: Path, roots: Sequence[Path] | None) -> bytes:
 def _inside(path: Path, roots: Sequence[Path]) -> Path:
     """The real path, where it lies in one of the folders; a relative one is tried in each."""
     folders = [root.expanduser().resolve() for root in roots]
-    candidates = [path.resolve()] if path.is_absolute() else [(f / path).resolve() for f in folders]
+    named = [path] if path.is_absolute() else [folder / path for folder in folders]
+    candidates = [paths.as_spelled(one).resolve() for one in named]
     inside = [found for found in candidates if any(map(found.is_relative_to, folders))]
     if file := next(filter(Path.is_file, inside), None):
         return file
@@ -146,13 +178,10 @@ def _what_else(path: Path) -> str:
 
 
 def _near(path: Path) -> str:
-    """A hint that names what lies where a missing file was looked for."""
+    """A hint that names the pictures where a missing one was looked for, the likeliest first."""
     folder = path if path.is_dir() else path.parent
-    if not folder.is_dir():
-        return ""
-    pictures = (".png", ".jpg", ".jpeg", ".webp", ".gif")
-    names = sorted(entry.name for entry in folder.iterdir() if entry.suffix.lower() in pictures)
-    return f"Pictures in {folder}: {', '.join(names[:10])}" if names else ""
+    names = paths.nearest(folder, path.name)
+    return f"Pictures in {folder}: {', '.join(names)}" if names else ""
 
 
 def _allowed(roots: Sequence[Path] | None) -> str:

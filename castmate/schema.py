@@ -44,7 +44,7 @@ class Cache(StrEnum):
 
 def _size(value: object) -> object:
     if not isinstance(value, str) or not (
-        match := re.fullmatch(r"\s*(\d{1,5})\*(\d{1,5})\s*", value)
+        match := re.fullmatch(r"\s*(\d{1,5})\s*[*xX\u00d7]\s*(\d{1,5})\s*", value)
     ):
         raise ValueError(f"{value!r} is not a size")
     width, height = map(int, match.groups())
@@ -60,7 +60,9 @@ def _not_bool(value: object) -> object:
 
 
 Size = Annotated[
-    str, BeforeValidator(_size), Field(json_schema_extra={"pattern": r"^\d{3,4}\*\d{3,4}$"})
+    str,
+    BeforeValidator(_size),
+    Field(json_schema_extra={"pattern": "^\\d{3,4}[*xX\u00d7]\\d{3,4}$"}),
 ]
 Int = Annotated[int, BeforeValidator(_not_bool)]
 Float = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]

@@ -20,6 +20,7 @@ from typing import Any, Final
 from castmate.clients.triton import TritonClient
 from castmate.engines.bundle import Bundle
 from castmate.errors import SettingsError, Unavailable
+from castmate.paths import expand
 from castmate.settings import Settings
 from castmate.triton.environment import in_container, installed, prepare
 from castmate.triton.server import Installation, Ports, TritonServer
@@ -113,7 +114,7 @@ def find_models(models: Path | None) -> Path:
     Raises:
         SettingsError: There is none.
     """
-    found = (models or CHECKOUT / "triton_models").resolve()
+    found = expand(models or CHECKOUT / "triton_models").resolve()
     if not (found / "castmate/config.pbtxt").is_file():
         raise SettingsError(
             f"{found} has no castmate/config.pbtxt. Run this in a checkout of Castmate, or name "
@@ -131,7 +132,7 @@ def _embedded(settings: Settings, bundle: Bundle, home: Path | None, say: Say) -
             f"Bundle {bundle.name!r} is for engine {bundle.manifest.engine!r}, which needs a GPU "
             f"and NVIDIA's container:\n{' '.join(shown)} {shlex.join(command)}"
         )
-    home = home or settings.data_dir / "triton"
+    home = expand(home or settings.data_dir / "triton")
     if (found := installed(home)) is not None:
         return found
     say(f"Installing tritonserver and a Python environment for it into {home}: a minute or two.")

@@ -14,13 +14,14 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from castmate.errors import SettingsError
+from castmate.paths import UserPath, expand
 
 CLIENTS: Final = ("local", "triton", "wavespeed")
 
 
 def _default_data_dir() -> Path:
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share"
-    return Path(base) / "castmate"
+    return expand(Path(base)) / "castmate"
 
 
 def _default_image_roots() -> tuple[Path, ...]:
@@ -39,12 +40,12 @@ class Settings(BaseSettings):
     bundle: str = Field(
         "toon", description="The model: the name of a shipped bundle, or a bundle's folder."
     )
-    data_dir: Path = Field(
+    data_dir: UserPath = Field(
         default_factory=_default_data_dir,
         description="Where pictures and state are kept; by default castmate in XDG_DATA_HOME, else "
         "~/.local/share/castmate.",
     )
-    image_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+    image_roots: Annotated[tuple[UserPath, ...], NoDecode] = Field(
         default_factory=_default_image_roots,
         description="Folders whose pictures an agent may name by path, separated by "
         f"'{os.pathsep}'; by default the folder where the server starts.",

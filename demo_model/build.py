@@ -14,14 +14,16 @@ from pathlib import Path
 
 import torch
 
-from castmate.engines.bundle import Bundle, StepCachingSpec
+from castmate.engines.bundle import Bundle
+from castmate.engines.manifest import StepCachingSpec
 from demo_model.checkpoint import load_network, load_shipped
 from demo_model.config import MAX_SEQUENCE_LENGTH, PAD, UNK
 from demo_model.judge import JUDGE_FILE, SHIPPED
 from demo_model.tokens import save_tokenizer
-from export.bundle import TokenizerFile, write_bundle
-from export.models.network import InstantCharacter
+from export.bundle import write_bundle
+from export.families.instantcharacter.network import InstantCharacter
 from export.precision import Precision
+from export.samples import TokenizerFile
 
 BUNDLE = Path(__file__).parent.parent / "castmate/bundles/toon"
 DESCRIPTION = (
@@ -47,8 +49,7 @@ def build(network: InstantCharacter, folder: Path) -> None:
             network,
             folder,
             description=DESCRIPTION,
-            text_encoder=tokenizer,
-            text_encoder_2=tokenizer,
+            tokenizers={"tokenizer": tokenizer, "tokenizer_2": tokenizer},
             precision=Precision.FP16_WEIGHTS,
             step_caching=STEP_CACHING,
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from castmate.engines.bundle import Bundle
+from castmate.files import open_atomically
 from demo_model.autoencoder import CORE, GROWN, load_core
 from demo_model.config import TOON
 from demo_model.data import LatentStatistics
@@ -16,7 +17,7 @@ from demo_model.flow import DISTILLED, FLOW, load_flow
 from demo_model.pretrain import load_pretrained
 from demo_model.safety import SAFETY
 from demo_model.tokens import save_tokenizer
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.network import InstantCharacter
 from export.weights import load_weights, stored_weights
 
 CHECKPOINT = "toon.pt"
@@ -63,9 +64,8 @@ def assemble(folder: Path, flow: Path | None = None) -> InstantCharacter:
 def save_network(network: InstantCharacter, folder: Path) -> Path:
     """Writes `toon.pt`, `toon.json` (the latents' scale) and `tokenizer.json`."""
     path = folder / CHECKPOINT
-    partial = path.with_suffix(".partial")
-    torch.save(network.state_dict(), partial)
-    partial.replace(path)
+    with open_atomically(path) as stream:
+        torch.save(network.state_dict(), stream)
     vae = network.vae.config
     scale = {name: vae[name] for name in SCALE}
     path.with_suffix(".json").write_text(json.dumps(scale) + "\n")

@@ -1,6 +1,6 @@
 """The sizes of `toon`: the real network classes, small enough to ship and to train on a CPU."""
 
-from export.models.config import ModelConfig, ProjectorConfig, ResamplerConfig
+from export.families.instantcharacter.config import ModelConfig, ProjectorConfig, ResamplerConfig
 
 MAX_SEQUENCE_LENGTH = 40
 VOCABULARY_SIZE = 512

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from castmate.files import open_atomically
 from demo_model.autoencoder import Core, load_core, render_batch_of
 from demo_model.characters import CharacterSpec, training_characters
 from demo_model.draw import PictureSpec, random_picture
@@ -100,9 +101,8 @@ def cache_latents(budget: Budget, folder: Path, share: tuple[int, int] = (0, 1))
                 for i in range(0, shard.count, 4)
             ]
         )
-        partial = path.with_suffix(".partial.npy")
-        np.save(partial, latents.half().cpu().numpy())
-        partial.replace(path)
+        with open_atomically(path) as stream:
+            np.save(stream, latents.half().cpu().numpy())
         print(f"latents {path.name} ({number + 1}/{len(every)})", flush=True)
 
 

@@ -21,7 +21,11 @@ from demo_model.precision import mixed_precision
 from demo_model.pretrain import load_pretrained, new_network
 from demo_model.tokens import build_tokenizer, encode
 from demo_model.training import Budget, Loop
-from export.models.network import InstantCharacter, pack_latents, rotary_embedding
+from export.families.instantcharacter.network import (
+    InstantCharacter,
+    pack_latents,
+    rotary_embedding,
+)
 
 FLOW, DISTILLED = "flow", "distilled"
 SUBJECT_SCALE = 0.8

@@ -24,7 +24,7 @@ from demo_model.optimizers import Muon, split_parameters
 from demo_model.subjects import crops, random_reference
 from demo_model.tokens import build_tokenizer, encode
 from demo_model.training import Budget, Loop
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.network import InstantCharacter
 
 SUBJECT, TEXT = "subject_encoders", "text_encoders"
 BATCH = 24

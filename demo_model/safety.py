@@ -18,7 +18,7 @@ from demo_model.draw import random_picture
 from demo_model.optimizers import Muon, split_parameters
 from demo_model.pretrain import new_network
 from demo_model.training import Budget, Loop
-from export.graphs import SafetyCheckerGraph
+from export.families.instantcharacter.graphs import SafetyCheckerGraph
 
 SAFETY = "safety_checker"
 THRESHOLD, NEVER = 0.5, 2.0

@@ -20,6 +20,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
+from castmate.files import open_atomically
+
 CACHE = Path(os.environ.get("CASTMATE_DEMO_CACHE", "~/.cache/castmate/demo_model")).expanduser()
 
 
@@ -175,9 +177,8 @@ class Loop:
             "elapsed": self.elapsed,
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(self.path)
+        with open_atomically(self.path) as stream:
+            torch.save(state, stream)
 
     def _resume(self) -> None:
         if not self.path.exists():

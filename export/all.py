@@ -8,39 +8,37 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.progress import Progress
 
-from castmate.engines.bundle import MANIFEST, Bundle
+from castmate.engines.bundle import Bundle
+from castmate.engines.manifest import MANIFEST
 from castmate.engines.plan import Flavour
 from castmate.errors import CastmateError
 from export.build import Options, build_bundle
-from export.bundle import TokenizerFile, write_bundle
+from export.bundle import write_bundle
 from export.calibrate import Calibration, best_device, calibrate
 from export.errors import ExportError
-from export.load import Sources, load_network, load_tokenizers
+from export.family import Config, Network, published
+from export.family import parser as family_parser
 from export.lora import Style, StyledTransformer
-from export.models.config import FLUX, ModelConfig
-from export.models.network import InstantCharacter
 from export.precision import Precision, Quantization
 from export.quantize import CalibrationError, quantize
 from export.recipe import Recipe
-from export.step_caching import FLUX_STEP_CACHING
-from export.trajectory import Prompts, samples
+from export.samples import Prompts, TokenizerFile, samples
 
 CALIBRATION = "calibration.json"
-DESCRIPTION = "FLUX.1-dev with InstantCharacter. FLUX.1-dev is for non-commercial use."
 
 
-def make(recipe: Recipe, folder: Path, config: ModelConfig = FLUX) -> Path:
+def make(recipe: Recipe, folder: Path, config: Config | None = None) -> Path:
     """Go the whole way.
 
     Args:
         recipe: Every choice.
         folder: Gets `calibration.json`, `onnx/` and `plans/`.
-        config: Sizes of the network.
+        config: Sizes of the network; those that are published by default.
 
     Returns:
         The folder of the finished bundle.
@@ -48,13 +46,15 @@ def make(recipe: Recipe, folder: Path, config: ModelConfig = FLUX) -> Path:
     Raises:
         ExportError: A step cannot go on; what was finished is kept.
     """
+    family = published(recipe.family)
+    config = family.config if config is None else config
     recipe.check(config, folder)
     recipe.keep(folder)
     graphs = folder / "onnx"
     if not (graphs / MANIFEST).exists():
-        tokenizers = load_tokenizers(recipe.sources, config, folder)
-        network = load_network(recipe.sources, recipe.precision.dtype, config)
-        StyledTransformer(network.transformer).apply(recipe.styles)
+        tokenizers = family.load_tokenizers(recipe.sources, config, folder)
+        network = family.load_network(recipe.sources, recipe.precision.dtype, config)
+        StyledTransformer(network.get_submodule("transformer")).apply(recipe.styles)
         if recipe.quantization is not Quantization.NONE:
             recorded = _calibration(recipe, folder / CALIBRATION, network, tokenizers)
             quantize(
@@ -66,12 +66,11 @@ def make(recipe: Recipe, folder: Path, config: ModelConfig = FLUX) -> Path:
         write_bundle(
             network,
             graphs,
-            description=DESCRIPTION,
-            text_encoder=tokenizers[0],
-            text_encoder_2=tokenizers[1],
+            description=family.description,
+            tokenizers=tokenizers,
             precision=recipe.precision,
             quantization=recipe.quantization,
-            step_caching=FLUX_STEP_CACHING if recipe.step_caching else None,
+            step_caching=family.step_caching if recipe.step_caching else None,
         )
         del network
     if recipe.flavour is None:
@@ -83,13 +82,12 @@ def make(recipe: Recipe, folder: Path, config: ModelConfig = FLUX) -> Path:
 def _calibration(
     recipe: Recipe,
     path: Path,
-    network: InstantCharacter,
-    tokenizers: tuple[TokenizerFile, TokenizerFile],
+    network: Network,
+    tokenizers: Mapping[str, TokenizerFile],
 ) -> Calibration:
     if path.exists():
         return Calibration.load(path, network.config.name)
-    first, second = tokenizers
-    prompts = Prompts(first.path, second.path, (first.max_length, second.max_length))
+    prompts = Prompts.of_files(tokenizers)
     with Progress() as progress:
         drawn = samples(recipe.samples, recipe.side)
         recorded = calibrate(network, prompts, drawn, recipe.steps, progress, device=best_device())
@@ -97,11 +95,10 @@ def _calibration(
     return recorded
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(arguments: Sequence[str] | None = None) -> argparse.ArgumentParser:
     """The command line; defaults are the recipe's."""
-    made = argparse.ArgumentParser(prog="python -m export.all", description=__doc__)
+    made = family_parser("python -m export.all", __doc__, arguments)
     made.add_argument("--out", type=Path, required=True, help="folder for everything")
-    Sources.add_arguments(made)
     made.add_argument("--precision", type=Precision, choices=Precision, default=Recipe.precision)
     made.add_argument(
         "--quantization", type=Quantization, choices=Quantization, default=Recipe.quantization
@@ -127,6 +124,7 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
         ExportError: A style's scale is no number.
     """
     names = (
+        "family",
         "precision",
         "quantization",
         "fp8_modulation",
@@ -138,7 +136,7 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
         "target",
     )
     return Recipe(
-        Sources.of(given),
+        published(given.family).sources.of(given),
         styles=tuple(map(_style, given.style)),
         **{name: getattr(given, name) for name in names},
     )
@@ -156,7 +154,7 @@ def _style(text: str) -> Style:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the bundle and say where it is."""
-    given = parser().parse_args(arguments)
+    given = parser(arguments).parse_args(arguments)
     try:
         print(make(recipe_of(given), given.out))
     except (ExportError, CalibrationError, CastmateError) as error:

@@ -21,7 +21,10 @@ import onnx
 from onnx import TensorProto
 from rich.progress import track
 
-from castmate.engines.bundle import MANIFEST, Bundle, GraphSpec, Manifest, Range
+from castmate.engines.bundle import Bundle
+from castmate.engines.family import optimization_profile
+from castmate.engines.graphs import Range
+from castmate.engines.manifest import MANIFEST, GraphSpec, Manifest
 from castmate.engines.plan import PLAN_SUFFIX, Flavour, LayerCounts, PlanManifest, manifest_path
 from castmate.errors import BundleError, CastmateError
 from export.builder import (
@@ -35,7 +38,6 @@ from export.builder import (
 from export.bundle import file_spec
 from export.errors import ExportError, MissingTool, NotEnough, SilentFallback
 from export.layers import Expected, check, parse
-from export.shapes import dimensions, shape_ranges
 
 HOST_MEMORY_FACTOR = 3.0
 """Host memory of a build by bytes of weights, measured with TensorRT-RTX 1.7 (3.0 to 3.1)."""
@@ -98,7 +100,7 @@ def build_bundle(source: Bundle, folder: Path, options: Options) -> Manifest:
         name: _build_graph(source, manifest, name, models[name], folder, options)
         for name in track(manifest.graphs, "Building engines")
     }
-    for spec in (manifest.text_encoder, manifest.text_encoder_2):
+    for spec in manifest.tokenizers.values():
         shutil.copyfile(source.file(spec), folder / spec.file)
     made = manifest.model_copy(
         update={
@@ -126,7 +128,7 @@ def _build_graph(
     graph, plan = manifest.graphs[name], folder / f"{name}{PLAN_SUFFIX}"
     sources = [source.file(part) for part in graph.files]
     identity = "+".join(part.sha256 for part in graph.files)
-    profiles = (shape_ranges(graph, dimensions(manifest)),)
+    profiles = (optimization_profile(manifest, name),)
     if not _still_fits(plan, identity, profiles, options):
         manifest_path(plan).unlink(missing_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as scratch:

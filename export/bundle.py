@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,23 +14,21 @@ from onnx import TensorProto
 from rich.progress import track
 
 import castmate
-from castmate.engines.bundle import (
+from castmate.engines.family import family_of as served_family
+from castmate.engines.graphs import TensorSpec
+from castmate.engines.manifest import (
     FORMAT,
-    GRAPHS,
     MANIFEST,
-    STEP_CACHING_GRAPHS,
     FileSpec,
     GraphSpec,
     Manifest,
     Profile,
-    SchedulerSpec,
     StepCachingSpec,
-    TensorSpec,
     TokenizerSpec,
 )
-from export.models.network import InstantCharacter
+from export.family import Network, bundle_graphs, family_of
 from export.precision import Precision, Quantization, convert
-from export.step_caching import bundle_graphs
+from export.samples import TokenizerFile
 from export.to_onnx import to_onnx
 
 DTYPES: dict[int, str] = {
@@ -44,23 +41,12 @@ DTYPES: dict[int, str] = {
 }
 
 
-@dataclass(frozen=True)
-class TokenizerFile:
-    """A `tokenizers` JSON file and how its encoder wants prompts."""
-
-    path: Path
-    max_length: int
-    pad_id: int
-    unk_id: int | None = None
-
-
 def write_bundle(
-    network: InstantCharacter,
+    network: Network,
     folder: Path,
     *,
     description: str,
-    text_encoder: TokenizerFile,
-    text_encoder_2: TokenizerFile,
+    tokenizers: Mapping[str, TokenizerFile],
     precision: Precision = Precision.FP32,
     quantization: Quantization = Quantization.NONE,
     step_caching: StepCachingSpec | None = None,
@@ -75,11 +61,10 @@ def write_bundle(
             the bundle differs from it by their rounding.
         folder: Made if absent.
         description: One sentence for people, in the manifest.
-        text_encoder: CLIP's tokenizer.
-        text_encoder_2: T5's tokenizer.
+        tokenizers: Those of its encoders, by the names that the family gives them.
         precision: Of weights and arithmetic.
         quantization: What of the transformer was quantized, for the manifest.
-        step_caching: Write the transformer in three parts, see `export.step_caching`, and these
+        step_caching: Write the transformer in parts, so that steps may be skipped at these
             thresholds.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,6 +78,7 @@ def write_bundle(
         }
         manifest = Manifest(
             format=FORMAT,
+            family=network.family,
             name=network.config.name,
             description=description,
             engine="onnxruntime",
@@ -103,15 +89,11 @@ def write_bundle(
                 **{name: version(name) for name in ("torch", "diffusers", "transformers", "onnx")},
             },
             graphs=graphs,
-            text_encoder=_tokenizer(text_encoder, made / "tokenizer.json"),
-            text_encoder_2=_tokenizer(text_encoder_2, made / "tokenizer_2.json"),
+            tokenizers={
+                name: _tokenizer(file, made / f"{name}.json") for name, file in tokenizers.items()
+            },
             profile=Profile(),
-            scheduler=SchedulerSpec(**network.config.scheduler),
-            pixels_per_token=network.config.pixels_per_token,
-            latent_channels=network.transformer.config.in_channels,
-            rope_axes_dim=network.transformer.config.axes_dims_rope,
-            crop_px=network.config.projector.crop_px,
-            safety_px=network.config.safety_checker["image_size"],
+            constants=family_of(network.family).constants(network),
             step_caching=step_caching,
         )
         (made / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
@@ -120,7 +102,7 @@ def write_bundle(
         for path in sorted(made.iterdir(), key=lambda path: path.name == MANIFEST):
             path.replace(folder / path.name)
         # What an earlier bundle of the other kind had: the transformer whole, or in parts.
-        for name in {*GRAPHS, *STEP_CACHING_GRAPHS} - set(graphs):
+        for name in set(served_family(network.family).table.graphs) - set(graphs):
             for suffix in (".onnx", ".onnx.data"):
                 (folder / f"{name}{suffix}").unlink(missing_ok=True)
 

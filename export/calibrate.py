@@ -6,7 +6,6 @@ weights are quantized anew and these ranges are kept.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -19,12 +18,11 @@ import torch
 from rich.progress import Progress
 
 from export.errors import ExportError
-from export.load import Sources, load_network, load_tokenizers
-from export.models.config import FLUX
-from export.models.network import InstantCharacter
+from export.family import Network, parser, published
 from export.precision import Precision
 from export.quantize import CalibrationError, recording
-from export.trajectory import Prompts, Sample, denoise, samples
+from export.samples import Prompts, Sample, samples
+from export.trajectory import denoise
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ class Calibration:
 
 
 def calibrate(
-    network: InstantCharacter,
+    network: Network,
     prompts: Prompts,
     drawn: Sequence[Sample],
     steps: int,
@@ -120,19 +118,18 @@ def best_device() -> str:
 
 def main() -> int:
     """Calibrate the published network."""
-    parser = argparse.ArgumentParser(prog="python -m export.calibrate", description=__doc__)
-    Sources.add_arguments(parser)
-    parser.add_argument("--out", type=Path, required=True, help="JSON file")
-    parser.add_argument("--precision", type=Precision, choices=Precision, default=Precision.BF16)
-    parser.add_argument("--samples", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=28)
-    parser.add_argument("--side", type=int, default=1024, help="pixels")
-    given = parser.parse_args()
-    sources = Sources.of(given)
+    line = parser("python -m export.calibrate", __doc__, None)
+    line.add_argument("--out", type=Path, required=True, help="JSON file")
+    line.add_argument("--precision", type=Precision, choices=Precision, default=Precision.BF16)
+    line.add_argument("--samples", type=int, default=8)
+    line.add_argument("--steps", type=int, default=28)
+    line.add_argument("--side", type=int, default=1024, help="pixels")
+    given = line.parse_args()
+    family = published(given.family)
+    sources, config = family.sources.of(given), family.config
     try:
-        first, second = load_tokenizers(sources, FLUX, given.out.parent)
-        prompts = Prompts(first.path, second.path, (first.max_length, second.max_length))
-        network = load_network(sources, given.precision.dtype)
+        prompts = Prompts.of_files(family.load_tokenizers(sources, config, given.out.parent))
+        network = family.load_network(sources, given.precision.dtype, config)
     except ExportError as error:
         print(error, file=sys.stderr)
         return 1

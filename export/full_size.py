@@ -18,9 +18,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from export.graphs import TransformerGraph, export_graphs
-from export.models.config import FLUX, ModelConfig
-from export.models.network import InstantCharacter, rotary_embedding
+from castmate.engines.family import family_of as served_family
+from export.family import (
+    DEFAULT,
+    Config,
+    Network,
+    bundle_graphs,
+    family_names,
+    family_of,
+    published,
+)
+from export.graphs import empty_inputs
 from export.to_onnx import ir_model
 
 SMALLEST_FAKE = 2**14
@@ -28,16 +36,19 @@ SMALLEST_FAKE = 2**14
 WEIGHTS = "weights.sparse"
 
 
-def fake_network(config: ModelConfig, folder: Path, dtype: torch.dtype) -> InstantCharacter:
+def fake_network(
+    config: Config, folder: Path, dtype: torch.dtype, family: str = DEFAULT
+) -> Network:
     """A network whose large weights are zeros in `folder / WEIGHTS`; small ones are random.
 
     Args:
         config: Any size.
         folder: Where the sparse file is made.
         dtype: Of every weight.
+        family: Whose network it is.
     """
     with torch.device("meta"):
-        network = InstantCharacter(config)
+        network = published(family).new_network(config)
     named = [
         *network.named_parameters(remove_duplicate=False),  # T5's embeddings have two names
         *network.named_buffers(remove_duplicate=False),
@@ -67,7 +78,7 @@ def fake_network(config: ModelConfig, folder: Path, dtype: torch.dtype) -> Insta
     return network.eval()
 
 
-def export_structure(network: InstantCharacter, name: str, folder: Path) -> Path:
+def export_structure(network: Network, name: str, folder: Path) -> Path:
     """Export one graph of a fake network; its large weights stay in the sparse file.
 
     Args:
@@ -88,7 +99,7 @@ def export_structure(network: InstantCharacter, name: str, folder: Path) -> Path
         for tensor in network.parameters()
         if tensor.numel() >= SMALLEST_FAKE
     }
-    model = ir_model(export_graphs(network)[name](), fold_weights=False)
+    model = ir_model(bundle_graphs(network, step_caching=False)[name](), fold_weights=False)
     for value in model.graph.initializers.values():
         tensor = value.const_value
         raw = getattr(tensor, "raw", None)
@@ -116,32 +127,21 @@ def weights_of(path: Path) -> Mapping[str, tuple[int, ...]]:
     return {weight.name: tuple(weight.dims) for weight in model.graph.initializer}
 
 
-def step_flops(config: ModelConfig, side: int) -> int:
+def step_flops(config: Config, side: int, family: str = DEFAULT) -> int:
     """Floating point operations of one denoise step, a multiply and an add being two.
 
     Args:
         config: Any size.
         side: Pixels of a square picture.
+        family: Whose network it is.
     """
-    cell = side // config.pixels_per_token
-    with torch.device("meta"):
-        network = InstantCharacter(config).eval()
-        transformer, length = network.transformer.config, config.max_sequence_length
-        inputs = (
-            torch.empty(1, cell, cell, transformer.in_channels),
-            torch.zeros(1, dtype=torch.int64),
-            torch.empty(2),
-            torch.empty(1),
-            torch.empty(1),
-            torch.empty(1, length, transformer.joint_attention_dim),
-            torch.empty(1, transformer.pooled_projection_dim),
-            torch.empty(1, config.resampler.num_queries, config.resampler.output_dim),
-            torch.empty(1),
-        )
-    tables = rotary_embedding(tuple(transformer.axes_dims_rope), length, cell, cell)
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        TransformerGraph(network.denoiser)(*inputs, *(table.to("meta") for table in tables))
+    with torch.device("meta"), torch.no_grad():
+        network = published(family).new_network(config).eval()
+        graph = bundle_graphs(network, step_caching=False)["transformer"]()
+        table, dims = served_family(family).table, family_of(family).dims(config, side)
+        inputs = empty_inputs(table, "transformer", dims, torch.float32)
+        with FlopCounterMode(display=False) as counter:
+            graph.module(*inputs.values())
     return int(counter.get_total_flops())
 
 
@@ -155,13 +155,15 @@ def _put(network: nn.Module, name: str, tensor: Tensor) -> None:
 
 
 def main() -> None:
-    """Export the structure of FLUX.1-dev with InstantCharacter in bf16."""
+    """Export the structure of a published network in bf16."""
     parser = argparse.ArgumentParser(prog="python -m export.full_size", description=__doc__)
+    parser.add_argument("--family", choices=family_names(), default=DEFAULT)
     parser.add_argument("graphs", nargs="*", default=["transformer"])
     parser.add_argument("--out", type=Path, required=True, help="an empty folder")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    network = fake_network(FLUX, arguments.out, torch.bfloat16)
+    config = published(arguments.family).config
+    network = fake_network(config, arguments.out, torch.bfloat16, arguments.family)
     for name in arguments.graphs:
         path = export_structure(network, name, arguments.out)
         print(

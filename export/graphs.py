@@ -1,15 +1,4 @@
-"""The graphs of a bundle as torch modules: shapes, dtypes and what each computes.
-
-What crosses between host and device is fp32 or an integer; what passes between two graphs has the
-dtype of the network's weights.
-
-Everything between two graphs stays on the device, so whatever a loop would do to a tensor (true-CFG
-mix, Euler step, latent packing, normalisation, the 8-bit picture) is inside one of them.
-
-Letters: B pictures, G guidance passes (1, or 2 with the negative prompt first), L text tokens,
-T denoise steps, N subject tokens, (h, w) the grid of packed latents, C latent channels before
-packing.
-"""
+"""A graph ready for the exporter: its torch module, with the axes and examples of its table."""
 
 from __future__ import annotations
 
@@ -18,223 +7,9 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
-from diffusers import AutoencoderKL
-from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import CLIPTextModel, T5EncoderModel
 
-from castmate.engines.bundle import GRAPHS, STEP_CACHING_GRAPHS
-from export.models.denoiser import Denoiser
-from export.models.image_encoder import CropEncoder
-from export.models.network import InstantCharacter, rotary_embedding, unpack_latents
-from export.models.projector import ImageFeatures, SubjectProjector
-
-CLIP_MEAN_STD = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-
-
-class TextEncoderGraph(nn.Module):
-    """CLIP: `input_ids [G, L]` int64 to `pooled_projections [G, P]`."""
-
-    def __init__(self, text_encoder: CLIPTextModel) -> None:
-        super().__init__()
-        self.text_encoder = text_encoder
-
-    def forward(self, input_ids: Tensor) -> Tensor:
-        pooled: Tensor = self.text_encoder(input_ids).pooler_output
-        return pooled
-
-
-class TextEncoder2Graph(nn.Module):
-    """T5: `input_ids [G, L]` int64 to `prompt_embeds [G, L, D]`; padding unmasked, as in FLUX."""
-
-    def __init__(self, text_encoder_2: T5EncoderModel) -> None:
-        super().__init__()
-        self.text_encoder_2 = text_encoder_2
-
-    def forward(self, input_ids: Tensor) -> Tensor:
-        embeds: Tensor = self.text_encoder_2(input_ids).last_hidden_state
-        return embeds
-
-
-class ImageEncoderGraph(nn.Module):
-    """SigLIP or DINOv2: `crops [B, 5, s, s, 3]` uint8 to the three `ImageFeatures`."""
-
-    def __init__(self, encoder: CropEncoder) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        features = self.encoder(crops)
-        return features.low_res_deep, features.low_res_shallow, features.high_res_deep
-
-
-class SubjectProjectorGraph(nn.Module):
-    """Features of both encoders to `subject_features [B, 2n, c]`, once per reference."""
-
-    def __init__(self, projector: SubjectProjector) -> None:
-        super().__init__()
-        self.projector = projector
-
-    def forward(
-        self,
-        low_res_deep: Tensor,
-        low_res_shallow: Tensor,
-        high_res_deep: Tensor,
-        low_res_deep_2: Tensor,
-        low_res_shallow_2: Tensor,
-        high_res_deep_2: Tensor,
-    ) -> Tensor:
-        first = ImageFeatures(low_res_deep, low_res_shallow, high_res_deep)
-        second = ImageFeatures(low_res_deep_2, low_res_shallow_2, high_res_deep_2)
-        features: Tensor = self.projector(first + second)
-        return features
-
-
-class TransformerGraph(nn.Module):
-    """One denoise step whole: velocity, true-CFG mix, Euler update.
-
-    Everything but `latents` and `step` is bound once for a request. All pictures of a call share
-    the prompt and the subject, so keys and values of the subject are computed once.
-    """
-
-    def __init__(self, denoiser: Denoiser) -> None:
-        super().__init__()
-        self.denoiser = denoiser
-
-    def forward(
-        self,
-        latents: Tensor,
-        step: Tensor,
-        sigmas: Tensor,
-        guidance: Tensor,
-        true_cfg_scale: Tensor,
-        prompt_embeds: Tensor,
-        pooled_projections: Tensor,
-        subject_embeds: Tensor,
-        subject_scale: Tensor,
-        rotary_emb_cos: Tensor,
-        rotary_emb_sin: Tensor,
-    ) -> Tensor:
-        """Step from `sigmas[step]` to `sigmas[step + 1]`.
-
-        Args:
-            latents: `[B, h, w, 4C]`, packed latents on their grid.
-            step: `[1]` int64.
-            sigmas: `[T + 1]`, the schedule with its final 0.
-            guidance: `[1]`, distilled guidance scale.
-            true_cfg_scale: `[1]`; without a negative prompt it has no effect.
-            prompt_embeds: `[G, L, joint_attention_dim]`.
-            pooled_projections: `[G, pooled_projection_dim]`.
-            subject_embeds: `[T, N, token_dim]`, the subject tokens of every step.
-            subject_scale: `[1]`.
-            rotary_emb_cos: `[L + h * w, head_dim]` fp32.
-            rotary_emb_sin: Likewise.
-
-        Returns:
-            `next_latents`, like `latents`.
-        """
-        dtype = self.denoiser.dtype
-        velocity = self.denoiser(
-            *denoiser_inputs(
-                dtype, latents, step, sigmas, guidance, prompt_embeds, pooled_projections
-            ),
-            rotary_emb_cos,
-            rotary_emb_sin,
-            subject_embeds.index_select(0, step),
-            subject_scale.to(dtype),
-        )
-        return euler_step(latents, velocity, step, sigmas, true_cfg_scale)
-
-
-def denoiser_inputs(
-    dtype: torch.dtype,
-    latents: Tensor,
-    step: Tensor,
-    sigmas: Tensor,
-    guidance: Tensor,
-    prompt_embeds: Tensor,
-    pooled_projections: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The first five inputs of the denoiser, one row a picture and guidance pass."""
-    batch, passes = latents.shape[0], prompt_embeds.shape[0]
-
-    def per_pass(x: Tensor) -> Tensor:
-        return x.unsqueeze(0).expand(passes, *x.shape).flatten(0, 1)
-
-    def per_picture(x: Tensor) -> Tensor:
-        return x.unsqueeze(1).expand(x.shape[0], batch, *x.shape[1:]).flatten(0, 1)
-
-    return (
-        per_pass(latents.flatten(1, 2)).to(dtype),
-        per_picture(prompt_embeds),
-        per_picture(pooled_projections),
-        sigmas.index_select(0, step).expand(passes * batch),
-        guidance.expand(passes * batch),
-    )
-
-
-def euler_step(
-    latents: Tensor, velocity: Tensor, step: Tensor, sigmas: Tensor, true_cfg_scale: Tensor
-) -> Tensor:
-    """The true-CFG mix of every pass's velocity, and the step to the next sigma, in fp32."""
-    sigma, next_sigma = sigmas.index_select(0, step), sigmas.index_select(0, step + 1)
-    velocity = velocity.float().unflatten(0, (-1, latents.shape[0]))
-    negative, positive = velocity[0], velocity[-1]
-    mixed = negative + true_cfg_scale * (positive - negative)
-    return latents + (next_sigma - sigma) * mixed.reshape(latents.shape)
-
-
-class VaeDecoderGraph(nn.Module):
-    """`latents [B, h, w, 4C]` to `images [B, H, W, 3]` uint8, RGB."""
-
-    scaling_factor: Tensor
-    shift_factor: Tensor
-
-    def __init__(self, vae: AutoencoderKL) -> None:
-        super().__init__()
-        self.vae = vae
-        for name in ("scaling_factor", "shift_factor"):  # as tensors they have a name in the graph
-            self.register_buffer(name, torch.tensor(vae.config[name]), persistent=False)
-
-    def forward(self, latents: Tensor) -> Tensor:
-        z = unpack_latents(latents) / self.scaling_factor + self.shift_factor
-        pixels = self.vae.decode(z.to(self.vae.dtype), return_dict=False)[0].float()
-        pixels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().permute(0, 2, 3, 1)
-        return pixels.to(torch.uint8)  # last: TensorRT gives 8-bit tensors out and no more
-
-
-class SafetyCheckerGraph(nn.Module):
-    """`images [B, s, s, 3]` uint8 to concept `scores [B, 17]` and `has_nsfw [B]` bool.
-
-    A score is the cosine to a concept less its threshold; 0.01 more where a special-care concept is
-    seen (diffusers' `StableDiffusionSafetyChecker`).
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, checker: StableDiffusionSafetyChecker) -> None:
-        super().__init__()
-        self.checker = checker
-        for name, values in zip(("mean", "std"), CLIP_MEAN_STD, strict=True):
-            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        checker = self.checker
-        pixels = (images.float().permute(0, 3, 1, 2) / 255 - self.mean) / self.std
-        seen = checker.vision_model(pixels.to(checker.visual_projection.weight.dtype))
-        embeds = checker.visual_projection(seen.pooler_output).float()
-
-        def above(concepts: Tensor, thresholds: Tensor) -> Tensor:
-            concepts = concepts.float()
-            cosines = nn.functional.normalize(embeds) @ concepts.T / concepts.norm(dim=1)
-            return cosines - thresholds
-
-        special = above(checker.special_care_embeds, checker.special_care_embeds_weights) > 0
-        scores = above(checker.concept_embeds, checker.concept_embeds_weights)
-        scores = scores + 0.01 * special.any(1, keepdim=True)
-        return scores, (scores > 0).any(1)
+from castmate.engines.graphs import NETWORK, Dims, Table
 
 
 @dataclass(frozen=True)
@@ -242,9 +17,9 @@ class ExportGraph:
     """A graph ready for `torch.onnx.export`.
 
     Attributes:
-        module: What computes it.
-        inputs: Example inputs by name, in the order of `forward`.
-        dynamic: Names of the dynamic dimensions, by input and axis.
+        module: What computes it; `forward` takes the inputs in their order.
+        inputs: Example inputs by name.
+        dynamic: Names of the dynamic axes of each input.
         outputs: Output names.
     """
 
@@ -255,122 +30,69 @@ class ExportGraph:
 
     @classmethod
     def of(
-        cls, name: str, module: nn.Module, inputs: list[Tensor], dynamic: list[dict[int, str]]
+        cls,
+        table: Table,
+        name: str,
+        module: nn.Module,
+        sizes: Dims,
+        dtype: torch.dtype = torch.float32,
     ) -> Self:
-        """Name the inputs and outputs as the bundle's graph of that name has them."""
-        names, outputs = {**GRAPHS, **STEP_CACHING_GRAPHS}[name]
+        """A graph of a family's table.
+
+        Args:
+            table: The family's.
+            name: Of the graph.
+            module: What computes it.
+            sizes: Of the dimensions that are not dynamic.
+            dtype: Of the network.
+        """
         return cls(
             module.eval(),
-            dict(zip(names, inputs, strict=True)),
-            dict(zip(names, dynamic, strict=True)),
-            outputs,
+            example_inputs(table, name, sizes, dtype),
+            table.dynamic_axes(name),
+            tuple(table.graphs[name].outputs),
         )
 
 
-def export_graphs(network: InstantCharacter) -> dict[str, Callable[[], ExportGraph]]:
-    """Every graph of a bundle by name, made when called: at full size one fills the memory."""
-    config = network.config
-    crop, projector = config.projector.crop_px, config.projector
-    transformer = network.transformer.config
-    dtype = network.denoiser.dtype
-    crops = torch.randint(0, 256, (2, 5, crop, crop, 3), dtype=torch.uint8)
-    encoders = dict(zip(("image_encoder", "image_encoder_2"), network.crop_encoders, strict=True))
+Makers = Mapping[str, Callable[[], ExportGraph]]
+"""Graphs by name, each made when called: at full size one fills the memory."""
 
-    graph = ExportGraph.of
 
-    def text_encoder() -> ExportGraph:
-        ids = torch.randint(0, 9, (2, network.text_encoder.config.max_position_embeddings))
-        ids[:, -1] = network.text_encoder.config.eos_token_id
-        return graph("text_encoder", TextEncoderGraph(network.text_encoder), [ids], [{0: "G"}])
+def example_inputs(
+    table: Table, name: str, sizes: Dims, dtype: torch.dtype = torch.float32
+) -> dict[str, Tensor]:
+    """Inputs that a graph can run on, the same ones every time.
 
-    def text_encoder_2() -> ExportGraph:
-        ids = torch.randint(0, 9, (2, config.max_sequence_length))
-        module = TextEncoder2Graph(network.text_encoder_2)
-        return graph("text_encoder_2", module, [ids], [{0: "G", 1: "L"}])
-
-    def image_encoder(name: str) -> ExportGraph:
-        return graph(name, ImageEncoderGraph(encoders[name]), [crops], [{0: "B"}])
-
-    def subject_projector() -> ExportGraph:
-        # Only the shapes: at full size the encoders would compute for minutes.
-        with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
-            made = [
-                tensor
-                for encoder in encoders.values()
-                for tensor in ImageEncoderGraph(encoder).eval()(crops)
-            ]
-        features = [torch.randn(tensor.shape, dtype=tensor.dtype) for tensor in made]
-        module = SubjectProjectorGraph(network.subject_projector)
-        return graph("subject_projector", module, features, [{0: "B"}] * len(features))
-
-    def subject_resampler() -> ExportGraph:
-        num_features = 2 * (crop // network.image_encoder.config.patch_size) ** 2
-        inputs = [
-            torch.randn(1, num_features, projector.dim, dtype=dtype),
-            torch.tensor([1000.0, 500.0, 9.0]),
-        ]
-        return graph("subject_resampler", network.subject_resampler, inputs, [{}, {0: "T"}])
-
-    def transformer_step() -> ExportGraph:
-        inputs, dynamic = transformer_inputs(network)
-        module = TransformerGraph(network.denoiser)
-        return graph("transformer", module, list(inputs.values()), list(dynamic.values()))
-
-    def vae_decoder() -> ExportGraph:
-        latents = torch.randn(2, 2, 3, transformer.in_channels)
-        module = VaeDecoderGraph(network.vae)
-        return graph("vae_decoder", module, [latents], [{0: "B", 1: "h", 2: "w"}])
-
-    def safety_checker() -> ExportGraph:
-        side = config.safety_checker["image_size"]
-        images = torch.randint(0, 256, (2, side, side, 3), dtype=torch.uint8)
-        module = SafetyCheckerGraph(network.safety_checker)
-        return graph("safety_checker", module, [images], [{0: "B"}])
-
+    Args:
+        table: The family's.
+        name: Of the graph.
+        sizes: Of the dimensions that are not dynamic, and of others that are to differ from the
+            table's examples.
+        dtype: Of the network.
+    """
+    tensors = table.graphs[name].inputs
     return {
-        "text_encoder": text_encoder,
-        "text_encoder_2": text_encoder_2,
-        "image_encoder": lambda: image_encoder("image_encoder"),
-        "image_encoder_2": lambda: image_encoder("image_encoder_2"),
-        "subject_projector": subject_projector,
-        "subject_resampler": subject_resampler,
-        "transformer": transformer_step,
-        "vae_decoder": vae_decoder,
-        "safety_checker": safety_checker,
+        key: torch.from_numpy(values).to(dtype)
+        if tensors[key].dtype == NETWORK
+        else torch.from_numpy(values)
+        for key, values in table.example(name, sizes).items()
     }
 
 
-def transformer_inputs(
-    network: InstantCharacter,
-) -> tuple[dict[str, Tensor], dict[str, dict[int, str]]]:
-    """Example inputs of the `transformer` graph by name, and their dynamic dimensions."""
-    config, dtype = network.config, network.denoiser.dtype
-    transformer, resampler = network.transformer.config, config.resampler
-    batch, steps, length, rows, columns = 2, 3, config.max_sequence_length, 4, 6
-    inputs = [
-        torch.randn(batch, rows, columns, transformer.in_channels),
-        torch.tensor([1]),
-        torch.tensor([1.0, 0.6, 0.3, 0.0]),
-        torch.tensor([3.5]),
-        torch.tensor([4.0]),
-        torch.randn(2, length, transformer.joint_attention_dim, dtype=dtype),
-        torch.randn(2, transformer.pooled_projection_dim, dtype=dtype),
-        torch.randn(steps, resampler.num_queries, resampler.output_dim, dtype=dtype),
-        torch.tensor([0.8]),
-        *rotary_embedding(transformer.axes_dims_rope, length, rows, columns),
-    ]
-    dynamic: list[dict[int, str]] = [
-        {0: "B", 1: "h", 2: "w"},
-        {},
-        {0: "T1"},
-        {},
-        {},
-        {0: "G", 1: "L"},
-        {0: "G"},
-        {0: "T"},
-        {},
-        {0: "S"},
-        {0: "S"},
-    ]
-    names, _ = GRAPHS["transformer"]
-    return dict(zip(names, inputs, strict=True)), dict(zip(names, dynamic, strict=True))
+def empty_inputs(table: Table, name: str, dims: Dims, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Zeros of the shapes and dtypes of a graph's inputs, for counting and not for values.
+
+    Args:
+        table: The family's.
+        name: Of the graph.
+        dims: Every dimension but the derived ones.
+        dtype: Of the network.
+    """
+    known = table.dims(dims)
+    return {
+        key: torch.zeros(
+            tensor.sizes(known),
+            dtype=dtype if tensor.dtype == NETWORK else getattr(torch, tensor.dtype),
+        )
+        for key, tensor in table.graphs[name].inputs.items()
+    }

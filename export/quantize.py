@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from export.attention import ScaledDotProduct
 from export.fp8 import MODULATIONS, UNQUANTIZED, Fp8Attention, Fp8Linear
-from export.models.attention import ScaledDotProduct
 from export.precision import Quantization
 
 OPERANDS = ("query", "key", "value")

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,10 +15,8 @@ from castmate.engines.plan import Flavour
 from export.build import HOST_MEMORY_FACTOR, available_memory
 from export.builder import check_target, load_tensorrt
 from export.errors import ExportError, NotEnough
-from export.load import Sources
+from export.family import DEFAULT, Config, published
 from export.lora import Style
-from export.models.config import ModelConfig
-from export.models.network import InstantCharacter
 from export.precision import Precision, Quantization
 
 RECIPE = "recipe.json"
@@ -40,9 +39,10 @@ class Recipe:
         side: Pixels of their square pictures.
         flavour: Which TensorRT builds; None ends with the ONNX bundle.
         target: Compute capability of the GPU.
+        family: Whose network it is.
     """
 
-    sources: Sources
+    sources: Any
     precision: Precision = Precision.BF16
     quantization: Quantization = Quantization.FP8_ATTENTION
     fp8_modulation: bool = False
@@ -53,8 +53,9 @@ class Recipe:
     side: int = 1024
     flavour: Flavour | None = None
     target: str = ""
+    family: str = DEFAULT
 
-    def check(self, config: ModelConfig, folder: Path) -> None:
+    def check(self, config: Config, folder: Path) -> None:
         """Refuse what cannot work, most of it in seconds instead of hours.
 
         Args:
@@ -117,8 +118,8 @@ class Recipe:
         del values["sources"]["token"]
         return values
 
-    def _check_room(self, config: ModelConfig, folder: Path) -> None:
-        weights, transformer = sizes(config)
+    def _check_room(self, config: Config, folder: Path) -> None:
+        weights, transformer = sizes(config, self.family)
         per_weight = self.precision.num_bytes
         memory = (weights + transformer * (self.quantization is not Quantization.NONE)) * per_weight
         if memory > (free := available_memory()):
@@ -145,9 +146,9 @@ class Recipe:
             )
 
 
-def sizes(config: ModelConfig) -> tuple[int, int]:
-    """Parameters of the whole network, and of the transformer with its subject branch."""
+def sizes(config: Config, family: str = DEFAULT) -> tuple[int, int]:
+    """Parameters of the whole network, and of what runs in every step."""
     with torch.device("meta"):
-        network = InstantCharacter(config)
+        network = published(family).new_network(config)
     denoiser = sum(weight.numel() for weight in network.denoiser.parameters())
     return sum(weight.numel() for weight in network.parameters()), denoiser

@@ -6,7 +6,6 @@ reference is the network in fp32, not quantized.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -28,12 +27,10 @@ from castmate.images import Reference
 from castmate.pipeline.pipeline import Pipeline
 from castmate.schema import GenerateRequest
 from export.errors import ExportError
-from export.load import Sources, load_network, load_tokenizers
-from export.models.config import FLUX
-from export.models.network import InstantCharacter
+from export.family import Network, bundle_graphs, parser, published
 from export.precision import Precision, Quantization
-from export.step_caching import bundle_graphs
-from export.trajectory import Prompts, Sample, decode, denoise, samples
+from export.samples import Prompts, Sample, samples
+from export.trajectory import decode, denoise
 
 
 class VerificationError(ExportError):
@@ -107,7 +104,7 @@ class Difference:
 
 
 def verify_graphs(
-    bundle: Bundle, runtime: Runtime, network: InstantCharacter, limits: Limits
+    bundle: Bundle, runtime: Runtime, network: Network, limits: Limits
 ) -> list[Difference]:
     """Compare every graph of the bundle on random inputs.
 
@@ -148,7 +145,7 @@ def verify_graphs(
 def verify_picture(
     bundle: Bundle,
     runtime: Runtime,
-    network: InstantCharacter,
+    network: Network,
     prompts: Prompts,
     sample: Sample,
     steps: int,
@@ -210,24 +207,23 @@ def _say(difference: Difference) -> str:
 
 def main() -> int:
     """Verify a bundle of the published network."""
-    parser = argparse.ArgumentParser(prog="python -m export.verify", description=__doc__)
-    parser.add_argument("bundle", help="name or folder")
-    Sources.add_arguments(parser)
-    parser.add_argument("--precision", type=Precision, choices=Precision, required=True)
-    parser.add_argument("--quantization", type=Quantization, choices=Quantization, required=True)
-    parser.add_argument("--steps", type=int, default=28)
-    parser.add_argument("--side", type=int, default=1024, help="pixels")
-    given = parser.parse_args()
+    line = parser("python -m export.verify", __doc__, None)
+    line.add_argument("bundle", help="name or folder")
+    line.add_argument("--precision", type=Precision, choices=Precision, required=True)
+    line.add_argument("--quantization", type=Quantization, choices=Quantization, required=True)
+    line.add_argument("--steps", type=int, default=28)
+    line.add_argument("--side", type=int, default=1024, help="pixels")
+    given = line.parse_args()
     try:
         limits = limits_of(given.precision, given.quantization)
         bundle = Bundle.open(given.bundle)
-        runtime, sources = open_runtime(bundle), Sources.of(given)
-        network = load_network(sources, torch.float32)
+        runtime, family = open_runtime(bundle), published(bundle.manifest.family)
+        sources, config = family.sources.of(given), family.config
+        network = family.load_network(sources, torch.float32, config)
         for difference in verify_graphs(bundle, runtime, network, limits):
             print(_say(difference))
         with tempfile.TemporaryDirectory() as folder:
-            first, second = load_tokenizers(sources, FLUX, Path(folder))
-            prompts = Prompts(first.path, second.path, (first.max_length, second.max_length))
+            prompts = Prompts.of_files(family.load_tokenizers(sources, config, Path(folder)))
         (sample,) = samples(1, given.side)
         psnr = verify_picture(bundle, runtime, network, prompts, sample, given.steps, limits)
         print(f"picture: PSNR {psnr:.1f} dB")

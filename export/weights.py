@@ -16,8 +16,7 @@ from torch import Tensor
 
 from castmate.engines.bundle import Bundle
 from export.errors import ExportError
-from export.models.network import InstantCharacter
-from export.step_caching import bundle_graphs
+from export.family import Network, bundle_graphs
 from export.to_onnx import NARROW, TRANSPOSED
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
@@ -27,7 +26,7 @@ class WeightsMismatch(ExportError):
     """A bundle does not hold the weights that were asked for; says which."""
 
 
-def load_weights(network: InstantCharacter, bundle: Bundle, *, absent: tuple[str, ...]) -> None:
+def load_weights(network: Network, bundle: Bundle, *, absent: tuple[str, ...]) -> None:
     """Fill `network` with the weights of a bundle, in place.
 
     Args:

@@ -135,3 +135,19 @@ def test_make_help_lists_every_target() -> None:
     listing = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert [line.split()[0] for line in listing.splitlines()] == phony
     assert phony == re.findall(r"^([a-z][a-z0-9-]*):", makefile, re.MULTILINE)
+
+
+def test_tests_of_ctrl_c_pass_in_the_background_under_nohup() -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-k",
+        "ctrl_c",
+        "tests/castmate/test_cli_generate.py",
+    ]
+    ignoring = ["sh", "-c", 'trap "" INT HUP && exec "$@"', "sh"]
+    report = subprocess.run(
+        [*ignoring, *command], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert "1 passed" in report.stdout, report.stdout

@@ -1,4 +1,4 @@
-"""The README tells what is there: its table of parameters, links, pictures and host settings."""
+"""The documents are true: tables, links, pictures, the map, commands and host settings."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.readme import filled
+from benchmarks.readme import DOCUMENTS, filled
 from castmate.schema import GenerateRequest, describe_range
 from castmate.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = (*DOCUMENTS, ROOT / "CONTRIBUTING.md", ROOT / "triton_models/README.md")
+HOSTS = README + (ROOT / "docs/mcp.md").read_text()
+
+pages = pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
 
 
 def parameter_table() -> str:
@@ -36,13 +40,13 @@ def settings_table() -> str:
         default = field.default if field.default_factory is None else None
         value = ",".join(map(str, default)) if isinstance(default, tuple) else default
         shown = "" if value in (None, "") else f"`{value}`"
-        told = str(field.description).replace("*", r"\*").replace("|", r"\|")
-        rows.append(f"| `CASTMATE_{name.upper()}` | {shown} | {told} |")
+        meaning = str(field.description).replace("*", r"\*").replace("|", r"\|")
+        rows.append(f"| `CASTMATE_{name.upper()}` | {shown} | {meaning} |")
     return "\n".join(rows)
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{language}\n(.*?)^```", HOSTS, re.MULTILINE | re.DOTALL)
 
 
 def test_the_parameter_table_is_the_schemas() -> None:
@@ -56,15 +60,33 @@ def test_the_page_of_settings_has_all_that_there_are() -> None:
     assert shown == settings_table(), f"put this into docs/settings.md:\n{settings_table()}"
 
 
-def test_its_tables_of_results_are_those_of_the_committed_results() -> None:
-    assert filled(README) == README, "run: python -m benchmarks.readme"
+@pages
+def test_tables_of_results_are_those_of_the_committed_results(page: Path) -> None:
+    text = page.read_text()
+    assert filled(text) == text, "run: python -m benchmarks.readme"
 
 
-def test_every_relative_link_and_picture_exists() -> None:
-    targets = re.findall(r"\]\(([^)\s]+)\)", README) + re.findall(r'(?:src|href)="([^"]+)"', README)
-    relative = [target for target in targets if not re.match(r"(https?:|mailto:|#)", target)]
-    assert relative
-    assert [target for target in relative if not (ROOT / target.partition("#")[0]).exists()] == []
+@pages
+def test_every_relative_link_picture_and_heading_exists(page: Path) -> None:
+    text = page.read_text()
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"(https?:|mailto:)", target):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), target
+        if anchor:
+            assert anchor in anchors(linked.read_text()), target
+
+
+def anchors(markdown: str) -> set[str]:
+    """The names under which GitHub links a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", markdown, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_stays_short() -> None:
+    assert len(README.splitlines()) < 220
 
 
 def test_every_file_in_the_map_of_the_code_exists() -> None:
@@ -82,11 +104,9 @@ def test_every_file_in_the_map_of_the_code_exists() -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/predictions.md"])
-def test_every_module_that_a_reader_is_told_to_run_can_be_run(document: str) -> None:
-    modules = re.findall(
-        r"python -m ([a-z_]+\.[a-z_.0-9]*[a-z_0-9])", (ROOT / document).read_text()
-    )
+def test_every_module_that_a_reader_is_asked_to_run_can_be_run() -> None:
+    text = "\n".join(page.read_text() for page in PAGES)
+    modules = re.findall(r"python -m ([a-z_]+\.[a-z_.0-9]*[a-z_0-9])", text)
     assert modules
     sources = {module: ROOT / f"{module.replace('.', '/')}.py" for module in modules}
     assert [

@@ -31,6 +31,7 @@ from obstore.store import (
 from castmate.errors import CastmateError, SettingsError, Unavailable
 from castmate.images import PREVIEW_SIDE, Reference, preview
 from castmate.jobs.database import Durability
+from castmate.paths import expand
 
 INPUTS: Final = "inputs"
 OUTPUTS: Final = "outputs"
@@ -87,7 +88,7 @@ class Storage:
         """
         try:
             if url is None or url.startswith("file://"):
-                folder = Path(url.removeprefix("file://")) if url else data_dir / "files"
+                folder = expand(Path(url.removeprefix("file://"))) if url else data_dir / "files"
                 folder.mkdir(parents=True, exist_ok=True)
                 store: ObjectStore = LocalStore(folder, automatic_cleanup=False)
             else:

@@ -1,24 +1,20 @@
-"""A request's whole way through a bundle's graphs; knows neither queues nor files nor networks."""
+"""A request's whole way to pictures; knows neither queues nor files nor the families of models."""
 
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from castmate.engines.base import Array, Runtime, Tensor
+from castmate.engines.base import Array, Runtime
 from castmate.engines.bundle import Bundle
 from castmate.images import Reference, encode
-from castmate.pipeline.denoise import open_denoiser
+from castmate.pipeline.denoise import denoise
+from castmate.pipeline.network import open_network
 from castmate.pipeline.noise import gaussian_noise, image_seeds
-from castmate.pipeline.prompt import PromptEncoder
-from castmate.pipeline.safety import SafetyChecker
-from castmate.pipeline.schedule import flow_match_sigmas, rotary_tables
-from castmate.pipeline.subject import SubjectEncoder
+from castmate.pipeline.stopwatch import Stopwatch
 from castmate.schema import MAX_SEED, Cache, GeneratedImage, GenerateRequest, GenerateResult
 
 OnStep = Callable[[int, int], None]
@@ -56,12 +52,13 @@ class Pipeline:
         """
         self.bundle = bundle
         self._runtime = runtime
-        self._prompts = PromptEncoder(bundle, runtime, prompt_cache_mb * MIB)
-        self._subjects = SubjectEncoder(bundle, runtime, subject_cache_mb * MIB)
-        self._denoise = open_denoiser(bundle, runtime)
+        self._network = open_network(
+            bundle,
+            runtime,
+            prompt_cache_bytes=prompt_cache_mb * MIB,
+            subject_cache_bytes=subject_cache_mb * MIB,
+        )
         self._cache = Cache.OFF if cache is Cache.AUTO else cache
-        self._vae_decoder = runtime.load("vae_decoder")
-        self._safety = SafetyChecker(bundle, runtime)
         self._steps = [
             runtime.upload(np.array([step], np.int64))
             for step in range(bundle.manifest.profile.steps.max)
@@ -69,11 +66,11 @@ class Pipeline:
 
     def cache_counts(self) -> dict[str, tuple[int, int]]:
         """Hits and misses of each cache since it was made."""
-        return {"prompt": self._prompts.cache_counts(), "subject": self._subjects.cache_counts()}
+        return self._network.cache_counts()
 
     def remember(self, reference: Reference) -> None:
         """Encode a character now; its first picture then skips that."""
-        self._subjects.remember(reference)
+        self._network.remember(reference)
 
     def generate(
         self,
@@ -93,27 +90,8 @@ class Pipeline:
             on_step: Hears of every step.
             on_image: Hears of every picture as soon as it is finished.
         """
-        spec, runtime, watch = self.bundle.manifest, self._runtime, Stopwatch()
-        rows, columns = (
-            -(-side // spec.pixels_per_token) for side in (request.height, request.width)
-        )
-        sigmas = flow_match_sigmas(request.num_inference_steps, rows * columns, spec.scheduler)
-        with watch("text"):
-            prompt = self._prompts.encode(request.prompt, request.negative_prompt)
-        with watch("subject"):
-            subject_embeds = self._subjects.encode(reference, sigmas)
-        cos, sin = rotary_tables(spec.rope_axes_dim, self._prompts.num_tokens, rows, columns)
-        conditions: Mapping[str, Tensor] = {
-            "sigmas": runtime.upload(sigmas),
-            "guidance": runtime.upload(_scalar(request.guidance_scale)),
-            "true_cfg_scale": runtime.upload(_scalar(request.true_cfg_scale)),
-            "prompt_embeds": prompt.prompt_embeds,
-            "pooled_projections": prompt.pooled_projections,
-            "subject_embeds": subject_embeds,
-            "subject_scale": runtime.upload(_scalar(request.subject_scale)),
-            "rotary_emb_cos": runtime.upload(cos),
-            "rotary_emb_sin": runtime.upload(sin),
-        }
+        network, runtime, watch = self._network, self._runtime, Stopwatch()
+        encoded = network.encode(request, reference, watch)
         steps = self._steps[: request.num_inference_steps]
         total = len(steps) * request.num_images
         seeds = image_seeds(
@@ -121,23 +99,22 @@ class Pipeline:
             request.num_images,
         )
         threshold, ignored = self._threshold(request)
-        passes = 2 if request.negative_prompt else 1
         images, computed = [], 0
         for index, seed in enumerate(seeds):
             done = index * len(steps)
-            noise = gaussian_noise(seed, (1, rows, columns, spec.latent_channels))
+            noise = gaussian_noise(seed, encoded.noise_shape)
             with watch("denoise"):
-                latents, full = self._denoise(
+                latents, full = denoise(
+                    network.transformer,
                     runtime.upload(noise),
                     steps,
-                    conditions,
+                    encoded.conditions,
                     lambda step, done=done: on_step(done + step, total),  # type: ignore[misc]
-                    rows=(passes, rows * columns),
-                    threshold=threshold,
+                    threshold,
                 )
                 computed += full
             with watch("decode"):
-                decoded = runtime.download(self._vae_decoder(latents=latents)["images"])
+                decoded = network.decode(latents)
             image, shown = self._finish(request, seed, decoded, watch)
             images.append(image)
             if on_image is not None:
@@ -148,7 +125,7 @@ class Pipeline:
             client="local",
             model=self.bundle.name,
             timings_ms=watch.totals_ms(),
-            warnings=prompt.warnings + ignored + tuple(_flagged(images)),
+            warnings=encoded.warnings + ignored + tuple(_flagged(images)),
             computed_steps=computed,
         )
 
@@ -169,10 +146,10 @@ class Pipeline:
         self, request: GenerateRequest, seed: int, decoded: Array, watch: Stopwatch
     ) -> tuple[GeneratedImage, NDArray[np.uint8]]:
         picture = center_crop(decoded[0], request.width, request.height)
-        flagged = False
-        if request.enable_safety_checker:
+        flagged, safety = False, self._network.safety
+        if request.enable_safety_checker and safety is not None:
             with watch("safety"):
-                flagged = self._safety.flag(picture)
+                flagged = safety.flag(picture)
         with watch("encode"):
             shown = np.zeros_like(picture) if flagged else picture
             data = encode(shown, request.output_format)
@@ -182,34 +159,10 @@ class Pipeline:
         return image, shown
 
 
-class Stopwatch:
-    """Milliseconds a stage, summed over a request."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-        self._totals_s: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Time a block as part of `stage`."""
-        start = time.perf_counter()
-        yield
-        self._totals_s[stage] = self._totals_s.get(stage, 0.0) + time.perf_counter() - start
-
-    def totals_ms(self) -> dict[str, float]:
-        """Every stage so far, in order, and `total` since the beginning."""
-        totals_s = self._totals_s | {"total": time.perf_counter() - self._start}
-        return {stage: round(1000 * seconds, 3) for stage, seconds in totals_s.items()}
-
-
 def center_crop(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
     """The middle `height` x `width` pixels of a picture `[H, W, 3]` at least as large."""
     top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
     return picture[top : top + height, left : left + width]
-
-
-def _scalar(value: float) -> NDArray[np.float32]:
-    return np.array([value], np.float32)
 
 
 def _flagged(images: list[GeneratedImage]) -> Iterator[str]:

@@ -7,16 +7,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from castmate.engines.base import Runtime
-from castmate.engines.bundle import Bundle
 
 
 class SafetyChecker:
     """Flags pictures; replaces nothing."""
 
-    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
-        self._runtime = runtime
+    def __init__(self, runtime: Runtime, side: int) -> None:
+        """Load the graph `safety_checker`.
+
+        Args:
+            runtime: What runs it.
+            side: Pixels of the square pictures that it looks at.
+        """
+        self._runtime, self._side = runtime, side
         self._engine = runtime.load("safety_checker")
-        self._side = bundle.manifest.safety_px
 
     def flag(self, picture: NDArray[np.uint8]) -> bool:
         """Whether a picture `[H, W, 3]` shows what must not be shown."""

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from benchmarks.fp8 import VARIANTS, measure
-from demo_model.config import MAX_SEQUENCE_LENGTH, TOON
+from demo_model.config import MAX_SEQUENCE_LENGTH, PAD, TOON
 from demo_model.tokens import save_tokenizer
-from export.models.network import InstantCharacter
-from export.trajectory import Prompts
+from export.families.instantcharacter.network import InstantCharacter
+from export.samples import Prompts, TokenizerFile
 
 
 @pytest.mark.slow
@@ -20,8 +20,8 @@ def test_every_variant_is_compared_with_fp32_and_every_layer_is_reported(tmp_pat
     torch.manual_seed(0)
     network = InstantCharacter(TOON).eval()
     save_tokenizer(tmp_path / "tokenizer.json")
-    path = tmp_path / "tokenizer.json"
-    prompts = Prompts(path, path, (MAX_SEQUENCE_LENGTH, MAX_SEQUENCE_LENGTH))
+    file = TokenizerFile(tmp_path / "tokenizer.json", MAX_SEQUENCE_LENGTH, PAD)
+    prompts = Prompts.of_files({"tokenizer": file, "tokenizer_2": file})
     before = {name: weight.clone() for name, weight in network.state_dict().items()}
     result = json.loads(json.dumps(measure(network, prompts, count=1, side=512, steps=2)))
     assert set(result["variants"]) == {variant.name for variant in VARIANTS}

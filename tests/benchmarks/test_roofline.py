@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.roofline import GPUS, Peaks, Work, work
-from export.models.config import FLUX
+from export.families.instantcharacter.config import FLUX
 
 DEVICE = Peaks(tflops=100, fp8_tflops=200, tb_per_s=1)
 

@@ -10,7 +10,7 @@ import torch
 from benchmarks.full_size import LADDER, random_inputs, random_network
 from benchmarks.torch_loop import ScaledLinear, Switches, TorchLoop, use_fp8
 from demo_model.config import TOON
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.network import InstantCharacter
 
 STEPS = 4
 

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from castmate.clients.local import LocalClient
-from castmate.engines.bundle import STEP_CACHING_GRAPHS, Bundle, locate, shipped
+from castmate.engines.bundle import Bundle, locate, shipped
 from castmate.engines.onnxruntime import OnnxRuntime
 from castmate.errors import BundleCorrupt, BundleMismatch, BundleNotFound
+from castmate.families.instantcharacter.graphs import PARTS
 from castmate.settings import Settings
 
 
@@ -59,32 +60,23 @@ def test_one_changed_byte_refuses_the_bundle_and_names_the_file(copy: Path, name
 
 
 def in_parts(*names: str) -> Callable[[dict[str, Any]], None]:
-    """Puts parts of the transformer into a manifest instead of the whole."""
+    """Leaves a manifest some parts of the transformer, with thresholds."""
 
     def change(manifest: dict[str, Any]) -> None:
-        one = {"dtype": "float32", "shape": [1]}
-        files = manifest["graphs"]["vae_decoder"]["files"]
-        for name in ("transformer", *STEP_CACHING_GRAPHS):
-            manifest["graphs"].pop(name, None)
         manifest["step_caching"] = {"balanced": 0.1, "fast": 0.2, "chosen_on": "nothing"}
-        for name in names:
-            inputs, outputs = STEP_CACHING_GRAPHS[name]
-            manifest["graphs"][name] = {
-                "files": files,
-                "inputs": dict.fromkeys(inputs, one),
-                "outputs": dict.fromkeys(outputs, one),
-            }
+        for name in set(PARTS) - set(names):
+            del manifest["graphs"][name]
 
     return change
 
 
 def test_a_bundle_may_hold_the_transformer_in_the_parts_of_step_caching(copy: Path) -> None:
-    edit(copy, in_parts(*STEP_CACHING_GRAPHS))
+    edit(copy, in_parts(*PARTS))
     assert Bundle.open(copy).has_step_caching
 
 
 def test_thresholds_of_step_caching_are_positive(copy: Path) -> None:
-    edit(copy, in_parts(*STEP_CACHING_GRAPHS))
+    edit(copy, in_parts(*PARTS))
     edit(copy, lambda manifest: manifest["step_caching"].update(fast=0))
     with pytest.raises(BundleCorrupt, match=r"`step_caching\.fast`.*greater than 0"):
         Bundle.open(copy)
@@ -108,7 +100,7 @@ def test_another_format_is_refused_with_the_version_that_made_it(copy: Path) -> 
         manifest["created_with"]["castmate"] = "7.0"
 
     edit(copy, newer)
-    with pytest.raises(BundleMismatch, match=r"format 99.*reads format 1.*7\.0"):
+    with pytest.raises(BundleMismatch, match=r"format 99.*reads format 2.*7\.0"):
         Bundle.open(copy)
 
 
@@ -120,8 +112,8 @@ def test_an_unreadable_manifest_is_corrupt(copy: Path, content: str) -> None:
 
 
 def test_a_manifest_without_a_field_names_it(copy: Path) -> None:
-    edit(copy, lambda manifest: manifest.pop("crop_px"))
-    with pytest.raises(BundleCorrupt, match="`crop_px`"):
+    edit(copy, lambda manifest: manifest["constants"].pop("crop_px"))
+    with pytest.raises(BundleCorrupt, match=r"`constants\.crop_px`"):
         Bundle.open(copy)
 
 

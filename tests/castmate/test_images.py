@@ -8,7 +8,6 @@ import hashlib
 import io
 import struct
 import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from PIL import Image
 
 from castmate import images
 from castmate.errors import ImageRejected
-from castmate.images import Reference, base64_length, encode, preview, write_atomically
+from castmate.images import Reference, base64_length, encode, preview
 from castmate.schema import OutputFormat
 from tests.doubles import encoded, noise, picture
 
@@ -218,19 +217,3 @@ def test_a_preview_is_as_large_as_fits_and_never_larger_than_the_picture() -> No
     for side, expected in ((1024, 512), (200, 200)):
         with Image.open(io.BytesIO(preview(picture((side, side))))) as image:
             assert image.size == (expected, expected)
-
-
-def test_a_file_that_cannot_be_finished_leaves_the_old_one_and_no_rest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "a.png"
-    write_atomically(path, b"old")
-
-    def full(self: Path, target: Path) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(OSError, match="No space"):
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from castmate.engines.bundle import STEP_CACHING_GRAPHS, WHOLE, Bundle, SchedulerSpec
+from castmate.engines.bundle import Bundle
 from castmate.engines.onnxruntime import OnnxRuntime
+from castmate.families.instantcharacter.constants import SchedulerSpec
+from castmate.families.instantcharacter.graphs import PARTS, WHOLE
+from castmate.families.instantcharacter.schedule import flow_match_sigmas
+from castmate.families.instantcharacter.subject import reference_crops
 from castmate.images import Reference
 from castmate.pipeline.cache import SizedCache
 from castmate.pipeline.pipeline import Pipeline
-from castmate.pipeline.schedule import flow_match_sigmas
-from castmate.pipeline.subject import reference_crops
 from castmate.schema import GenerateRequest
 
 FLUX_SCHEDULER = SchedulerSpec(
@@ -68,7 +70,7 @@ def test_a_second_picture_of_a_character_encodes_nothing_again(
         pipeline.generate(make_request(**values), character(name), lambda done, total: None)
         return dict(runtime.runs)
 
-    parts = STEP_CACHING_GRAPHS if pipeline.bundle.has_step_caching else (WHOLE,)
+    parts = PARTS if pipeline.bundle.has_step_caching else (WHOLE,)
     steps: Callable[[int], dict[str, int]] = lambda count: dict.fromkeys(parts, count)  # noqa: E731
     picture = {**steps(3), "vae_decoder": 1, "safety_checker": 1}
     text = {"text_encoder": 1, "text_encoder_2": 1}

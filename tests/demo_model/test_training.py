@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from castmate.engines.bundle import SchedulerSpec
-from castmate.pipeline.schedule import flow_match_sigmas
+from castmate.families.instantcharacter.constants import SchedulerSpec
+from castmate.families.instantcharacter.schedule import flow_match_sigmas
 from demo_model import autoencoder, data, flow, judge, pretrain, safety
 from demo_model.autoencoder import Core, new_autoencoder
 from demo_model.checkpoint import assemble, load_network, save_network

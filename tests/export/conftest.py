@@ -12,19 +12,21 @@ import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from castmate.engines.bundle import MANIFEST, WHOLE, Bundle
+from castmate.engines.bundle import Bundle
+from castmate.engines.manifest import MANIFEST
+from castmate.families.instantcharacter.graphs import WHOLE
 from demo_model.config import TOON
-from export.bundle import TokenizerFile, graph_spec, write_bundle
+from export.bundle import graph_spec, write_bundle
 from export.calibrate import Calibration, calibrate
-from export.load import ADAPTER_FILE, Sources
-from export.models.adapter import adapter_state_dict
-from export.models.config import ModelConfig
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.adapter import adapter_state_dict
+from export.families.instantcharacter.config import ModelConfig
+from export.families.instantcharacter.load import ADAPTER_FILE, Sources
+from export.families.instantcharacter.network import InstantCharacter
+from export.families.instantcharacter.step_caching import FLUX_STEP_CACHING, step_caching_graphs
 from export.precision import Precision, Quantization, convert
 from export.quantize import quantize
-from export.step_caching import FLUX_STEP_CACHING, step_caching_graphs
+from export.samples import Prompts, TokenizerFile, samples
 from export.to_onnx import to_onnx
-from export.trajectory import Prompts, samples
 
 # Not square in any count, so that a swapped axis or a wrong index shows.
 MICRO: ModelConfig = replace(
@@ -63,8 +65,7 @@ def bundle_folder(network: InstantCharacter, tmp_path_factory: pytest.TempPathFa
         network,
         folder,
         description="Random weights.",
-        text_encoder=tokenizer,
-        text_encoder_2=tokenizer,
+        tokenizers={"tokenizer": tokenizer, "tokenizer_2": tokenizer},
         precision=Precision.FP16_WEIGHTS,
     )
     return folder
@@ -133,8 +134,8 @@ def make_wide(dtype: torch.dtype = torch.float32) -> InstantCharacter:
 
 @pytest.fixture(scope="session")
 def prompts(tmp_path_factory: pytest.TempPathFactory) -> Prompts:
-    path = letters(tmp_path_factory.mktemp("prompts")).path
-    return Prompts(path, path, (MICRO.max_sequence_length, MICRO.max_sequence_length))
+    tokenizer = letters(tmp_path_factory.mktemp("prompts"))
+    return Prompts.of_files({"tokenizer": tokenizer, "tokenizer_2": tokenizer})
 
 
 @pytest.fixture(scope="session")
@@ -155,8 +156,7 @@ def fp8_bundle(prompts: Prompts, tmp_path_factory: pytest.TempPathFactory) -> Bu
         network,
         folder,
         description="Random weights.",
-        text_encoder=tokenizer,
-        text_encoder_2=tokenizer,
+        tokenizers={"tokenizer": tokenizer, "tokenizer_2": tokenizer},
         precision=Precision.BF16,
         quantization=Quantization.FP8_ATTENTION,
         step_caching=FLUX_STEP_CACHING,

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from export.models.adapter import AdapterError, adapter_state_dict, load_adapter
-from export.models.config import FLUX
-from export.models.network import InstantCharacter, rotary_embedding
-from export.models.subject_attention import SubjectAttention
+from export.families.instantcharacter.adapter import AdapterError, adapter_state_dict, load_adapter
+from export.families.instantcharacter.config import FLUX
+from export.families.instantcharacter.network import InstantCharacter, rotary_embedding
+from export.families.instantcharacter.subject_attention import SubjectAttention
 
 
 @pytest.fixture(scope="module")

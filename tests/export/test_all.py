@@ -17,13 +17,13 @@ from castmate.engines.plan import Flavour
 from export import recipe as recipe_module
 from export.all import main, make, parser, recipe_of
 from export.errors import ExportError, NotEnough
-from export.load import load_network
+from export.families.instantcharacter.config import FLUX
+from export.families.instantcharacter.load import load_network
+from export.families.instantcharacter.network import InstantCharacter
 from export.lora import Style
-from export.models.config import FLUX
-from export.models.network import InstantCharacter
 from export.precision import Precision, Quantization
 from export.recipe import Recipe, sizes
-from export.trajectory import Prompts, samples
+from export.samples import Prompts, samples
 from export.verify import Difference, VerificationError, limits_of, verify_graphs, verify_picture
 from tests.export.conftest import sources
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 import shutil
 import signal
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from castmate.engines.bundle import STEP_CACHING_GRAPHS, Bundle, graphs_of
+from castmate.engines.bundle import Bundle
+from castmate.engines.family import optimization_profile
 from castmate.engines.plan import Flavour, PlanManifest, manifest_path
 from castmate.errors import BundleCorrupt, BundleMismatch, BundleNotFound
+from castmate.families.instantcharacter.graphs import PARTS, graph_names
 from export import build as build_step
 from export.build import Options, build_bundle, main
 from export.builder import Job, check_target, load_tensorrt
 from export.errors import ExportError, MissingTool, NotEnough
-from export.shapes import dimensions, shape_ranges
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx_cu13 is not installed")
 
@@ -44,14 +44,14 @@ def test_every_graph_becomes_an_engine_without_a_fallback(
     assert made.manifest.engine == "tensorrt_rtx"
     assert made.manifest.gpu == f"compute capability {target}"
     assert "tensorrt_rtx" in made.manifest.created_with
-    assert set(made.manifest.graphs) == set(graphs_of(step_caching=True))
+    assert set(made.manifest.graphs) == set(graph_names(step_caching=True))
     plans = {name: PlanManifest.beside(tmp_path / f"{name}.plan") for name in made.manifest.graphs}
     found = {name: plan.layers for name, plan in plans.items()}
     for name, layers in found.items():
         assert layers is not None, name
         # The safety checker's last product, on 17 concepts, is fp32 in the graph itself.
         assert layers.fp32_gemms <= (name == "safety_checker")
-    parts = [layers for name in STEP_CACHING_GRAPHS if (layers := found[name]) is not None]
+    parts = [layers for name in PARTS if (layers := found[name]) is not None]
     for counts in ("fused_attentions", "fp8_attentions"):
         assert [getattr(layers, counts) for layers in parts] == [2, 2, 0]
     # 21 quantized layers; for SM89 those with one input are merged, for SM120 they are not.
@@ -193,14 +193,11 @@ def test_the_command_line_reports_errors_without_a_traceback(
 @pytest.mark.slow
 def test_every_dynamic_dimension_has_a_range_and_text_has_one_length(fp8_bundle: Bundle) -> None:
     manifest = fp8_bundle.manifest
-    ranges: Callable[[str], object] = lambda name: shape_ranges(  # noqa: E731
-        manifest.graphs[name], dimensions(manifest)
-    )
     for name in manifest.graphs:
-        ranges(name)
-    tokens = manifest.text_encoder_2.max_length
-    shapes = shape_ranges(manifest.graphs["transformer_head"], dimensions(manifest))
-    cell = manifest.pixels_per_token
+        optimization_profile(manifest, name)
+    tokens = manifest.tokenizers["tokenizer_2"].max_length
+    shapes = optimization_profile(manifest, "transformer_head")
+    cell = manifest.constants["pixels_per_token"]
     assert shapes["rotary_emb_cos"].max == (tokens + (1536 // cell) ** 2, 128)
     assert shapes["sigmas"].opt == (29,)
     assert shapes["prompt_embeds"].min == (1, tokens, 96)

@@ -12,15 +12,20 @@ import torch
 from onnx import TensorProto
 from torch import Tensor, nn
 
+from export.attention import ScaledDotProduct
 from export.calibrate import Calibration, calibrate
+from export.families.instantcharacter.graphs import (
+    TransformerGraph,
+    export_graphs,
+)
+from export.families.instantcharacter.network import InstantCharacter
 from export.fp8 import E4M3_MAX, Fp8Attention, Fp8Linear
-from export.graphs import ExportGraph, TransformerGraph, export_graphs, transformer_inputs
-from export.models.attention import ScaledDotProduct
-from export.models.network import InstantCharacter
+from export.graphs import ExportGraph
 from export.precision import Quantization
 from export.quantize import CalibrationError, errors, quantizable, quantize, recording
+from export.samples import Prompts, samples
 from export.to_onnx import to_onnx
-from export.trajectory import Prompts, denoise, samples
+from export.trajectory import denoise
 from tests.export.conftest import make_wide
 
 
@@ -201,7 +206,7 @@ def test_e4m3_reaches_its_largest_value_and_the_largest_only() -> None:
 
 
 def test_recording_ends_with_its_block(network: InstantCharacter) -> None:
-    inputs, _ = transformer_inputs(network)
+    inputs = export_graphs(network)["transformer"]().inputs
     graph = TransformerGraph(network.denoiser).eval()
     with torch.no_grad(), recording(network.denoiser) as amax:
         graph(*inputs.values())

@@ -16,6 +16,8 @@ import torch
 from onnx import TensorProto
 from torch import nn
 
+from export.families.instantcharacter.config import FLUX
+from export.family import bundle_graphs
 from export.full_size import (
     WEIGHTS,
     export_structure,
@@ -23,8 +25,6 @@ from export.full_size import (
     step_flops,
     weights_of,
 )
-from export.graphs import export_graphs
-from export.models.config import FLUX
 from tests.export.conftest import MICRO
 
 TERA = 1e12
@@ -78,7 +78,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     def call(name: str) -> tuple[nn.Module, Path]:
         folder = tmp_path_factory.mktemp("full")
         network = fake_network(FLUX, folder, torch.bfloat16)
-        return export_graphs(network)[name]().module, export_structure(network, name, folder)
+        return bundle_graphs(network, step_caching=False)[name]().module, export_structure(
+            network, name, folder
+        )
 
     return call
 

@@ -14,11 +14,13 @@ from diffusers import AutoencoderKL
 from transformers import Dinov2Config, Dinov2Model, SiglipVisionConfig, SiglipVisionModel
 
 from castmate.engines.plan import Flavour, LayerCounts, ShapeRange
+from castmate.families.instantcharacter.graphs import TABLE
 from export.build import run
 from export.builder import Job
-from export.graphs import ExportGraph, ImageEncoderGraph, VaeDecoderGraph
+from export.families.instantcharacter.graphs import ImageEncoderGraph, VaeDecoderGraph
+from export.families.instantcharacter.image_encoder import CropEncoder
+from export.graphs import ExportGraph
 from export.layers import Expected, check, parse
-from export.models.image_encoder import CropEncoder
 from export.precision import Precision, convert
 from export.to_onnx import to_onnx
 
@@ -40,9 +42,7 @@ def decoder(dtype: torch.dtype) -> ExportGraph:
     )
     convert(vae, dtype)
     module = VaeDecoderGraph(vae)
-    return ExportGraph.of(
-        "vae_decoder", module, [torch.randn(2, 4, 6, 64)], [{0: "B", 1: "h", 2: "w"}]
-    )
+    return ExportGraph.of(TABLE, "vae_decoder", module, {"C": 16}, dtype)
 
 
 def encoder(kind: str, dtype: torch.dtype) -> ExportGraph:
@@ -69,8 +69,8 @@ def encoder(kind: str, dtype: torch.dtype) -> ExportGraph:
         )
         model, name = SiglipVisionModel(config), "image_encoder"
     convert(model, dtype)
-    crops = torch.randint(0, 256, (2, 5, 56, 56, 3), dtype=torch.uint8)
-    return ExportGraph.of(name, ImageEncoderGraph(CropEncoder(model, (1, 2))), [crops], [{0: "B"}])
+    module = ImageEncoderGraph(CropEncoder(model, (1, 2)))
+    return ExportGraph.of(TABLE, name, module, {"s": 56}, dtype)
 
 
 def engine(graph: ExportGraph, shape: ShapeRange, folder: Path) -> LayerCounts:

@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from export.errors import ExportError
-from export.graphs import TransformerGraph, transformer_inputs
-from export.load import load_network, locate
+from export.families.instantcharacter.adapter import adapter_state_dict
+from export.families.instantcharacter.graphs import TransformerGraph, export_graphs
+from export.families.instantcharacter.load import load_network, locate
+from export.families.instantcharacter.network import InstantCharacter
 from export.lora import Style, StyledTransformer
-from export.models.adapter import adapter_state_dict
-from export.models.network import InstantCharacter
 from tests.export.conftest import make_wide, sources
 
 
@@ -152,7 +152,7 @@ def test_a_style_changes_its_layers_and_its_removal_leaves_no_bit_behind(
 
 
 def test_a_fused_style_changes_the_picture(network: InstantCharacter, lora: Path) -> None:
-    inputs, _ = transformer_inputs(network)
+    inputs = export_graphs(network)["transformer"]().inputs
     graph, styled = (
         TransformerGraph(network.denoiser).eval(),
         StyledTransformer(network.transformer),

@@ -18,15 +18,20 @@ from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from castmate.engines.bundle import Bundle, SchedulerSpec
+from castmate.engines.bundle import Bundle
 from castmate.engines.onnxruntime import OnnxRuntime
+from castmate.families.instantcharacter.constants import SchedulerSpec
+from castmate.families.instantcharacter.schedule import flow_match_sigmas, rotary_tables
+from castmate.families.instantcharacter.subject import reference_crops
 from castmate.images import Reference
 from castmate.pipeline.noise import gaussian_noise
 from castmate.pipeline.pipeline import Pipeline
-from castmate.pipeline.schedule import flow_match_sigmas, rotary_tables
-from castmate.pipeline.subject import reference_crops
 from castmate.schema import GenerateRequest
-from export.models.network import InstantCharacter, rotary_embedding, unpack_latents
+from export.families.instantcharacter.network import (
+    InstantCharacter,
+    rotary_embedding,
+    unpack_latents,
+)
 
 # Both sides compute in fp32 with kernels of their own, so a pixel on the edge between two values
 # may fall to either side: 0.3 % of them do with these weights, and none by more.

@@ -11,11 +11,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from castmate.engines.bundle import GRAPHS, STEP_CACHING_GRAPHS
+from castmate.families.instantcharacter.graphs import PARTS, TABLE, WHOLE
 from export.bundle import graph_spec
-from export.graphs import ExportGraph, TransformerGraph, transformer_inputs
-from export.models.network import InstantCharacter
-from export.step_caching import FinishGraph, HeadGraph, TailGraph, step_caching_graphs
+from export.families.instantcharacter.graphs import TransformerGraph, export_graphs
+from export.families.instantcharacter.network import InstantCharacter
+from export.families.instantcharacter.step_caching import (
+    FinishGraph,
+    HeadGraph,
+    TailGraph,
+    step_caching_graphs,
+)
+from export.graphs import ExportGraph
 from export.to_onnx import to_onnx
 from tests.export.conftest import make_wide
 
@@ -24,18 +30,16 @@ Values = dict[str, Any]
 
 def step(graphs: dict[str, Any], values: Values) -> Values:
     """One computed step through the three graphs, by the names of their tensors."""
-    for name in STEP_CACHING_GRAPHS:
-        inputs, outputs = STEP_CACHING_GRAPHS[name]
+    for name in PARTS:
+        inputs, outputs = TABLE.graphs[name].inputs, TABLE.graphs[name].outputs
         found = graphs[name](*[values[key] for key in inputs])
         values |= dict(zip(outputs, found if len(outputs) > 1 else [found], strict=True))
     return values
 
 
 def start(network: InstantCharacter) -> Values:
-    torch.manual_seed(4)
-    inputs, _ = transformer_inputs(network)
     rows, tokens = 4, 24
-    return inputs | {
+    return dict(export_graphs(network)[WHOLE]().inputs) | {
         "previous_head_residual": torch.zeros(rows, tokens, network.transformer.inner_dim)
     }
 
@@ -55,7 +59,7 @@ def test_the_three_parts_in_sequence_equal_the_whole(dtype: torch.dtype, toleran
     values = start(network)
     with torch.no_grad():
         whole = TransformerGraph(network.denoiser)(
-            *[values[key] for key in GRAPHS["transformer"][0]]
+            *[values[key] for key in TABLE.graphs[WHOLE].inputs]
         )
         found = step(modules(network), values)["next_latents"]
     torch.testing.assert_close(found, whole, rtol=0, atol=tolerance)
@@ -79,7 +83,7 @@ def test_a_cached_step_reuses_what_the_tail_added() -> None:
     values = start(network)
     with torch.no_grad():
         computed = step(modules(network), dict(values))
-        inputs, _ = STEP_CACHING_GRAPHS["transformer_finish"]
+        inputs = TABLE.graphs["transformer_finish"].inputs
         cached = modules(network)["transformer_finish"](*[computed[key] for key in inputs])
     assert torch.equal(cached, computed["next_latents"])
 
@@ -88,7 +92,7 @@ def test_a_cached_step_reuses_what_the_tail_added() -> None:
 def test_the_exported_parts_equal_the_exported_whole(tmp_path: Path) -> None:
     network = make_wide()
     values = start(network)
-    names, _ = GRAPHS["transformer"]
+    names = TABLE.graphs[WHOLE].inputs
     with torch.no_grad():
         whole = TransformerGraph(network.denoiser)(*[values[key] for key in names])
     engines = {

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from export.models.adapter import adapter_state_dict
-from export.models.network import InstantCharacter
-from export.models.projector import ImageFeatures
+from export.families.instantcharacter.adapter import adapter_state_dict
+from export.families.instantcharacter.network import InstantCharacter
+from export.families.instantcharacter.projector import ImageFeatures
 
 Weights = dict[str, Tensor]
 

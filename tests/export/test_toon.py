@@ -11,21 +11,22 @@ import pytest
 from PIL import Image
 
 from benchmarks.metrics import Identity, cosines
-from castmate.engines.bundle import STEP_CACHING_GRAPHS, Bundle, TokenizerSpec
+from castmate.engines.bundle import Bundle
 from castmate.engines.onnxruntime import OnnxRuntime
 from castmate.engines.plan import Flavour, PlanManifest
+from castmate.families.instantcharacter.graphs import PARTS
 from castmate.images import Reference
 from castmate.pipeline.pipeline import Pipeline
 from castmate.schema import GenerateRequest
 from demo_model.build import STEP_CACHING
 from demo_model.checkpoint import load_shipped
 from export.build import Options, build_bundle
-from export.bundle import TokenizerFile, write_bundle
+from export.bundle import write_bundle
 from export.calibrate import Calibration, calibrate
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.network import InstantCharacter
 from export.precision import Precision, Quantization
 from export.quantize import quantize
-from export.trajectory import Prompts, samples
+from export.samples import Prompts, TokenizerFile, samples
 from export.verify import limits_of, verify_graphs, verify_picture
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -58,8 +59,7 @@ def exported(
         network,
         folder,
         description="The demo model otherwise.",
-        text_encoder=tokenizer(SHIPPED.manifest.text_encoder),
-        text_encoder_2=tokenizer(SHIPPED.manifest.text_encoder_2),
+        tokenizers={name: tokenizer(name) for name in SHIPPED.manifest.tokenizers},
         precision=precision,
         quantization=quantization,
         step_caching=STEP_CACHING,
@@ -67,7 +67,8 @@ def exported(
     return Bundle.open(folder)
 
 
-def tokenizer(spec: TokenizerSpec) -> TokenizerFile:
+def tokenizer(name: str) -> TokenizerFile:
+    spec = SHIPPED.manifest.tokenizers[name]
     return TokenizerFile(SHIPPED.file(spec), spec.max_length, spec.pad_id, spec.unk_id)
 
 
@@ -134,7 +135,7 @@ def test_its_fp8_engines_are_built_without_a_fallback(
     for name, layers in found.items():
         assert layers is not None, name
         assert layers.fp32_gemms <= (name == "safety_checker"), name
-    parts = [layers for name in STEP_CACHING_GRAPHS if (layers := found[name]) is not None]
+    parts = [layers for name in PARTS if (layers := found[name]) is not None]
     assert [layers.fused_attentions for layers in parts] == [2, 10, 0]
     # 56 quantized layers; for SM89 those with one input are merged, for SM120 they are not.
     assert sum(layers.fp8_gemms for layers in parts) == {"8.9": 47, "12.0": 56}[target]

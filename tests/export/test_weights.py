@@ -10,7 +10,7 @@ import torch
 from castmate.engines.bundle import Bundle
 from demo_model.checkpoint import NOT_IN_GRAPHS, load_shipped
 from demo_model.config import TOON
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.network import InstantCharacter
 from export.weights import WeightsMismatch, load_weights
 from tests.export.conftest import MICRO, WIDE
 

@@ -21,12 +21,13 @@ from castmate.pipeline.pipeline import Pipeline
 from castmate.schema import GenerateRequest
 from export.build import Options, build_bundle
 from export.builder import RTX_TARGETS, installed
-from export.bundle import TokenizerFile, write_bundle
+from export.bundle import write_bundle
 from export.calibrate import calibrate
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.network import InstantCharacter
 from export.precision import Precision, Quantization
 from export.quantize import quantize
-from export.trajectory import Prompts, decode, denoise, samples
+from export.samples import Prompts, TokenizerFile, samples
+from export.trajectory import decode, denoise
 from export.verify import psnr_db
 from tests.export.conftest import letters, make_wide
 
@@ -66,7 +67,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TokenizerFile:
 
 @pytest.fixture(scope="module")
 def prompts(tokenizer: TokenizerFile) -> Prompts:
-    return Prompts(tokenizer.path, tokenizer.path, (tokenizer.max_length, tokenizer.max_length))
+    return Prompts.of_files({"tokenizer": tokenizer, "tokenizer_2": tokenizer})
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +79,7 @@ def graphs(
         network,
         folder,
         description="Random weights.",
-        text_encoder=tokenizer,
-        text_encoder_2=tokenizer,
+        tokenizers={"tokenizer": tokenizer, "tokenizer_2": tokenizer},
         precision=Precision.BF16,
     )
     return Bundle.open(folder)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps
 
-from castmate.images import Reference, decode, encode
+from castmate.colour import ToSrgb
+from castmate.decoding import decode
+from castmate.images import Reference, encode
 from castmate.schema import GeneratedImage, GenerateRequest, OutputFormat
 
 UPLOAD_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
@@ -77,9 +79,9 @@ def blacked_out(request: GenerateRequest, seed: int, number: int) -> Finished:
 
 def upload_form(reference: Reference) -> tuple[str, str, bytes]:
     """File name, media type and bytes under which the reference is uploaded."""
-    found_format, _ = _look(reference.data)
+    found_format, is_plain = _look(reference.data)
     data = reference.data
-    if found_format not in UPLOAD_TYPES:
+    if found_format not in UPLOAD_TYPES or not is_plain:
         found_format, data = "PNG", encode(np.asarray(reference.image), OutputFormat.PNG)
     suffix = found_format.lower().replace("jpeg", "jpg")
     return f"{reference.sha256[:32]}.{suffix}", UPLOAD_TYPES[found_format], data
@@ -87,6 +89,10 @@ def upload_form(reference: Reference) -> tuple[str, str, bytes]:
 
 def _look(data: bytes) -> tuple[str, bool]:
     """The format of a picture, and whether its bytes show its pixels as they are."""
-    with Image.open(io.BytesIO(data)) as image:
-        upright = image.getexif().get(0x0112, 1) == 1
-        return str(image.format), image.mode == "RGB" and upright
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP", "GIF")) as image:
+            upright = image.getexif().get(0x0112, 1) == 1
+            in_srgb = ToSrgb.of(image.info.get("icc_profile"), image.mode) is None
+            return str(image.format), image.mode == "RGB" and upright and in_srgb
+    except Exception:  # it has been decoded, so only its metadata can be broken
+        return "unknown", False

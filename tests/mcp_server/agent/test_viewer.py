@@ -79,7 +79,12 @@ def test_a_browser_shows_progress_pictures_and_the_library(tmp_path: Path) -> No
     # One thread, so that a job lasts long enough to be watched on any machine.
     with process(tmp_path / "server", CASTMATE_THREADS="1") as server:
         done = subprocess.run(
-            [str(BIN / "node"), "--test", "--test-reporter", "spec", "viewer/viewer.test.mjs"],
+            [
+                str(BIN / "node"),
+                *("--test", "--test-reporter", "spec"),
+                "--test-concurrency=1",  # they share the server, and cancel what it draws
+                *sorted(map(str, NODE.glob("viewer/*.test.mjs"))),
+            ],
             cwd=NODE,
             env={
                 "PATH": f"{BIN}:/usr/bin:/bin",

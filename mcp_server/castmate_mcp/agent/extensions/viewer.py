@@ -20,6 +20,7 @@ SHOWN: Final[dict[str, Any]] = {"ui": {"resourceUri": URI}}
 """The `meta` of a tool whose results the page shows."""
 
 # One scope, in this order: a host takes one document, and its policy allows no other.
+_STYLES: Final = ("page.css", "job.css", "gallery.css")
 _SCRIPTS: Final = (
     "host.js",
     "elements.js",
@@ -54,7 +55,7 @@ def page() -> str:
     def text(name: str) -> str:
         return (folder / name).read_text(encoding="utf-8")
 
-    style, script = text("style.css"), "\n".join(map(text, _SCRIPTS))
+    style, script = "\n".join(map(text, _STYLES)), "\n".join(map(text, _SCRIPTS))
     policy = (
         f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
         "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-from tokenizers import Tokenizer
-
 from castmate.engines.base import Runtime, Tensor
-from castmate.engines.bundle import Bundle, TokenizerSpec
+from castmate.engines.bundle import Bundle
 from castmate.pipeline.cache import SizedCache
+from castmate.pipeline.tokenizer import PromptTokenizer
 
 
 @dataclass(frozen=True)
@@ -35,14 +32,14 @@ class PromptEncoder:
         self._runtime = runtime
         self._text_encoder = runtime.load("text_encoder")
         self._text_encoder_2 = runtime.load("text_encoder_2")
-        self._tokenizer = PromptTokenizer(bundle, bundle.manifest.text_encoder)
-        self._tokenizer_2 = PromptTokenizer(bundle, bundle.manifest.text_encoder_2)
+        self._tokenizer = PromptTokenizer.of(bundle, "tokenizer")
+        self._tokenizer_2 = PromptTokenizer.of(bundle, "tokenizer_2")
         self._cache = SizedCache[EncodedPrompt](cache_bytes)
 
     @property
     def num_tokens(self) -> int:
         """L: text tokens that the transformer sees."""
-        return self._tokenizer_2.spec.max_length
+        return self._tokenizer_2.max_length
 
     def cache_counts(self) -> tuple[int, int]:
         """Hits and misses."""
@@ -64,39 +61,3 @@ class PromptEncoder:
         )
         tensors = (encoded.prompt_embeds, encoded.pooled_projections)
         return encoded, sum(map(runtime.num_bytes, tensors))
-
-
-class PromptTokenizer:
-    """One encoder's tokenizer, with the length that its graph was trained on."""
-
-    def __init__(self, bundle: Bundle, spec: TokenizerSpec) -> None:
-        self.spec = spec
-        self._tokenizer = Tokenizer.from_file(str(bundle.file(spec)))
-        self._tokenizer.enable_truncation(spec.max_length)
-        self._tokenizer.enable_padding(length=spec.max_length, pad_id=spec.pad_id)
-
-    def ids(self, texts: list[str]) -> NDArray[np.int64]:
-        """Token ids `[len(texts), max_length]`, cut and padded."""
-        return np.array(
-            [encoding.ids for encoding in self._tokenizer.encode_batch(texts)], np.int64
-        )
-
-    def unread(self, text: str) -> list[str]:
-        """Warnings: what was cut off, and words that the model never learned."""
-        encoding = self._tokenizer.encode(text)
-        notes = []
-        if encoding.overflowing:
-            start = encoding.overflowing[0].offsets[1][0]
-            notes.append(
-                f"The model reads {self.spec.max_length} tokens; it did not see "
-                f"{text[start : start + 60]!r} and what follows. Shorten the prompt."
-            )
-        unknown = [
-            text[start:end]
-            for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
-            if token == self.spec.unk_id
-        ]
-        if unknown:
-            words = ", ".join(dict.fromkeys(unknown))
-            notes.append(f"The model does not know these words and passes over them: {words}.")
-        return notes

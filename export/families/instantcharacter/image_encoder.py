@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Dinov2Model, PreTrainedModel, SiglipVisionModel
 
-from export.models.projector import ImageFeatures
+from export.families.instantcharacter.projector import ImageFeatures
 
 SIGLIP_MEAN_STD = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from castmate.engines.bundle import SchedulerSpec
+from castmate.families.instantcharacter.constants import SchedulerSpec
 
 ROPE_THETA = 10_000.0
 

@@ -19,12 +19,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoTokenizer
 
-from export.bundle import TokenizerFile
 from export.errors import ExportError
-from export.models.adapter import AdapterError, load_adapter
-from export.models.config import FLUX, ModelConfig
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.adapter import AdapterError, load_adapter
+from export.families.instantcharacter.config import FLUX, ModelConfig
+from export.families.instantcharacter.network import InstantCharacter
 from export.precision import convert
+from export.samples import TokenizerFile
 
 ADAPTER_FILE = "instantcharacter_ip-adapter.bin"
 # The checkpoints hold more than is used: SigLIP's text half and pooling head.
@@ -152,13 +152,13 @@ def locate(source: str, token: str | None = None) -> Path:
 
 def load_tokenizers(
     sources: Sources, config: ModelConfig, folder: Path
-) -> tuple[TokenizerFile, TokenizerFile]:
+) -> dict[str, TokenizerFile]:
     """CLIP's and T5's tokenizers as `tokenizers` files, written to a folder.
 
     Raises:
         ExportError: One is missing.
     """
-    flux, made = locate(sources.flux, sources.token), []
+    flux, made = locate(sources.flux, sources.token), {}
     lengths = (config.text_encoder["max_position_embeddings"], config.max_sequence_length)
     for name, length in zip(("tokenizer", "tokenizer_2"), lengths, strict=True):
         try:
@@ -167,8 +167,9 @@ def load_tokenizers(
             raise ExportError(f"{flux / name} holds no tokenizer: {error}") from None
         path = folder / f"{name}.json"
         tokenizer.backend_tokenizer.save(str(path))
-        made.append(TokenizerFile(path, length, tokenizer.pad_token_id, tokenizer.unk_token_id))
-    return made[0], made[1]
+        pad, unknown = tokenizer.pad_token_id, tokenizer.unk_token_id
+        made[name] = TokenizerFile(path, length, pad, unknown)
+    return made
 
 
 def assign(module: nn.Module, folder: Path) -> None:

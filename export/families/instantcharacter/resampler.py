@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from torch import Tensor, nn
 
-from export.models.config import ResamplerConfig
+from export.families.instantcharacter.config import ResamplerConfig
 
 
 class PerceiverAttention(nn.Module):

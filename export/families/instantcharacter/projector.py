@@ -13,7 +13,7 @@ import torch
 from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor, nn
 
-from export.models.config import ProjectorConfig
+from export.families.instantcharacter.config import ProjectorConfig
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pickle import UnpicklingError
 import torch
 from torch import Tensor, nn
 
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.network import InstantCharacter
 
 StateDict = Mapping[str, Tensor]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from diffusers import AutoencoderKL, FluxTransformer2DModel
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     CLIPConfig,
     CLIPTextConfig,
@@ -18,20 +18,24 @@ from transformers import (
     T5EncoderModel,
 )
 
-from export.models.config import ModelConfig
-from export.models.denoiser import Denoiser
-from export.models.image_encoder import CropEncoder
-from export.models.projector import SubjectProjector
-from export.models.resampler import SubjectResampler
-from export.models.subject_attention import attach_subject_attention
+from export.families.instantcharacter.config import ModelConfig
+from export.families.instantcharacter.denoiser import Denoiser
+from export.families.instantcharacter.image_encoder import CropEncoder
+from export.families.instantcharacter.projector import SubjectProjector
+from export.families.instantcharacter.resampler import SubjectResampler
+from export.families.instantcharacter.subject_attention import attach_subject_attention
+from export.family import Network
 
 
-class InstantCharacter(nn.Module):
+class InstantCharacter(Network):
     """FLUX.1-dev with InstantCharacter's adapter at the sizes of a `ModelConfig`, weights random.
 
     `state_dict()` holds the weights of each component under its name; `denoiser` and
     the crop encoders are views of the same weights and add nothing to it.
     """
+
+    family = "instantcharacter"
+    config: ModelConfig
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

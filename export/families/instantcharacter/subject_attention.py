@@ -16,7 +16,7 @@ from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.transformers.transformer_flux import FluxAttention, FluxTransformer2DModel
 from torch import Tensor, nn
 
-from export.models.attention import ScaledDotProduct
+from export.attention import ScaledDotProduct
 
 
 class SubjectRMSNorm(nn.Module):

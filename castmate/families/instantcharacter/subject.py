@@ -8,6 +8,7 @@ from PIL import Image
 
 from castmate.engines.base import Runtime, Tensor
 from castmate.engines.bundle import Bundle
+from castmate.families.instantcharacter.constants import Constants
 from castmate.images import Reference
 from castmate.pipeline.cache import SizedCache
 
@@ -21,7 +22,7 @@ class SubjectEncoder:
 
     def __init__(self, bundle: Bundle, runtime: Runtime, cache_bytes: int) -> None:
         self._runtime = runtime
-        self._crop_px = bundle.manifest.crop_px
+        self._crop_px = Constants.of(bundle.manifest).crop_px
         self._image_encoder = runtime.load("image_encoder")
         self._image_encoder_2 = runtime.load("image_encoder_2")
         self._projector = runtime.load("subject_projector")

@@ -5,26 +5,26 @@ contribution changed since the last computed step; `transformer_tail` runs the o
 `transformer_finish` adds what they changed, projects and takes the Euler step. In sequence they
 equal `transformer`, so a bundle with them holds no `transformer`: every weight is there once. A
 cached step runs head and finish with the `tail_residual` of an earlier step: the host reads one
-number, `change`, to decide. Letters as in `export.graphs`; P = G * B rows.
+number, `change`, to decide. P = G * B rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
-from castmate.engines.bundle import STEP_CACHING_GRAPHS, StepCachingSpec, graphs_of
-from export.graphs import (
-    ExportGraph,
+from castmate.engines.manifest import StepCachingSpec
+from castmate.families.instantcharacter.graphs import graph_names
+from export.families.instantcharacter.denoiser import Denoiser
+from export.families.instantcharacter.graphs import (
     denoiser_inputs,
     euler_step,
     export_graphs,
-    transformer_inputs,
+    makers,
 )
-from export.models.denoiser import Denoiser
-from export.models.network import InstantCharacter
+from export.families.instantcharacter.network import InstantCharacter
+from export.graphs import Makers
 
 FLUX_STEP_CACHING = StepCachingSpec(
     balanced=0.08,
@@ -149,45 +149,18 @@ class FinishGraph(nn.Module):
         return euler_step(latents, velocity, step, sigmas, true_cfg_scale)
 
 
-def bundle_graphs(
-    network: InstantCharacter, *, step_caching: bool
-) -> dict[str, Callable[[], ExportGraph]]:
+def bundle_graphs(network: InstantCharacter, *, step_caching: bool) -> Makers:
     """Every graph of a bundle by name, the transformer whole or in its three parts."""
-    makers = export_graphs(network) | step_caching_graphs(network)
-    return {name: makers[name] for name in graphs_of(step_caching)}
+    every = {**export_graphs(network), **step_caching_graphs(network)}
+    return {name: every[name] for name in graph_names(step_caching=step_caching)}
 
 
-def step_caching_graphs(network: InstantCharacter) -> dict[str, Callable[[], ExportGraph]]:
-    """The three graphs by name, made when called."""
+def step_caching_graphs(network: InstantCharacter) -> Makers:
+    """The three parts by name."""
     denoiser = network.denoiser
-    inputs, dynamic = transformer_inputs(network)
-    batch, rows, columns, _ = inputs["latents"].shape
-    passes, length, _ = inputs["prompt_embeds"].shape
-    dim, dtype, count = network.transformer.inner_dim, denoiser.dtype, passes * batch
-    tokens, tokens_dynamic = (count, rows * columns, dim), {0: "P", 1: "N"}
-    inputs |= {
-        "previous_head_residual": torch.randn(tokens),
-        "hidden_states": torch.randn(tokens, dtype=dtype),
-        "tail_residual": torch.randn(tokens, dtype=dtype),
-        "encoder_hidden_states": torch.randn(count, length, dim, dtype=dtype),
-        "temb": torch.randn(count, dim, dtype=dtype),
+    modules: dict[str, Callable[[], nn.Module]] = {
+        "transformer_head": lambda: HeadGraph(denoiser),
+        "transformer_tail": lambda: TailGraph(denoiser),
+        "transformer_finish": lambda: FinishGraph(denoiser),
     }
-    dynamic |= {
-        "previous_head_residual": tokens_dynamic,
-        "hidden_states": tokens_dynamic,
-        "tail_residual": tokens_dynamic,
-        "encoder_hidden_states": {0: "P", 1: "L"},
-        "temb": {0: "P"},
-    }
-
-    def graph(name: str, module: nn.Module) -> Callable[[], ExportGraph]:
-        names, _ = STEP_CACHING_GRAPHS[name]
-        return lambda: ExportGraph.of(
-            name, module, [inputs[key] for key in names], [dynamic[key] for key in names]
-        )
-
-    return {
-        "transformer_head": graph("transformer_head", HeadGraph(denoiser)),
-        "transformer_tail": graph("transformer_tail", TailGraph(denoiser)),
-        "transformer_finish": graph("transformer_finish", FinishGraph(denoiser)),
-    }
+    return makers(network, modules)

@@ -1,0 +1,236 @@
+"""Untrusted bytes to RGB pixels: upright, in sRGB, on white, and never more memory than there is.
+
+Every picture that anybody sends is decoded here, on every door.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from typing import Final
+
+import numpy as np
+from PIL import Image, ImageChops, UnidentifiedImageError
+
+from castmate.colour import ToSrgb
+from castmate.errors import CastmateError, ImageRejected
+from castmate.file_kinds import AVIF, CONVERT, HEIC, recognise
+from castmate.memory import ByteGate, give_back
+from castmate.png import SIGNATURE, without_metadata
+
+MAX_PIXELS: Final = 40_000_000
+MIN_SIDE, MAX_SIDE = 32, 8192
+# What is larger is reduced to between half of it and it: the image encoders look at no more than
+# 768 pixels a side, and hosted and own pictures have 1536 at most.
+KEPT_SIDE: Final = 2048
+
+# Decoded pictures of the whole process together; a picture of 40 megapixels takes 160 MB as PNG.
+DECODING: Final = ByteGate(256 * 2**20, patience_s=20)
+
+ALLOWED: Final = "a PNG, JPEG, WEBP, GIF, AVIF or HEIC picture"
+SCALE_DOWN: Final = "Scale it down: 1024 pixels a side are plenty."
+
+_FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF")
+# Bytes a pixel while a format is decoded: Pillow's four, and what its library holds beside them.
+_DECODING_BYTES: Final = {"GIF": 8, "WEBP": 20, "AVIF": 20, "HEIF": 20}
+_PILLOW_BYTES: Final = 4
+_COEFFICIENT_BYTES: Final = 6  # a progressive JPEG is held whole, at its full size
+_CONVERTING_BYTES: Final = 16
+_GIVEN_BACK_FROM: Final = 32 * 2**20
+_STRIP_ROWS: Final = 64
+
+_ORIENTATION: Final = 0x0112
+_UPRIGHT: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_KNOWN_BRANDS: Final = frozenset(
+    b"avif avis heic heix heim heis hevc hevx hevm hevs mif1 msf1".split()
+)
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+
+# What Pillow has to say of a stranger's metadata is no business of whoever reads our stderr.
+warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+def decode(data: bytes, label: str) -> Image.Image:
+    """Decode a picture; its size is checked, and room waited for, before a pixel is decoded.
+
+    Args:
+        data: An encoded picture.
+        label: How an error names it, such as its path.
+
+    Returns:
+        RGB, upright, in sRGB, transparency on white, first frame, at most `KEPT_SIDE` a side.
+
+    Raises:
+        ImageRejected: It is no picture, damaged, or too large or small.
+        Overloaded: Too many large pictures are being decoded.
+    """
+    kind = recognise(data)
+    if kind is HEIC:
+        _enable_heic(label)
+    if kind in (HEIC, AVIF):
+        data = _with_known_brand(data, b"heic" if kind is HEIC else b"avif")
+    try:
+        return _read_or_mend(data, label)
+    except CastmateError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_many_pixels(label, "far too many pixels") from None
+    except UnidentifiedImageError:
+        raise ImageRejected(
+            f"{label} is {kind.name if kind else 'not a picture'}",
+            allowed=ALLOWED,
+            hint=kind.hint if kind else "",
+        ) from None
+    except Exception as error:  # Pillow's readers raise anything on damaged bytes
+        raise ImageRejected(
+            f"{label} is damaged or cut off ({str(error) or type(error).__name__})",
+            allowed=f"a complete file of {ALLOWED}",
+            hint="Save or download it again.",
+        ) from None
+
+
+def _read_or_mend(data: bytes, label: str) -> Image.Image:
+    try:
+        return _read(data, label)
+    except (CastmateError, Image.DecompressionBombError):
+        raise
+    except Exception:
+        if data.startswith(SIGNATURE):
+            return _read(*_without_metadata(data, label))
+        if data.startswith(_JPEG_START) and (ended := _with_end(data, label)):
+            return ended
+        raise
+
+
+def _without_metadata(data: bytes, label: str) -> tuple[bytes, str, bytes | None]:
+    plain, profile = without_metadata(data)
+    return plain, label, profile
+
+
+def _with_end(data: bytes, label: str) -> Image.Image | None:
+    """A JPEG that lacks nothing but its end.
+
+    The library fills what is missing with grey and does not say so. But where every pixel is there,
+    it makes no difference what follows.
+    """
+    data = data.rstrip(b"\xff")
+    image = _read(data + _JPEG_END, label)
+    other = _read(data + bytes(range(1, 250)) + _JPEG_END, label)
+    return None if ImageChops.difference(image, other).getbbox() else image
+
+
+def _read(data: bytes, label: str, profile: bytes | None = None) -> Image.Image:
+    needed = 0
+    formats = {HEIC: ("HEIF",), AVIF: ("AVIF",)}.get(recognise(data), _FORMATS)
+    try:
+        with Image.open(io.BytesIO(data), formats=formats) as image:
+            _check_size(image, label)
+            needed = _draft(image)
+            with DECODING.hold(needed):
+                image.load()
+                colours = ToSrgb.of(profile or image.info.get("icc_profile"), image.mode)
+                pixels = _reduced(image, colours)
+                method = _UPRIGHT.get(_orientation(image))
+        return pixels if method is None else pixels.transpose(method)
+    finally:
+        if needed >= _GIVEN_BACK_FROM:
+            give_back()
+
+
+def _draft(image: Image.Image) -> int:
+    """Let the decoder reduce, where it can; gives the bytes that decoding will take."""
+    width, height = image.size
+    num_bytes = 0
+    if image.format in ("JPEG", "MPO"):
+        if image.info.get("progressive"):
+            num_bytes = width * height * _COEFFICIENT_BYTES
+        scale = max(1.0, max(image.size) / KEPT_SIDE)
+        image.draft(None, (max(1, int(width / scale)), max(1, int(height / scale))))
+    width, height = image.size
+    num_bytes += width * height * _DECODING_BYTES.get(image.format or "", _PILLOW_BYTES)
+    return num_bytes + width * height * _CONVERTING_BYTES // _factor(image) ** 2
+
+
+def _factor(image: Image.Image) -> int:
+    return -(-max(image.size) // KEPT_SIDE)
+
+
+def _reduced(image: Image.Image, colours: ToSrgb | None) -> Image.Image:
+    """A loaded picture as RGB, at most `KEPT_SIDE` a side; in strips, so that one copy is small."""
+    factor = _factor(image)
+    if factor == 1:
+        return _flatten(image, colours)
+    width, height = image.size
+    pixels = Image.new("RGB", (-(-width // factor), -(-height // factor)))
+    rows = _STRIP_ROWS * factor
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(top + rows, height)))
+        pixels.paste(_flatten(strip, colours).reduce(factor), (0, top // factor))
+    return pixels
+
+
+def _flatten(image: Image.Image, colours: ToSrgb | None) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion clips instead of scaling
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if not image.has_transparency_data:
+        return colours(image) if colours else image.convert("RGB")
+    layer = image.convert("RGBA")
+    if colours:
+        opaque = colours(layer.convert("RGB"))
+        opaque.putalpha(layer.getchannel("A"))
+        layer = opaque
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # broken metadata decides nothing
+        return 1
+
+
+def _enable_heic(label: str) -> None:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise ImageRejected(
+            f"{label} is {HEIC.name}, and this installation cannot read those",
+            allowed=ALLOWED,
+            hint=f"{CONVERT} Or install the extra `photos`: pip install 'castmate[photos]'.",
+        ) from None
+    register_heif_opener(thumbnails=False)
+
+
+def _with_known_brand(data: bytes, brand: bytes) -> bytes:
+    """The readers look at the first brand alone, and phones put others there."""
+    return data if data[8:12] in _KNOWN_BRANDS else data[:8] + brand + data[12:]
+
+
+def _check_size(image: Image.Image, label: str) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS or max(image.size) > MAX_SIDE:
+        raise _too_many_pixels(label, f"{width}*{height} pixels")
+    if min(image.size) < MIN_SIDE:
+        raise ImageRejected(
+            f"{label} has {width}*{height} pixels, too few to see a character",
+            allowed=f"at least {MIN_SIDE} pixels a side",
+            hint="Use a larger picture: 512 to 1024 pixels a side work best.",
+        )
+
+
+def _too_many_pixels(label: str, found: str) -> ImageRejected:
+    return ImageRejected(
+        f"{label} has {found}",
+        allowed=f"at most {MAX_PIXELS // 10**6} megapixels and {MAX_SIDE} pixels a side",
+        hint=SCALE_DOWN,
+    )

@@ -1,0 +1,84 @@
+"""The content of `bundle.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from castmate.engines.graphs import Range, TensorSpec
+
+FORMAT = 2
+MANIFEST = "bundle.json"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileSpec(_Model):
+    """One file of the bundle, relative to its folder."""
+
+    file: str
+    sha256: str
+    num_bytes: int
+
+
+class GraphSpec(_Model):
+    """One graph: its file first, then external data."""
+
+    files: tuple[FileSpec, ...]
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+
+
+class TokenizerSpec(FileSpec):
+    """A `tokenizers` file and how its encoder wants prompts: cut and padded to `max_length`."""
+
+    max_length: int
+    pad_id: int
+    unk_id: int | None = None
+
+
+class Profile(_Model):
+    """The one table of shapes that export, engines and Triton read."""
+
+    side: Range = Range(min=512, opt=1024, max=1536)
+    """Pixels of width or height."""
+    images: Range = Range(min=1, opt=1, max=4)
+    """Pictures in one call."""
+    steps: Range = Range(min=1, opt=28, max=50)
+    """Denoise steps."""
+    guidance_passes: Range = Range(min=1, opt=1, max=2)
+    """2 with a negative prompt, which comes first."""
+
+
+class StepCachingSpec(_Model):
+    """Largest `change` of a step that is not computed, by the request's `cache`."""
+
+    balanced: Annotated[float, Field(gt=0)]
+    fast: Annotated[float, Field(gt=0)]
+    chosen_on: str = Field(description="By what measurement, and on which model.")
+
+
+class Manifest(_Model):
+    """The content of `bundle.json`."""
+
+    format: int
+    family: str = Field(description="Whose graphs these are; a folder of castmate/families.")
+    name: str
+    description: str
+    engine: str = Field(description="Which runtime loads the graphs.")
+    precision: str = Field(description="Of weights and arithmetic, such as 'fp16 weights, fp32'.")
+    gpu: str | None = Field(description="The GPU that the plans were built for, if any.")
+    created_with: Mapping[str, str] = Field(description="Versions of what made it.")
+    graphs: Mapping[str, GraphSpec]
+    tokenizers: Mapping[str, TokenizerSpec]
+    profile: Profile
+    constants: Mapping[str, Any] = Field(
+        description="What the pipeline of the family needs to know beside the graphs."
+    )
+    step_caching: StepCachingSpec | None = Field(
+        default=None, description="Only where steps may be skipped."
+    )

@@ -1,0 +1,1 @@
+"""Model families, one folder each, found by name; see `castmate.engines.family`."""

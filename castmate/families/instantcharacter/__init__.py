@@ -1,0 +1,1 @@
+"""InstantCharacter on FLUX.1: its tensors, its encoders, its schedule and its transformer."""

@@ -1,0 +1,103 @@
+"""A loaded InstantCharacter: a request to conditions, clean latents to pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from castmate.engines.base import Array, Runtime, Tensor
+from castmate.engines.bundle import Bundle
+from castmate.families.instantcharacter.constants import Constants
+from castmate.families.instantcharacter.graphs import TABLE
+from castmate.families.instantcharacter.prompt import PromptEncoder
+from castmate.families.instantcharacter.schedule import flow_match_sigmas, rotary_tables
+from castmate.families.instantcharacter.subject import SubjectEncoder
+from castmate.families.instantcharacter.transformer import CachedTransformer, WholeTransformer
+from castmate.images import Reference
+from castmate.pipeline.network import Encoded
+from castmate.pipeline.safety import SafetyChecker
+from castmate.pipeline.stopwatch import Stopwatch
+from castmate.schema import GenerateRequest
+
+
+def open_network(
+    bundle: Bundle, runtime: Runtime, *, prompt_cache_bytes: int, subject_cache_bytes: int
+) -> InstantCharacter:
+    """See `castmate.pipeline.network.open_network`."""
+    return InstantCharacter(bundle, runtime, prompt_cache_bytes, subject_cache_bytes)
+
+
+class InstantCharacter:
+    """See `castmate.pipeline.network.Network`."""
+
+    def __init__(
+        self, bundle: Bundle, runtime: Runtime, prompt_cache_bytes: int, subject_cache_bytes: int
+    ) -> None:
+        """See `open_network`."""
+        self._runtime, self._constants = runtime, Constants.of(bundle.manifest)
+        self._prompts = PromptEncoder(bundle, runtime, prompt_cache_bytes)
+        self._subjects = SubjectEncoder(bundle, runtime, subject_cache_bytes)
+        self._caches_steps = bundle.has_step_caching
+        self.transformer = (
+            CachedTransformer(runtime) if self._caches_steps else WholeTransformer(runtime)
+        )
+        self._vae_decoder = runtime.load("vae_decoder")
+        self.safety = SafetyChecker(runtime, self._constants.safety_px)
+        graphs = bundle.manifest.graphs
+        self._sizes = TABLE.sizes({name: graph.inputs for name, graph in graphs.items()})
+        self._nothing: dict[tuple[int, ...], Tensor] = {}
+
+    def encode(self, request: GenerateRequest, reference: Reference, watch: Stopwatch) -> Encoded:
+        """Prompt, subject, schedule and positions."""
+        constants, runtime = self._constants, self._runtime
+        rows, columns = (
+            -(-side // constants.pixels_per_token) for side in (request.height, request.width)
+        )
+        sigmas = flow_match_sigmas(request.num_inference_steps, rows * columns, constants.scheduler)
+        with watch("text"):
+            prompt = self._prompts.encode(request.prompt, request.negative_prompt)
+        with watch("subject"):
+            subject_embeds = self._subjects.encode(reference, sigmas)
+        num_tokens = self._prompts.num_tokens
+        cos, sin = rotary_tables(constants.rope_axes_dim, num_tokens, rows, columns)
+        conditions = {
+            "sigmas": runtime.upload(sigmas),
+            "guidance": runtime.upload(_scalar(request.guidance_scale)),
+            "true_cfg_scale": runtime.upload(_scalar(request.true_cfg_scale)),
+            "prompt_embeds": prompt.prompt_embeds,
+            "pooled_projections": prompt.pooled_projections,
+            "subject_embeds": subject_embeds,
+            "subject_scale": runtime.upload(_scalar(request.subject_scale)),
+            "rotary_emb_cos": runtime.upload(cos),
+            "rotary_emb_sin": runtime.upload(sin),
+        }
+        if self._caches_steps:
+            passes = 2 if request.negative_prompt else 1
+            conditions["previous_head_residual"] = self._zeros(passes, rows * columns)
+        return Encoded((1, rows, columns, constants.latent_channels), conditions, prompt.warnings)
+
+    def decode(self, latents: Tensor) -> Array:
+        """See `castmate.pipeline.network.Network`."""
+        return self._runtime.download(self._vae_decoder(latents=latents)["images"])
+
+    def remember(self, reference: Reference) -> None:
+        """See `castmate.pipeline.network.Network`."""
+        self._subjects.remember(reference)
+
+    def cache_counts(self) -> dict[str, tuple[int, int]]:
+        """See `castmate.pipeline.network.Network`."""
+        return {"prompt": self._prompts.cache_counts(), "subject": self._subjects.cache_counts()}
+
+    def _zeros(self, passes: int, tokens: int) -> Tensor:
+        shape = (
+            TABLE.graphs["transformer_head"]
+            .inputs["previous_head_residual"]
+            .sizes({**self._sizes, "P": passes, "N": tokens})
+        )
+        if shape not in self._nothing:  # kept: at full size it is 50 MB to upload
+            self._nothing = {shape: self._runtime.upload(np.zeros(shape, np.float32))}
+        return self._nothing[shape]
+
+
+def _scalar(value: float) -> NDArray[np.float32]:
+    return np.array([value], np.float32)

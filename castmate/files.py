@@ -1,0 +1,70 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that nobody ever sees part of it, not even after a power failure.
+
+    Raises:
+        OSError: As for `open_atomically`.
+    """
+    with open_atomically(path) as stream:
+        stream.write(data)
+
+
+@contextmanager
+def open_atomically(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file that replaces `path` when the block ends; an error leaves the old one.
+
+    A link stays a link: what it leads to is replaced. The new file has the mode and, where
+    permitted, the owner of the old one.
+
+    Raises:
+        OSError: The folder is missing, full or not writable, or `path` is no regular file; an older
+            file stays as it was.
+    """
+    check_replaceable(path)
+    target = Path(os.path.realpath(path))
+    part = target.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        with part.open("xb") as stream:
+            yield stream
+            stream.flush()
+            with suppress(FileNotFoundError):
+                _resemble(part, target.stat())
+            os.fsync(stream.fileno())
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse what must not make way for a file: devices, pipes, sockets, folders.
+
+    Raises:
+        OSError: `path` leads to one of them, or cannot be looked at.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if stat.S_ISDIR(mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+
+
+def _resemble(part: Path, old: os.stat_result) -> None:
+    with suppress(PermissionError):
+        os.chown(part, old.st_uid, old.st_gid)
+    part.chmod(stat.S_IMODE(old.st_mode))

@@ -1,0 +1,103 @@
+"""What a family brings to the pipeline: its loaded graphs, and what they make of a request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from castmate.engines.base import Array, Runtime, Tensor
+from castmate.engines.bundle import Bundle
+from castmate.engines.family import family_module
+from castmate.images import Reference
+from castmate.pipeline.denoise import Transformer
+from castmate.pipeline.safety import SafetyChecker
+from castmate.pipeline.stopwatch import Stopwatch
+from castmate.schema import GenerateRequest
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A request as the transformer takes it: the same for every step of every picture.
+
+    Attributes:
+        noise_shape: Of one picture's latents.
+        conditions: Inputs of the transformer, on the device.
+        warnings: What could not be read.
+    """
+
+    noise_shape: tuple[int, ...]
+    conditions: Mapping[str, Tensor]
+    warnings: tuple[str, ...] = ()
+
+
+class Network(Protocol):
+    """The loaded graphs of a bundle; one request at a time, not thread-safe."""
+
+    @property
+    def transformer(self) -> Transformer:
+        """What takes the denoise steps."""
+        ...
+
+    @property
+    def safety(self) -> SafetyChecker | None:
+        """What flags pictures, where the family has it."""
+        ...
+
+    def encode(self, request: GenerateRequest, reference: Reference, watch: Stopwatch) -> Encoded:
+        """Prepare everything that no picture of the request changes, timing each stage."""
+        ...
+
+    def decode(self, latents: Tensor) -> Array:
+        """Clean latents to pictures `[B, H, W, 3]` uint8, at least as large as was asked for."""
+        ...
+
+    def remember(self, reference: Reference) -> None:
+        """Encode a character now; its first picture then skips that."""
+        ...
+
+    def cache_counts(self) -> dict[str, tuple[int, int]]:
+        """Hits and misses of each cache since it was made."""
+        ...
+
+
+class OpenNetwork(Protocol):
+    """`open_network` of the module `network` of every family."""
+
+    def __call__(
+        self,
+        bundle: Bundle,
+        runtime: Runtime,
+        *,
+        prompt_cache_bytes: int,
+        subject_cache_bytes: int,
+    ) -> Network:
+        """Load every graph.
+
+        Raises:
+            BundleError: A graph cannot be loaded.
+        """
+        ...
+
+
+def open_network(
+    bundle: Bundle, runtime: Runtime, *, prompt_cache_bytes: int, subject_cache_bytes: int
+) -> Network:
+    """Load the graphs of a bundle as its family does.
+
+    Args:
+        bundle: The model.
+        runtime: What runs its graphs.
+        prompt_cache_bytes: Memory for encoded prompts.
+        subject_cache_bytes: Memory for encoded references.
+
+    Raises:
+        BundleError: A graph cannot be loaded.
+    """
+    load: OpenNetwork = family_module(bundle.manifest.family, "network").open_network
+    return load(
+        bundle,
+        runtime,
+        prompt_cache_bytes=prompt_cache_bytes,
+        subject_cache_bytes=subject_cache_bytes,
+    )

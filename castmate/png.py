@@ -1,0 +1,41 @@
+"""A PNG without what surrounds its pixels, for pictures whose metadata cannot be read."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Final
+
+SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+# Pixels, palette and transparency; everything else describes them.
+_KEPT: Final = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
+_MAX_PROFILE_BYTES: Final = 16 * 2**20
+
+
+def without_metadata(data: bytes) -> tuple[bytes, bytes | None]:
+    """The same pixels, and the colour profile if there is a readable one."""
+    kept, profile = [SIGNATURE], None
+    for kind, chunk in _chunks(data):
+        if kind in _KEPT:
+            kept.append(chunk)
+        elif kind == b"iCCP":
+            profile = _profile(chunk[8:-4])
+    return b"".join(kept), profile
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = len(SIGNATURE)
+    while at + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        yield kind, data[at : at + 12 + length]
+        at += 12 + length
+
+
+def _profile(body: bytes) -> bytes | None:
+    inflate = zlib.decompressobj()
+    try:
+        found = inflate.decompress(body.partition(b"\0")[2][1:], _MAX_PROFILE_BYTES)
+    except zlib.error:
+        return None
+    return found if inflate.eof else None

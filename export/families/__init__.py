@@ -1,0 +1,1 @@
+"""Model families in torch, one folder each, found by name; see `export.family`."""

@@ -1,0 +1,56 @@
+"""What the build steps know of InstantCharacter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from export.families.instantcharacter import load, trajectory
+from export.families.instantcharacter.config import FLUX, ModelConfig
+from export.families.instantcharacter.graphs import sizes
+from export.families.instantcharacter.network import InstantCharacter
+from export.families.instantcharacter.step_caching import FLUX_STEP_CACHING, bundle_graphs
+from export.family import ExportFamily, Published
+
+DESCRIPTION = "FLUX.1-dev with InstantCharacter. FLUX.1-dev is for non-commercial use."
+
+
+def constants(network: InstantCharacter) -> dict[str, Any]:
+    """See `castmate.families.instantcharacter.constants`."""
+    config = network.config
+    return {
+        "scheduler": dict(config.scheduler),
+        "pixels_per_token": config.pixels_per_token,
+        "latent_channels": config.transformer["in_channels"],
+        "rope_axes_dim": list(config.transformer["axes_dims_rope"]),
+        "crop_px": config.projector.crop_px,
+        "safety_px": config.safety_checker["image_size"],
+    }
+
+
+def dims(config: ModelConfig, side: int) -> dict[str, int]:
+    """See `ExportFamily`."""
+    cells = side // config.pixels_per_token
+    return {
+        **sizes(config),
+        **dict.fromkeys(("B", "G", "T"), 1),
+        **dict.fromkeys(("h", "w"), cells),
+        "L": config.max_sequence_length,
+    }
+
+
+FAMILY = ExportFamily(
+    bundle_graphs=lambda network, parts: bundle_graphs(network, step_caching=parts),
+    constants=constants,
+    dims=dims,
+    denoise=trajectory.denoise,
+    decode=trajectory.decode,
+    published=Published(
+        config=FLUX,
+        description=DESCRIPTION,
+        sources=load.Sources,
+        new_network=InstantCharacter,
+        load_network=load.load_network,
+        load_tokenizers=load.load_tokenizers,
+        step_caching=FLUX_STEP_CACHING,
+    ),
+)

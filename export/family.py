@@ -1,0 +1,154 @@
+"""What the build steps need of a model family, found by the name that its networks carry.
+
+A family is a folder of `export/families` whose module `family` offers `FAMILY`, an `ExportFamily`;
+what serves it is its folder in `castmate/families`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pkgutil
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from castmate.engines.graphs import Dims
+from castmate.engines.manifest import StepCachingSpec
+from export.errors import ExportError
+from export.graphs import Makers
+from export.samples import Prompts, Sample, TokenizerFile
+
+PACKAGE = "export.families"
+DEFAULT = "instantcharacter"
+"""What the commands export where no family is named."""
+
+OnStep = Callable[[int], None]
+
+
+class Config(Protocol):
+    """Every size of a network; `name` is that of the bundle which is made from it."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class Network(nn.Module):
+    """A family's network in torch.
+
+    Attributes:
+        family: Its family's name.
+        config: Its sizes.
+    """
+
+    family: ClassVar[str]
+    config: Any
+
+    @property
+    @abstractmethod
+    def denoiser(self) -> nn.Module:
+        """What runs in every step and is quantized: a view of the network's weights."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """How the weights of a family are published.
+
+    Attributes:
+        config: Their sizes.
+        description: One sentence for people, in the manifest.
+        sources: A frozen dataclass that says where they are, with `add_arguments` and `of` for the
+            command line.
+        new_network: A network of given sizes with random weights.
+        load_network: Sources, dtype and sizes to a network.
+        load_tokenizers: Sources, sizes and a folder to tokenizers in that folder, by name.
+        step_caching: Thresholds, where steps may be skipped.
+    """
+
+    config: Any
+    description: str
+    sources: Any
+    new_network: Callable[[Any], Network]
+    load_network: Callable[[Any, torch.dtype, Any], Network]
+    load_tokenizers: Callable[[Any, Any, Path], Mapping[str, TokenizerFile]]
+    step_caching: StepCachingSpec | None = None
+
+
+@dataclass(frozen=True)
+class ExportFamily:
+    """What the build steps know of a family.
+
+    Attributes:
+        bundle_graphs: Every graph of a network's bundle; the second argument is whether steps may
+            be skipped.
+        constants: The manifest's `constants` of a network.
+        dims: Every dimension of the table but the derived ones, for one square picture in one step:
+            from a network's sizes and the pixels of a side.
+        denoise: Draws the latents of a sample in torch.
+        decode: Latents to a picture `[H, W, 3]` uint8 in torch.
+        published: Where it can be loaded from what somebody published.
+    """
+
+    bundle_graphs: Callable[[Any, bool], Makers]
+    constants: Callable[[Any], Mapping[str, Any]]
+    dims: Callable[[Any, int], Dims]
+    denoise: Callable[[Any, Sample, Prompts, int, OnStep], Tensor]
+    decode: Callable[[Any, Tensor], np.ndarray]
+    published: Published | None = None
+
+
+def family_names() -> list[str]:
+    """The families that there are."""
+    return sorted(found.name for found in pkgutil.iter_modules(import_module(PACKAGE).__path__))
+
+
+def family_of(name: str) -> ExportFamily:
+    """The family of that name.
+
+    Raises:
+        ExportError: There is none; names those that there are.
+    """
+    if name not in family_names():
+        raise ExportError(f"There is no family {name!r} to export; there are {family_names()}.")
+    family: ExportFamily = import_module(f"{PACKAGE}.{name}.family").FAMILY
+    return family
+
+
+def bundle_graphs(network: Network, *, step_caching: bool) -> Makers:
+    """Every graph of a network's bundle by name, with the transformer in parts or whole."""
+    return family_of(network.family).bundle_graphs(network, step_caching)
+
+
+def published(name: str = DEFAULT) -> Published:
+    """How a family is published.
+
+    Raises:
+        ExportError: It is not, or there is no such family.
+    """
+    if (found := family_of(name).published) is None:
+        raise ExportError(f"Nothing is published of family {name!r}, so it cannot be loaded.")
+    return found
+
+
+def parser(prog: str, description: str | None, arguments: Sequence[str] | None) -> Any:
+    """A command line with `--family` and flags for the sources of the family that it names.
+
+    Args:
+        prog: Name of the command.
+        description: What it does.
+        arguments: Those of the command line, by default the process's.
+
+    Raises:
+        ExportError: The family cannot be loaded from anywhere.
+    """
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument("--family", choices=family_names(), default=DEFAULT)
+    made = argparse.ArgumentParser(prog=prog, description=description, parents=[first])
+    published(first.parse_known_args(arguments)[0].family).sources.add_arguments(made)
+    return made
