@@ -8,10 +8,11 @@ from typing import Annotated, Literal
 from mcp.types import CallToolResult
 from pydantic import BaseModel, Field
 
+from castmate.clients.registry import is_paid
 from castmate.jobs.budget import totals
 from castmate.jobs.storage import day_of
 from castmate_mcp.agent.results import told
-from castmate_mcp.agent.spending import PAID, Spending
+from castmate_mcp.agent.spending import Spending
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import Studio
 from castmate_mcp.agent.tools import READS
@@ -74,7 +75,7 @@ async def _status(studio: Studio, spending: Spending, num_images: int) -> Status
     mine = totals([one for one in spent if one.key_name == studio.caller], lambda one: one.day)
     cap = settings.max_usd_per_day
     clients = [
-        ClientOut(name=c.name, up=c.up, paid=c.name == PAID, detail=c.last_error)
+        ClientOut(name=c.name, up=c.up, paid=is_paid(c.name), detail=c.last_error)
         for c in studio.service.status()
     ]
     free = any(client.up and not client.paid for client in clients)
