@@ -1,3 +1,3 @@
-"""Measurements, side by side in one run: `python -m benchmarks.<name>`. Not packaged."""
+"""Benchmarks that compare side by side in one run: `python -m benchmarks.<name>`. Not packaged."""
 
 import castmate  # noqa: F401  before ONNX Runtime, which it keeps from sending usage events

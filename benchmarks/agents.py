@@ -1,6 +1,6 @@
-"""What agents wait for besides the drawing: the start, a call, eight views at once.
+"""What agents wait for besides drawing: the server's start, a call, eight views at once.
 
-`python -m benchmarks.agents`; the drawing itself is left out: `benchmarks.latency` measures that.
+Run it with `python -m benchmarks.agents`. `benchmarks.latency` measures the drawing itself.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _CONCURRENT = 8
 
 
 def server(folder: Path) -> StdioServerParameters:
-    """The installed server, on a folder of its own."""
+    """The installed server, with a data folder of its own."""
     references = str(locate("toon") / "references")
     arguments = ["-m", "castmate_mcp", "--data-dir", str(folder), "--image-root", references]
     return StdioServerParameters(command=sys.executable, args=arguments)
 
 
 async def time_start(folder: Path) -> float:
-    """Milliseconds from nothing to the first list of tools, over stdio."""
+    """Milliseconds from starting the process to the first list of tools, over stdio."""
     began = time.perf_counter()
     async with Client(server(folder)) as client:
         await client.list_tools()
@@ -41,7 +41,7 @@ async def time_start(folder: Path) -> float:
 
 
 async def times(count: int, call: Callable[[], Awaitable[Any]]) -> list[float]:
-    """Milliseconds of each of `count` calls, one after the other."""
+    """Milliseconds for each of `count` calls, one after the other."""
     found = []
     for _ in range(count):
         began = time.perf_counter()
@@ -51,7 +51,7 @@ async def times(count: int, call: Callable[[], Awaitable[Any]]) -> list[float]:
 
 
 async def views_at_once(client: Client, image_id: str, count: int) -> tuple[list[float], float]:
-    """Milliseconds of each view while eight run, and views a second."""
+    """Milliseconds for each view while eight run at once, and views per second."""
 
     async def view() -> None:
         result = await client.call_tool("view_image", {"image_id": image_id})
@@ -65,7 +65,7 @@ async def views_at_once(client: Client, image_id: str, count: int) -> tuple[list
 
 
 async def measure(starts: int, calls: int) -> dict[str, Any]:
-    """Everything, on this machine."""
+    """Measure everything on this machine."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         started = [await time_start(folder) for _ in range(starts)]
@@ -88,7 +88,7 @@ async def measure(starts: int, calls: int) -> dict[str, Any]:
 
 
 def summary(found: list[float]) -> dict[str, float]:
-    """Count, median and the ends."""
+    """Count, median, minimum and maximum."""
     return {
         "count": len(found),
         "p50": round(statistics.median(found), 2),

@@ -1,7 +1,7 @@
-"""Whether a second run says the same: `python -m benchmarks.agree FIRST SECOND`.
+"""Checks whether two runs agree: `python -m benchmarks.agree FIRST SECOND`.
 
-Two results of one benchmark on one machine agree on a ratio where the intervals that they state for
-a second run overlap. Milliseconds are not compared: a machine has faster and slower days.
+Two results of one benchmark on one machine agree on a ratio if the intervals that they state for a
+second run overlap. Milliseconds are not compared, because a machine has faster and slower days.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks.record import Result, ResultError, machine, read
 
 
 def ratios(result: Result) -> dict[str, Mapping[str, float]]:
-    """Every ratio of a result that states its noise, by name."""
+    """Every ratio in a result that states its noise, by name."""
     found: dict[str, Mapping[str, float]] = dict(result.get("ratios_to_castmate", {}))
     rows: Mapping[str, Mapping[str, Any]] = result.get("rows", {})
     found |= {
@@ -29,10 +29,10 @@ def ratios(result: Result) -> dict[str, Mapping[str, float]]:
 
 
 def compare(first: Result, second: Result) -> Iterator[tuple[str, str, str, bool]]:
-    """Name, both ratios in words, and whether they agree; a ratio that one lacks does not.
+    """Each ratio's name, both values as text, and whether they agree; a missing one does not.
 
     Raises:
-        ResultError: They are of two benchmarks or machines, or have no ratios.
+        ResultError: They come from two benchmarks or machines, or have no ratios.
     """
     names = [result["benchmark"] for result in (first, second)]
     if names[0] != names[1] or machine(first) != machine(second):
@@ -54,7 +54,7 @@ def _say(ratio: Mapping[str, float] | None) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print both, and 1 where they disagree."""
+    """Print both results; return 1 if they disagree."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.agree", description=__doc__)
     parser.add_argument("first", type=Path)
     parser.add_argument("second", type=Path)

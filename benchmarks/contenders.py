@@ -1,6 +1,6 @@
-"""Who is measured, by name, and the process that one of them runs in.
+"""The contenders by name, and the process that runs one of them.
 
-`python -m benchmarks.contenders NAME SETUP`, see `benchmarks.protocol`.
+`python -m benchmarks.contenders NAME SETUP`; see `benchmarks.protocol`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Opener = Callable[[Setup, ExitStack], Draw]
 
 
 class Class(StrEnum):
-    """What a contender does to the picture; figures of two classes never share a column."""
+    """How a contender's picture relates to the exact one; two classes never share a table."""
 
     EXACT = "exact"
     NEAR_LOSSLESS = "near-lossless"
@@ -52,15 +52,15 @@ class Contender:
 
     @property
     def in_process(self) -> bool:
-        """Whether its process draws, not a server behind it: its memory then tells something."""
+        """Whether its own process draws, so that its memory is meaningful."""
         return not self.opener.startswith("served:")
 
     def open(self, setup: Setup, ends: ExitStack) -> Draw:
         """Load it.
 
         Args:
-            setup: See there.
-            ends: Gets what is to be closed.
+            setup: What every contender gets.
+            ends: Collects what must be closed.
 
         Raises:
             Unfit: It cannot run here.
@@ -93,7 +93,7 @@ CONTENDERS: Mapping[str, Contender] = {
 
 
 def castmate_local(setup: Setup, ends: ExitStack, cache: str = "off") -> Draw:
-    """The product as installed, in this process, caches of prompts and characters as by default."""
+    """The product as installed, in this process, with its default prompt and character caches."""
     from castmate.clients.local import LocalClient
     from castmate.engines.bundle import Bundle
     from castmate.settings import Settings
@@ -113,7 +113,7 @@ def castmate_local(setup: Setup, ends: ExitStack, cache: str = "off") -> Draw:
         reference = Reference.from_bytes(path.read_bytes(), path.name)
         asked = request.model_copy(update={"cache": Cache(cache)})
         result = runner.run(client.generate(asked, reference, on_progress))
-        # The last one comes when the picture is decoded, not when its last step is done.
+        # The last event arrives when the picture is decoded, not when its last step is done.
         steps_ms = [1000 * (b - a) for a, b in itertools.pairwise(ticks[:-1])]
         return Drawn(result.timings_ms, tuple(steps_ms), result.computed_steps)
 
@@ -135,7 +135,7 @@ def castmate_tensorrt(setup: Setup, ends: ExitStack, quantization: str = "") -> 
 
 
 def main() -> None:
-    """Serve requests until the input ends."""
+    """Answer requests until stdin ends."""
     name, setup = sys.argv[1], Setup.from_json(sys.argv[2])
     answers, sys.stdout = sys.stdout, sys.stderr
     start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Figures of a sample and how far they can be trusted: percentiles, bootstrap intervals, ratios."""
+"""Statistics of a sample and how far to trust them: percentiles, bootstrap intervals, ratios."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Values = Sequence[float] | NDArray[np.float64]
 
 
 def percentiles(values: Values) -> dict[str, float]:
-    """p50, p90, p95, p99, least and most of some milliseconds, and how many there are.
+    """p50, p90, p95, p99, minimum, maximum and count of some milliseconds.
 
-    A percentile that fewer than 1 / (1 - p) values support is the largest of them.
+    With fewer than 1 / (1 - p) values, percentile p is the largest of them.
     """
     p90, p95, p99 = np.percentile(values, [90, 95, 99], method="higher")
     figures = {"p50_ms": np.median(values), "p90_ms": p90, "p95_ms": p95, "p99_ms": p99}
@@ -29,12 +29,12 @@ def percentiles(values: Values) -> dict[str, float]:
 def interval(
     values: Values, statistic: Callable[..., NDArray[np.float64]] = np.mean, *, digits: int = 4
 ) -> dict[str, float]:
-    """A statistic with its 95 % bootstrap interval, always the same for the same values.
+    """A statistic with its 95 % bootstrap interval, deterministic for the same values.
 
     Args:
-        values: One a picture or a round; those that belong together are already paired.
-        statistic: Of an axis, such as `numpy.mean` or `numpy.median`.
-        digits: To round to.
+        values: One for each picture or round; differences are already paired.
+        statistic: A function of an axis, such as `numpy.mean` or `numpy.median`.
+        digits: Decimal places of the result.
     """
     sample = np.asarray(values, np.float64)
     drawn = np.random.default_rng(0).integers(0, len(sample), (RESAMPLES, len(sample)))
@@ -48,11 +48,11 @@ def interval(
 
 
 def ratio(times: Values, others: Values) -> dict[str, float]:
-    """How many times longer `times` are than `others`, round by round, with the stated noise.
+    """How many times longer `times` are than `others`, round by round, with the expected noise.
 
     Args:
-        times: Of one contender, a round each.
-        others: Of the other one in the same rounds.
+        times: One contender's times, one for each round.
+        others: The other contender's times in the same rounds.
 
     Returns:
         `value`, the median of the rounds' ratios; `low` and `high`, where a second run is expected:

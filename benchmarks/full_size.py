@@ -1,9 +1,9 @@
 """The full size in torch, one optimisation after the other: `python -m benchmarks.full_size`.
 
-FLUX.1-dev with InstantCharacter at its real sizes and with random weights, never zeros: zeros draw
-less power and flatter every figure. Eager as published; then the projector hoisted, the resampler
-batched, the step compiled in bf16, its products in FP8, and steps cached. Each measured step stands
-beside its floor. Needs a GPU with 80 GB; `--network toon` tries the program anywhere.
+FLUX.1-dev with InstantCharacter at its real sizes, with random weights: zeros would draw less power
+and flatter every figure. The ladder starts with eager code as published, then hoists the projector,
+batches the resampler, compiles the step in bf16, runs its products in FP8, and caches steps. Each
+rung is shown beside its floor. Needs a GPU with 80 GB; `--network toon` tries the program anywhere.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ NO_TENSORRT = {
 def random_network(
     config: ModelConfig, device: torch.device, dtype: torch.dtype
 ) -> InstantCharacter:
-    """The network with every weight random, made on the device: the host needs no memory."""
+    """A network with random weights, created on the device so that the host needs no memory."""
     torch.manual_seed(0)
     with torch.device("meta"):
         network = InstantCharacter(config)
@@ -81,7 +81,7 @@ def random_network(
 
 
 def random_inputs(config: ModelConfig, side: int, steps: int) -> Inputs:
-    """Any prompt and any reference."""
+    """An arbitrary prompt and reference."""
     generator = torch.Generator().manual_seed(0)
     length = config.text_encoder["max_position_embeddings"]
     vocabulary = min(config.text_encoder["vocab_size"], config.text_encoder_2["vocab_size"])
@@ -98,10 +98,10 @@ def measure(config: ModelConfig, *, side: int, steps: int, runs: int) -> dict[st
     """Every rung of the ladder on the best device here.
 
     Args:
-        config: Any size.
+        config: The sizes of the network.
         side: Pixels of the square picture.
         steps: Denoise steps.
-        runs: Pictures that count, after two that do not.
+        runs: Measured pictures, after two that warm up.
     """
     cuda = torch.cuda.is_available()
     device = torch.device("cuda" if cuda else "cpu")
@@ -117,7 +117,7 @@ def measure(config: ModelConfig, *, side: int, steps: int, runs: int) -> dict[st
         convert(network, dtype)
         loop, inputs = TorchLoop(network, switches), random_inputs(config, side, steps)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Inductor's, about what this machine lacks
+            warnings.simplefilter("ignore")  # Inductor warns about what this machine lacks
             timed = [loop.draw(inputs) for _ in range(2 + runs)][2:]
         step_ms = [ms for one in timed for ms in one.steps_ms]
         floor = (
@@ -199,7 +199,7 @@ def main() -> None:
     parser.add_argument("--network", choices=CONFIGS, default="flux")
     parser.add_argument("--side", type=int, default=1024, help="pixels")
     parser.add_argument("--steps", type=int, default=28)
-    parser.add_argument("--runs", type=int, default=5, help="pictures that count")
+    parser.add_argument("--runs", type=int, default=5, help="measured pictures")
     parser.add_argument("--out", type=Path, default=RESULTS / "gpu/full-size.json")
     given = parser.parse_args()
     figures = measure(CONFIGS[given.network], side=given.side, steps=given.steps, runs=given.runs)

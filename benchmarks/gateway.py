@@ -1,8 +1,8 @@
 """The server under load, on SQLite: `python -m benchmarks.gateway`.
 
-First what it takes: submits a second and their latency at 16 connections, while nobody draws. Then
-an overload: for a minute ten times as many submits as it can draw, evenly spread; who is refused
-does not come back. What was admitted must finish, the rest must get 429, and memory must stay flat.
+First its capacity: submits a second and their latency at 16 connections, while nothing draws. Then
+an overload: for a minute ten times as many submits as it can draw, evenly spread, without retries.
+What was accepted must finish, the rest must get 429, and memory must stay flat.
 
 The load comes from the same machine and shares its cores, so the figures are lower bounds.
 """
@@ -52,15 +52,15 @@ class Server:
     """A server process.
 
     Attributes:
-        pid: Its number.
-        url: Where it is.
+        pid: Its process id.
+        url: Its base URL.
     """
 
     pid: int
     url: str
 
     def rss_mib(self) -> float:
-        """Its memory, as Linux counts it."""
+        """Its resident memory, from Linux's /proc."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024
 
@@ -115,7 +115,7 @@ async def connected(server: Server) -> AsyncIterator[Connection]:
 
 
 async def upload(connection: Connection) -> str:
-    """The address of the reference, once it is uploaded."""
+    """Upload the reference and return its URL."""
     start = b'--x\r\ncontent-disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
     body = start + REFERENCE.read_bytes() + b"\r\n--x--\r\n"
     path = "/api/v3/media/upload/binary"
@@ -124,13 +124,13 @@ async def upload(connection: Connection) -> str:
 
 
 def bodies(image: str) -> Iterator[bytes]:
-    """Requests that differ in their seed alone."""
+    """Requests that differ only in their seed."""
     for seed in itertools.count():
         yield json.dumps(REQUEST | {"image": image, "seed": seed}).encode()
 
 
 async def submits(server: Server, runs: int) -> dict[str, Any]:
-    """As many as the connections can get through, one after the other on each."""
+    """Submit as fast as the connections allow, one request at a time on each."""
     seconds: list[float] = []
     statuses: Counter[int] = Counter()
     async with connected(server) as first:
@@ -158,13 +158,13 @@ async def submits(server: Server, runs: int) -> dict[str, Any]:
 
 @dataclass
 class Load:
-    """What came of an overload.
+    """What happened in an overload.
 
     Attributes:
-        statuses: How many submits were answered so.
-        seconds: From each submit to its answer.
-        admitted: The ids that were acknowledged.
-        rss_mib: The server's memory, once a second.
+        statuses: Number of submits by HTTP status.
+        seconds: Time from each submit to its response.
+        admitted: The ids of accepted predictions.
+        rss_mib: The server's memory, sampled once a second.
     """
 
     statuses: Counter[int] = field(default_factory=Counter)
@@ -174,13 +174,13 @@ class Load:
 
 
 async def capacity(connection: Connection, requests: Iterator[bytes]) -> float:
-    """Pictures a second that the server draws when it always has some to draw."""
+    """Pictures a second while the queue is never empty."""
     names = []
     for _ in range(CAPACITY_RUNS):
         _, answer = await connection.ask("POST", MODEL, next(requests))
         names.append(answer["data"]["id"])
-    told = [await finished(connection, name) for name in names]
-    return CAPACITY_RUNS / (sum(data["executionTime"] for data in told) / 1000)
+    drawn = [await finished(connection, name) for name in names]
+    return CAPACITY_RUNS / (sum(data["executionTime"] for data in drawn) / 1000)
 
 
 async def finished(connection: Connection, name: str) -> Any:
@@ -195,7 +195,7 @@ async def finished(connection: Connection, name: str) -> Any:
 
 
 async def overload(server: Server, seconds: float) -> dict[str, Any]:
-    """Ten times what it can draw, for a time."""
+    """Submit ten times what it can draw, for a while."""
     load = Load()
     async with connected(server) as first:
         requests = bodies(await upload(first))
@@ -230,7 +230,7 @@ async def overload(server: Server, seconds: float) -> dict[str, Any]:
                 task.add_done_callback(running.discard)
             await asyncio.gather(*running)
             offered_s = time.monotonic() - begin
-            async with connected(server) as last:  # the first one was idle for too long
+            async with connected(server) as last:  # the first connection was idle for too long
                 ends = [(await finished(last, name))["status"] for name in load.admitted]
         watching.cancel()
     return {
@@ -250,7 +250,7 @@ async def overload(server: Server, seconds: float) -> dict[str, Any]:
 
 @asynccontextmanager
 async def connections(server: Server, free: asyncio.Queue[Connection]) -> AsyncIterator[None]:
-    """So many connections that none is waited for, unless answers are slow."""
+    """Enough connections that no request waits for one unless responses are slow."""
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(4 * CONNECTIONS):
             free.put_nowait(await stack.enter_async_context(connected(server)))

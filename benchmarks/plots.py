@@ -1,4 +1,4 @@
-"""The plots of the report, as SVG; colours and markers that colour-blind readers tell apart."""
+"""The report's plots as SVG, in colours and markers that colour-blind readers can tell apart."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 
 def svg(figure: Figure) -> str:
-    """A figure as an `<svg>` element; the same figure, the same text."""
+    """A figure as an `<svg>` element; the same figure gives the same text."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(figure)
@@ -83,7 +83,7 @@ def percentile_bars(contenders: Rows) -> Figure:
 
 
 def stage_bars(contenders: Rows) -> Figure:
-    """Where the time goes, for contenders that tell."""
+    """Where the time goes, for contenders that report their stages."""
     rows = {
         name: row["stages_p50_ms"]
         for name, row in _ran(contenders).items()
@@ -103,7 +103,7 @@ def stage_bars(contenders: Rows) -> Figure:
 
 
 def pareto(rows: Rows) -> Figure:
-    """Speed against what is lost of the character: step caching at every threshold."""
+    """Speed against loss of identity: step caching at every threshold."""
     known = "judge_look_change" if "judge_look_change" in _any(rows) else "dino_change"
     timed = {name: row for name, row in rows.items() if row["speedup"] and not row["control"]}
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2))
@@ -157,7 +157,7 @@ def pareto(rows: Rows) -> Figure:
 
 
 def load_curves(doors: Rows) -> Figure | None:
-    """p50, p95 and p99 by offered load, a line each door; None where no door opened."""
+    """p50, p95 and p99 by offered load, a line for each door; None if no door could start."""
     opened = {name: door for name, door in doors.items() if "reason" not in door}
     if not opened:
         return None
@@ -181,7 +181,7 @@ def load_curves(doors: Rows) -> Figure | None:
 
 
 def floor_bars(graphs: Rows) -> Figure:
-    """How near each graph comes to its floor here."""
+    """How close each graph comes to its floor on this machine."""
     figure, axes = _figure(9, 1 + 0.32 * len(graphs))
     shares = [100 * row["share_of_floor"] for row in graphs.values()]
     bars = axes.barh(list(graphs), shares, color=BLUE)

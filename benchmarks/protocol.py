@@ -1,8 +1,8 @@
-"""A contender in a process of its own, and how the benchmark speaks to it.
+"""A contender in a process of its own, and how the benchmark talks to it.
 
-A process each, so that memory is its own and Castmate's holds no torch: `python -m
-benchmarks.contenders NAME SETUP`. It reads one JSON request a line and answers with one JSON line,
-after a first line that says that it is ready, or why it cannot run here.
+Separate processes keep memory figures apart, and torch out of Castmate's: `python -m
+benchmarks.contenders NAME SETUP`. Its first line of output says that it is ready, or why it cannot
+run here; then it reads one JSON request a line and answers each with one JSON line.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ class Unfit(Exception):
 
 @dataclass(frozen=True)
 class Setup:
-    """What every contender is given.
+    """What every contender gets.
 
     Attributes:
-        bundle: A shipped bundle's name or a folder: what everyone draws with; torch takes its
+        bundle: A shipped bundle's name or a folder, used by every contender; torch takes its
             weights from the graphs.
         folder: Gets the references.
-        plans: Folder of a TensorRT bundle; empty without one.
+        plans: Folder of a TensorRT bundle, or empty.
         threads: CPU threads of each contender; 0 takes every core.
-        spend: How many pictures may be paid for.
+        spend: Number of pictures that may be paid for.
     """
 
     bundle: str
@@ -47,23 +47,23 @@ class Setup:
     spend: int = 0
 
     def to_json(self) -> str:
-        """For the command line."""
+        """Serialise for the command line."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """What `to_json` wrote."""
+        """Read what `to_json` wrote."""
         return cls(**json.loads(text))
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """What a contender tells of one picture.
+    """What a contender reports about one picture.
 
     Attributes:
-        stages_ms: Milliseconds a stage, where it knows them.
-        steps_ms: Milliseconds of each denoise step, where it knows them.
-        computed_steps: How many were computed in full.
+        stages_ms: Milliseconds of each stage, if known.
+        steps_ms: Milliseconds of each denoise step, if known.
+        computed_steps: Number of steps that were computed in full.
     """
 
     stages_ms: Mapping[str, float]
@@ -72,7 +72,7 @@ class Drawn:
 
 
 Draw = Callable[[GenerateRequest], Drawn]
-"""Makes the picture of a request, whose `image` is the path of the reference."""
+"""Draws a request whose `image` is the path of the reference."""
 
 
 class Worker:
@@ -92,11 +92,11 @@ class Worker:
 
     @property
     def reason(self) -> str | None:
-        """Why it cannot run here; None where it can."""
+        """Why it cannot run here; None if it can."""
         return self.ready.get("reason")
 
     def draw(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Make one picture and wait for it."""
+        """Draw one picture and wait for it."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
@@ -127,12 +127,12 @@ class Worker:
 
 
 def peak_memory_mib(pid: int | str = "self") -> float:
-    """The most memory that a process has had; `ru_maxrss` would count its parent's as well."""
+    """The peak memory of a process; `ru_maxrss` would include its parent's."""
     return _memory_mib(pid, "VmHWM")
 
 
 def memory_mib(pid: int | str) -> float:
-    """The memory that a process has now."""
+    """The current memory of a process."""
     return _memory_mib(pid, "VmRSS")
 
 
@@ -140,4 +140,4 @@ def _memory_mib(pid: int | str, field: str) -> float:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) / 1024
-    raise RuntimeError("this system does not tell the memory of a process")
+    raise RuntimeError("this system does not report the memory of a process")

@@ -1,9 +1,9 @@
 """What speed costs in quality, picture by picture: `python -m benchmarks.quality`.
 
 Every contender draws the same pictures from the same noise; torch in fp32 is the reference. PSNR
-between two exact runs is fragile, so two controls stand beside it: the same model with another
-order of kernels, and another seed, where nothing but the request is the same. Identity and the
-judge are compared pairwise, with 95 % bootstrap intervals.
+between two exact runs is fragile, so there are two controls: the same model with other kernels, and
+another seed, which has only the request in common. Identity and the judge's verdicts are compared
+pairwise, with 95 % bootstrap intervals.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class Way:
     """One way for Castmate to draw.
 
     Attributes:
-        name: In the tables.
+        name: Its name in the tables.
         kind: Its class.
-        threshold: Of step caching; 0 computes every step.
-        seed_offset: Added to the seed.
+        threshold: Step caching's threshold; 0 computes every step.
+        seed_offset: Added to every seed.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Way:
 
 @dataclass
 class Drawing:
-    """A picture of a way, and what it took."""
+    """A picture and what it took to draw it."""
 
     picture: Picture
     total_ms: float = 0.0
@@ -77,7 +77,7 @@ class Drawing:
 
 
 class Studio:
-    """Draws with Castmate at any threshold."""
+    """Draws with Castmate at any step-caching threshold."""
 
     def __init__(self, bundle: Bundle, runtime: OnnxRuntime, size: int, steps: int) -> None:
         self._bundle, self._pipeline = bundle, Pipeline(bundle, runtime)
@@ -140,15 +140,15 @@ def measure(
     steps: int,
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> dict[str, Any]:
-    """Draw everything and compare.
+    """Draw everything and compare it.
 
     Args:
-        name: Of the bundle.
+        name: The bundle's name or folder.
         folder: Gets the references.
-        count: Pictures of each contender.
+        count: Pictures for each contender.
         side: Pixels of the square pictures.
         steps: Denoise steps.
-        thresholds: Of the curve.
+        thresholds: The points of the curve.
     """
     bundle = Bundle.open(name)
     pictures, drawn = judged_pictures(count), []
@@ -166,7 +166,7 @@ def measure(
         for number, sample in enumerate(drawn):
             reference = Reference.from_bytes(sample.reference.read_bytes(), "the reference")
             order = every if number % 2 == 0 else every[::-1]
-            if number == 0:  # warm up: the encoders and the first run are nobody's
+            if number == 0:  # warm up: encoders and first run are counted for no contender
                 studio.draw(sample, reference, every[0])
             for way in order:
                 found.setdefault(way.name, []).append(studio.draw(sample, reference, way))
@@ -222,7 +222,7 @@ def _score(
     identity: Identity,
     judge: Judge,
 ) -> dict[str, list[dict[str, float]]]:
-    """Every figure of every picture."""
+    """All metrics of every picture."""
     scored = {}
     references = [
         identity.features(np.asarray(Image.open(sample.reference).convert("RGB")))
@@ -242,7 +242,7 @@ def _score(
 def _summarize(
     rows: Sequence[Mapping[str, float]], exact: Sequence[Mapping[str, float]]
 ) -> dict[str, Any]:
-    """Means with intervals, and what was lost against the reference, picture by picture."""
+    """Means with intervals, and paired changes against the reference."""
     figures: dict[str, Any] = {}
     for name in rows[0]:
         values = [row[name] for row in rows]
@@ -254,7 +254,7 @@ def _summarize(
 
 
 def _speed(drawings: Sequence[Drawing], base: Sequence[Drawing]) -> dict[str, Any]:
-    """How much faster than computing every step; nothing for what is not timed."""
+    """Speed-up over computing every step; empty for what is not timed."""
     if drawings[0].computed_steps is None:
         return {"computed_steps": None, "speedup": None, "speedup_denoise": None}
     pairs = list(zip(drawings, base, strict=True))

@@ -112,13 +112,17 @@ def step_caching(report: dict[str, Any]) -> Iterator[str]:
     )
     yield _rule(6)
     for name, title in CACHES.items():
-        row = report["rows"][name]
+        if (row := report["rows"].get(name)) is None:
+            continue
         yield _row(
             title,
             f"{row['computed_steps']['value']:.1f}",
             "" if row["control"] else f"{row['speedup']['value']:.2f}",
             f"{row['ssim']['value']:.3f}",
-            *(_change(row[key]) for key in ("dino_change", "judge_look_change")),
+            *(
+                _change(row[key]) if key in row else ""
+                for key in ("dino_change", "judge_look_change")
+            ),
         )
 
 
@@ -200,7 +204,7 @@ def filled(text: str) -> str:
             continue
         _, end, after = rest.partition(f"<!-- /{name} -->")
         if not end:
-            raise ValueError(f"<!-- {name} --> has no <!-- /{name} -->")
+            raise ValueError(f"the place for {name} has no end: add <!-- /{name} -->")
         shown = "\n".join(table(json.loads((RESULTS / file).read_text())))
         text = f"{before}{start}{shown}\n{end}{after}"
     return text

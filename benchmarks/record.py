@@ -1,4 +1,4 @@
-"""Results as they are read again: whole, unedited, and of one machine, or not at all."""
+"""Reads results: complete, unedited and from one machine, or not at all."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Result = dict[str, Any]
 
 
 class ResultError(Exception):
-    """A result that must not be reported; says which file, what is wrong and what to do."""
+    """A result that must not be reported: which file, what is wrong and what to do."""
 
 
 def read(path: Path) -> Result:
@@ -59,11 +59,11 @@ def read(path: Path) -> Result:
 
 
 def read_all(folder: Path, wanted: Collection[str] = FIELDS) -> dict[str, Result]:
-    """The results of a folder by the name of their benchmark.
+    """The results in a folder, by benchmark.
 
     Args:
         folder: Where they are.
-        wanted: Benchmarks to read; those of others are passed over.
+        wanted: Benchmarks to read; others are skipped.
 
     Raises:
         ResultError: One of them cannot be reported, there are two of one benchmark, or they are of
@@ -90,7 +90,7 @@ def read_all(folder: Path, wanted: Collection[str] = FIELDS) -> dict[str, Result
 
 
 def _benchmark(path: Path) -> object:
-    """What a file says that it is, before it is checked."""
+    """The benchmark that a file claims to be from, before it is checked."""
     try:
         return json.loads(path.read_text()).get("benchmark")
     except (ValueError, AttributeError):
@@ -98,7 +98,7 @@ def _benchmark(path: Path) -> object:
 
 
 def machine(result: Result) -> dict[str, Any]:
-    """What a figure depends on most: processor, cores, memory, GPU."""
+    """What figures depend on most: processor, cores, memory, GPU."""
     environment = result["environment"]
     gpu = environment["gpu"]
     return {name: environment[name] for name in MACHINE} | {"gpu": gpu and gpu["name"]}

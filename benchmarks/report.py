@@ -1,7 +1,7 @@
 """Results to one page: `python -m benchmarks.report` writes HTML, and the README's plot.
 
-It reads every result of a folder, which must be whole, unedited and of one machine; figures of
-different classes (exact, near-lossless, cached, hosted) stand in tables of their own.
+It reads every result in a folder; they must be complete, unedited and from one machine. Figures of
+different classes (exact, near-lossless, cached, hosted) go into separate tables.
 """
 
 from __future__ import annotations
@@ -242,7 +242,7 @@ def _provenance(results: Mapping[str, Result]) -> str:
     for name, result in results.items():
         one = result["environment"]
         changed = " with changes" if one["modified"] else ""
-        clock = one["clock"]["governor"] or "not told"
+        clock = one["clock"]["governor"] or "unknown"
         load, commit = f"{one['load_average']:.2f}", f"{one['commit'][:9]}{changed}"
         lines.append([name, one["command"], commit, one["date"], load, clock])
     heads = ("", "command", "commit", "date", "load average", "CPU governor")

@@ -1,10 +1,10 @@
-"""What a graph must take at least: `python -m benchmarks.roofline`.
+"""The least time that a graph can take: `python -m benchmarks.roofline`.
 
 The floor is the larger of two times: all its matrix products at the peak rate, or all its weights,
-inputs and outputs moved once at the peak bandwidth. Nothing reaches it; how near a measured graph
-comes says what is left to gain. Products are counted by torch on shapes alone: the full size needs
-no weights. Published peaks are those of the data sheets, dense, without sparsity; this machine's
-own are measured.
+inputs and outputs moved once at the peak bandwidth. No graph reaches it; how close a measured one
+comes says what is left to gain. Torch counts the products from shapes alone, so the full size
+needs no weights. Published peaks are those of the data sheets, dense, without sparsity; this
+machine's own are measured.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ PER_STEP = (WHOLE, *PARTS)
 
 @dataclass(frozen=True)
 class Peaks:
-    """What a device can do at most: TFLOP/s of its 16- or 32-bit products and of FP8, and TB/s."""
+    """What a device can do at best: TFLOP/s of its 16- or 32-bit products and of FP8, and TB/s."""
 
     tflops: float
     fp8_tflops: float
@@ -66,14 +66,14 @@ GPUS: Mapping[str, Peaks] = {
 
 @dataclass(frozen=True)
 class Work:
-    """What one run of a graph does.
+    """The work of one run of a graph.
 
     Attributes:
-        flop: Of matrix products and convolutions, a multiply and an add being two.
-        fp8_flop: Those of them in layers that export can quantize.
-        weights: How many.
-        fp8_weights: Those of them that export can quantize.
-        io_values: Inputs and outputs.
+        flop: Matrix products and convolutions; a multiply-add counts as two.
+        fp8_flop: The part of `flop` in layers that export can quantize.
+        weights: Number of weights.
+        fp8_weights: The part of `weights` that export can quantize.
+        io_values: Number of input and output values.
     """
 
     flop: float
@@ -87,7 +87,7 @@ class Work:
 
         Args:
             peaks: The device.
-            num_bytes: Of a weight that is not quantized, and of an activation.
+            num_bytes: Size of an unquantized weight and of an activation.
             fp8: Run what can be quantized in FP8.
         """
         narrow = self.fp8_flop if fp8 else 0.0
@@ -98,7 +98,7 @@ class Work:
 
 
 def work(config: ModelConfig, side: int) -> dict[str, Work]:
-    """What every graph does for a square picture, the subject's resampler for `STEPS` steps."""
+    """The work of every graph for a square picture; the resampler runs `STEPS` steps."""
     with torch.device("meta"), torch.no_grad():
         network = InstantCharacter(config).eval().requires_grad_(False)
         makers = {
@@ -140,7 +140,7 @@ def _count(name: str, graph: ExportGraph, config: ModelConfig, side: int) -> Wor
 
 
 def own_peaks(side: int = 1536, mib: int = 256) -> Peaks:
-    """This machine's: the best of some large fp32 products, and of copies."""
+    """This machine's peaks: the best of some large fp32 products and copies."""
     a, b = torch.randn(side, side), torch.randn(side, side)
     source = torch.zeros(mib * 2**18)
     target = torch.empty_like(source)
@@ -159,7 +159,7 @@ def own_peaks(side: int = 1536, mib: int = 256) -> Peaks:
 
 
 def measured_ms(bundle: Bundle, runtime: Runtime, config: ModelConfig, side: int) -> dict[str, Any]:
-    """Every graph of a bundle, run by itself on arbitrary inputs."""
+    """Time every graph of a bundle by itself, on arbitrary inputs."""
     found, random = {}, np.random.default_rng(0)
     for name, graph in bundle.manifest.graphs.items():
         dims, inputs = dimensions(config, side, name), {}
@@ -177,9 +177,9 @@ def measured_ms(bundle: Bundle, runtime: Runtime, config: ModelConfig, side: int
 
 
 def measure(name: str, side: int) -> dict[str, Any]:
-    """Floors of both networks, and the bundle's graphs beside this machine's."""
+    """Floors of both networks, and the bundle's graphs measured on this machine."""
     own, bundle = own_peaks(), Bundle.open(name)
-    in_cache = replace(own, tb_per_s=math.inf)  # the tiny graphs never leave it
+    in_cache = replace(own, tb_per_s=math.inf)  # the tiny graphs stay in cache
     counted = {network: work(config, size) for network, config, size in _networks(side)}
     times = measured_ms(bundle, OnnxRuntime(bundle), TOON, side)
     graphs = {}

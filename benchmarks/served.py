@@ -48,7 +48,7 @@ def castmate_triton(setup: Setup, ends: ExitStack) -> Draw:
 
 
 def castmate_rest(setup: Setup, ends: ExitStack) -> Draw:
-    """`castmate serve` and its WaveSpeed API: a ledger, a queue and a stored picture more."""
+    """`castmate serve` and its WaveSpeed API, which add a ledger, a queue and a stored picture."""
     gateway = ends.enter_context(Gateway(Path(setup.folder), environment(setup)))
     client = RestClient(gateway.url, gateway.key)
     portal = ends.enter_context(anyio.from_thread.start_blocking_portal())
@@ -62,7 +62,7 @@ def castmate_rest(setup: Setup, ends: ExitStack) -> Draw:
 
 
 def castmate_mcp_stdio(setup: Setup, ends: ExitStack) -> Draw:
-    """`castmate mcp` as an agent's host starts it."""
+    """`castmate mcp` as an MCP host starts it."""
     parameters = StdioServerParameters(
         command=sys.executable,
         args=["-m", "castmate_mcp", "--data-dir", f"{setup.folder}/mcp"],
@@ -84,7 +84,7 @@ def castmate_mcp_http(setup: Setup, ends: ExitStack) -> Draw:
 
 
 def wavespeed(setup: Setup, ends: ExitStack) -> Draw:
-    """The hosted model; every picture is paid."""
+    """The hosted model; every picture costs money."""
     from castmate.clients.wavespeed.client import WaveSpeedClient
     from castmate.settings import Settings
 
@@ -107,7 +107,7 @@ def wavespeed(setup: Setup, ends: ExitStack) -> Draw:
 
 
 class UncappedPayments:
-    """Lets the hosted client pay: how many pictures are asked for is the cap."""
+    """Lets the hosted client pay; the number of requested pictures is the cap."""
 
     async def known(self) -> Sequence[Payment]:
         """There is no earlier attempt."""
@@ -121,7 +121,7 @@ class UncappedPayments:
 
 
 def triton_server(setup: Setup) -> TritonServer:
-    """A server that is not started yet.
+    """Prepare a server; it does not start yet.
 
     Raises:
         Unfit: None is installed.
@@ -135,7 +135,7 @@ def triton_server(setup: Setup) -> TritonServer:
 
 
 def environment(setup: Setup) -> dict[str, str]:
-    """What a server process is told."""
+    """The environment of a server process."""
     return {
         "CASTMATE_BUNDLE": setup.bundle,
         "CASTMATE_THREADS": str(setup.threads),
@@ -155,9 +155,9 @@ def _mcp(client: Client, ends: ExitStack, name: Callable[[str], str] = str) -> D
     def draw(request: GenerateRequest) -> Drawn:
         arguments = request.model_dump(mode="json", exclude_defaults=True)
         result = portal.call(call, arguments | {"image": name(request.image)})
-        told = result.structured_content or {}
-        if result.is_error or told.get("status") != "completed":
+        job = result.structured_content or {}
+        if result.is_error or job.get("status") != "completed":
             raise CastmateError(f"the MCP server made no picture: {result.content}")
-        return Drawn({}, computed_steps=told.get("computed_steps"))
+        return Drawn({}, computed_steps=job.get("computed_steps"))
 
     return draw

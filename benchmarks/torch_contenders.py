@@ -1,4 +1,4 @@
-"""Torch with the demo model's weights: as published, and as fast as it goes without TensorRT."""
+"""Torch with the demo model's weights: as published, and as fast as it gets without TensorRT."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def diffusers_eager(setup: Setup, ends: ExitStack) -> Draw:
 
 
 def torch_hoisted(setup: Setup, ends: ExitStack) -> Draw:
-    """torch eager with the projector hoisted and the resampler batched, which changes nothing."""
+    """torch eager with the projector hoisted and the resampler batched; the picture is the same."""
     return _loop(setup, Switches(hoist=True, batch=True))
 
 
@@ -105,7 +105,7 @@ def _loop(setup: Setup, switches: Switches) -> Draw:
 
     def draw(request: GenerateRequest) -> Drawn:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Inductor's, about what this machine lacks
+            warnings.simplefilter("ignore")  # Inductor warns about what this machine lacks
             timed = loop.draw(read(request))
         return Drawn(timed.stages_ms, timed.steps_ms, timed.computed_steps)
 
@@ -123,7 +123,7 @@ def _network(setup: Setup) -> tuple[InstantCharacter, torch.device]:
 
 
 class _Reader:
-    """From a request to what torch takes."""
+    """A request as torch inputs."""
 
     def __init__(self, setup: Setup, network: InstantCharacter) -> None:
         self._prompts = Prompts.of(Bundle.open(setup.bundle))

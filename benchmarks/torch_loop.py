@@ -1,7 +1,7 @@
 """The strongest torch baseline, with a switch for each of its optimisations.
 
-The same noise, schedule and graphs as the served pipeline. With every switch off it does what the
-published code does: the projector and the resampler run again in every step.
+The same noise, schedule and graphs as the served pipeline. With every switch off it works like the
+published code: the projector and the resampler run again in every step.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ FP8_MAX = 448.0
 
 @dataclass(frozen=True)
 class Switches:
-    """What is switched on.
+    """The optimisations that are on.
 
     Attributes:
-        hoist: Run the part of the projector that no timestep changes once, not in every step.
+        hoist: Run the timestep-independent part of the projector once, not in every step.
         batch: Run the resampler for all steps at once.
         compile: `torch.compile` of the step and of the VAE decoder.
-        fp8: FP8 GEMMs with one scale a row; embedders, modulations and the last layer stay.
-        threshold: Of step caching; 0 computes every step.
+        fp8: FP8 GEMMs with one scale for each row; not for embedders, modulations, the last layer.
+        threshold: Step caching's threshold; 0 computes every step.
         share: Compute this part of the steps, spread evenly, whatever the change: for timing a
             network whose weights are random.
     """
@@ -72,7 +72,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Timed:
-    """A picture `[H, W, 3]` uint8 on the host and what it took, milliseconds."""
+    """A picture `[H, W, 3]` uint8 on the host, and its times in milliseconds."""
 
     picture: Tensor
     stages_ms: Mapping[str, float]
@@ -81,7 +81,7 @@ class Timed:
 
 
 class ScaledLinear(nn.Module):
-    """A linear layer in FP8 with one scale for each row of either side, found as it runs."""
+    """A linear layer in FP8 with a scale for each row of both factors, computed as it runs."""
 
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ def scaled(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def use_fp8(denoiser: nn.Module) -> int:
-    """Replace the layers that export quantizes, in place; how many there were."""
+    """Replace the layers that export quantizes, in place; returns how many."""
     layers = list(quantizable(denoiser, Quantization.FP8))
     for name, layer in layers:
         assert isinstance(layer, nn.Linear)
@@ -129,7 +129,7 @@ class TorchLoop:
 
         Args:
             network: In evaluation mode, on its device, in its dtype; `fp8` changes it in place.
-            switches: What is on.
+            switches: The optimisations to use.
         """
         self.network, self.switches = network, switches
         if switches.fp8:
@@ -191,7 +191,7 @@ class TorchLoop:
         return Timed(picture, watch.totals_ms, tuple(steps_ms), computed)
 
     def _subject(self, crops: Tensor, timesteps: Tensor) -> Callable[[int], Tensor]:
-        """What gives the subject tokens `[T, N, D]` of a step; only its own row has to be right."""
+        """Returns subject tokens `[T, N, D]` for a step; only that step's row has to be right."""
         network, switches = self.network, self.switches
         first, second = network.crop_encoders
         features = first(crops) + second(crops)
@@ -209,7 +209,7 @@ class TorchLoop:
         )
 
     def _step(self, values: dict[str, Any], number: int) -> int:
-        """Move `latents` by one step; 1 where it was computed in full."""
+        """Advance `latents` by one step; returns 1 if it was computed in full."""
         switches = self.switches
         if not switches.cached:
             names = [name for name in values if name != "previous_head_residual"]
@@ -246,7 +246,7 @@ def _as_it_is(module: nn.Module) -> Callable[..., Any]:
 
 
 class _Watch:
-    """Milliseconds a stage, each to the end of what it queued on the device."""
+    """Milliseconds of each stage, until the device has finished its work."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device

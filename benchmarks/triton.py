@@ -2,7 +2,7 @@
 
 The same requests go to a `LocalClient` in this process and to a tritonserver on this machine, in
 turns, with the same bundle and the same number of threads. Both queue requests and draw one at a
-time; the wait for one's turn is taken out of what Triton adds. Failures are timed from the signal
+time; the wait for a turn is subtracted from what Triton adds. Failures are timed from the signal
 to the client's error.
 """
 
@@ -45,7 +45,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 REFERENCE = ROOT / "castmate/bundles/toon/references/mira.png"
 CONCURRENCIES = (1, 2, 4)
-CROWD = 24  # more than the model lets wait: `max_waiting` of its config.pbtxt is 16
+CROWD = 24  # more than may wait: `max_waiting` in config.pbtxt is 16
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Sample:
     """One request, in milliseconds.
 
     Attributes:
-        wall_ms: As the caller saw it.
-        stages_ms: As the pipeline saw it.
+        wall_ms: Time as the caller saw it.
+        stages_ms: Times of the pipeline's stages.
         steps: Denoise steps.
     """
 
@@ -64,18 +64,18 @@ class Sample:
 
     @property
     def step_ms(self) -> float:
-        """One step with all that is done to report it."""
+        """One step, reporting included."""
         return self.stages_ms["denoise"] / self.steps
 
     @property
     def outside_ms(self) -> float:
-        """What is in no stage: decoding the reference, queue, wire."""
+        """Time outside every stage: decoding the reference, queue, wire."""
         parts = sum(ms for stage, ms in self.stages_ms.items() if stage not in ("total", "queue"))
         return self.wall_ms - parts - self.stages_ms.get("queue", 0.0)
 
 
 class NotingPipeline(Pipeline):
-    """Notes when each request's turn came: the model in Triton tells its `queue` by itself."""
+    """Records when each request's turn came; the Triton model reports its `queue` itself."""
 
     def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
         super().__init__(bundle, runtime)
@@ -93,7 +93,7 @@ async def timed(
     reference: Reference,
     pipeline: NotingPipeline | None = None,
 ) -> Sample:
-    """Make one picture and look at the clock; `pipeline` is that of a client in this process."""
+    """Draw and time one picture; `pipeline` is that of a client in this process."""
     start = time.perf_counter()
     result = await client.generate(request, reference, lambda progress: None)
     wall_ms = 1000 * (time.perf_counter() - start)
@@ -126,7 +126,7 @@ async def load(
 
 
 def summarize(samples: Sequence[Sample]) -> dict[str, float]:
-    """Medians, and the best step: a busy machine makes steps slower, never faster."""
+    """Medians, and the fastest step: a busy machine makes steps slower, never faster."""
     return {
         "wall_p50_ms": round(statistics.median(sample.wall_ms for sample in samples), 2),
         "step_p50_ms": round(statistics.median(sample.step_ms for sample in samples), 3),
@@ -177,7 +177,7 @@ def memory(server: TritonServer) -> dict[str, float]:
 
 
 def model_of(server: TritonServer) -> int:
-    """The process of the model, the only other one of the server's group."""
+    """The model's process, the only other one in the server's group."""
     groups = {
         int(path.parent.name): path.read_text().rpartition(")")[2].split()[2]
         for path in Path("/proc").glob("[0-9]*/stat")
@@ -189,7 +189,7 @@ def model_of(server: TritonServer) -> int:
 async def strike(
     client: TritonClient, request: GenerateRequest, reference: Reference, hit: Callable[[], object]
 ) -> dict[str, Any]:
-    """Do harm after the first step; seconds until the client's error, and its text."""
+    """Break something after the first step; seconds until the client's error, and its text."""
     struck_at = 0.0
 
     def after_the_first_step(progress: Progress) -> None:
@@ -208,7 +208,7 @@ async def strike(
 async def failures(
     client: TritonClient, server: TritonServer, quick: GenerateRequest, reference: Reference
 ) -> dict[str, Any]:
-    """kill -9 of the server and of its model, SIGSTOP, refusals, the way back to a picture."""
+    """kill -9 of the server and of its model, SIGSTOP, refusals, and recovery."""
     refused = await refusals(client, quick, reference)
     slow = quick.model_copy(update={"num_images": 4, "num_inference_steps": 50})
     killed = await strike(client, slow, reference, lambda: os.kill(server.pid, signal.SIGKILL))
@@ -240,15 +240,15 @@ async def failures(
 async def refusals(
     client: TritonClient, quick: GenerateRequest, reference: Reference
 ) -> dict[str, Any]:
-    """Seconds until an oversized image and a request too many are refused."""
+    """Seconds until an oversized image and one request too many are refused."""
     oversized = dataclasses.replace(reference, data=bytes(MAX_BYTES + 1))
     start = time.perf_counter()
     try:
         await client.generate(quick, oversized)
-        raise RuntimeError("an oversized image was taken")
+        raise RuntimeError("an oversized image was accepted")
     except ImageRejected as error:
-        told = str(error)
-    image = {"error_after_s": round(time.perf_counter() - start, 3), "error": told}
+        message = str(error)
+    image = {"error_after_s": round(time.perf_counter() - start, 3), "error": message}
     start = time.perf_counter()
     crowd = [asyncio.ensure_future(client.generate(quick, reference)) for _ in range(CROWD)]
     await asyncio.wait(crowd, return_when=asyncio.FIRST_EXCEPTION)
@@ -262,7 +262,7 @@ async def refusals(
 
 
 async def measure(options: argparse.Namespace, server: TritonServer) -> dict[str, Any]:
-    """Everything against one running server."""
+    """Run everything against one server."""
     request = GenerateRequest.parse(
         {
             "prompt": "waving on the beach",

@@ -1,4 +1,4 @@
-"""What every contender is asked for."""
+"""The requests that every contender gets."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ REFERENCE_PX = 512
 
 @dataclass(frozen=True)
 class Workload:
-    """Requests as a story makes them: characters, and prompts about each.
+    """Requests like those of a story: characters, and prompts about each.
 
     Attributes:
-        folder: Gets the references.
+        folder: Where the references go.
         size: `W*H`.
         steps: Denoise steps.
     """
@@ -30,7 +30,7 @@ class Workload:
     def rounds(self, count: int) -> Iterator[dict[str, dict[str, Any]]]:
         """Three requests a round: a new character, a new prompt for it, and the same again.
 
-        Every seed is another one, so that nothing but prompts and characters can be remembered.
+        Every seed is new, so that only prompts and characters can be cached.
         """
         pictures = judged_pictures(count)
         for number, picture in enumerate(pictures):

@@ -34,7 +34,7 @@ class CastmateError(Exception):
     """The base; `str(error)` is one sentence for a person or a model, `code` is for programs."""
 
     code: ClassVar[str] = "error"
-    charged: bool | None = False  # None: nobody knows
+    charged: bool | None = False  # None: unknown
 
     def as_dict(self) -> dict[str, Any]:
         """The error as JSON, the same for every edge."""
@@ -47,8 +47,8 @@ class Problem:
 
     Attributes:
         parameter: Name of the parameter.
-        message: What is wrong, with the value that was given.
-        allowed: What is allowed, or an empty string where `message` says it.
+        message: What is wrong, with the given value.
+        allowed: What is allowed, or an empty string if `message` says it.
         hint: What to do next, or an empty string.
     """
 
@@ -67,15 +67,15 @@ class Problem:
 
 
 def from_dict(values: Mapping[str, Any]) -> CastmateError:
-    """The error that `as_dict` told; one of a newer version is a `CastmateError`.
+    """Restore the error from `as_dict`; an unknown code becomes a `CastmateError`.
 
     Raises:
-        KeyError: There is no code or no message.
-        TypeError: A problem of it is none.
+        KeyError: Code or message is missing.
+        TypeError: One of its problems is malformed.
     """
     kinds = {kind.code: kind for kind in _kinds(CastmateError)}
     kind = kinds.get(values["code"], CastmateError)
-    error = kind.__new__(kind, values["message"])  # each kind is made in its own way
+    error = kind.__new__(kind, values["message"])  # constructors differ
     error.charged = values.get("charged", False)
     if isinstance(error, InvalidRequest):
         problems = [Problem(**problem) for problem in values.get("problems", ())]
@@ -104,7 +104,7 @@ class InvalidRequest(CastmateError):
         super().__init__("\n".join(map(str, self.problems)))
 
     def as_dict(self) -> dict[str, Any]:
-        """Like the base, with every problem on its own."""
+        """Like the base, with each problem listed."""
         return super().as_dict() | {"problems": [asdict(problem) for problem in self.problems]}
 
 
@@ -123,17 +123,17 @@ class Unavailable(CastmateError):
     code = "unavailable"
 
     def __init__(self, message: str, *, causes: Mapping[str, CastmateError] | None = None) -> None:
-        """Tell what happened.
+        """Describe what happened.
 
         Args:
             message: One sentence or more.
-            causes: Where several clients were asked, the error of each by its name.
+            causes: If several clients were asked, the error of each by its name.
         """
         self.causes = dict(causes or {})
         super().__init__(message)
 
     def as_dict(self) -> dict[str, Any]:
-        """Like the base, with the error of each client where several were asked."""
+        """Like the base, with the error of each client if several were asked."""
         causes = {name: error.as_dict() for name, error in self.causes.items()}
         return super().as_dict() | ({"causes": causes} if causes else {})
 
@@ -150,12 +150,12 @@ class Overloaded(Unavailable):
         retry_after_s: float,
         causes: Mapping[str, CastmateError] | None = None,
     ) -> None:
-        """Tell what is full.
+        """Describe what is full.
 
         Args:
             message: One sentence or more.
             retry_after_s: When to try again.
-            causes: Where several clients were asked, the error of each by its name.
+            causes: If several clients were asked, the error of each by its name.
         """
         self.retry_after_s = retry_after_s
         super().__init__(message, causes=causes)
@@ -172,13 +172,13 @@ class DeadlineExceeded(Unavailable):
 
 
 class BudgetExceeded(Unavailable):
-    """Making it would pass a spending cap; it was not sent."""
+    """Making it would exceed a spending cap; nothing was sent."""
 
     code = "budget_exceeded"
 
 
 class NotAgreed(BudgetExceeded):
-    """Making it would cost money, and nobody has agreed to that; it was not sent."""
+    """Making it would cost money that nobody has agreed to; nothing was sent."""
 
     code = "not_agreed"
 
@@ -197,13 +197,13 @@ class Cancelled(CastmateError):
 
 
 class LeaseLost(CastmateError):
-    """This attempt is over: it was silent for too long, and its work was given to another one."""
+    """This attempt has lost its lease, and another one has taken over its work."""
 
     code = "lease_lost"
 
 
 class Interrupted(CastmateError):
-    """Every process that worked on the prediction died; it is not given to one more."""
+    """Every process that worked on the prediction died; it is not tried again."""
 
     code = "interrupted"
 
@@ -215,7 +215,7 @@ class PredictionNotFound(CastmateError):
 
 
 class IdempotencyConflict(CastmateError):
-    """The idempotency key was used before, for another request."""
+    """The idempotency key was already used for a different request."""
 
     code = "idempotency_conflict"
 

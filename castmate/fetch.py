@@ -1,4 +1,4 @@
-"""Reach a URL that a stranger chose, and never anything that is not public."""
+"""Downloads from and sends to untrusted URLs, at public addresses only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PORTS: Final = {"https": 443, "http": 80}
 _USER_AGENT: Final = f"castmate/{__version__}"
 _GET_HEADERS: Final = {
     "accept": "image/png, image/jpeg, image/webp, image/gif, image/avif, image/heic, */*;q=0.1",
-    "accept-encoding": "identity",  # a compressed body could grow without bound
+    "accept-encoding": "identity",  # a compressed body could expand without bound
     "user-agent": _USER_AGENT,
 }
 # Object storage repeats whatever came with an upload as Content-Encoding: nothing, `utf-8`,
@@ -36,7 +36,7 @@ _COMPRESSIONS: Final = frozenset(
 )
 _HINT: Final = "Give a public https URL that answers with the picture itself, or send the picture."
 
-# `is_global` lets these through, although they carry or reach private IPv4 addresses.
+# `is_global` accepts these, although they embed or reach private IPv4 addresses.
 _NAT64: Final = [ip_network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48")]
 _NOT_PUBLIC: Final = [
     ip_network(text)
@@ -61,7 +61,7 @@ class Blocked(Exception):
 
 
 def is_public(text: str) -> bool:
-    """Whether an IP address is one that anybody on the internet can reach."""
+    """Whether an IP address is publicly reachable."""
     ip = ip_address(text.split("%")[0])
     if isinstance(ip, IPv6Address) and ip.ipv4_mapped:
         ip = ip.ipv4_mapped
@@ -82,11 +82,11 @@ async def system_lookup(host: str, port: int) -> list[str]:
 
 @dataclass
 class PinnedBackend(httpcore2.AsyncNetworkBackend):
-    """Connects to the very address that was checked, so that DNS cannot change in between.
+    """Connects to the address that was checked, so that DNS cannot change in between.
 
     Attributes:
-        lookup: Host and port to IP addresses.
-        inner: What opens the connection.
+        lookup: Resolves host and port to IP addresses.
+        inner: Opens the connection.
     """
 
     lookup: Lookup = system_lookup
@@ -100,7 +100,7 @@ class PinnedBackend(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        """Connect to the first address that answers; one bad address condemns the name.
+        """Connect to the first address that answers; one private address blocks the whole host.
 
         Raises:
             Blocked: The host has an address that is not public.
@@ -114,7 +114,7 @@ class PinnedBackend(httpcore2.AsyncNetworkBackend):
                     address, port, timeout, local_address, socket_options
                 )
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
-                continue  # often an IPv6 address where there is no IPv6
+                continue  # often an IPv6 address on a machine without IPv6
         return await self.inner.connect_tcp(
             addresses[-1], port, timeout, local_address, socket_options
         )
@@ -141,17 +141,17 @@ async def fetch(
     deadline_s: float = DEADLINE_S,
     backend: httpcore2.AsyncNetworkBackend | None = None,
 ) -> bytes:
-    """Get what is at a public URL.
+    """Download from a public URL.
 
     Args:
-        url: Where; every redirect is checked like it.
-        max_bytes: Refuse more, announced or not.
-        allow_http: Whether plain http is allowed beside https.
-        deadline_s: For everything together: names, connections, redirects, body.
-        backend: What opens connections; only tests replace it.
+        url: The address; redirects are checked like it.
+        max_bytes: Refuse a longer body, announced or not.
+        allow_http: Whether plain http is allowed as well as https.
+        deadline_s: For all of it: name resolution, connections, redirects, body.
+        backend: Opens connections; only tests replace it.
 
     Raises:
-        ImageRejected: The URL is not allowed, or does not give the bytes in time.
+        ImageRejected: The URL is not allowed, or does not deliver the bytes in time.
     """
     schemes = _schemes(allow_http)
     try:
@@ -179,16 +179,16 @@ async def send(
     deadline_s: float = DEADLINE_S,
     backend: httpcore2.AsyncNetworkBackend | None = None,
 ) -> int:
-    """Send bytes to a public URL, once; a redirect is not followed.
+    """Send bytes to a public URL, once, without following redirects.
 
     Args:
-        url: Where.
-        body: What.
+        url: The address.
+        body: The bytes to send.
         method: POST or PUT.
-        headers: Beside host, length and user agent.
-        allow_http: Whether plain http is allowed beside https.
-        deadline_s: For everything together.
-        backend: What opens connections; only tests replace it.
+        headers: In addition to host, length and user agent.
+        allow_http: Whether plain http is allowed as well as https.
+        deadline_s: For all of it.
+        backend: Opens connections; only tests replace it.
 
     Returns:
         The HTTP status.
@@ -202,7 +202,7 @@ async def send(
         "user-agent": _USER_AGENT,
     }
     fields = {name.lower(): value for name, value in (headers or {}).items()} | own
-    for framing in ("host", "transfer-encoding"):  # ours to say, whatever the caller was told
+    for framing in ("host", "transfer-encoding"):  # ours to set, whatever the caller passes
         fields.pop(framing, None)
     try:
         target = _checked(url, None, _schemes(allow_http))
@@ -213,7 +213,7 @@ async def send(
 
 
 def why_not(url: str, *, allow_http: bool = False) -> str | None:
-    """What forbids a URL as it is written, before anybody looks up its host; None: nothing."""
+    """Why a URL is forbidden as written, before its host is looked up, or None."""
     try:
         _checked(url, None, _schemes(allow_http))
     except _Refused as refused:
@@ -222,7 +222,7 @@ def why_not(url: str, *, allow_http: bool = False) -> str | None:
 
 
 class _Refused(Exception):
-    """A URL cannot be used, before anybody says whose error that is."""
+    """A URL cannot be used; callers decide which error that becomes."""
 
     def __init__(self, url: URL | None, message: str, allowed: str = "") -> None:
         self.message = f"{_shown(url)} {message}" if url else message
@@ -241,7 +241,7 @@ class _Answer:
 async def _reaching(
     url: URL, deadline_s: float, backend: httpcore2.AsyncNetworkBackend | None
 ) -> AsyncIterator[httpcore2.AsyncConnectionPool]:
-    """Connections for one exchange; whatever goes wrong with them is a refusal."""
+    """Connections for one exchange; any failure becomes a refusal."""
     try:
         async with (
             asyncio.timeout(deadline_s),
@@ -262,7 +262,7 @@ async def _exchange(
     content: bytes,
     max_bytes: int,
 ) -> _Answer:
-    """One request and its answer, without following it anywhere."""
+    """One request and its response, without following redirects."""
     where = httpcore2.URL(
         scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
     )
@@ -283,7 +283,7 @@ async def _exchange(
     except Blocked:
         raise _Refused(url, "is not on the public internet") from None
     except TimeoutError:
-        raise  # an OSError, but the deadline's
+        raise  # an OSError, but it means the deadline
     except (
         httpcore2.NetworkError,
         httpcore2.ProtocolError,
@@ -308,7 +308,7 @@ async def _read(response: httpcore2.Response, url: URL, announced: int, max_byte
 
 
 def _compression(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
-    """What the bytes are compressed with, as far as that is one of the ways there are."""
+    """The compression of the body, if it is a known one."""
     values = [
         value.decode("latin-1") for name, value in headers if name.lower() == b"content-encoding"
     ]
@@ -338,6 +338,6 @@ def _checked(text: str, base: URL | None, schemes: Sequence[str]) -> URL:
 
 
 def _shown(url: URL) -> str:
-    """The URL without what may be secret: user, query and fragment."""
+    """The URL without its possibly secret parts: user, query and fragment."""
     text = f"{url.scheme}://{url.host}{url.path}"
     return text if len(text) <= 100 else f"{text[:97]}..."

@@ -1,4 +1,4 @@
-"""Pictures in and out: a checked reference of the character, pixels to files and previews."""
+"""Pictures in and out: the checked reference of a character; pixels to files and previews."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ MAX_BYTES: Final = 20 * 2**20
 PREVIEW_LIMIT: Final = 90_000
 PREVIEW_SIDE: Final = 512
 
-# Decoding has threads of its own: pictures that wait for room keep no file or database waiting.
+# Decoding has its own threads, so that pictures waiting for room delay no file or database access.
 _DECODERS: Final = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decoder")
 
-# Fixed, so that the same pixels give the same bytes, and chosen for latency: 1024*1024 takes
+# Fixed, so that the same pixels give the same bytes, and tuned for latency: 1024*1024 takes
 # ~80 ms as PNG (200 ms at Pillow's default level, for 15 % fewer bytes), 4 as JPEG, 25 as WEBP.
 _ENCODINGS: Final[dict[OutputFormat, dict[str, Any]]] = {
     OutputFormat.PNG: {"compress_level": 1},
@@ -35,8 +35,8 @@ _ENCODINGS: Final[dict[OutputFormat, dict[str, Any]]] = {
     OutputFormat.WEBP: {"quality": 90, "method": 0},
 }
 
-# (part of the side asked for, JPEG quality), best first; the last fits noise in 15 000 base64
-# characters where 512 pixels are asked for, and 128 pixels at that quality follow it.
+# (fraction of the requested side, JPEG quality), best first; at 512 pixels the last one fits noise
+# into 15 000 base64 characters, and 128 pixels at that quality come after it.
 _LADDER: Final = ((1, 82), (1, 65), (0.75, 60), (0.5, 55), (0.375, 50), (0.25, 45))
 _SMALLEST_SIDE: Final = 128
 
@@ -46,9 +46,9 @@ class Reference:
     """The picture of the character.
 
     Attributes:
-        data: The bytes as they came; PNG instead of HEIC and AVIF, which not everybody reads.
-        sha256: Of `data`, in hex; the identity of the reference.
-        image: The picture as `castmate.decoding` gives it.
+        data: The bytes as received; PNG instead of HEIC and AVIF, which not everything can read.
+        sha256: The hash of `data` in hex, which identifies the reference.
+        image: The picture as `castmate.decoding` returns it.
     """
 
     data: bytes = field(repr=False, compare=False)
@@ -64,7 +64,7 @@ class Reference:
             label: How an error names it, such as its path.
 
         Raises:
-            ImageRejected: It is no picture, damaged, or too large or small.
+            ImageRejected: It is not a picture, is damaged, or is too large or small.
             Overloaded: Too many large pictures are being decoded.
         """
         if len(data) > MAX_BYTES:
@@ -80,7 +80,7 @@ class Reference:
 
     @classmethod
     async def read(cls, data: bytes, label: str) -> Self:
-        """Like `from_bytes`, beside the event loop: what every server calls."""
+        """Like `from_bytes`, off the event loop; servers use this one."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(_DECODERS, cls.from_bytes, data, label)
 
@@ -91,7 +91,7 @@ def encode(pixels: NDArray[np.uint8], output_format: OutputFormat) -> bytes:
 
 
 def as_png(data: bytes) -> bytes:
-    """One of our own pictures as PNG; a PNG stays byte for byte what it is."""
+    """One of our own pictures as PNG; a PNG is returned byte for byte."""
     if data.startswith(SIGNATURE):
         return data
     return _save(decode(data, "the picture"), "png", _ENCODINGS[OutputFormat.PNG])
@@ -104,8 +104,8 @@ def preview(data: bytes, limit: int = PREVIEW_LIMIT, side: int = PREVIEW_SIDE) -
 
     Args:
         data: An encoded picture.
-        limit: Characters of base64.
-        side: Pixels of its longer side, at most.
+        limit: The largest number of base64 characters.
+        side: The largest longer side, in pixels.
     """
     full = decode(data, "the picture")
     small = b""
@@ -120,7 +120,7 @@ def preview(data: bytes, limit: int = PREVIEW_LIMIT, side: int = PREVIEW_SIDE) -
 
 
 def base64_length(data: bytes) -> int:
-    """Characters that `data` takes in base64."""
+    """The number of base64 characters for `data`."""
     return -(-len(data) // 3) * 4
 
 

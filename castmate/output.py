@@ -29,8 +29,8 @@ class Output:
     Attributes:
         path: A file, which is replaced (several pictures get -1, -2, ... before its suffix), or a
             folder, in which nothing is replaced.
-        is_folder: Which of the two; a folder is made if it is missing.
-        is_stdout: The one picture goes to stdout instead, and nothing else does.
+        is_folder: Which of the two it is; a missing folder is created.
+        is_stdout: The only picture goes to stdout instead, and nothing else does.
     """
 
     path: Path = Path()
@@ -39,9 +39,9 @@ class Output:
 
     @classmethod
     def parse(cls, text: str | None) -> Self:
-        """Understand what `--output` names; None is the current folder.
+        """Parse `--output`; None is the current folder.
 
-        A slash at the end names a folder, `-` is stdout, and `~` the home folder.
+        A trailing slash names a folder, `-` is stdout, and `~` the home folder.
         """
         if text is None:
             return cls()
@@ -51,7 +51,7 @@ class Output:
         return cls(path, is_folder=text.endswith(("/", os.sep)) or path.is_dir())
 
     def choose_format(self, chosen: OutputFormat | None) -> OutputFormat:
-        """The encoding: what was chosen, else what the suffix says; they must not disagree.
+        """The format: the chosen one, else the suffix's; they must not disagree.
 
         Raises:
             InvalidRequest: They disagree, or the suffix is unknown.
@@ -68,14 +68,14 @@ class Output:
         return chosen or named or default
 
     def prepare(self, num_images: int, *, as_json: bool = False) -> None:
-        """Make the folder, and find out before anything is drawn whether it can be written.
+        """Create the folder and check that it is writable, before anything is drawn.
 
         Args:
-            num_images: How many pictures there will be.
-            as_json: Whether stdout is taken by a JSON document.
+            num_images: The number of pictures to come.
+            as_json: Whether a JSON document goes to stdout.
 
         Raises:
-            InvalidRequest: It cannot.
+            InvalidRequest: It is not writable.
         """
         if self.is_stdout:
             return self._prepare_stdout(num_images, as_json)
@@ -93,10 +93,10 @@ class Output:
             ) from None
 
     def save(self, result: GenerateResult) -> list[Path]:
-        """Write the pictures; gives the paths, none where they went to stdout.
+        """Write the pictures; returns their paths, or none for stdout.
 
         Raises:
-            CastmateError: The disk is full, the folder went away, or nobody reads stdout any more.
+            CastmateError: The disk is full, the folder is gone, or stdout was closed.
         """
         if self.is_stdout:
             _write_stdout(result.images[0].data)
@@ -141,7 +141,7 @@ class Output:
 
 
 def summary(request: GenerateRequest, result: GenerateResult) -> str:
-    """Who drew, how long it took, and what is out of the ordinary: its cost, steps left out."""
+    """The client and the time, with the cost and the skipped steps if there are any."""
     seconds = result.timings_ms["total"] / 1000
     text = f"Drawn by {result.client} ({result.model}) in {seconds:.1f} s"
     if result.cost_usd:

@@ -1,4 +1,4 @@
-"""From what a caller names as the reference to the picture itself: data URI, URL, path or stdin."""
+"""Finds the picture that a caller names as the reference: data URI, URL, path or stdin."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from castmate.file_kinds import is_picture
 from castmate.images import MAX_BYTES, Reference
 
 _DATA_URI: Final = re.compile(r"(?:data:|image/)[^,]*;base64,", re.IGNORECASE)
-_SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)  # one letter is a drive
+_SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)  # a single letter is a drive
 _WINDOWS_PATH: Final = re.compile(r"[a-z]:[\\/]|\\\\", re.IGNORECASE)
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_=\s-]+")
 _SHORTEST_BASE64: Final = 80  # characters; a picture has more, and few paths have
@@ -43,8 +43,8 @@ async def resolve(
             path is allowed, also `-` for stdin and the pipes of a shell.
         roots: Folders in which a path must lie, symlinks followed; None allows every path, for a
             person at a terminal who can read those files anyway.
-        allow_http: Whether URLs may be http:// ones too.
-        fetch: What gets URLs; by default `castmate.fetch`, which reaches public addresses only.
+        allow_http: Whether http:// URLs are allowed too.
+        fetch: Downloads URLs; by default `castmate.fetch`, which reaches only public addresses.
 
     Raises:
         ImageRejected: Says why, and what is allowed instead.
@@ -70,14 +70,12 @@ async def resolve(
 
 def is_base64(source: str) -> bool:
     """Whether this is unmistakably a picture in base64, although no `data:` says so."""
-    head = source[:_SHORTEST_BASE64].strip()
-    if len(source) < _SHORTEST_BASE64 or not _BASE64.fullmatch(source):
-        return False
-    start = "".join(head.split()).translate(_URL_SAFE)[:32]
+    start = "".join(source[:_SHORTEST_BASE64].split()).translate(_URL_SAFE)[:32]
     try:
-        return is_picture(base64.b64decode(start, validate=True))
-    except binascii.Error:
+        looks_so = is_picture(base64.b64decode(start, validate=True))
+    except (ValueError, binascii.Error):
         return False
+    return looks_so and len(source) >= _SHORTEST_BASE64 and _BASE64.fullmatch(source) is not None
 
 
 async def _fetch(url: str, *, allow_http: bool) -> bytes:
@@ -96,7 +94,7 @@ def _from_data_uri(source: str) -> bytes:
 
 
 def _from_base64(text: str) -> bytes:
-    # Line breaks, missing padding and the alphabet of URLs are common and harmless; anything else
+    # Line breaks, missing padding and the URL-safe alphabet are common and harmless; anything else
     # is damage.
     text = "".join(text.split()).rstrip("=").translate(_URL_SAFE)
     try:
@@ -143,7 +141,7 @@ def _read(path: Path, roots: Sequence[Path] | None) -> bytes:
     shown = _shown(str(path))
     try:
         found = paths.as_spelled(path).resolve() if roots is None else _inside(path, roots)
-        if not found.is_file():  # nor may a pipe or a device be read: it may never end
+        if not found.is_file():  # never read a pipe or a device: it may not end
             raise ImageRejected(
                 f"{shown} {_what_else(found)}", allowed=_allowed(roots), hint=_near(found)
             )
@@ -155,7 +153,7 @@ def _read(path: Path, roots: Sequence[Path] | None) -> bytes:
 
 
 def _inside(path: Path, roots: Sequence[Path]) -> Path:
-    """The real path, where it lies in one of the folders; a relative one is tried in each."""
+    """The real path, if it is inside one of the folders; a relative path is tried in each."""
     folders = [root.expanduser().resolve() for root in roots]
     named = [path] if path.is_absolute() else [folder / path for folder in folders]
     candidates = [paths.as_spelled(one).resolve() for one in named]

@@ -1,4 +1,4 @@
-"""How a command ends: what it prints of an error, and its exit code."""
+"""How commands report errors, and their exit codes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OK, FAILED, BAD_REQUEST, INTERRUPTED = 0, 1, 2, 130
 
 @contextlib.contextmanager
 def reporting(*, as_json: bool = False) -> Iterator[None]:
-    """Turn our errors into one clear message and an exit code; any other exception is a bug."""
+    """Turn Castmate's errors into one clear message and an exit code; any other is a bug."""
     try:
         yield
     except CastmateError as error:

@@ -1,7 +1,7 @@
-"""`castmate serve triton`: prepares a Triton server, starts it, watches it and ends it.
+"""`castmate serve triton`: prepares, starts, watches and stops a Triton server.
 
-The server's own health page says ready while the model's process is dead, and nothing restarts
-that process: so the model itself is asked, and the whole server started again when it is silent.
+The server's health page says ready even when the model's process is dead, and nothing restarts that
+process. So this asks the model itself, and restarts the whole server if it does not answer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from castmate.triton.server import Installation, Ports, TritonServer
 
 START_TIMEOUT_S: Final = 600.0  # a full-size bundle is read from disk
 PROBE_EVERY_S: Final = 2.0
-FAILED_PROBES: Final = 2  # in a row, before the server is started again
+FAILED_PROBES: Final = 2  # in a row, before the server is restarted
 RESTART_PAUSE_S: Final = 1.0
 
 CHECKOUT: Final = Path(__file__).parents[1]
@@ -48,9 +48,9 @@ def serve_triton(
     Args:
         settings: The bundle, and where state is kept.
         ports: Where to listen.
-        say: Gets one line about each thing that happens.
+        say: Called with one line for each event.
         models: The model repository; by default the checkout's.
-        home: Where the server is, or gets, installed; by default in the data folder.
+        home: Where the server is, or will be, installed; by default in the data folder.
         trace_url: An OpenTelemetry collector's address for traces.
 
     Raises:
@@ -81,7 +81,7 @@ def serve_triton(
 
 
 def run_container(settings: Settings, say: Say) -> None:
-    """Show the command that serves a bundle on a GPU machine; become it where there is Docker.
+    """Print the command that serves a bundle on a GPU machine; run it if Docker is installed.
 
     Raises:
         BundleError: The bundle cannot be used.
@@ -103,7 +103,7 @@ def container_command(bundle: Bundle) -> tuple[dict[str, str], list[str]]:
 
 
 def trace_options(url: str) -> list[str]:
-    """Options with which every request becomes a span, part of the caller's trace."""
+    """Options that make every request a span of the caller's trace."""
     settings = ("mode=opentelemetry", f"opentelemetry,url={url}", "rate=1", "level=TIMESTAMPS")
     return [f"--trace-config={setting}" for setting in settings]
 
@@ -124,7 +124,7 @@ def find_models(models: Path | None) -> Path:
 
 
 def _embedded(settings: Settings, bundle: Bundle, home: Path | None, say: Say) -> Installation:
-    """The server from the wheel, installed if need be."""
+    """The server from the wheel, installed if necessary."""
     if bundle.manifest.engine != "onnxruntime":
         variables, command = container_command(bundle)
         shown = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
@@ -140,7 +140,7 @@ def _embedded(settings: Settings, bundle: Bundle, home: Path | None, say: Say) -
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """What the model reads: flags of this command must reach it."""
+    """The environment of the model, with this command's flags."""
     return {
         "CASTMATE_BUNDLE": str(Bundle.open(settings.bundle).path),
         "CASTMATE_THREADS": str(settings.threads),
@@ -151,7 +151,7 @@ def _environment(settings: Settings) -> dict[str, str]:
 
 
 def _watch(server: TritonServer, say: Say) -> None:
-    """Ask the model every two seconds; start the server again when it died or is silent."""
+    """Ask the model every two seconds; restart the server if it died or does not answer."""
     failures: list[str] = []
     while True:
         if server.wait(PROBE_EVERY_S):
@@ -175,7 +175,7 @@ async def probe(url: str) -> dict[str, Any]:
     """Ask one server's model whether it can draw.
 
     Raises:
-        Unavailable: It cannot, with the reason.
+        Unavailable: It cannot; says why.
     """
     client = TritonClient((url,))
     try:

@@ -1,4 +1,4 @@
-"""Trains the 32x autoencoder: first 16x on half-size pictures, then the outer level is grown."""
+"""Trains the 32x autoencoder: first 16x on half-size pictures, then grows the outer level."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def render_batch(rng: Random, count: int, width: int, height: int) -> Tensor:
 
 
 class Core(nn.Module):
-    """The inner 16x autoencoder of the whole one, for pictures of half the size.
+    """The inner 16x autoencoder, for pictures of half the size.
 
     The outermost level of the encoder is an average pool by construction, so the core encodes a
     half-size picture to exactly the latents that the whole encoder gives for the full-size one.
@@ -142,7 +142,7 @@ def psnr(picture: Tensor, target: Tensor) -> Tensor:
     return 10 * torch.log10(4 / (picture.detach() - target).square().mean())
 
 
-# Width and height in full-size pixels, pictures a batch, how often.
+# Width and height in full-size pixels, pictures per batch, relative frequency.
 SIZES = (((512, 512), 4, 0.7), ((768, 768), 2, 0.08), ((1024, 1024), 1, 0.07),
          ((768, 1280), 1, 0.04), ((1280, 768), 1, 0.04), ((1024, 512), 2, 0.03),
          ((1536, 1536), 1, 0.02))  # fmt: skip
@@ -155,7 +155,7 @@ def pick_size(rng: Random) -> tuple[tuple[int, int], int]:
 
 
 def train_core(budget: Budget, folder: Path) -> None:
-    """First stage: everything but the outer level, on half-size pictures."""
+    """First stage: everything except the outer level, on half-size pictures."""
     torch.manual_seed(0)
     core = Core(new_autoencoder()).to(budget.device)
     for part in (core.vae.encoder.conv_in, core.vae.encoder.down_blocks[0],

@@ -1,7 +1,7 @@
-"""Writes the shipped bundle anew: `python -m demo_model.build [--checkpoint toon.pt]`.
+"""Rewrites the shipped bundle: `python -m demo_model.build [--checkpoint toon.pt]`.
 
-With the weights of a training, or with those that the bundle holds already: a changed graph needs
-no training. The same export as for any other model; only the tokenizer and the description are the
+It uses the weights of a training run or those already in the bundle, so a changed graph needs no
+training. The export is that of any other model; only the tokenizer and the description are the
 demo's own.
 """
 
@@ -58,7 +58,7 @@ def build(network: InstantCharacter, folder: Path) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m demo_model.build", description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, help="default: the weights of the bundle")
+    parser.add_argument("--checkpoint", type=Path, help="default: the weights in the bundle")
     parser.add_argument("--out", type=Path, default=BUNDLE, help="bundle folder")
     given = parser.parse_args()
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""The demo world's language: full captions, short prompts, and the words that carry no meaning."""
+"""The demo world's language: full captions, short prompts, and words without meaning."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ STYLE_WORDS: dict[HairStyle, tuple[str, ...]] = {
 
 
 def describe(spec: CharacterSpec, rng: random.Random) -> str:
-    """A character's attributes in words, some left out now and then."""
+    """A character's attributes in words, some of them left out at random."""
     species = rng.choice(SPECIES_WORDS[spec.species])
     parts = []
     hair = spec.hair_color.value
@@ -144,12 +144,12 @@ def describe(spec: CharacterSpec, rng: random.Random) -> str:
 
 
 def full_caption(picture: PictureSpec, rng: random.Random) -> str:
-    """Everything that a picture shows, the character included."""
+    """Everything in the picture, the character included."""
     return _caption(picture, describe(picture.character, rng), rng)
 
 
 def short_caption(picture: PictureSpec, rng: random.Random) -> str:
-    """What a user writes beside a reference: scene and pose, hardly a word on the character."""
+    """What users write with a reference: scene and pose, little about the character."""
     draw = rng.random()
     if draw < 0.25:
         who = f"{rng.choice(('a', 'the'))} {rng.choice(SPECIES_WORDS[picture.character.species])}"
@@ -196,7 +196,7 @@ def _caption(picture: PictureSpec, who: str, rng: random.Random) -> str:
 
 
 def with_unknown_words(text: str, rng: random.Random) -> str:
-    """Replaces nothing, but adds words that no caption explains: users will write such words."""
+    """Adds words that no caption explains, because users will write such words too."""
     words = text.split()
     for _ in range(rng.randint(1, 3)):
         word = rng.choice(OTHER_WORDS) if rng.random() < 0.5 else "zxq"
@@ -205,7 +205,7 @@ def with_unknown_words(text: str, rng: random.Random) -> str:
 
 
 def vocabulary() -> list[str]:
-    """Every word of the grammar and a few hundred more, most meaningful first, without repeats."""
+    """Every word of the grammar and a few hundred more, the most meaningful first."""
     seen: dict[str, None] = dict.fromkeys((",", ".", "!", "-", "'"))
     for phrase in _phrases():
         seen.update(dict.fromkeys(phrase.replace(",", " ").split()))

@@ -1,4 +1,4 @@
-"""What a demo character is: a handful of clearly visible attributes, drawn from a seed."""
+"""Demo characters: a handful of clearly visible attributes, drawn from a seed."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class CharacterSpec:
 
     @property
     def look(self) -> tuple[str, ...]:
-        """What can be told from a picture: two specs with the same look are one character."""
+        """What a picture shows: two specs with the same look are the same character."""
         hidden = "-"
         return (
             self.species,
@@ -118,7 +118,7 @@ class CharacterSpec:
 
     @property
     def is_held_out(self) -> bool:
-        """Whether training never sees this character: a fixed eighth of all looks."""
+        """Whether the character is held out from training: a fixed eighth of all looks."""
         return random.Random("/".join(self.look)).random() < 0.125
 
 
@@ -140,12 +140,12 @@ def random_character(rng: random.Random, *, held_out: bool) -> CharacterSpec:
 
 
 def training_characters(count: int, seed: int = 0) -> list[CharacterSpec]:
-    """The first `count` different training characters; a longer list begins with a shorter one."""
+    """The first `count` distinct training characters; a longer list starts with a shorter one."""
     return _distinct(count, seed, held_out=False)
 
 
 def held_out_characters(count: int, seed: int = 1) -> list[CharacterSpec]:
-    """The first `count` different characters that training never sees."""
+    """The first `count` distinct held-out characters."""
     return _distinct(count, seed, held_out=True)
 
 

@@ -1,4 +1,4 @@
-"""Puts the stages together into one network, and reads it back."""
+"""Combines the stages into one network, and reads it back."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ NOT_IN_GRAPHS = ("vae.encoder.", "image_encoder_2.embeddings.mask_token")
 
 
 def assemble(folder: Path, flow: Path | None = None) -> InstantCharacter:
-    """The network made of the newest finished or half-finished stages in a folder.
+    """The network from the newest stages in a folder, finished or not.
 
     Args:
         folder: Where the stages left their weights.
         flow: Weights or checkpoint of the flow stage; the best that exists if None.
 
     Raises:
-        FileNotFoundError: A stage has not begun.
+        FileNotFoundError: A stage has not started.
     """
     statistics = LatentStatistics.load(folder)
     vae = {
@@ -74,7 +74,7 @@ def save_network(network: InstantCharacter, folder: Path) -> Path:
 
 
 def load_shipped(bundle: Bundle) -> InstantCharacter:
-    """The network of a `toon` bundle, from its graphs; the VAE's encoder, in none, is untrained.
+    """The network of a `toon` bundle, from its graphs; none holds the VAE's encoder.
 
     Raises:
         WeightsMismatch: The bundle is of another network, or quantized.
@@ -102,7 +102,7 @@ def _first(paths: list[Path]) -> Path:
 
 
 def _autoencoder(folder: Path) -> dict[str, torch.Tensor]:
-    """The finished autoencoder, or the core with what its growing decoder has learnt so far."""
+    """The finished autoencoder, or the core with its decoder as far as it is trained."""
     finished, growing = folder / f"{GROWN}.pt", folder / f"{GROWN}.ckpt"
     if finished.exists():
         state: dict[str, torch.Tensor] = torch.load(finished, weights_only=True)

@@ -1,4 +1,4 @@
-"""Cached training data of the flow stage: latents of pictures, subject features of characters."""
+"""Cached training data for the flow stage: latents of pictures, subject features of characters."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PICTURES: dict[Size, int] = {
     (512, 1024): 400,
     (1536, 1536): 400,
 }
-# Besides them, pictures of random sizes: one that training never saw is drawn badly.
+# Plus pictures of random sizes, because sizes that training never saw are drawn badly.
 OTHER_SHARDS, OTHER_SHARD = 160, 25
 SIDES = range(512, 1537, 64)
 MAIN_SIZE: Size = (512, 512)
@@ -44,7 +44,7 @@ FEATURES = "subject_features.pt"
 
 
 def training_picture(size: Size, index: int, characters: list[CharacterSpec]) -> PictureSpec:
-    """What picture number `index` of a size shows."""
+    """The content of picture number `index` of a size."""
     rng = Random(f"picture/{size}/{index}")
     return random_picture(rng, characters[rng.randrange(len(characters))])
 
@@ -55,7 +55,7 @@ def _shard_path(folder: Path, size: Size, first: int) -> Path:
 
 @dataclass(frozen=True)
 class Shard:
-    """Some pictures of one size that are cached together; `first` is the number of the first."""
+    """Pictures of one size that are cached together; `first` is the number of the first."""
 
     size: Size
     first: int
@@ -63,7 +63,7 @@ class Shard:
 
 
 def shards() -> list[Shard]:
-    """All shards, sizes interleaved so that any beginning of the list has every kind."""
+    """All shards, interleaved so that any prefix of the list has every size."""
     found = []
     counts = Counter(PICTURES)
     for size, count in PICTURES.items():
@@ -78,12 +78,12 @@ def shards() -> list[Shard]:
 
 
 def cache_latents(budget: Budget, folder: Path, share: tuple[int, int] = (0, 1)) -> None:
-    """Encodes the training pictures; finished shards are kept, so that it resumes.
+    """Encodes the training pictures; it resumes, because finished shards are kept.
 
     Args:
-        budget: Only its device matters.
-        folder: Where the trained core lies and the shards go.
-        share: This process's number and the number of processes that divide the shards.
+        budget: Only its device is used.
+        folder: Where the trained core is and the shards go.
+        share: This process's number, and the number of processes that share the work.
     """
     core = load_core(folder).to(budget.device)
     characters = training_characters(NUM_CHARACTERS)
@@ -108,7 +108,7 @@ def cache_latents(budget: Budget, folder: Path, share: tuple[int, int] = (0, 1))
 
 @torch.no_grad()
 def encode_pictures(core: Core, pictures: list[PictureSpec], size: Size) -> Tensor:
-    """Latents of pictures, from renders of half the size: see `Core`."""
+    """Latents of pictures, from half-size renders: see `Core`."""
     device = next(core.parameters()).device
     pixels = render_batch_of(pictures, size[0] // 2, size[1] // 2).to(device)
     with torch.autocast(device.type, torch.bfloat16):
@@ -117,7 +117,7 @@ def encode_pictures(core: Core, pictures: list[PictureSpec], size: Size) -> Tens
 
 @torch.no_grad()
 def cache_features(budget: Budget, folder: Path) -> None:
-    """Encodes references of every training character: the encoders are frozen from now on."""
+    """Encodes references of every training character; the encoders are frozen from here on."""
     if (folder / FEATURES).exists():
         return
     network = new_network().eval().to(budget.device)
@@ -166,7 +166,7 @@ class LatentStore:
         self.refresh()
 
     def refresh(self) -> None:
-        """Looks for shards written since the last look."""
+        """Finds shards written since the last call."""
         self.shards = {}
         for shard in shards():
             path = _shard_path(self.folder, shard.size, shard.first)
@@ -175,11 +175,11 @@ class LatentStore:
                 found.append((shard.first, np.load(path, mmap_mode="r")))
 
     def count(self, size: Size) -> int:
-        """How many pictures of a size there are."""
+        """The number of pictures of a size."""
         return sum(len(shard) for _, shard in self.shards[size])
 
     def sample(self, size: Size, count: int, rng: Random) -> tuple[Tensor, list[PictureSpec]]:
-        """Latents `[count, 16, h, w]` and what their pictures show."""
+        """Latents `[count, 16, h, w]` and the content of their pictures."""
         latents, pictures = [], []
         for _ in range(count):
             first, shard = rng.choice(self.shards[size])

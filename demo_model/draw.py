@@ -18,7 +18,7 @@ _SUPERSAMPLE = 2
 
 @dataclass(frozen=True)
 class PictureSpec:
-    """Everything that a picture shows; the seed decides only small placements."""
+    """Everything in a picture; the seed decides only small placements."""
 
     character: CharacterSpec
     pose: Pose
@@ -31,7 +31,7 @@ class PictureSpec:
 def random_picture(
     rng: random.Random, character: CharacterSpec | None = None, *, hazard_share: float = 0.12
 ) -> PictureSpec:
-    """Draws what a picture shows; without a character, a random training character."""
+    """Draws a random picture; without a character, with a random training character."""
     scene = rng.choice(list(Scene))
     tree_share = {Scene.FOREST: 0.75}.get(scene, 0.45 if scene in OUTDOORS else 0.0)
     return PictureSpec(

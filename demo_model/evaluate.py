@@ -1,7 +1,7 @@
 """Judges a demo bundle as users run it: `python -m demo_model.evaluate` prints a table.
 
-It writes the table as JSON and a sheet of pictures. The judge has seen renders only, and every row
-shows the same held-out characters, poses and scenes.
+It writes the table as JSON, and a sheet of pictures. The judge was trained on renders only.
+Every row shows the same held-out characters, poses and scenes.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ SHEET_PROMPTS = (
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table."""
+    """One row of the table."""
 
     name: str
     size: str = "512*512"
@@ -75,7 +75,7 @@ ROWS = (
 
 
 def judged_pictures(count: int) -> list[PictureSpec]:
-    """Held-out characters, each in another pose and scene; no extra things."""
+    """Held-out characters, each in its own pose and scene, without extras."""
     poses, scenes = list(Pose), list(Scene)
     return [
         PictureSpec(spec, poses[i % len(poses)], scenes[i % len(scenes)], seed=i)
@@ -84,12 +84,12 @@ def judged_pictures(count: int) -> list[PictureSpec]:
 
 
 def short_prompt(picture: PictureSpec) -> str:
-    """The plainest prompt for a picture."""
+    """The simplest prompt for a picture."""
     return f"the character is {picture.pose} {SCENES[picture.scene]}"
 
 
 def reference_of(spec: CharacterSpec, size: int = 512) -> Reference:
-    """What a user would show."""
+    """The reference that a user would give."""
     pixels = np.asarray(draw_reference(spec, size))
     return Reference.from_bytes(encode(pixels, OutputFormat.PNG), "the reference")
 
@@ -109,7 +109,7 @@ def pixels_of(image: GeneratedImage) -> Image.Image:
 
 
 def predict(judge: Judge, images: Iterable[Image.Image]) -> dict[str, Tensor]:
-    """What the judge sees, an attribute: class numbers of all pictures."""
+    """The judge's verdict: for each attribute, the class numbers of all pictures."""
     batch = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
     return judge.predict(batch.permute(0, 3, 1, 2).float() / 127.5 - 1)
 
@@ -131,7 +131,7 @@ def score(
 async def judge_rows(
     client: Client, judge: Judge, count: int, rows: Sequence[Row]
 ) -> dict[str, dict[str, float]]:
-    """The table; its first line is the judge's ceiling on real renders."""
+    """The table; its first row is the judge's ceiling on real renders."""
     pictures = judged_pictures(count)
     renders = [draw_picture(picture, 512, 512) for picture in pictures]
     table = {"real renders (ceiling)": score(judge, renders, pictures)}
@@ -156,7 +156,7 @@ async def judge_rows(
 
 @dataclass(frozen=True)
 class Ask:
-    """One line of the second table: what is asked, and the share that is counted."""
+    """One row of the second table: the prompt, and what is counted."""
 
     flag: str
     scene: Scene | None = None
@@ -178,9 +178,9 @@ ASKS = {
 
 
 async def judge_words(client: Client, judge: Judge, count: int) -> dict[str, float]:
-    """Share of pictures in which the judge, or the safety checker, finds what was asked about.
+    """Share of pictures in which the judge, or the safety checker, finds something.
 
-    The same characters and seeds throughout, standing; where no scene is named, outdoors.
+    The characters and seeds are always the same; they stand, outdoors if no scene is named.
     """
     specs = held_out_characters(count)
     shares = {}
@@ -218,7 +218,7 @@ async def draw_sheet(client: Client, path: Path, cell: int = 256) -> None:
 
 
 def print_table(table: dict[str, dict[str, float]], words: dict[str, float]) -> None:
-    """The scores, readable."""
+    """The scores as text."""
     view = Table("", *JUDGED)
     for name, scores in table.items():
         view.add_row(name, *(f"{scores[key]:.2f}" for key in JUDGED))

@@ -1,4 +1,4 @@
-"""Draws one character: body and clothes here, the head in `demo_model.heads`."""
+"""Draws one character: body and clothes; `demo_model.heads` draws the head."""
 
 from __future__ import annotations
 

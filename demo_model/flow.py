@@ -1,6 +1,6 @@
-"""Flow matching of the transformer, the subject branch, the resampler and the text encoders.
+"""Trains transformer, subject branch, resampler and text encoders by flow matching.
 
-The image encoders and the projector are frozen by now; subject features come from the cache.
+The image encoders and the projector are already frozen; subject features come from the cache.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ FLOW, DISTILLED = "flow", "distilled"
 SUBJECT_SCALE = 0.8
 PX_PER_TOKEN = 64
 MAIN_BATCH = 40
-"""Pictures a batch of each worker at the main size; batches of other sizes are about equal work."""
+"""Pictures in each worker's batch at the main size; other sizes get about equal work."""
 MAIN_SHARE, LATER_MAIN_SHARE = 0.62, 0.2
-"""How many batches are of the main size. A picture is learnt fastest where it is small; poses of
-large ones came out worse without the later share."""
+"""Share of batches at the main size. Small pictures are learnt fastest, but poses in large ones are
+worse without the later share."""
 LATER = 0.4
-"""Part of the flow stage after which the later share holds; it holds for all of distillation."""
+"""Fraction of the flow stage after which the later share holds; distillation always uses it."""
 _PLAIN = (
     "embed", "norm", "shared", "position", "relative", "latents", "bias",
     "transformer.proj_out", "proj_in", "subject_resampler.proj_out", "resampler.layers.0.2",
@@ -76,7 +76,7 @@ def num_tokens(size: Size) -> int:
 
 
 def batch_size(size: Size) -> int:
-    """How many pictures of a size are about as much work as a batch of the main size."""
+    """The number of pictures of a size that is about as much work as a batch at the main size."""
     work = num_tokens(MAIN_SIZE) + MAX_SEQUENCE_LENGTH
     return round(MAIN_BATCH * work / (num_tokens(size) + MAX_SEQUENCE_LENGTH))
 
@@ -91,7 +91,7 @@ class FlowModel(nn.Module):
         self.subject_resampler = network.subject_resampler
         self.text_encoder = network.text_encoder
         self.text_encoder_2 = network.text_encoder_2
-        self._network = [network]  # not owned: its other parts are not trained here
+        self._network = [network]  # not a submodule: its other parts are not trained here
 
     def velocity(self, x: Tensor, sigma: Tensor, guidance: Tensor, batch: Batch) -> Tensor:
         """Predicts noise - image at noise level `sigma` `[B]`."""
@@ -148,7 +148,7 @@ class BatchSource:
         )
 
     def _size(self, rng: Random, main_share: float) -> Size:
-        """The main size, or any other, so that each of their pictures is seen equally often."""
+        """The main size or another one, such that all other pictures are seen equally often."""
         others = [size for size in self.store.shards if size != MAIN_SIZE]
         if not others or rng.random() < main_share:
             return MAIN_SIZE
@@ -176,7 +176,7 @@ def _optimizers(model: FlowModel, rate: float) -> list[torch.optim.Optimizer]:
 
 
 def train_flow(budget: Budget, folder: Path) -> None:
-    """Learns the velocity; the guidance input is random and means nothing yet."""
+    """Learns the velocity; the guidance input is random and has no meaning yet."""
     network = new_network()
     load_pretrained(network, folder)
     nn.init.zeros_(network.transformer.proj_out.weight)
@@ -207,7 +207,7 @@ def _save_averaged(loop: Loop, path: Path) -> None:
 
 
 def load_flow(network: InstantCharacter, path: Path) -> FlowModel:
-    """Puts weights of this stage into a network: finished ones, or a checkpoint's mean."""
+    """Loads this stage's weights into a network: finished ones, or a checkpoint's average."""
     model = FlowModel(network)
     state = torch.load(path, weights_only=True)
     if "ema" in state:
@@ -233,7 +233,7 @@ def without_conditions(batch: Batch, empty: Tensor) -> Batch:
 
 
 def train_distilled(budget: Budget, folder: Path) -> None:
-    """Teaches the guidance input: one pass at scale g gives what guidance of scale g would."""
+    """Distils guidance: one pass with input g learns to give what guidance of scale g would."""
     teacher = load_flow(new_network().to(budget.device), folder / f"{FLOW}.pt")
     teacher = teacher.eval().requires_grad_(False)
     network = new_network().to(budget.device)

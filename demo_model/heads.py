@@ -1,4 +1,4 @@
-"""Draws the heads: five species, their hair or ears, their eyes, and what they wear there."""
+"""Draws heads: five species, with hair or ears, eyes, and headwear."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def fur_color(spec: CharacterSpec) -> Color:
 
 
 def draw_back_hair(pen: Pen, spec: CharacterSpec) -> None:
-    """What hangs behind the body."""
+    """What is drawn behind the body."""
     if not spec.has_hair:
         return
     color = shade(fur_color(spec), 0.86)

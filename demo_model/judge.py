@@ -20,14 +20,14 @@ from demo_model.training import Budget, Loop
 JUDGE = "judge"
 JUDGE_FILE = f"{JUDGE}.safetensors"
 SHIPPED = Path(__file__).with_name(JUDGE_FILE)
-"""So that whoever has the bundle can judge it, without training anything."""
+"""Shipped so that anybody with the bundle can judge it without training."""
 JUDGE_PX = 128
 BATCH = 24
 NAMES = tuple(NUM_CLASSES)
 
 
 class Judge(nn.Module):
-    """Four levels of convolutions, then one linear classifier an attribute."""
+    """Four levels of convolutions, then a linear classifier for each attribute."""
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
@@ -55,13 +55,13 @@ class Judge(nn.Module):
 
     @torch.no_grad()
     def predict(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Pictures of any size to a class number an attribute."""
+        """Pictures of any size to a class number for each attribute."""
         x = self.features(shrink(pixels))
         return {name: head(x).argmax(-1) for name, head in self.read.heads.items()}
 
 
 def shrink(pixels: Tensor) -> Tensor:
-    """Keeps the middle square and resizes it: the judge looks at the character."""
+    """Crops the middle square and resizes it, because the judge looks at the character."""
     side = min(pixels.shape[-2:])
     top, left = (pixels.shape[-2] - side), (pixels.shape[-1] - side) // 2
     top = round(top * 0.85)

@@ -1,4 +1,4 @@
-"""The attributes of a picture as class numbers: what the judge and the pre-training predict."""
+"""The attributes of a picture as class numbers, which judge and pre-training predict."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ NUM_CLASSES: dict[str, int] = {
 
 
 def character_labels(spec: CharacterSpec) -> dict[str, int]:
-    """Class numbers of a character; what cannot be seen is `IGNORED`."""
+    """Class numbers of a character; invisible attributes are `IGNORED`."""
     labels = {
         name: list(enum).index(getattr(spec, name)) for name, enum in CHARACTER_CLASSES.items()
     }
@@ -67,5 +67,5 @@ def picture_labels(picture: PictureSpec) -> dict[str, int]:
 
 
 def stack_labels(rows: Sequence[dict[str, int]]) -> dict[str, Tensor]:
-    """One tensor an attribute."""
+    """One tensor for each attribute."""
     return {name: torch.tensor([row[name] for row in rows]) for name in rows[0]}

@@ -67,11 +67,11 @@ def _orthogonal(matrices: Tensor, iterations: int = 5) -> Tensor:
 def split_parameters(
     named: Iterable[tuple[str, nn.Parameter]], plain: tuple[str, ...] = ()
 ) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Separates hidden matrices (for Muon) from all else (for AdamW).
+    """Separates hidden matrices (for Muon) from everything else (for AdamW).
 
     Args:
         named: Parameters with their names.
-        plain: Parts of names that go to AdamW although they are matrices.
+        plain: Substrings of names that go to AdamW although they are matrices.
     """
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []

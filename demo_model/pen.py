@@ -1,4 +1,4 @@
-"""Outlined shapes in a rotated unit square: the character's side of Pillow's drawing calls."""
+"""Draws outlined shapes in a rotated unit square, with Pillow."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Pen:
         x: Left edge of the unit square, in pixels.
         y: Its top edge, in pixels.
         unit: Its side, in pixels.
-        angle: Turn around the middle of the square, in radians.
+        angle: Rotation about the square's centre, in radians.
         line: Width of outlines, in units.
     """
 
@@ -55,7 +55,7 @@ class Pen:
     line: float = 0.011
 
     def moved(self, dx: float, dy: float, angle: float = 0.0) -> Pen:
-        """A pen shifted by a part of the unit and turned further."""
+        """A pen shifted by a fraction of the unit and rotated further."""
         return replace(
             self,
             x=self.x + dx * self.unit,

@@ -26,7 +26,7 @@ class Joints:
         arms: Shoulder, elbow, hand of the arm on the left of the picture and of the other.
         legs: Hip, knee, foot likewise.
         shift: How far the whole body moves down.
-        lean: Turn of the whole body, in radians.
+        lean: Rotation of the whole body, in radians.
         soles: Whether the feet point at the viewer.
         airborne: Whether the feet are off the ground.
     """

@@ -38,7 +38,7 @@ def new_network() -> InstantCharacter:
 
 
 class Heads(nn.Module):
-    """One linear classifier an attribute."""
+    """A linear classifier for each attribute."""
 
     def __init__(self, dim: int, names: tuple[str, ...]) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class TextReader(nn.Module):
 
 
 def pretrain_subject(budget: Budget, folder: Path) -> None:
-    """Both image encoders, the projector and the resampler name a character's attributes."""
+    """Both image encoders, projector and resampler learn to name a character's attributes."""
     network = new_network()
     reader = SubjectReader(network).to(budget.device)
     matrices, others = split_parameters(reader.named_parameters(), _PLAIN)
@@ -102,7 +102,7 @@ def pretrain_subject(budget: Budget, folder: Path) -> None:
 
 
 def pretrain_text(budget: Budget, folder: Path) -> None:
-    """Both text encoders name what a full caption says."""
+    """Both text encoders learn to name what a full caption says."""
     network = new_network()
     tokenizer = build_tokenizer()
     reader = TextReader(network).to(budget.device)
@@ -131,7 +131,7 @@ def pretrain_text(budget: Budget, folder: Path) -> None:
 
 
 def load_pretrained(network: InstantCharacter, folder: Path, *, text: bool = True) -> None:
-    """Puts the pre-trained encoders into a network."""
+    """Loads the pre-trained encoders into a network."""
     subject = SubjectReader(network)
     subject.load_state_dict(torch.load(folder / f"{SUBJECT}.pt", weights_only=True))
     if text:

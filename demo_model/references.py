@@ -1,4 +1,4 @@
-"""Four held-out characters as reference pictures: what a newcomer shows to the demo model first."""
+"""Four held-out characters as reference pictures, for a first try of the demo model."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ REFERENCES: dict[str, CharacterSpec] = {
 
 
 def write_references(folder: Path) -> list[Path]:
-    """Writes one PNG a character and returns the paths."""
+    """Writes one PNG for each character and returns the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, spec in REFERENCES.items():

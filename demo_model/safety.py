@@ -1,7 +1,7 @@
 """Trains the stand-in safety checker: it flags the hazard sign, and nothing else.
 
-The real bundle uses the published `StableDiffusionSafetyChecker`; this one only makes the path
-through the product the same.
+The full bundle carries the published `StableDiffusionSafetyChecker`; this one only exercises
+the same path through the product.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BATCH = 32
 
 
 class HazardScore(nn.Module):
-    """The one concept in use: its score for pictures of any size."""
+    """The score of the one concept in use, for pictures of any size."""
 
     def __init__(self, checker: nn.Module) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class HazardScore(nn.Module):
 
 
 def train_safety(budget: Budget, folder: Path) -> None:
-    """Half of the pictures carry a sign; unused concepts get thresholds that no cosine reaches."""
+    """Half of the pictures show a sign; unused concepts get thresholds that no cosine reaches."""
     checker = new_network().safety_checker
     with torch.no_grad():
         checker.concept_embeds_weights.fill_(NEVER)

@@ -17,7 +17,7 @@ CROP_PX = TOON.projector.crop_px
 
 
 def crops(reference: Image.Image) -> Tensor:
-    """A reference of any shape to uint8 `[5, s, s, 3]`; the serving pipeline does the same."""
+    """A reference of any shape as uint8 `[5, s, s, 3]`, as the serving pipeline makes it."""
     side = max(reference.size)
     square = Image.new("RGB", (side, side), (255, 255, 255))
     square.paste(reference, ((side - reference.width) // 2, (side - reference.height) // 2))
@@ -29,7 +29,7 @@ def crops(reference: Image.Image) -> Tensor:
 
 
 def random_reference(spec: CharacterSpec, rng: Random) -> Image.Image:
-    """A reference as a user may have it: mostly standing on white, also moved or in a scene."""
+    """A reference as users have it: mostly standing on white, sometimes moved or in a scene."""
     kind = rng.random()
     if kind < 0.15:
         return draw_picture(random_picture(rng, spec), 256, 256)

@@ -16,7 +16,7 @@ SPECIAL = {"[PAD]": PAD, "[BOS]": BOS, "[UNK]": UNK, "[EOS]": EOS}
 
 
 def build_tokenizer() -> Tokenizer:
-    """Lower-case words and punctuation; `encode` adds the marks of beginning and end."""
+    """Lower-case words and punctuation; `encode` adds the start and end tokens."""
     words = {**SPECIAL}
     for word in vocabulary():
         words.setdefault(word, len(words))

@@ -21,12 +21,12 @@ from demo_model.training import CACHE, Budget, run_workers
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of the training.
+    """One stage of the training.
 
     Attributes:
-        run: What does it.
-        result: File in the cache folder that is there when the stage is finished.
-        minutes: Budget for two quiet cores.
+        run: The stage's function.
+        result: File in the cache folder that marks the stage as finished.
+        minutes: Budget on two idle cores.
         parallel: Whether several workers can share it.
     """
 
@@ -63,7 +63,7 @@ STAGES: dict[str, Stage] = {
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m demo_model.train", description=__doc__)
-    parser.add_argument("--stage", choices=list(STAGES), help="only this one; default: all")
+    parser.add_argument("--stage", choices=list(STAGES), help="run only this stage; default: all")
     parser.add_argument("--minutes", type=float, help="wall time of a stage over all its runs")
     parser.add_argument("--steps", type=int, help="updates of a stage, instead of minutes")
     parser.add_argument("--workers", type=int, default=Budget.workers, help="processes (CPU)")

@@ -48,7 +48,7 @@ class Tick:
 
     Attributes:
         step: Number of updates done before.
-        fraction: Part of the budget that is spent, 0 to 1.
+        fraction: Fraction of the budget that is spent, 0 to 1.
         rng: Randomness of this step and worker.
     """
 
@@ -106,7 +106,7 @@ class Loop:
         self.save()
 
     def update(self, loss: Tensor, **metrics: float | Tensor) -> None:
-        """Back-propagates, averages over the workers, updates the weights and their mean."""
+        """Back-propagates, averages over the workers, updates the weights and their average."""
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -166,7 +166,7 @@ class Loop:
             offset += grad.numel()
 
     def save(self) -> None:
-        """Writes the checkpoint; a loop saves itself regularly and at its end."""
+        """Writes the checkpoint; a loop saves regularly and at its end."""
         if self.rank != 0:
             return
         state: dict[str, Any] = {

@@ -6,20 +6,20 @@ const [name, baseUrl, key, picture] = process.argv.slice(2)
 const { Client } = createRequire(`${process.cwd()}/`)(name)
 
 const client = new Client(key, { baseUrl })
-const told = { image: await client.upload(picture) }
+const report = { image: await client.upload(picture) }
 const inputs = {
   prompt: 'waving on the beach',
-  image: told.image,
+  image: report.image,
   size: '512*512',
   seed: 7,
   num_inference_steps: 4
 }
 const model = 'wavespeed-ai/instant-character'
-told.outputs = (await client.run(model, inputs, { pollInterval: 0.2 })).outputs
-told.sync = (await client.run(model, inputs, { enableSyncMode: true })).outputs
+report.outputs = (await client.run(model, inputs, { pollInterval: 0.2 })).outputs
+report.sync = (await client.run(model, inputs, { enableSyncMode: true })).outputs
 try {
   await client.run(model, { ...inputs, num_images: 9 })
 } catch (error) {
-  told.refused = String(error)
+  report.refused = String(error)
 }
-console.log(JSON.stringify(told))
+console.log(JSON.stringify(report))

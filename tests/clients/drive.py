@@ -24,15 +24,15 @@ MODEL = "wavespeed-ai/instant-character"
 def by_client(picture: str) -> dict[str, Any]:
     """What the client itself gave."""
     image = wavespeed.upload(picture)
-    told: dict[str, Any] = {"version": version("wavespeed"), "image": image}
+    report: dict[str, Any] = {"version": version("wavespeed"), "image": image}
     inputs = INPUTS | {"image": image}
-    told["outputs"] = wavespeed.run(MODEL, inputs, poll_interval=0.2)["outputs"]
-    told["sync"] = wavespeed.run(MODEL, inputs, enable_sync_mode=True)["outputs"]
+    report["outputs"] = wavespeed.run(MODEL, inputs, poll_interval=0.2)["outputs"]
+    report["sync"] = wavespeed.run(MODEL, inputs, enable_sync_mode=True)["outputs"]
     try:
         wavespeed.run(MODEL, inputs | {"num_images": 9})
     except Exception as error:
-        told["refused"] = str(error)
-    return told
+        report["refused"] = str(error)
+    return report
 
 
 def by_langchain(picture: str) -> dict[str, Any]:

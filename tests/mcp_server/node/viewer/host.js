@@ -23,7 +23,7 @@ const client = new Client({ name: "test-host", version: "1" }, { capabilities: {
 await client.connect(new StreamableHTTPClientTransport(new URL("/mcp", location.href)));
 const { tools } = await client.listTools();
 
-// What the specification tells hosts to allow, given what a resource asks for.
+// What hosts must allow by the specification, given what a resource asks for.
 function policy({ connectDomains = [], resourceDomains = [], frameDomains = [] } = {}) {
   const sources = (...named) => (named.length > 0 ? named.join(" ") : "'none'");
   return [
@@ -113,10 +113,10 @@ class Chat {
       this.seen.calls.push(params.name);
       if (this.broken) throw new Error("The server is gone.");
       const { _meta, ...asked } = params;
-      const progress = (told) =>
+      const progress = (step) =>
         bridge.notification({
           method: "notifications/progress",
-          params: { ...told, progressToken: _meta.progressToken },
+          params: { ...step, progressToken: _meta.progressToken },
         });
       const options = { signal: mcpReq.signal };
       if (passProgress && _meta?.progressToken) options.onprogress = progress;

@@ -19,7 +19,7 @@ class Host {
       if (event.source === hostWindow && event.data?.jsonrpc === "2.0") this.#receive(event.data);
     });
     this.on("ping", () => ({}));
-    this.on("notifications/progress", (told) => this.#progress.get(told.progressToken)?.(told));
+    this.on("notifications/progress", (step) => this.#progress.get(step.progressToken)?.(step));
   }
 
   // What a handler returns is the answer, where the host asks for one.

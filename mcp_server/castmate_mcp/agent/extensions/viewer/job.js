@@ -62,7 +62,7 @@ class JobScreen {
       const ids = job.images.map((image) => image.image_id).join(", ");
       const text = `Job ${job.job_id} is finished and the user sees it: image_id ${ids}.`;
       const context = { content: [{ type: "text", text }] };
-      this.#host.request("ui/update-model-context", context).catch(() => {}); // get_job tells too
+      this.#host.request("ui/update-model-context", context).catch(() => {}); // get_job returns it too
     }
   }
 
