@@ -129,7 +129,7 @@ mcpb: $(DEV) ## Build dist/castmate.mcpb, which desktop hosts install with a cli
 
 .PHONY: clean
 clean: ## Remove caches, the wheel and the demo's picture; keep the environments
-	rm -rf dist out .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf dist out .cache .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -130,21 +130,25 @@ def _with_end(data: bytes, label: str) -> Image.Image | None:
 
 
 def _read(data: bytes, label: str, profile: bytes | None = None) -> Image.Image:
-    needed = 0
-    formats = {HEIC: ("HEIF",), AVIF: ("AVIF",)}.get(recognise(data), _FORMATS)
-    try:
-        with Image.open(io.BytesIO(data), formats=formats) as image:
-            _check_size(image, label)
-            needed = _draft(image)
-            with DECODING.hold(needed):
-                image.load()
-                colours = ToSrgb.of(profile or image.info.get("icc_profile"), image.mode)
-                pixels = _reduced(image, colours)
-                method = _UPRIGHT.get(_orientation(image))
-        return pixels if method is None else pixels.transpose(method)
-    finally:
-        if needed >= _GIVEN_BACK_FROM:
-            give_back()
+    pixels, num_bytes = _load(data, label, profile)
+    if num_bytes >= _GIVEN_BACK_FROM:  # only now has nobody the whole picture any more
+        give_back()
+    return pixels
+
+
+def _load(data: bytes, label: str, profile: bytes | None) -> tuple[Image.Image, int]:
+    """The pixels, and the bytes that decoding them took."""
+    kind = recognise(data)
+    formats = ("HEIF",) if kind is HEIC else ("AVIF",) if kind is AVIF else _FORMATS
+    with Image.open(io.BytesIO(data), formats=formats) as image:
+        _check_size(image, label)
+        num_bytes = _draft(image)
+        with DECODING.hold(num_bytes):
+            image.load()
+            colours = ToSrgb.of(profile or image.info.get("icc_profile"), image.mode)
+            pixels = _reduced(image, colours)
+            method = _UPRIGHT.get(_orientation(image))
+    return (pixels if method is None else pixels.transpose(method)), num_bytes
 
 
 def _draft(image: Image.Image) -> int:

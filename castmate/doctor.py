@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import stat
 import sys
 import tempfile
 import time
@@ -18,6 +19,7 @@ from castmate import __version__
 from castmate.clients.local import LocalClient
 from castmate.engines.bundle import Bundle
 from castmate.errors import BundleError, SettingsError, Unavailable
+from castmate.files import make_private_folder
 from castmate.images import Reference, encode
 from castmate.router import not_set_up
 from castmate.schema import GenerateRequest, OutputFormat
@@ -56,6 +58,9 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield Check("threads", True, f"{settings.threads or 'all'} of {os.cpu_count()} cores")
     data_dir = _data_dir(settings)
     yield data_dir
+    if data_dir.ok:
+        yield _private(settings)
+        yield _secret(settings)
     if data_dir.ok or settings.database_url is not None:
         yield asyncio.run(_ledger(settings))
     yield _image_roots(settings)
@@ -92,12 +97,36 @@ def _commands() -> Check:
 
 def _data_dir(settings: Settings) -> Check:
     try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        make_private_folder(settings.data_dir)
         tempfile.TemporaryFile(dir=settings.data_dir).close()
     except OSError as error:
         fix = f"Make it writable or set CASTMATE_DATA_DIR to another folder ({error.strerror})."
         return Check("data_dir", False, str(settings.data_dir), fix)
     return Check("data_dir", True, str(settings.data_dir))
+
+
+def _private(settings: Settings) -> Check:
+    mode = stat.S_IMODE(settings.data_dir.stat().st_mode)
+    found = f"the data folder has mode {mode:04o}"
+    fix = (
+        "Other users of this machine may read prompts, pictures and the secret in it: "
+        f"`chmod -R go= {settings.data_dir}`."
+    )
+    return Check("private", os.name != "posix" or not mode & 0o077, found, fix)
+
+
+def _secret(settings: Settings) -> Check:
+    from castmate.jobs.storage import SECRET, read_secret  # loads obstore
+
+    if settings.files_secret is not None:
+        return Check("secret", True, "the one in CASTMATE_FILES_SECRET")
+    try:
+        read_secret(settings.data_dir)
+    except FileNotFoundError:
+        return Check("secret", True, "drawn when it is first needed")
+    except SettingsError as error:
+        return Check("secret", False, str(settings.data_dir / SECRET), str(error))
+    return Check("secret", True, str(settings.data_dir / SECRET))
 
 
 def _image_roots(settings: Settings) -> Check:

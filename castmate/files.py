@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and folders that are nobody else's business."""
 
 from __future__ import annotations
 
@@ -46,6 +46,35 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, so that only its owner may look inside.
+
+    The umask has no say. A folder that is there already keeps its mode: its owner chose it.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    for place in reversed(missing):
+        with suppress(FileExistsError):  # another process was quicker
+            place.mkdir(mode=0o700)
+            place.chmod(0o700)
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+
+
+def make_private_file(path: Path) -> None:
+    """Make an empty file that only its owner may read, unless there is one already.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    with suppress(FileExistsError):
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        os.fchmod(handle, 0o600)
+        os.close(handle)
 
 
 def check_replaceable(path: Path) -> None:

@@ -69,15 +69,13 @@ async def resolve(
 
 
 def is_base64(source: str) -> bool:
-    """Whether this is unmistakably a picture in base64, although it lacks `data:`."""
-    head = source[:_SHORTEST_BASE64].strip()
-    if len(source) < _SHORTEST_BASE64 or not _BASE64.fullmatch(source):
-        return False
-    start = "".join(head.split()).translate(_URL_SAFE)[:32]
+    """Whether this is unmistakably a picture in base64, although no `data:` says so."""
+    start = "".join(source[:_SHORTEST_BASE64].split()).translate(_URL_SAFE)[:32]
     try:
-        return is_picture(base64.b64decode(start, validate=True))
-    except binascii.Error:
+        looks_so = is_picture(base64.b64decode(start, validate=True))
+    except (ValueError, binascii.Error):
         return False
+    return looks_so and len(source) >= _SHORTEST_BASE64 and _BASE64.fullmatch(source) is not None
 
 
 async def _fetch(url: str, *, allow_http: bool) -> bytes:

@@ -22,7 +22,6 @@ from castmate.engines.manifest import (
     FileSpec,
     GraphSpec,
     Manifest,
-    Profile,
     StepCachingSpec,
     TokenizerSpec,
 )
@@ -67,6 +66,7 @@ def write_bundle(
         step_caching: Write the transformer in parts, so that steps may be skipped at these
             thresholds.
     """
+    family = family_of(network.family)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".bundle-") as scratch:
         made = Path(scratch)
@@ -92,8 +92,8 @@ def write_bundle(
             tokenizers={
                 name: _tokenizer(file, made / f"{name}.json") for name, file in tokenizers.items()
             },
-            profile=Profile(),
-            constants=family_of(network.family).constants(network),
+            profile=family.profile,
+            constants=family.constants(network),
             step_caching=step_caching,
         )
         (made / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")

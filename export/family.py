@@ -10,7 +10,7 @@ import argparse
 import pkgutil
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from castmate.engines.graphs import Dims
-from castmate.engines.manifest import StepCachingSpec
+from castmate.engines.manifest import Profile, StepCachingSpec
 from export.errors import ExportError
 from export.graphs import Makers
 from export.samples import Prompts, Sample, TokenizerFile
@@ -92,6 +92,7 @@ class ExportFamily:
             from a network's sizes and the pixels of a side.
         denoise: Draws the latents of a sample in torch.
         decode: Latents to a picture `[H, W, 3]` uint8 in torch.
+        profile: Sizes, pictures and steps that engines are built for.
         published: Where it can be loaded from what somebody published.
     """
 
@@ -100,6 +101,7 @@ class ExportFamily:
     dims: Callable[[Any, int], Dims]
     denoise: Callable[[Any, Sample, Prompts, int, OnStep], Tensor]
     decode: Callable[[Any, Tensor], np.ndarray]
+    profile: Profile = field(default_factory=Profile)
     published: Published | None = None
 
 
@@ -115,7 +117,8 @@ def family_of(name: str) -> ExportFamily:
         ExportError: There is none; names those that there are.
     """
     if name not in family_names():
-        raise ExportError(f"There is no family {name!r} to export; there are {family_names()}.")
+        known = ", ".join(family_names())
+        raise ExportError(f"There is no family {name!r} to export; the known ones are {known}.")
     family: ExportFamily = import_module(f"{PACKAGE}.{name}.family").FAMILY
     return family
 

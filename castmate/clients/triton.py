@@ -328,7 +328,7 @@ def _decode(result: Any) -> Response:
         array = result.as_numpy(output.name)
         if output.name == wire.PROGRESS:
             values[output.name] = [int(number) for number in array]
-        elif output.name != wire.PIXELS:
+        else:
             values[output.name] = array.reshape(-1)[0]
     for name, plain in ((wire.AHEAD, int), (wire.SEED, int), (wire.HAS_NSFW, bool)):
         if name in values:

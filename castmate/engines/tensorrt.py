@@ -84,14 +84,12 @@ class TensorRTEngine:
 class TensorRTRuntime:
     """Loads a bundle's plans."""
 
-    def __init__(self, bundle: Bundle, *, device: int = 0, cuda_graphs: bool = False) -> None:
+    def __init__(self, bundle: Bundle, *, device: int = 0) -> None:
         """Prepare to load.
 
         Args:
             bundle: Where the plans are.
             device: Number of the GPU.
-            cuda_graphs: Let TensorRT-RTX record and replay whole engines; data-centre TensorRT has
-                no such switch.
 
         Raises:
             BundleMismatch: The bundle is for another engine or GPU, or something is not installed.
@@ -103,11 +101,6 @@ class TensorRTRuntime:
                 f"{' or '.join(engines)}. {BUILD_AGAIN}"
             )
         self.bundle, self._flavour = bundle, Flavour(bundle.manifest.engine)
-        if cuda_graphs and self._flavour is not Flavour.TENSORRT_RTX:
-            raise BundleMismatch(
-                f"Bundle {bundle.name!r} is for data-centre TensorRT, where `cuda_graphs` does "
-                "nothing. Leave it off."
-            )
         try:
             self._trt: Any = importlib.import_module(self._flavour.value)
         except ImportError as error:
@@ -116,7 +109,6 @@ class TensorRTRuntime:
                 f"({error}). Run: {INSTALL[self._flavour]}."
             ) from None
         self._device = Device(device)
-        self._cuda_graphs = cuda_graphs
         self._runtime = self._trt.Runtime(self._trt.Logger(self._trt.Logger.WARNING))
 
     @property
@@ -148,7 +140,9 @@ class TensorRTRuntime:
             engine.weight_streaming_budget_v2 = resident_bytes(
                 streamable, self._device.free_bytes(), engine.device_memory_size_v2
             )
-        return TensorRTEngine(graph, engine, self._context(engine), self._device, manifest)
+        return TensorRTEngine(
+            graph, engine, engine.create_execution_context(), self._device, manifest
+        )
 
     def upload(self, array: Array) -> Tensor:
         """Copy a host array to the device."""
@@ -162,13 +156,6 @@ class TensorRTRuntime:
         """Device memory of a tensor."""
         size: int = tensor.num_bytes
         return size
-
-    def _context(self, engine: Any) -> Any:
-        if not self._cuda_graphs:
-            return engine.create_execution_context()
-        config = engine.create_runtime_config()
-        config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-        return engine.create_execution_context(config)
 
 
 def resident_bytes(weights: int, free: int, activations: int) -> int:

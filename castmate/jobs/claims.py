@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, and_, case, select, update
+from sqlalchemy import ColumnElement, Row, and_, case, or_, select, update
 
 from castmate.clients.payments import PaymentState
 from castmate.errors import Cancelled, CastmateError, Interrupted
@@ -16,6 +16,9 @@ from castmate.jobs.database import Database, Transaction
 from castmate.jobs.predictions import Outcome, Prediction, Priority, State, StoredResult
 from castmate.jobs.queue import Limits, lock_queue, take
 from castmate.jobs.tables import attempts, payments, predictions, queue
+
+CLOCK_SLACK_S: Final = 1.0
+"""Clocks of processes that share a ledger differ by less."""
 
 
 @dataclass(frozen=True)
@@ -135,12 +138,18 @@ class Claims:
         return await self._database.run(work)
 
     async def recover(self) -> int:
-        """Take the work away from everyone whose lease has ended; gives how much it was."""
+        """Take the work away from everyone whose lease has ended; returns how much it was.
+
+        A lease that ends later than one that begins now was written before the clock was set back.
+        Its holder, if it lives, would have written a shorter one long before that end.
+        """
 
         def work(tx: Transaction) -> int:
+            ends = predictions.c.lease_until
+            ended = or_(ends < tx.now, ends > tx.now + self._limits.lease_s + CLOCK_SLACK_S)
             silent = (
                 select(predictions)
-                .where(predictions.c.state == State.PROCESSING, predictions.c.lease_until < tx.now)
+                .where(predictions.c.state == State.PROCESSING, ended)
                 .with_for_update(skip_locked=True)
             )
             rows = tx.connection.execute(silent).all()

@@ -33,6 +33,11 @@ async def open_database(
     except ArgumentError:
         raise SettingsError(f"CASTMATE_DATABASE_URL: not a URL; allowed: {_ALLOWED}") from None
     kind = parsed.drivername.partition("+")[0]
+    if kind == "sqlite" and "?" in url:
+        raise SettingsError(
+            "CASTMATE_DATABASE_URL: a SQLite file takes no options after `?`. Write %3F where the "
+            "name of a folder holds a question mark, %23 for # and %25 for %."
+        )
     if kind == "sqlite" and parsed.database and parsed.database != ":memory:":
         return await SqliteDatabase.open(parsed.database, durability, clock)
     if kind in ("postgresql", "postgres"):

@@ -7,6 +7,8 @@ import contextlib
 import logging
 from typing import Final, Self
 
+from sqlalchemy import URL
+
 from castmate.clients.base import Client, ProgressCallback
 from castmate.errors import CastmateError, from_dict
 from castmate.images import Reference
@@ -149,7 +151,8 @@ def database_url(settings: Settings) -> str:
     """Where the ledger is; by default in the data folder."""
     if settings.database_url is not None:
         return settings.database_url.get_secret_value()
-    return f"sqlite:///{settings.data_dir.absolute() / 'ledger.sqlite3'}"
+    path = settings.data_dir.absolute() / "ledger.sqlite3"
+    return URL.create("sqlite", database=str(path)).render_as_string()
 
 
 def caps(settings: Settings) -> Caps:

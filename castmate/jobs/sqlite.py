@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, Self
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
 from castmate.errors import CastmateError, SettingsError, Unavailable
+from castmate.files import make_private_file, make_private_folder
 from castmate.jobs.database import Clock, Durability, T, Transaction, Work
 from castmate.jobs.notify import Hub
 from castmate.jobs.tables import migrate
@@ -113,10 +114,10 @@ class SqliteDatabase:
             engine.dispose()
 
     def _connect(self) -> Engine:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_file(self._path)  # SQLite gives its log and its index the same mode
         # One connection for ever, used by this thread alone.
         engine = create_engine(
-            f"sqlite:///{self._path}",
+            URL.create("sqlite", database=str(self._path)),  # quoted: a name may hold ?, # and %
             poolclass=StaticPool,
             connect_args={"timeout": ANSWER_S, "check_same_thread": False, "isolation_level": None},
         )
@@ -178,8 +179,10 @@ class SqliteDatabase:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.with_name(f"{self._path.name}.lock").open("ab") as file:
+        make_private_folder(self._path.parent)
+        lock = self._path.with_name(f"{self._path.name}.lock")
+        make_private_file(lock)
+        with lock.open("ab") as file:
             _wait_for(file)  # the kernel lets go of it when a process dies
             yield
 

@@ -29,6 +29,7 @@ from obstore.store import (
 )
 
 from castmate.errors import CastmateError, SettingsError, Unavailable
+from castmate.files import make_private_file, make_private_folder, write_atomically
 from castmate.images import PREVIEW_SIDE, Reference, preview
 from castmate.jobs.database import Durability
 from castmate.paths import expand
@@ -42,6 +43,8 @@ UPLOADS: Final = "uploads"
 DAY_S: Final = 86_400
 UPLOADS_KEPT_S: Final = 7.0 * DAY_S
 SIGNED_FOR_S: Final = 24 * 3600.0
+SECRET: Final = "files.secret"
+SECRET_BYTES: Final = 32
 
 _LINK: Final = re.compile(r"/files/([0-9]{1,19})-([0-9a-f]{64})/(.+)")
 _SIGNING = (S3Store, GCSStore, AzureStore)
@@ -88,8 +91,9 @@ class Storage:
         """
         try:
             if url is None or url.startswith("file://"):
-                folder = expand(Path(url.removeprefix("file://"))) if url else data_dir / "files"
-                folder.mkdir(parents=True, exist_ok=True)
+                named = unquote(url.removeprefix("file://")) if url else data_dir / "files"
+                folder = expand(Path(named))
+                make_private_folder(folder)
                 store: ObjectStore = LocalStore(folder, automatic_cleanup=False)
             else:
                 store = from_url(url)
@@ -107,7 +111,10 @@ class Storage:
             CastmateError: Something else has this name.
             Unavailable: The disk is full, or the store cannot be reached.
         """
+        path = self.local_path(name)
         with _translating(name):
+            if path is not None:
+                make_private_folder(path.parent)
             try:
                 await obstore.put_async(self._store, name, data, mode="create")
             except AlreadyExistsError:
@@ -116,8 +123,10 @@ class Storage:
                         f"{name} is in the storage with other content: another ledger writes "
                         "there. Give each its own CASTMATE_STORAGE_URL."
                     ) from None
-            if self._folder is not None and self._durability is Durability.POWER:
-                await asyncio.to_thread(_flush, Path(self._folder) / name)
+            if path is not None:
+                path.chmod(0o600)
+                if self._durability is Durability.POWER:
+                    await asyncio.to_thread(_flush, path)
 
     async def get(self, name: str) -> bytes:
         """Read an object.
@@ -271,16 +280,53 @@ def _flush(path: Path) -> None:
             os.close(handle)
 
 
+def read_secret(data_dir: Path) -> bytes:
+    """The secret with which this machine signs addresses of files.
+
+    Raises:
+        FileNotFoundError: None was drawn yet.
+        SettingsError: It is too short to keep anything secret, or cannot be read.
+    """
+    path = data_dir / SECRET
+    try:
+        secret = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise SettingsError(
+            f"{path} cannot be read ({error.strerror}). Make it readable for the user who runs "
+            "Castmate."
+        ) from None
+    if len(secret) < SECRET_BYTES:
+        raise SettingsError(
+            f"{path} holds {len(secret)} bytes instead of {SECRET_BYTES}: whoever guesses it can "
+            "compute the address of every picture. Delete the file; the next start draws another "
+            "secret, and addresses that were given out before end."
+        )
+    return secret
+
+
 def _own_secret(data_dir: Path) -> bytes:
     """The secret of this machine, drawn at first use; processes that start together agree."""
-    path = data_dir / "files.secret"
-    data_dir.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    if not path.exists():
-        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(handle, "wb") as file:
-            file.write(secrets.token_bytes(32))
-        with contextlib.suppress(FileExistsError):
-            os.link(part, path)
-        part.unlink()
-    return path.read_bytes()
+    make_private_folder(data_dir)
+    with contextlib.suppress(FileNotFoundError):
+        return read_secret(data_dir)
+    part = data_dir / f".{SECRET}.{secrets.token_hex(8)}"
+    make_private_file(part)
+    try:
+        write_atomically(part, secrets.token_bytes(SECRET_BYTES))
+        _appear_once(part, data_dir / SECRET)
+    finally:
+        part.unlink(missing_ok=True)
+    return read_secret(data_dir)
+
+
+def _appear_once(part: Path, path: Path) -> None:
+    """Give a whole file its name, unless another process was quicker."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links: the last one of two wins
+        if not path.exists():
+            part.replace(path)

@@ -20,8 +20,8 @@ from castmate.schema import MAX_SEED, Cache, GeneratedImage, GenerateRequest, Ge
 OnStep = Callable[[int, int], None]
 """Called before each denoise step with the steps done and the steps in all; may raise to stop."""
 
-OnImage = Callable[[int, GeneratedImage, NDArray[np.uint8]], None]
-"""Called with the number of each finished picture, the picture, and its pixels `[H, W, 3]`."""
+OnImage = Callable[[GeneratedImage], None]
+"""Called with each picture as soon as it is finished."""
 
 MIB = 2**20
 
@@ -91,6 +91,7 @@ class Pipeline:
             on_image: Hears of every picture as soon as it is finished.
         """
         network, runtime, watch = self._network, self._runtime, Stopwatch()
+        request, notes = self._within_steps(request)
         encoded = network.encode(request, reference, watch)
         steps = self._steps[: request.num_inference_steps]
         total = len(steps) * request.num_images
@@ -115,18 +116,28 @@ class Pipeline:
                 computed += full
             with watch("decode"):
                 decoded = network.decode(latents)
-            image, shown = self._finish(request, seed, decoded, watch)
+            image = self._finish(request, seed, decoded, watch)
             images.append(image)
             if on_image is not None:
-                on_image(index, image, shown)
+                on_image(image)
         on_step(total, total)
         return GenerateResult(
             images=tuple(images),
             client="local",
             model=self.bundle.name,
             timings_ms=watch.totals_ms(),
-            warnings=encoded.warnings + ignored + tuple(_flagged(images)),
+            warnings=encoded.warnings + notes + ignored + tuple(_flagged(images)),
             computed_steps=computed,
+        )
+
+    def _within_steps(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[str, ...]]:
+        """The request in no more steps than the bundle takes, and a warning where that is fewer."""
+        most, asked = len(self._steps), request.num_inference_steps
+        if asked <= most:
+            return request, ()
+        return request.model_copy(update={"num_inference_steps": most}), (
+            f"Bundle {self.bundle.name!r} draws in at most {most} steps, so {most} were taken and "
+            f"not {asked}.",
         )
 
     def _threshold(self, request: GenerateRequest) -> tuple[float, tuple[str, ...]]:
@@ -144,7 +155,7 @@ class Pipeline:
 
     def _finish(
         self, request: GenerateRequest, seed: int, decoded: Array, watch: Stopwatch
-    ) -> tuple[GeneratedImage, NDArray[np.uint8]]:
+    ) -> GeneratedImage:
         picture = center_crop(decoded[0], request.width, request.height)
         flagged, safety = False, self._network.safety
         if request.enable_safety_checker and safety is not None:
@@ -153,10 +164,9 @@ class Pipeline:
         with watch("encode"):
             shown = np.zeros_like(picture) if flagged else picture
             data = encode(shown, request.output_format)
-        image = GeneratedImage(
+        return GeneratedImage(
             data, request.output_format, request.width, request.height, seed, flagged
         )
-        return image, shown
 
 
 def center_crop(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import IO, Final, Self
 
 from castmate.errors import SettingsError, Unavailable
+from castmate.files import make_private_file, make_private_folder
 
 EXIT_S: Final = 5  # after decoupled requests the server may hang until then
 _SHM: Final = Path("/dev/shm")
@@ -174,7 +175,8 @@ class TritonServer:
             "--grpc-keepalive-permit-without-calls=1",
             *self._options,
         ]
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(self.log.parent)
+        make_private_file(self.log)
         self._stream = self.log.open("wb")
         self._process = subprocess.Popen(
             list(map(str, command)),

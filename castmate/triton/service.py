@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from castmate import __version__
 from castmate.errors import Cancelled, CastmateError, Overloaded, Unavailable
@@ -193,8 +192,8 @@ class Service:
             steps.tick()
             ticket.send(wire.progress(done, total))
 
-        def on_image(index: int, image: GeneratedImage, pixels: NDArray[np.uint8]) -> None:
-            ticket.send(wire.picture(image, pixels if job.return_pixels else None))
+        def on_image(image: GeneratedImage) -> None:
+            ticket.send(wire.picture(image))
             steps.pause()
 
         result = self._pipeline.generate(job.request, reference, on_step, on_image)

@@ -33,10 +33,8 @@ AHEAD: Final = "ahead"  # int32 [1]: requests before this one; also says that th
 PICTURE: Final = "picture"  # one encoded picture, with its ...
 SEED: Final = "seed"  # int64 [1]
 HAS_NSFW: Final = "has_nsfw"  # bool [1]
-PIXELS: Final = "pixels"  # uint8 [H, W, 3], where `return_pixels` asked for them
 REPORT: Final = "report"  # JSON, in the last response: GenerateResult.as_dict() or the state
 
-RETURN_PIXELS: Final = "return_pixels"
 PROBE: Final = "probe"  # answer with the state, draw nothing
 
 # gRPC carries an error's text in a header, and headers have 8 KiB.
@@ -52,12 +50,10 @@ class Job:
     Attributes:
         request: What to draw.
         image: The reference's bytes; waiting requests must not hold decoded pictures.
-        return_pixels: Whether to send each picture as pixels, too.
     """
 
     request: GenerateRequest
     image: bytes
-    return_pixels: bool
 
 
 def encode_parameters(request: GenerateRequest) -> dict[str, str | int | bool | float]:
@@ -73,11 +69,6 @@ def decode_request(prompt: bytes, image: bytes, parameters: Mapping[str, Any]) -
         InvalidRequest: Names every bad parameter.
     """
     values = {name: value for name, value in parameters.items() if not name.startswith("triton_")}
-    return_pixels = values.pop(RETURN_PIXELS, False)
-    if not isinstance(return_pixels, bool):
-        raise InvalidRequest(
-            [Problem(RETURN_PIXELS, f"{return_pixels!r} is not allowed", "true or false")]
-        )
     try:
         text = prompt.decode()
     except UnicodeDecodeError as error:
@@ -88,7 +79,7 @@ def decode_request(prompt: bytes, image: bytes, parameters: Mapping[str, Any]) -
         )
     # The schema wants the name of a reference; here its bytes came along.
     named = {"image": "the tensor"} if image else {}
-    return Job(GenerateRequest.parse(values | {"prompt": text} | named), image, return_pixels)
+    return Job(GenerateRequest.parse(values | {"prompt": text} | named), image)
 
 
 def ahead(number: int) -> Outputs:
@@ -101,14 +92,13 @@ def progress(done: int, total: int) -> Outputs:
     return {PROGRESS: np.array([done, total], np.int32)}
 
 
-def picture(image: GeneratedImage, pixels: NDArray[np.uint8] | None) -> Outputs:
+def picture(image: GeneratedImage) -> Outputs:
     """One finished picture."""
-    outputs = {
+    return {
         PICTURE: np.array([image.data], dtype=object),
         SEED: np.array([image.seed], np.int64),
         HAS_NSFW: np.array([image.has_nsfw], np.bool_),
     }
-    return outputs if pixels is None else outputs | {PIXELS: np.ascontiguousarray(pixels)}
 
 
 def report(values: Mapping[str, Any]) -> Outputs:

@@ -14,13 +14,13 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from castmate.errors import CastmateError
-from castmate_mcp.http import files, health
+from castmate.jobs.keys import KeyRing
+from castmate_mcp.http import files, health, uploads
 from castmate_mcp.http.envelope import on_castmate_error, on_http_error
 from castmate_mcp.http.gateway import SYNC_CAP_S, Gateway
-from castmate_mcp.http.keys import KeyRing
 from castmate_mcp.http.metrics import Metrics
 from castmate_mcp.http.request_log import RequestLog
-from castmate_mcp.rest import media, openapi
+from castmate_mcp.rest import openapi
 from castmate_mcp.rest.operations import OPERATIONS
 from castmate_mcp.rest.webhooks import BACKOFF_S, Courier
 from castmate_mcp.service import Service
@@ -63,7 +63,7 @@ def build_app(
             *health.ROUTES,
             *files.ROUTES,
             *openapi.ROUTES,
-            media.PUT_ROUTE,
+            *uploads.ROUTES,
             *(operation.route() for operation in OPERATIONS),
             *_mounted(mcp),
         ],

@@ -19,8 +19,8 @@ from castmate.reporting import reporting
 # `castmate --help` imports this module, and must not wait a second for the SDK.
 if TYPE_CHECKING:
     from castmate.jobs.characters import Characters
+    from castmate.jobs.keys import Key, KeyRing
     from castmate.settings import Settings
-    from castmate_mcp.http.keys import Key, KeyRing
 
 T = TypeVar("T")
 DataDir = Annotated[
@@ -129,7 +129,7 @@ def create_key(
 ) -> None:
     """Make a key and show it, once: only its hash is kept."""
     from castmate.errors import Problem
-    from castmate_mcp.http.keys import Scope
+    from castmate.jobs.keys import Scope
 
     async def create(ring: KeyRing) -> tuple[Key, str]:
         names = scope or [Scope.GENERATE, Scope.READ]
@@ -232,10 +232,10 @@ def _with_characters(use: Callable[[Characters], Awaitable[T]], data_dir: Path |
 
 def _with_ring(use: Callable[[KeyRing], Awaitable[T]], data_dir: Path | None) -> T:
     """Use the keys of this machine's ledger."""
+    from castmate.jobs.keys import KeyRing
     from castmate.jobs.opening import open_database
     from castmate.jobs.service import database_url
     from castmate.settings import Settings
-    from castmate_mcp.http.keys import KeyRing
 
     async def run() -> T:
         database = await open_database(database_url(Settings.load(data_dir=data_dir)))

@@ -13,9 +13,6 @@ from castmate.router import ClientStatus, open_clients
 from castmate.settings import Settings
 from castmate_mcp.opening import OpeningClient
 
-LOCAL_KEY = "local"
-"""The name under which callers without an API key submit: stdio, and a server without keys."""
-
 
 @dataclass(frozen=True)
 class Service:

@@ -15,11 +15,11 @@ import uvicorn
 from starlette.applications import Starlette
 
 from castmate.errors import SettingsError
+from castmate.jobs.keys import KeyRing
 from castmate.settings import Settings, is_here
 from castmate_mcp.agent.streamable import build_mcp_app
 from castmate_mcp.app import build_app
 from castmate_mcp.http.gateway import Gateway
-from castmate_mcp.http.keys import KeyRing
 from castmate_mcp.service import Service
 
 _log = structlog.stdlib.get_logger("castmate.serve")

@@ -117,3 +117,16 @@ def copy_of_toon(folder: Path) -> Path:
         if path.is_file():
             (copy / path.name).write_bytes(path.read_bytes())
     return copy
+
+
+def test_doctor_finds_a_guessable_secret_and_an_open_data_folder(own_folder: Path) -> None:
+    data_dir = Settings.load().data_dir
+    data_dir.mkdir(parents=True)
+    data_dir.chmod(0o755)
+    (data_dir / "files.secret").write_bytes(b"abc")
+    result = castmate_("doctor", "--json")
+    checks = {check["name"]: check for check in json.loads(result.stdout)["checks"]}
+    assert not checks["private"]["ok"]
+    assert f"chmod -R go= {data_dir}" in checks["private"]["fix"]
+    assert not checks["secret"]["ok"]
+    assert "holds 3 bytes instead of 32" in checks["secret"]["fix"]

@@ -123,3 +123,20 @@ async def test_cancelling_stops_a_fetch_at_once() -> None:
     with anyio.move_on_after(0.05) as scope:
         await web.get("https://a.example/")
     assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize(
+    "encoding", ["", " ", "utf-8", "aws-chunked", "binary", "image/png", "none"]
+)
+async def test_an_empty_or_invented_encoding_of_object_storage_is_no_compression(
+    encoding: str,
+) -> None:
+    web = Web({"https://a.example/fox.png": answer(b"fox", content_encoding=encoding)})
+    assert await web.get("https://a.example/fox.png") == b"fox"
+
+
+@pytest.mark.parametrize("encoding", ["GZIP", "aws-chunked, gzip", "br", "x-gzip", "zstd"])
+async def test_a_real_compression_is_refused_by_name(encoding: str) -> None:
+    web = Web({"https://a.example/fox.png": answer(b"fox", content_encoding=encoding)})
+    told = await refusal(web, "https://a.example/fox.png")
+    assert f"answers compressed ({encoding.split()[-1].lower()})" in told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import unicodedata
 from pathlib import Path
 from urllib.parse import quote
 
@@ -72,17 +73,37 @@ async def test_a_data_uri_is_decoded(uri: str) -> None:
         ("data:image/png,fox", "is not a base64 data URI; allowed: data:image/png;base64,..."),
         ("data:image/png;base64,####", "the data URI's base64 cannot be decoded"),
         ("data:image/png;base64,Zm94", "the data URI is not a picture"),
-        ("data:image/png;base64,", "the data URI is not a picture"),
+        ("data:image/png;base64,", "the data URI is empty"),
     ],
 )
 async def test_a_damaged_data_uri_is_refused(uri: str, reason: str) -> None:
     assert reason in await refusal(uri)
 
 
-async def test_bare_base64_is_told_what_it_lacks() -> None:
-    told = await refusal(base64.b64encode(encoded(noise((40, 40)))).decode())
-    assert "looks like bare base64; Put data:image/png;base64, in front of it." in told
-    assert len(told) < 250
+async def test_base64_alone_is_read_where_it_is_unmistakable(tmp_path: Path) -> None:
+    for data in (
+        FOX,
+        encoded(noise((40, 40)), format="JPEG"),
+        encoded(noise((40, 40)), format="WEBP"),
+    ):
+        text = base64.b64encode(data).decode()
+        for source in (text, f"\n{text}\n", f"image/png;base64,{text}"):
+            assert (await read(source, roots=[])).data == data
+
+
+async def test_base64_in_the_alphabet_of_urls_is_read() -> None:
+    data = encoded(noise((40, 40)))
+    text = base64.urlsafe_b64encode(data).decode()
+    assert set("-_") & set(text)
+    for source in (f"data:image/png;base64,{text}", text, text.rstrip("=")):
+        assert (await read(source, roots=[])).data == data
+
+
+async def test_a_long_path_is_not_taken_for_base64(home: Path) -> None:
+    folder = home / "9j" / ("a" * 100)
+    folder.mkdir(parents=True)
+    (folder / "fox").write_bytes(FOX)
+    assert (await read(f"9j/{'a' * 100}/fox", roots=[home])).data == FOX
 
 
 async def test_a_person_may_name_any_path(home: Path) -> None:
@@ -207,3 +228,64 @@ async def test_a_huge_file_is_read_only_up_to_the_limit(home: Path) -> None:
     with (home / "huge.png").open("wb") as file:
         file.truncate(MAX_BYTES * 50)
     assert "huge.png has more than 20 MiB" in await refusal("huge.png", roots=[home])
+
+
+@pytest.mark.parametrize(
+    ("on_disk", "asked"),
+    [
+        ("Screenshot 1.02.03\u202fPM.png", "Screenshot 1.02.03 PM.png"),
+        ("a\u00a0fox.png", "a fox.png"),
+        (unicodedata.normalize("NFD", "Füchse/für.png"), "Füchse/für.png"),
+        ("für.png", unicodedata.normalize("NFD", "für.png")),
+    ],
+    ids=["narrow space", "no-break space", "decomposed on disk", "decomposed in the call"],
+)
+async def test_a_name_is_found_however_its_spaces_and_accents_are_written(
+    home: Path, on_disk: str, asked: str
+) -> None:
+    (home / on_disk).parent.mkdir(exist_ok=True)
+    (home / on_disk).write_bytes(FOX)
+    assert (await read(asked, roots=[home])).data == FOX
+    assert (await read(str(home / asked))).data == FOX
+
+
+async def test_a_name_written_otherwise_leads_out_of_no_folder(home: Path) -> None:
+    (home / "a\u00a0fox.png").symlink_to(home.parent / "secret/fox.png")
+    assert "is outside the folders" in await refusal("a fox.png", roots=[home])
+
+
+async def test_the_most_similar_names_come_first_in_the_hint(home: Path) -> None:
+    for number in range(30):
+        (home / f"a{number:02}.png").write_bytes(FOX)
+    (home / "zebra-final.png").write_bytes(FOX)
+    told = await refusal("Zebra_final.png", roots=[home])
+    assert f"Pictures in {home}: zebra-final.png, " in told
+
+
+async def test_a_pipe_of_the_shell_is_read_to_its_end() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, FOX)
+    os.close(writing)
+    try:
+        assert (await read(f"/dev/fd/{reading}")).data == FOX
+    finally:
+        os.close(reading)
+
+
+@pytest.mark.parametrize("source", ["-", "/dev/stdin"])
+async def test_stdin_is_read_for_a_person_and_never_for_an_agent(
+    home: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    with (home / "fox.png").open() as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        assert "is outside" in await refusal("/dev/stdin", roots=[home])
+        assert "does not exist" in await refusal("-", roots=[home])
+        assert (await read(source)).data == FOX
+
+
+async def test_a_device_as_stdin_is_refused_because_it_may_never_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with open("/dev/zero") as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        assert "- cannot be read (it is neither a pipe nor a file)" in await refusal("-")

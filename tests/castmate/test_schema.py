@@ -53,6 +53,11 @@ def test_every_size_in_range_is_taken_exactly(width: int, height: int) -> None:
     assert (request.size, request.width, request.height) == (f"{width}*{height}", width, height)
 
 
+@pytest.mark.parametrize("size", ["512x640", "512X640", "512\u00d7640", " 512 x 640 "])
+def test_a_size_is_understood_with_any_sign_between(size: str) -> None:
+    assert GenerateRequest.parse(MINIMAL | {"size": size}).size == "512*640"
+
+
 @pytest.mark.parametrize(
     "size",
     [
@@ -60,7 +65,7 @@ def test_every_size_in_range_is_taken_exactly(width: int, height: int) -> None:
         "512*1537",
         "1024",
         "axb",
-        "1024x1024",
+        "1024+1024",
         "-512*512",
         "512.0*512",
         "5*" * 9,

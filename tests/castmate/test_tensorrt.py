@@ -135,11 +135,6 @@ def test_a_machine_without_a_gpu_is_told_what_runs_there() -> None:
         Device()
 
 
-def test_cuda_graphs_are_refused_where_they_would_do_nothing() -> None:
-    with pytest.raises(BundleMismatch, match="`cuda_graphs` does nothing"):
-        TensorRTRuntime(plans("tensorrt"), cuda_graphs=True)
-
-
 def test_the_first_profile_that_allows_every_shape_is_taken() -> None:
     small = {"latents": WIDTH, "sigmas": ShapeRange(min=(2,), opt=(2,), max=(2,))}
     large = small | {"sigmas": ShapeRange(min=(2,), opt=(29,), max=(51,))}

@@ -41,7 +41,7 @@ REPORT = wire.report(
         "computed_steps": 1,
     }
 )
-PICTURE = wire.picture(GeneratedImage(b"png", OutputFormat.PNG, 512, 512, 7), None)
+PICTURE = wire.picture(GeneratedImage(b"png", OutputFormat.PNG, 512, 512, 7))
 DONE = [wire.ahead(0), wire.progress(0, 1), PICTURE, wire.progress(1, 1), REPORT]
 
 

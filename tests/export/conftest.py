@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +16,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from castmate.engines.bundle import Bundle
-from castmate.engines.manifest import MANIFEST
+from castmate.engines.manifest import MANIFEST, StepCachingSpec
 from castmate.families.instantcharacter.graphs import WHOLE
 from demo_model.config import TOON
 from export.bundle import graph_spec, write_bundle
@@ -23,10 +26,15 @@ from export.families.instantcharacter.config import ModelConfig
 from export.families.instantcharacter.load import ADAPTER_FILE, Sources
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.step_caching import FLUX_STEP_CACHING, step_caching_graphs
+from export.graphs import Makers
 from export.precision import Precision, Quantization, convert
 from export.quantize import quantize
 from export.samples import Prompts, TokenizerFile, samples
 from export.to_onnx import to_onnx
+from tests.export.kept import kept
+
+# Tracing makes millions of objects that stay; walking them again and again takes an eighth longer.
+gc.set_threshold(100_000, 50, 100)
 
 # Not square in any count, so that a swapped axis or a wrong index shows.
 MICRO: ModelConfig = replace(
@@ -56,35 +64,53 @@ def network() -> InstantCharacter:
     return made.half().float()
 
 
+def write(network: InstantCharacter, folder: Path, **options: Any) -> None:
+    """Export a network as a bundle; options are those of `write_bundle`."""
+    with tempfile.TemporaryDirectory() as scratch:
+        tokenizer = letters(Path(scratch))
+        tokenizers = {"tokenizer": tokenizer, "tokenizer_2": tokenizer}
+        write_bundle(
+            network, folder, description="Random weights.", tokenizers=tokenizers, **options
+        )
+
+
 @pytest.fixture(scope="session")
-def bundle_folder(network: InstantCharacter, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle_folder(network: InstantCharacter) -> Path:
     """The network, exported as a bundle with fp16 weights."""
-    folder = tmp_path_factory.mktemp("bundle") / "micro"
-    tokenizer = letters(tmp_path_factory.mktemp("tokenizer"))
-    write_bundle(
-        network,
-        folder,
-        description="Random weights.",
-        tokenizers={"tokenizer": tokenizer, "tokenizer_2": tokenizer},
-        precision=Precision.FP16_WEIGHTS,
-    )
-    return folder
+    options = {"precision": Precision.FP16_WEIGHTS}
+    return kept("micro", lambda folder: write(network, folder, **options)).path
 
 
 @pytest.fixture(scope="session")
-def cached_bundle(
-    network: InstantCharacter, bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Bundle:
+def cached_bundle(network: InstantCharacter, bundle_folder: Path) -> Bundle:
     """The same network with the transformer in the three parts of step caching."""
-    folder = Path(shutil.copytree(bundle_folder, tmp_path_factory.mktemp("cached") / "micro"))
-    manifest = json.loads((folder / MANIFEST).read_text())
-    del manifest["graphs"][WHOLE]
-    for name, make in step_caching_graphs(network).items():
-        files = to_onnx(make(), folder / f"{name}.onnx", precision=Precision.FP16_WEIGHTS)
+
+    def make(folder: Path) -> None:
+        shutil.copytree(bundle_folder, folder)
+        replace_graphs(
+            Bundle.open(folder),
+            step_caching_graphs(network),
+            Precision.FP16_WEIGHTS,
+            StepCachingSpec(balanced=0.6, fast=2.0, chosen_on="nothing"),
+        )
+
+    return kept("micro-step-caching", make)
+
+
+def replace_graphs(
+    bundle: Bundle,
+    graphs: Makers,
+    precision: Precision,
+    step_caching: StepCachingSpec,
+) -> None:
+    """Export some graphs into a bundle, the transformer in its three parts among them."""
+    manifest = json.loads((bundle.path / MANIFEST).read_text())
+    manifest["graphs"].pop(WHOLE, None)
+    for name, make in graphs.items():
+        files = to_onnx(make(), bundle.path / f"{name}.onnx", precision=precision)
         manifest["graphs"][name] = graph_spec(files).model_dump()
-    manifest["step_caching"] = {"balanced": 0.6, "fast": 2.0, "chosen_on": "nothing"}
-    (folder / MANIFEST).write_text(json.dumps(manifest))
-    return Bundle.open(folder)
+    manifest["step_caching"] = step_caching.model_dump()
+    (bundle.path / MANIFEST).write_text(json.dumps(manifest))
 
 
 def letters(folder: Path) -> TokenizerFile:
@@ -145,23 +171,22 @@ def calibration(prompts: Prompts) -> Calibration:
 
 
 @pytest.fixture(scope="session")
-def fp8_bundle(prompts: Prompts, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def fp8_bundle(prompts: Prompts) -> Bundle:
     """The wide network in bf16 with FP8 linear layers and attention, every graph."""
-    network = make_wide(torch.bfloat16)
-    recorded = calibrate(network, prompts, samples(1, 512), steps=2)
-    quantize(network.denoiser, recorded.amax, Quantization.FP8_ATTENTION)
-    folder = tmp_path_factory.mktemp("fp8") / "wide"
-    tokenizer = letters(tmp_path_factory.mktemp("tokenizer"))
-    write_bundle(
-        network,
-        folder,
-        description="Random weights.",
-        tokenizers={"tokenizer": tokenizer, "tokenizer_2": tokenizer},
-        precision=Precision.BF16,
-        quantization=Quantization.FP8_ATTENTION,
-        step_caching=FLUX_STEP_CACHING,
-    )
-    return Bundle.open(folder)
+
+    def make(folder: Path) -> None:
+        network = make_wide(torch.bfloat16)
+        recorded = calibrate(network, prompts, samples(1, 512), steps=2)
+        quantize(network.denoiser, recorded.amax, Quantization.FP8_ATTENTION)
+        write(
+            network,
+            folder,
+            precision=Precision.BF16,
+            quantization=Quantization.FP8_ATTENTION,
+            step_caching=FLUX_STEP_CACHING,
+        )
+
+    return kept("wide-fp8", make)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import shutil
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -21,13 +23,15 @@ from castmate.schema import GenerateRequest
 from demo_model.build import STEP_CACHING
 from demo_model.checkpoint import load_shipped
 from export.build import Options, build_bundle
-from export.bundle import write_bundle
 from export.calibrate import Calibration, calibrate
 from export.families.instantcharacter.network import InstantCharacter
-from export.precision import Precision, Quantization
+from export.families.instantcharacter.step_caching import bundle_graphs, step_caching_graphs
+from export.precision import Precision, Quantization, convert
 from export.quantize import quantize
-from export.samples import Prompts, TokenizerFile, samples
+from export.samples import Prompts, samples
 from export.verify import limits_of, verify_graphs, verify_picture
+from tests.export.conftest import replace_graphs
+from tests.export.kept import kept
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -49,27 +53,24 @@ def calibration(toon: InstantCharacter) -> Calibration:
 def exported(
     toon: InstantCharacter,
     calibration: Calibration,
-    folder: Path,
     precision: Precision,
     quantization: Quantization,
 ) -> Bundle:
-    network = copy.deepcopy(toon)
-    quantize(network.denoiser, calibration.amax, quantization)
-    write_bundle(
-        network,
-        folder,
-        description="The demo model otherwise.",
-        tokenizers={name: tokenizer(name) for name in SHIPPED.manifest.tokenizers},
-        precision=precision,
-        quantization=quantization,
-        step_caching=STEP_CACHING,
-    )
-    return Bundle.open(folder)
+    """The demo model otherwise; the shipped bundle holds what is neither quantized nor narrower."""
+    if (precision, quantization) == (Precision.FP16_WEIGHTS, Quantization.NONE):
+        return SHIPPED
 
+    def make(folder: Path) -> None:
+        network = copy.deepcopy(toon)
+        quantize(network.denoiser, calibration.amax, quantization)
+        convert(network, precision.dtype)
+        graphs = step_caching_graphs(network)
+        if quantization is Quantization.NONE:
+            graphs = bundle_graphs(network, step_caching=True)
+        shutil.copytree(SHIPPED.path, folder)
+        replace_graphs(Bundle.open(folder), graphs, precision, STEP_CACHING)
 
-def tokenizer(name: str) -> TokenizerFile:
-    spec = SHIPPED.manifest.tokenizers[name]
-    return TokenizerFile(SHIPPED.file(spec), spec.max_length, spec.pad_id, spec.unk_id)
+    return kept(f"toon-{precision}-{quantization}", make)
 
 
 def picture(bundle: Bundle) -> np.ndarray:
@@ -91,7 +92,7 @@ def picture(bundle: Bundle) -> np.ndarray:
 @pytest.mark.parametrize(
     ("precision", "quantization"),
     [
-        (Precision.FP32, Quantization.NONE),
+        (Precision.FP16_WEIGHTS, Quantization.NONE),
         (Precision.FP16, Quantization.NONE),
         (Precision.FP32, Quantization.FP8_ATTENTION),
     ],
@@ -101,9 +102,8 @@ def test_every_precision_draws_the_same_character(
     calibration: Calibration,
     precision: Precision,
     quantization: Quantization,
-    tmp_path: Path,
 ) -> None:
-    bundle = exported(toon, calibration, tmp_path / "toon", precision, quantization)
+    bundle = exported(toon, calibration, precision, quantization)
     limits, runtime = limits_of(precision, quantization), OnnxRuntime(bundle)
     if quantization is Quantization.NONE:  # random inputs exceed what calibration has seen
         verify_graphs(bundle, runtime, toon, limits)
@@ -113,29 +113,18 @@ def test_every_precision_draws_the_same_character(
     assert min(cosines(found, expected).values()) > 0.99
 
 
-@pytest.fixture(scope="module")
-def fp8_toon(
-    toon: InstantCharacter, calibration: Calibration, tmp_path_factory: pytest.TempPathFactory
-) -> Bundle:
-    folder = tmp_path_factory.mktemp("fp8") / "toon"
-    return exported(toon, calibration, folder, Precision.BF16, Quantization.FP8)
-
-
 @pytest.mark.parametrize("target", ["8.9", "12.0"])
 def test_its_fp8_engines_are_built_without_a_fallback(
-    fp8_toon: Bundle, target: str, tmp_path: Path
+    toon: InstantCharacter, calibration: Calibration, target: str, tmp_path: Path
 ) -> None:
     pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx_cu13 is not installed")
-    build_bundle(fp8_toon, tmp_path, Options(Flavour.TENSORRT_RTX, target))
-    made = Bundle.open(tmp_path)
-    made.check()
-    found = {
-        name: PlanManifest.beside(tmp_path / f"{name}.plan").layers for name in made.manifest.graphs
-    }
-    for name, layers in found.items():
-        assert layers is not None, name
-        assert layers.fp32_gemms <= (name == "safety_checker"), name
-    parts = [layers for name in PARTS if (layers := found[name]) is not None]
+    bundle = exported(toon, calibration, Precision.BF16, Quantization.FP8)
+    graphs = {name: bundle.manifest.graphs[name] for name in PARTS}  # the rest is not quantized
+    source = replace(bundle, manifest=bundle.manifest.model_copy(update={"graphs": graphs}))
+    build_bundle(source, tmp_path, Options(Flavour.TENSORRT_RTX, target))
+    plans = [PlanManifest.beside(tmp_path / f"{name}.plan") for name in PARTS]
+    parts = [plan.layers for plan in plans if plan.layers is not None]
+    assert [layers.fp32_gemms for layers in parts] == [0, 0, 0]
     assert [layers.fused_attentions for layers in parts] == [2, 10, 0]
     # 56 quantized layers; for SM89 those with one input are merged, for SM120 they are not.
     assert sum(layers.fp8_gemms for layers in parts) == {"8.9": 47, "12.0": 56}[target]

@@ -185,12 +185,12 @@ async def test_plain_triton_clients_get_pixels_and_errors_they_can_read(
 
             return [response async for response in plain.stream_infer(one())]
 
-        responses = await ask(return_pixels=True, num_inference_steps=1, size="512*640")
+        responses = await ask(num_inference_steps=1, size="512*640")
         (drawn,) = [
             result for result, _ in responses if result and result.as_numpy("picture") is not None
         ]
         with Image.open(io.BytesIO(drawn.as_numpy("picture")[0])) as picture:
-            np.testing.assert_array_equal(drawn.as_numpy("pixels"), np.asarray(picture))
+            assert picture.size == (512, 640)
         assert drawn.as_numpy("has_nsfw").tolist() == [False]
 
         ((result, error),) = await ask(size=3)

@@ -12,10 +12,10 @@ from mcp.server.mcpserver import Context
 from mcp.types import EmptyResult, SubscribeRequestParams, UnsubscribeRequestParams
 
 from castmate.errors import CastmateError
+from castmate.jobs.ledger import Ledger
 from castmate.jobs.predictions import Prediction
 from castmate_mcp.agent.ids import job_id_of
 from castmate_mcp.agent.strict import StrictServer
-from castmate_mcp.agent.studio import Studio
 
 _MOST: Final = 64  # jobs that one process watches at a time
 _log = logging.getLogger(__name__)
@@ -24,26 +24,25 @@ _log = logging.getLogger(__name__)
 class Notices:
     """Tells `job://...` is updated, once, when the job is final."""
 
-    def __init__(self, studio: Studio) -> None:
-        self._studio = studio
-        self._watched: set[str] = set()
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._watched: dict[str, asyncio.Task[None]] = {}
 
     def watch(self, ctx: Context[Any, Any], job: Prediction) -> None:
         """Tell about a job whose call has just returned without its picture."""
         if job.state.final or job.id in self._watched or len(self._watched) >= _MOST:
             return
-        self._watched.add(job.id)
-        self._studio.begin(self._tell(ctx, job))
+        watching = asyncio.create_task(self._tell(ctx, job))
+        self._watched[job.id] = watching
+        watching.add_done_callback(lambda _: self._watched.pop(job.id))
 
     async def _tell(self, ctx: Context[Any, Any], job: Prediction) -> None:
         uri = f"job://{job_id_of(job.id)}"
         try:
-            await self._studio.service.jobs.ledger.wait(job.id)
+            await self._ledger.wait(job.id)
         except CastmateError as error:
             _log.info("nobody is told about %s: %s", uri, error)
             return
-        finally:
-            self._watched.discard(job.id)
         await ctx.notify_resource_updated(uri)
         with contextlib.suppress(Exception):  # the session may be over
             async with asyncio.timeout(5):

@@ -21,16 +21,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
 from castmate.errors import CastmateError, SettingsError
+from castmate.jobs.keys import LOCAL, Key, KeyRing
+from castmate.jobs.keys import Scope as KeyScope
 from castmate.settings import Settings, is_here
 from castmate_mcp.agent.server import Register, build_server
-from castmate_mcp.agent.studio import KeyToken, calling_key
+from castmate_mcp.agent.studio import calling_key
 from castmate_mcp.http.auth import from_here
 from castmate_mcp.http.body import MAX_JSON_BYTES, expected_bytes
 from castmate_mcp.http.envelope import as_response
 from castmate_mcp.http.gateway import gateway
-from castmate_mcp.http.keys import LOCAL, Key, KeyRing
-from castmate_mcp.http.keys import Scope as KeyScope
-from castmate_mcp.http.oauth import OAuthTokens
+from castmate_mcp.http.oauth import KeyToken, OAuthTokens
 from castmate_mcp.service import Service
 
 PATH: Final = "/mcp"

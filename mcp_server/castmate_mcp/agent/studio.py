@@ -8,33 +8,25 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from mcp.server.auth.middleware.auth_context import get_access_token
-from mcp.server.auth.provider import AccessToken
 from mcp.server.mcpserver import Context
 from starlette.requests import HTTPConnection
 
 from castmate.errors import InvalidRequest, PredictionNotFound, Problem
 from castmate.jobs.characters import Characters
 from castmate.jobs.consent import Consents
+from castmate.jobs.keys import LOCAL, Key
 from castmate.jobs.predictions import Prediction, StoredImage
 from castmate_mcp.agent.ids import ImageName, prediction_id_of
+from castmate_mcp.agent.notices import Notices
 from castmate_mcp.http.gateway import gateway
-from castmate_mcp.http.keys import LOCAL, Key
+from castmate_mcp.http.oauth import KeyToken
 from castmate_mcp.service import Service
-
-if TYPE_CHECKING:
-    from castmate_mcp.agent.notices import Notices
 
 BaseUrl = Callable[[HTTPConnection], str]
 GENERATE: Final = "generate_character_image"
-
-
-class KeyToken(AccessToken):
-    """What a request was let in with."""
-
-    key: Key
 
 
 def calling_key() -> Key:
@@ -59,9 +51,7 @@ class Studio:
     @cached_property
     def notices(self) -> Notices:
         """Who tells that jobs have ended."""
-        from castmate_mcp.agent.notices import Notices
-
-        return Notices(self)
+        return Notices(self.service.jobs.ledger)
 
     @property
     def characters(self) -> Characters:

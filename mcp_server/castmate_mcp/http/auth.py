@@ -9,10 +9,10 @@ from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from structlog.contextvars import bind_contextvars
 
+from castmate.jobs.keys import LOCAL, Key, Scope
 from castmate.settings import is_here
 from castmate_mcp.http.envelope import Refusal
 from castmate_mcp.http.gateway import gateway
-from castmate_mcp.http.keys import LOCAL, Key, Scope
 
 _CHALLENGE: Final = {"www-authenticate": 'Bearer realm="castmate"'}
 

@@ -10,9 +10,9 @@ from typing import Final
 
 from starlette.requests import HTTPConnection
 
+from castmate.jobs.keys import KeyRing
 from castmate.jobs.storage import DAY_S
 from castmate_mcp.http.abandoned import Abandoned
-from castmate_mcp.http.keys import KeyRing
 from castmate_mcp.http.limits import Gate, RateLimiter
 from castmate_mcp.http.metrics import Metrics
 from castmate_mcp.http.references import References

@@ -11,9 +11,9 @@ from starlette.routing import Route
 
 from castmate import __version__
 from castmate.errors import Unavailable
+from castmate.jobs.keys import Scope
 from castmate_mcp.http.auth import caller
 from castmate_mcp.http.gateway import gateway
-from castmate_mcp.http.keys import Scope
 
 
 async def healthz(request: Request) -> Response:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from castmate.errors import Overloaded
-from castmate_mcp.http.keys import Key
+from castmate.jobs.keys import Key
 
 BURST_S: Final = 10.0  # of a key's rate may come at once
 MAX_REQUESTS: Final = 1024

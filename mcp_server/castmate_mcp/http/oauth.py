@@ -9,13 +9,18 @@ from typing import Any, Final
 import jwt
 from mcp.server.auth.provider import AccessToken
 
+from castmate.jobs.keys import Key, Scope
 from castmate.settings import Settings
-from castmate_mcp.agent.studio import KeyToken
-from castmate_mcp.http.keys import Key, Scope
 
 _ALGORITHMS: Final = ["RS256", "RS384", "RS512", "ES256", "ES384", "EdDSA", "PS256"]
 _TIMEOUT_S: Final = 10
 _log = logging.getLogger(__name__)
+
+
+class KeyToken(AccessToken):
+    """What a request was let in with."""
+
+    key: Key
 
 
 class OAuthTokens:

@@ -18,7 +18,7 @@ from cachetools import LRUCache
 from castmate.errors import ImageRejected
 from castmate.fetch import fetch
 from castmate.images import MAX_BYTES, Reference
-from castmate.references import resolve
+from castmate.references import is_base64, resolve
 from castmate_mcp.service import Service
 
 ALLOWED: Final = (
@@ -54,7 +54,8 @@ class References:
             ImageRejected: Says why, and what is allowed instead.
             Unavailable: The storage cannot be reached.
         """
-        if not source[:16].lower().startswith(("https:", "http:", "data:")):
+        is_address = source[:16].lower().startswith(("https:", "http:", "data:"))
+        if not is_address and not is_base64(source):
             shown = source if len(source) <= 60 else f"{source[:57]}..."
             raise ImageRejected(
                 f"{shown!r} is no address", allowed=ALLOWED, hint="Upload the file first."
@@ -97,7 +98,7 @@ class References:
             raise ImageRejected(
                 f"{name} is no longer in the storage", hint="Upload the picture again."
             ) from None
-        reference = await asyncio.to_thread(Reference.from_bytes, data, name)
+        reference = await Reference.read(data, name)
         with contextlib.suppress(ValueError):  # larger than all that is remembered
             self._checked[name] = reference
         return reference

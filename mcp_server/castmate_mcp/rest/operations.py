@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from castmate.jobs.keys import Scope
 from castmate_mcp.http.body import MAX_FORM_BYTES
-from castmate_mcp.http.keys import Scope
 from castmate_mcp.rest import account, media, predictions
 from castmate_mcp.rest.models import (
     Balance,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -72,11 +71,8 @@ async def submit(call: Call) -> Response:
 
 
 def accepted(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What clients send, as we take it: null is what is left out, and 512x512 is 512*512."""
-    kept = {name: value for name, value in values.items() if value is not None}
-    if isinstance(size := kept.get("size"), str):
-        kept["size"] = re.sub(r"(?<=\d)\s*[xX×]\s*(?=\d)", "*", size, count=1)  # noqa: RUF001
-    return kept
+    """What clients send, as we take it: null is what is left out."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 async def told(call: Call, prediction: Prediction) -> PredictionOut:

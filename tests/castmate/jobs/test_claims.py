@@ -117,3 +117,22 @@ async def test_a_cancelled_prediction_whose_worker_dies_is_not_made_again(
     clock.now += 11
     await claims.recover()
     assert (await ledger.get(prediction.id)).state == State.CANCELLED
+
+
+async def test_work_whose_lease_was_written_before_the_clock_was_set_back_is_taken_over(
+    ledger: Ledger, claims: Claims, submit: Submit, clock: Clock
+) -> None:
+    prediction = await submit()
+    await claim_one(claims)
+    clock.now -= 3600
+    assert await claims.recover() == 1
+    assert (await ledger.get(prediction.id)).state == State.CREATED
+    assert await claims.recover() == 0
+
+
+async def test_a_lease_that_has_just_begun_is_not_taken_for_one_of_another_time(
+    claims: Claims, submit: Submit
+) -> None:
+    await submit()
+    await claim_one(claims)
+    assert await claims.recover() == 0

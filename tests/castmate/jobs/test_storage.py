@@ -176,8 +176,9 @@ async def test_power_durability_flushes_the_file_and_its_folders(
         flushed.append(os.readlink(f"/proc/self/fd/{handle}"))
         flush(handle)
 
+    storage = Storage.open(None, tmp_path, durability=Durability.POWER)
     monkeypatch.setattr(os, "fsync", record)
-    await Storage.open(None, tmp_path, durability=Durability.POWER).put("outputs/a-1/0.png", b"x")
+    await storage.put("outputs/a-1/0.png", b"x")
     below = tmp_path / "files/outputs"
     assert flushed == [str(below / "a-1/0.png"), str(below / "a-1"), str(below)]
     await Storage.open(None, tmp_path).put("outputs/a-2/0.png", b"x")

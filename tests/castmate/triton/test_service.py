@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from castmate.errors import CastmateError, InvalidRequest, Overloaded, Unavailable
@@ -46,7 +45,7 @@ class GatedPipeline:
         if self.error:
             raise self.error
         image = GeneratedImage(b"png", request.output_format, 2, 1, request.seed)
-        on_image(0, image, np.zeros((1, 2, 3), np.uint8))
+        on_image(image)
         on_step(total, total)
         return GenerateResult(
             (image,), "local", "gated", {"denoise": 1.0, "total": 2.0}, ("hm",), 0.0, 1
@@ -176,14 +175,6 @@ def test_a_request_hears_its_place_every_step_its_picture_and_a_report(
     assert list(report["timings_ms"]) == ["queue", "denoise", "total"]
     assert metrics.outcomes == ["ok"]
     assert metrics.num_steps == 1  # the last one ends in the decoder
-
-
-def test_pixels_come_where_they_are_asked_for(serve: Serve, pipeline: GatedPipeline) -> None:
-    pipeline.open()
-    call = ask(serve(), return_pixels=True)
-    assert call.wait_for_end() is None
-    (found,) = [each for each in call.sent if "picture" in each]
-    assert np.shape(found["pixels"]) == (1, 2, 3)
 
 
 def test_requests_are_made_in_the_order_in_which_they_came(

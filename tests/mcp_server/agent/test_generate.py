@@ -352,3 +352,9 @@ async def test_jobs_and_pictures_survive_a_restart(connect: Connect) -> None:
         done = await agent.succeed("get_job", job_id=job_id)
         assert done["status"] == "completed"
         assert Path(done["images"][0]["file_path"]).is_file()
+
+
+@pytest.mark.parametrize("size", ["512x640", "512\u00d7640"])
+async def test_a_size_is_understood_with_any_sign_between(agent: Agent, size: str) -> None:
+    image = await agent.draw(size=size)
+    assert (image["width"], image["height"]) == (512, 640)

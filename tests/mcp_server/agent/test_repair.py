@@ -22,7 +22,7 @@ BAD: list[tuple[str, str, dict[str, Any]]] = [
     ("a missing prompt", GENERATE, {"prompt": None}),
     ("a missing image", GENERATE, {"image": None}),
     ("a size that is too small", GENERATE, {"size": "64*64"}),
-    ("a size of another form", GENERATE, {"size": "512x512"}),
+    ("a size of another form", GENERATE, {"size": "512 by 512"}),
     ("a number that is too large", GENERATE, {"num_images": 9}),
     ("a number that is too small", GENERATE, {"num_inference_steps": 0}),
     ("a word for a number", GENERATE, {"guidance_scale": "high"}),

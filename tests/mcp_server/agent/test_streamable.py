@@ -24,12 +24,12 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 
 from castmate.errors import SettingsError
+from castmate.jobs.keys import KeyRing, Scope
 from castmate.settings import Settings
 from castmate_mcp.agent.server import GENERATE
 from castmate_mcp.agent.streamable import build_mcp_app
 from castmate_mcp.app import build_app
 from castmate_mcp.http.gateway import Gateway
-from castmate_mcp.http.keys import KeyRing, Scope
 from castmate_mcp.http.limits import Gate
 from castmate_mcp.service import Service
 from tests.doubles import FlatClient, encoded, noise, picture

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from castmate.errors import InvalidRequest
 from castmate.jobs.database import Database
+from castmate.jobs.keys import LOCAL, KeyRing, Scope
 from castmate.jobs.opening import open_database
 from castmate_mcp.cli import keys as keys_app
-from castmate_mcp.http.keys import LOCAL, KeyRing, Scope
 
 runner = CliRunner()
 

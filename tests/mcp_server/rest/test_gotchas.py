@@ -221,6 +221,7 @@ async def test_no_file_of_the_server_is_read(api: Api, image: str) -> None:
     [
         {"size": "512x512"},
         {"size": "512 X 512"},
+        {"size": "512\u00d7512"},
         {"seed": 9_999_999_999},
         {"seed": -1},
         {"enable_base64_output": False, "enable_sync_mode": False},
@@ -243,8 +244,9 @@ async def test_the_four_parameters_of_the_newest_schema_are_enough(api: Api) -> 
     assert (await api.ask("POST", MODEL, json=asked))["status"] == "created"
 
 
-async def test_a_data_uri_is_an_image(api: Api) -> None:
-    uri = f"data:image/png;base64,{base64.b64encode(picture()).decode()}"
+@pytest.mark.parametrize("prefix", ["data:image/png;base64,", ""])
+async def test_a_data_uri_is_an_image_and_so_is_its_base64_alone(api: Api, prefix: str) -> None:
+    uri = f"{prefix}{base64.b64encode(picture()).decode()}"
     assert (await api.final((await api.submit(image=uri))["id"]))["status"] == "completed"
 
 

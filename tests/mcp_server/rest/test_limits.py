@@ -9,7 +9,7 @@ import pytest
 
 from castmate.errors import Overloaded
 from castmate.images import MAX_BYTES
-from castmate_mcp.http.keys import Key, Scope
+from castmate.jobs.keys import Key, Scope
 from castmate_mcp.http.limits import Gate, RateLimiter
 from tests.doubles import FakeClock, FlatClient, StuckClient, picture
 from tests.mcp_server.running import MODEL, serving

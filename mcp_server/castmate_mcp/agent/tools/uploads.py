@@ -13,7 +13,7 @@ from castmate_mcp.agent.results import told
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import Studio
 from castmate_mcp.http.gateway import gateway
-from castmate_mcp.rest.media import ANY_SIZE, TICKET_S, new_upload, upload_path
+from castmate_mcp.http.uploads import ANY_SIZE, TICKET_S, new_upload, upload_path
 
 
 class UploadOut(BaseModel):

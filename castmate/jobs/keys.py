@@ -16,9 +16,10 @@ from sqlalchemy import Row, insert, select, update
 from castmate.errors import InvalidRequest, Problem
 from castmate.jobs.database import Database, Transaction
 from castmate.jobs.tables import api_keys
-from castmate_mcp.service import LOCAL_KEY
 
 PREFIX: Final = "wsk_"
+LOCAL_KEY: Final = "local"
+"""The name under which callers without an API key submit: stdio, and a server without keys."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SECRET_BYTES: Final = 32
 _MICRO: Final = 1_000_000

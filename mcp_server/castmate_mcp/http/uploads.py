@@ -1,0 +1,98 @@
+"""Upload links: an address that takes one picture, once; whoever has it needs no key.
+
+A link is its own proof: everything that it allows is signed in its address, so it needs no memory
+and works on every server that shares the storage.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+import time
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from castmate.errors import InvalidRequest, Problem
+from castmate.jobs.storage import UPLOADS, Storage, day_of
+from castmate_mcp.http.body import MAX_PICTURE_BYTES, expected_bytes, read
+from castmate_mcp.http.envelope import Refusal
+from castmate_mcp.http.gateway import gateway
+
+TICKET_S: Final = 3600.0
+ANY_SIZE: Final = 0
+_TICKET: Final = re.compile(r"([0-9]{1,12})-([0-9]{1,12})-([0-9a-f]{64})")
+
+
+async def put(request: Request) -> Response:
+    """`PUT /upload/...`: the file of a ticket; no key comes with it."""
+    here, now = gateway(request), time.time()
+    storage, name = here.service.jobs.storage, request.path_params["name"]
+    unknown = Refusal(403, "This upload address was not given by this server, or has expired.")
+    if not (match := _TICKET.fullmatch(request.path_params["proof"])):
+        raise unknown
+    expires, size = int(match[1]), int(match[2])
+    if not hmac.compare_digest(match[3], _proof(storage, name, expires, size)) or now > expires:
+        raise unknown
+    if await storage.exists(name):
+        raise Refusal(409, "This upload address was used; ask for another one.")
+    most = size or MAX_PICTURE_BYTES
+    with here.gate.inside(), here.gate.holding(expected_bytes(request, most)):
+        data = await read(request, most)
+        if size != ANY_SIZE and len(data) != size:
+            raise Refusal(400, f"The ticket is for {size} bytes, and {len(data)} came.")
+        check_picture(data)
+        await storage.put(name, data)
+    return Response()
+
+
+def sniff(start: bytes) -> str | None:
+    """The suffix of a picture by its first bytes, or None."""
+    if start.startswith(b"\x89PNG\r\n\x1a\n"):
+        return ".png"
+    if start.startswith(b"\xff\xd8\xff"):
+        return ".jpg"
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return ".webp"
+    return ".gif" if start[:6] in (b"GIF87a", b"GIF89a") else None
+
+
+def check_picture(data: bytes) -> str:
+    """Its suffix.
+
+    Raises:
+        InvalidRequest: It is none.
+    """
+    if (suffix := sniff(data[:16])) is None:
+        raise InvalidRequest(
+            [Problem("file", "is no picture", "a PNG, JPEG, WEBP or GIF picture", "Convert it.")]
+        )
+    return suffix
+
+
+def upload_path(storage: Storage, name: str, size: int, now: float) -> str:
+    """The path of our server that takes a file once.
+
+    Args:
+        storage: Signs it.
+        name: Under which the file will be there.
+        size: Its bytes; ANY_SIZE where nobody knows them.
+        now: Seconds since 1970; it expires TICKET_S later.
+    """
+    expires = int(now + TICKET_S)
+    return f"/upload/{expires}-{size}-{_proof(storage, name, expires, size)}/{name}"
+
+
+def new_upload(suffix: str = ".png") -> str:
+    """A name that nobody can guess."""
+    return f"{UPLOADS}/{day_of(time.time())}/{secrets.token_hex(16)}{suffix}"
+
+
+def _proof(storage: Storage, name: str, expires: int, size: int) -> str:
+    return storage.sign("upload", f"{expires}\n{size}\n{name}")
+
+
+ROUTES: Final = (Route("/upload/{proof}/{name:path}", put, methods=["PUT"]),)

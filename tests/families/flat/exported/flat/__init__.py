@@ -1,0 +1,1 @@
+"""The same family in torch."""

@@ -1,0 +1,28 @@
+"""What the engines know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel
+
+from castmate.engines.family import Family
+from castmate.engines.graphs import Range
+from castmate.engines.manifest import Manifest
+from castmate.families.flat.graphs import TABLE  # type: ignore[import-not-found]
+
+
+class Constants(BaseModel):
+    pixels_per_cell: int
+
+
+def graph_names(manifest: Manifest) -> Sequence[str]:
+    return tuple(TABLE.graphs)
+
+
+def ranges(manifest: Manifest) -> dict[str, Range]:
+    cells = Range(min=8, opt=16, max=24)
+    return {"B": manifest.profile.images, "h": cells, "w": cells}
+
+
+FAMILY = Family(TABLE, Constants, graph_names, ranges)
