@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import Final, Self
+from collections.abc import Coroutine
+from typing import Any, Final, Self
 
 from sqlalchemy import URL
 
 from castmate.clients.base import Client, ProgressCallback
-from castmate.errors import CastmateError, from_dict
+from castmate.errors import CastmateError, Unavailable, from_dict
 from castmate.images import Reference
 from castmate.jobs.budget import Budget, Caps
 from castmate.jobs.database import Durability
@@ -33,15 +34,20 @@ _STOP_S: Final = 5.0  # for what is cancelled to end by itself
 class Jobs:
     """A ledger, its storage and its budget, and a worker where this process draws."""
 
-    def __init__(self, ledger: Ledger, budget: Budget, slots: int, keep_s: float) -> None:
+    def __init__(self, ledger: Ledger, budget: Budget, slots: int, days: float | None) -> None:
         self.ledger, self.storage, self.budget = ledger, ledger.storage, budget
-        self._slots, self._keep_s = slots, keep_s
+        self._slots, self._days = slots, days
         self._worker: Worker | None = None
         self._sweeping: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, settings: Settings) -> Self:
+    async def open(cls, settings: Settings, keep_days: float | None = None) -> Self:
         """Open the ledger that the settings name; nothing is made until `work`.
+
+        Args:
+            settings: Which.
+            keep_days: How long what is submitted here is kept, where they do not say; None is for
+                ever.
 
         Raises:
             SettingsError: The database or the storage cannot be used.
@@ -52,13 +58,20 @@ class Jobs:
         storage = Storage.open(
             settings.storage_url, settings.data_dir, secret=secret, durability=durability
         )
-        limits = Limits(settings.queue_limit, settings.lease_s, settings.priority_ageing_s)
+        limits = Limits(
+            settings.queue_limit,
+            settings.lease_s,
+            settings.priority_ageing_s,
+            wait_s=settings.wait_s,
+        )
+        days = settings.retention_days
+        kept = keep_days if days is None else days
         database = await open_database(database_url(settings), durability)
         return cls(
-            Ledger(database, storage, limits),
+            Ledger(database, storage, limits, keep_s=kept * DAY_S if kept else None),
             Budget(database, caps(settings)),
             settings.worker_slots,
-            settings.retention_days * DAY_S,
+            days,
         )
 
     def work(self, client: Client) -> None:
@@ -70,7 +83,7 @@ class Jobs:
 
     def tidy(self) -> None:
         """Remove what is old in the background, now and every hour."""
-        if self._keep_s:
+        if self._days != 0:
             self._sweeping = asyncio.create_task(self._sweep())
 
     async def generate(
@@ -93,9 +106,12 @@ class Jobs:
         try:
             prediction = await worker.submit(request, reference)
             try:
-                ended = await self.ledger.wait(prediction.id, on_progress=on_progress)
+                ended = await _unless_lost(
+                    self.ledger.wait(prediction.id, on_progress=on_progress), worker.lost
+                )
             except asyncio.CancelledError:
-                await self.ledger.cancel(prediction.id)
+                with contextlib.suppress(Unavailable):  # then its lease ends by itself
+                    await self.ledger.cancel(prediction.id)
                 raise
         finally:
             await worker.drain(_STOP_S)
@@ -141,10 +157,24 @@ class Jobs:
     async def _sweep(self) -> None:
         while True:
             try:
-                await sweep(self.ledger, self._keep_s)
+                await sweep(self.ledger, None if self._days is None else self._days * DAY_S)
             except CastmateError as error:
                 _log.warning("nothing was swept: %s", error)
             await asyncio.sleep(_SWEEP_S)
+
+
+async def _unless_lost(
+    ended: Coroutine[Any, Any, Prediction], lost: asyncio.Future[None]
+) -> Prediction:
+    """The prediction once it is final, or the reason why its end cannot be written down."""
+    waiting = asyncio.create_task(ended)
+    try:
+        await asyncio.wait((waiting, lost), return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            lost.result()
+        return await waiting
+    finally:
+        waiting.cancel()
 
 
 def database_url(settings: Settings) -> str:

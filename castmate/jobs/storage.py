@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import hashlib
 import hmac
 import logging
@@ -258,15 +257,17 @@ class Storage:
     def _check_folder(self) -> None:
         """Refuse to work without the folder: a disk that is away comes back, and must be empty."""
         if self._folder is not None and not Path(self._folder).is_dir():
-            raise OSError(errno.ENOENT, "its folder is away")
+            raise Unavailable(
+                "The storage's folder is away (see CASTMATE_STORAGE_URL); it is used again as soon "
+                "as it is back."
+            )
 
     @contextlib.contextmanager
     def _translating(self, name: str) -> Iterator[None]:
         try:
             yield
         except (NotFoundError, FileNotFoundError, ValueError):  # ValueError: no name, like ../a
-            with self._translating(name):
-                self._check_folder()
+            self._check_folder()
             raise FileNotFoundError(name) from None
         except (BaseError, OSError) as error:
             _log.warning("the storage failed at %s: %s", name, error)

@@ -40,6 +40,7 @@ class Service:
         settings: Settings,
         *,
         drain_s: float = 0.0,
+        keep_days: float | None = None,
         opener: Callable[[], Client] | None = None,
     ) -> AsyncIterator[Service]:
         """Open all of it and begin to work; give running predictions `drain_s` at the end.
@@ -47,6 +48,8 @@ class Service:
         Args:
             settings: How this machine runs.
             drain_s: Seconds; what is not finished then is put back and goes on at the next start.
+            keep_days: How long what is submitted here is kept, where the settings do not say; None
+                is for ever.
             opener: Gives what draws; by default the router of all clients that are set up.
 
         Raises:
@@ -54,7 +57,7 @@ class Service:
             Unavailable: The database cannot be reached.
         """
         named(settings)  # a wrong name ends the start: what opens clients does so in the background
-        jobs = await Jobs.open(settings)
+        jobs = await Jobs.open(settings, keep_days)
         client = OpeningClient(opener or functools.partial(open_clients, settings))
         try:
             jobs.work(client)
