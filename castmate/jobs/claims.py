@@ -244,7 +244,7 @@ class Claims:
             values["state"] = State.CANCELLED
         elif deaths >= self._limits.max_deaths:
             error = Interrupted(
-                f"What drew it died {deaths} times; the last to work on it was {row.owner}. "
+                f"What drew it died {deaths} times; the last was {row.owner}. "
                 f"{last or 'Its log may say why.'} Look there, then submit again."
             )
             values["state"] = State.FAILED

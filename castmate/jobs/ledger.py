@@ -289,7 +289,7 @@ class Ledger:
             Unavailable: It cannot.
         """
         touched = update(queue).values(id=queue.c.id)
-        await self.database.run(lambda tx: tx.connection.execute(touched) and None)
+        await self.database.run(lambda tx: tx.connection.execute(touched).rowcount)
 
     async def load(self) -> Load:
         """How much there is to do, and how long one takes."""
