@@ -151,7 +151,7 @@ class Table:
             for name, tensor in self.graphs[graph].inputs.items()
         }
 
-    def example(self, graph: str, sizes: Dims, *, seed: int = 0) -> dict[str, NDArray[np.generic]]:
+    def example(self, graph: str, sizes: Dims, *, seed: int = 1) -> dict[str, NDArray[np.generic]]:
         """Inputs that a graph can run on, the same ones every time.
 
         Args:
