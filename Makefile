@@ -92,12 +92,12 @@ test-full-size: $(DEV) ## Export FLUX.1-dev with InstantCharacter, without its w
 	$(BIN)/python -m pytest -m full_size
 
 .PHONY: test-312
-test-312: ## Run the quick torch-free tests under Python 3.12, where it is installed
+test-312: ## Run the quick torch-free tests under Python 3.12, where it is, and say what they cover
 ifeq ($(PYTHON_312),)
 	@echo "test-312: skipped, no python3.12 here"
 else
 	@$(MAKE) --no-print-directory $(DEV_312) $(CLIENTS) $(MCP_CHECKS)
-	$(call PYTEST,$(VENV_312)) -m "not gpu and not full_size and not slow" tests/castmate tests/mcp_server tests/triton_models/test_model.py
+	COVERAGE_CORE=sysmon $(call PYTEST,$(VENV_312)) --cov -m "not gpu and not full_size and not slow" tests/castmate tests/mcp_server tests/triton_models/test_model.py
 endif
 
 .PHONY: crash
@@ -117,6 +117,12 @@ bench: $(DEV) $(TRITON) ## Measure speed, quality and load on a quiet CPU and re
 	$(BIN)/python -m benchmarks.roofline
 	$(BIN)/python -m benchmarks.report --plot docs/benchmarks.svg
 	$(BIN)/python -m benchmarks.readme
+
+.PHONY: lock
+lock: $(DEV) ## Write constraints.txt anew, from what is installed in .venv
+	@grep '^#' constraints.txt > constraints.new
+	@$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' >> constraints.new
+	@mv constraints.new constraints.txt
 
 .PHONY: wheel
 wheel: $(DEV) ## Build dist/castmate-*.whl

@@ -14,15 +14,12 @@ import asyncio
 import contextlib
 import itertools
 import json
-import os
 import re
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.ledger import summarize
+from benchmarks.server_process import ServerProcess, castmate_serve
 from export.environment import write_result
 
 RESULTS: Final = Path(__file__).parent / "results"
@@ -42,48 +40,14 @@ WARM_UPS: Final = 100
 OVERLOAD: Final = 10
 QUEUE_LIMIT: Final = 16
 CAPACITY_RUNS: Final = 12
-START_S: Final = 60.0
 FINISH_S: Final = 600.0
 REQUEST: Final = {"prompt": "waving", "size": "512*512", "num_inference_steps": 4}
 
 
-@dataclass(frozen=True)
-class Server:
-    """A server process.
-
-    Attributes:
-        pid: Its process id.
-        url: Its base URL.
-    """
-
-    pid: int
-    url: str
-
-    def rss_mib(self) -> float:
-        """Its resident memory, from Linux's /proc."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024
-
-
-@contextmanager
-def serving(folder: Path, **settings: str) -> Iterator[Server]:
-    """`castmate serve` with an empty ledger."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("CASTMATE_")}
-    environment |= {"CASTMATE_DATA_DIR": str(folder)} | settings
-    command = [sys.executable, "-m", "castmate.cli", "serve", "--port", "0"]
-    log = folder / "serve.log"
-    with log.open("w") as stderr:
-        process = subprocess.Popen(command, env=environment, stderr=stderr)
-    try:
-        ends = time.monotonic() + START_S
-        while not (found := re.findall(r"Serving at (http://\S+)\. ", log.read_text())):
-            if process.poll() is not None or time.monotonic() > ends:
-                raise RuntimeError(f"the server does not start:\n{log.read_text()}")
-            time.sleep(0.05)
-        yield Server(process.pid, found[0])
-    finally:
-        process.terminate()
-        process.wait(60)
+def rss_mib(pid: int) -> float:
+    """A process's resident memory, from Linux's /proc."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024
 
 
 class Connection:
@@ -104,7 +68,7 @@ class Connection:
 
 
 @asynccontextmanager
-async def connected(server: Server) -> AsyncIterator[Connection]:
+async def connected(server: ServerProcess) -> AsyncIterator[Connection]:
     """A connection that ends with the block."""
     parts = urlsplit(server.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
@@ -129,7 +93,7 @@ def bodies(image: str) -> Iterator[bytes]:
         yield json.dumps(REQUEST | {"image": image, "seed": seed}).encode()
 
 
-async def submits(server: Server, runs: int) -> dict[str, Any]:
+async def submits(server: ServerProcess, runs: int) -> dict[str, Any]:
     """Submit as fast as the connections allow, one request at a time on each."""
     seconds: list[float] = []
     statuses: Counter[int] = Counter()
@@ -194,7 +158,7 @@ async def finished(connection: Connection, name: str) -> Any:
     raise RuntimeError(f"{name} did not finish")
 
 
-async def overload(server: Server, seconds: float) -> dict[str, Any]:
+async def overload(server: ServerProcess, seconds: float) -> dict[str, Any]:
     """Submit ten times what it can draw, for a while."""
     load = Load()
     async with connected(server) as first:
@@ -214,7 +178,7 @@ async def overload(server: Server, seconds: float) -> dict[str, Any]:
 
         async def watch() -> None:
             while True:
-                load.rss_mib.append(server.rss_mib())
+                load.rss_mib.append(rss_mib(server.pid))
                 await asyncio.sleep(1)
 
         watching, running = asyncio.create_task(watch()), set()
@@ -249,7 +213,9 @@ async def overload(server: Server, seconds: float) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def connections(server: Server, free: asyncio.Queue[Connection]) -> AsyncIterator[None]:
+async def connections(
+    server: ServerProcess, free: asyncio.Queue[Connection]
+) -> AsyncIterator[None]:
     """Enough connections that no request waits for one unless responses are slow."""
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(4 * CONNECTIONS):
@@ -266,11 +232,11 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         settings = {"CASTMATE_WORKER_SLOTS": "0", "CASTMATE_QUEUE_LIMIT": "10000"}
-        with serving(Path(folder), **settings) as server:
+        with castmate_serve(Path(folder), **settings) as server:
             taken = asyncio.run(submits(server, options.runs))
     with tempfile.TemporaryDirectory() as folder:
         settings = {"CASTMATE_CLIENTS": "local", "CASTMATE_QUEUE_LIMIT": str(QUEUE_LIMIT)}
-        with serving(Path(folder), **settings) as server:
+        with castmate_serve(Path(folder), **settings) as server:
             loaded = asyncio.run(overload(server, options.seconds))
     figures = {
         "connections": CONNECTIONS,

@@ -1,116 +1,75 @@
-"""`castmate serve` as a process, and its WaveSpeed API as callers use it."""
+"""`castmate serve` as a process, and its WaveSpeed API as its callers use it."""
 
 from __future__ import annotations
 
 import base64
-import os
 import secrets
 import subprocess
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx2
 
 from benchmarks.protocol import Unfit
+from benchmarks.server_process import START_S, ServerProcess, castmate_serve, create_key
 from castmate.schema import GenerateRequest
-from castmate.triton.server import Ports
 
-START_S, PICTURE_S, STOP_S = 60.0, 120.0, 20.0
+PICTURE_S = 120.0
 SUBMIT = "/api/v3/wavespeed-ai/instant-character"
 
 
+@dataclass(frozen=True)
 class Gateway:
-    """A running gateway with its own API key and data folder."""
+    """A running gateway.
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        """Prepare; nothing starts yet.
+    Attributes:
+        url: Where it listens.
+        pid: Its process number.
+        key: An API key without a limit.
+    """
 
-        Args:
-            folder: Where its ledger, pictures and log go.
-            environment: `CASTMATE_*` variables.
-        """
-        folder.mkdir(parents=True, exist_ok=True)
-        self.port = Ports.free().http
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.log = folder / "gateway.log"
-        self._environment = {
-            **os.environ,
-            **environment,
-            "CASTMATE_DATA_DIR": str(folder / "gateway"),
-        }
-        self._process: subprocess.Popen[bytes] | None = None
-        self.key = ""
+    url: str
+    pid: int
+    key: str
 
-    @property
-    def pid(self) -> int:
-        """Of the running process."""
-        assert self._process is not None
-        return self._process.pid
 
-    def __enter__(self) -> Self:
-        castmate, name = str(Path(sys.executable).with_name("castmate")), secrets.token_hex(8)
-        made = self._castmate(castmate, "keys", "create", name, "--per-minute", "0")
-        self.key = made.strip().splitlines()[-1]
-        command = [castmate, "serve", "--port", str(self.port)]
-        with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                command, env=self._environment, stdout=log, stderr=subprocess.STDOUT
-            )
+@contextmanager
+def gateway(folder: Path, settings: Mapping[str, str]) -> Iterator[Gateway]:
+    """A gateway that is ready to draw, in a folder of its own, until the end of the block.
+
+    Args:
+        folder: Gets the folder of its ledger, pictures and log.
+        settings: `CASTMATE_*` variables.
+
+    Raises:
+        Unfit: It does not start, with its last words.
+    """
+    data_dir = folder / "gateway"
+    with ExitStack() as ends:
         try:
-            self._wait_until_ready()
-        except BaseException:
-            self._stop()
-            raise
-        return self
+            key = create_key(data_dir, secrets.token_hex(8), "--per-minute", "0")
+            server = ends.enter_context(castmate_serve(data_dir, **settings))
+            _wait_until_ready(server)
+        except (RuntimeError, subprocess.CalledProcessError) as error:
+            raise Unfit(f"the HTTP server does not start: {_last_line(str(error))}") from error
+        yield Gateway(server.url, server.pid, key)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stop()
 
-    def _castmate(self, *command: str) -> str:
-        done = subprocess.run(
-            command, env=self._environment, capture_output=True, text=True, timeout=START_S
-        )
-        if done.returncode:
-            raise Unfit(f"this version has no HTTP server: {_last_line(done.stderr)}")
-        return done.stdout
-
-    def _wait_until_ready(self) -> None:
-        assert self._process is not None
-        ends = time.monotonic() + START_S
-        while time.monotonic() < ends:
-            if self._process.poll() is not None:
-                raise Unfit(f"the HTTP server ended: {_last_line(self.log.read_text())}")
-            try:
-                if httpx2.get(f"{self.url}/readyz", timeout=1).status_code == 200:
-                    return
-            except httpx2.TransportError:
-                pass
-            time.sleep(0.05)
-        raise Unfit(f"the HTTP server was not ready after {START_S:g} s")
-
-    def _stop(self) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.terminate()
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+def _wait_until_ready(server: ServerProcess) -> None:
+    """Listening comes first; the model loads meanwhile."""
+    ends = time.monotonic() + START_S
+    while httpx2.get(f"{server.url}/readyz", timeout=10).status_code != 200:
+        if time.monotonic() > ends:
+            raise RuntimeError(f"not ready after {START_S:g} s")
+        time.sleep(0.05)
 
 
 class RestClient:
-    """Submits, waits and downloads as WaveSpeed's own clients do in synchronous mode."""
+    """Submits, waits and downloads, as WaveSpeed's own clients do in their synchronous mode."""
 
     def __init__(self, url: str, key: str) -> None:
         self._http = httpx2.AsyncClient(
@@ -122,7 +81,7 @@ class RestClient:
 
         Raises:
             Unfit: The gateway has no such route.
-            RuntimeError: The prediction failed; contains its error.
+            RuntimeError: It failed; with what it said.
         """
         body: dict[str, Any] = request.model_dump(mode="json", exclude_defaults=True)
         body |= {"image": data_uri(Path(request.image)), "enable_sync_mode": True}
@@ -143,7 +102,7 @@ class RestClient:
 
 
 def data_uri(path: Path) -> str:
-    """A PNG as a data URI."""
+    """A PNG as an address that holds it."""
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 

@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.figures import percentiles
-from benchmarks.gateway_process import Gateway, RestClient
+from benchmarks.gateway_process import RestClient, gateway
 from benchmarks.protocol import Setup, Unfit
 from benchmarks.served import environment, triton_server
 from castmate.clients.triton import TritonClient
@@ -180,9 +180,9 @@ async def triton(setup: Setup) -> AsyncIterator[Door]:
 
 
 @asynccontextmanager
-async def gateway(setup: Setup) -> AsyncIterator[Door]:
+async def rest(setup: Setup) -> AsyncIterator[Door]:
     """`castmate serve`."""
-    with Gateway(Path(setup.folder), environment(setup)) as running:
+    with gateway(Path(setup.folder), environment(setup)) as running:
         client = RestClient(running.url, running.key)
         try:
             yield Door(client.draw, running.pid)
@@ -190,7 +190,7 @@ async def gateway(setup: Setup) -> AsyncIterator[Door]:
             await client.aclose()
 
 
-DOORS = {"triton": triton, "gateway": gateway}
+DOORS = {"triton": triton, "gateway": rest}
 
 
 async def measure_door(

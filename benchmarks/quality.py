@@ -25,8 +25,8 @@ from rich.table import Table
 
 from benchmarks.contenders import Class
 from benchmarks.figures import interval
-from benchmarks.fp8 import VARIANTS, apply
 from benchmarks.metrics import NO_LPIPS, Identity, Judge, Picture, cosines, likeness
+from benchmarks.quantization import VARIANTS, apply
 from castmate.engines.bundle import Bundle
 from castmate.engines.manifest import StepCachingSpec
 from castmate.engines.onnxruntime import OnnxRuntime
@@ -44,7 +44,7 @@ from export.trajectory import decode, denoise
 RESULTS = Path(__file__).parent / "results"
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3)
 """Of the curve, beside those of the bundle."""
-TORCH = {"bf16 (control)", "fp8", "fp8 + attention"}
+TORCH = {"bf16 (control)", "fp8", "fp8-attention"}
 REFERENCE, CONTROL, OTHER_SEED = "torch fp32", "other kernels (control)", "another seed (control)"
 CALIBRATION = 8
 
@@ -198,7 +198,7 @@ def measure(
 def _with_torch(
     bundle: Bundle, drawn: Sequence[Sample], steps: int, progress: Progress, task: TaskID
 ) -> dict[str, list[Drawing]]:
-    """The reference in fp32, and the variants of `benchmarks.fp8`."""
+    """The reference in fp32, and the variants of `benchmarks.quantization`."""
     network, prompts = load_shipped(bundle), Prompts.of(bundle)
     calibration = calibrate(network, prompts, samples(CALIBRATION, 512), steps, Progress())
     networks = {REFERENCE: network} | {

@@ -34,9 +34,10 @@ from export.families.instantcharacter.config import FLUX, ModelConfig
 from export.families.instantcharacter.family import FAMILY
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.step_caching import bundle_graphs
+from export.families.instantcharacter.unquantized import unquantized
 from export.graphs import ExportGraph, empty_inputs
-from export.precision import Quantization
-from export.quantize import quantizable
+from export.quantization.fp8 import FP8
+from export.quantization.quantize import quantizable
 
 RESULTS = Path(__file__).parent / "results"
 RUNS, WARM_UPS = 7, 2
@@ -120,7 +121,8 @@ def _count(name: str, graph: ExportGraph, config: ModelConfig, side: int) -> Wor
     with counter:
         outputs = graph.module(*inputs.values())
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-    narrow = dict(quantizable(graph.module, Quantization.FP8)) if name in PER_STEP else {}
+    layers = quantizable(graph.module, FP8, unquantized()) if name in PER_STEP else ()
+    narrow = dict(layers)
     used = counter.get_flop_counts()
     root = type(graph.module).__name__
     ran = [layer for layer in narrow if f"{root}.{layer}" in used]

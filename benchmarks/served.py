@@ -15,7 +15,7 @@ from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
-from benchmarks.gateway_process import Gateway, RestClient, data_uri
+from benchmarks.gateway_process import RestClient, data_uri, gateway
 from benchmarks.protocol import Draw, Drawn, Setup, Unfit
 from castmate.clients.payments import Payment, PaymentState
 from castmate.clients.triton import TritonClient
@@ -49,8 +49,8 @@ def castmate_triton(setup: Setup, ends: ExitStack) -> Draw:
 
 def castmate_rest(setup: Setup, ends: ExitStack) -> Draw:
     """`castmate serve` and its WaveSpeed API, which add a ledger, a queue and a stored picture."""
-    gateway = ends.enter_context(Gateway(Path(setup.folder), environment(setup)))
-    client = RestClient(gateway.url, gateway.key)
+    server = ends.enter_context(gateway(Path(setup.folder), environment(setup)))
+    client = RestClient(server.url, server.key)
     portal = ends.enter_context(anyio.from_thread.start_blocking_portal())
     ends.callback(portal.call, client.aclose)
 
@@ -73,12 +73,12 @@ def castmate_mcp_stdio(setup: Setup, ends: ExitStack) -> Draw:
 
 def castmate_mcp_http(setup: Setup, ends: ExitStack) -> Draw:
     """MCP over HTTP, from `castmate serve`."""
-    gateway = ends.enter_context(Gateway(Path(setup.folder) / "http", environment(setup)))
-    headers = {"Authorization": f"Bearer {gateway.key}"}
-    if httpx2.post(f"{gateway.url}/mcp", headers=headers, json={}).status_code == 404:
+    server = ends.enter_context(gateway(Path(setup.folder) / "http", environment(setup)))
+    headers = {"Authorization": f"Bearer {server.key}"}
+    if httpx2.post(f"{server.url}/mcp", headers=headers, json={}).status_code == 404:
         raise Unfit("this version serves no MCP over HTTP")
     http = httpx2.AsyncClient(headers=headers, timeout=CALL_S)
-    client = Client(streamable_http_client(f"{gateway.url}/mcp", http_client=http))
+    client = Client(streamable_http_client(f"{server.url}/mcp", http_client=http))
     # A server elsewhere cannot read this machine's paths.
     return _mcp(client, ends, lambda path: data_uri(Path(path)))
 

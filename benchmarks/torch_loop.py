@@ -21,8 +21,9 @@ from castmate.pipeline.noise import gaussian_noise
 from export.families.instantcharacter.graphs import TransformerGraph, VaeDecoderGraph
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.step_caching import FinishGraph, HeadGraph, TailGraph
-from export.precision import Quantization
-from export.quantize import quantizable
+from export.families.instantcharacter.unquantized import unquantized
+from export.quantization.fp8 import FP8 as FP8_SCHEME
+from export.quantization.quantize import quantizable
 
 FP8 = torch.float8_e4m3fn
 FP8_MAX = 448.0
@@ -113,7 +114,7 @@ def scaled(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def use_fp8(denoiser: nn.Module) -> int:
     """Replace the layers that export quantizes, in place; returns how many."""
-    layers = list(quantizable(denoiser, Quantization.FP8))
+    layers = list(quantizable(denoiser, FP8_SCHEME, unquantized()))
     for name, layer in layers:
         assert isinstance(layer, nn.Linear)
         parent, _, attribute = name.rpartition(".")

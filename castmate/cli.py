@@ -145,7 +145,9 @@ def list_bundles(as_json: AsJson = False) -> None:
         if as_json:
             print_json(found)
         for values in () if as_json else found:
-            typer.echo("{name}  {num_bytes:,} bytes  {description}".format(**values))
+            typer.echo(
+                "{name}  {num_bytes:,} bytes  {description}  Licence: {licence}".format(**values)
+            )
 
 
 @bundles.command("check")
@@ -163,9 +165,8 @@ def check_bundle(
         if as_json:
             print_json(values)
         else:
-            typer.echo(
-                "{name} in {path}: {num_bytes:,} bytes, every file is whole".format(**values)
-            )
+            line = "{name} in {path}: {num_bytes:,} bytes, every file is whole. Licence: {licence}"
+            typer.echo(line.format(**values))
 
 
 @app.command()
@@ -360,6 +361,8 @@ def _settings(bundle: str | None) -> Settings:
 
 
 def _describe(bundle: Any) -> dict[str, Any]:
+    from castmate.engines.licences import in_short
+
     manifest = bundle.manifest
     files = [file for graph in manifest.graphs.values() for file in graph.files]
     return {
@@ -367,6 +370,8 @@ def _describe(bundle: Any) -> dict[str, Any]:
         "path": str(bundle.path),
         "num_bytes": sum(file.num_bytes for file in files),
         "description": manifest.description,
+        "licences": manifest.model_dump()["licences"],
+        "licence": in_short(manifest.licences),
     }
 
 

@@ -8,41 +8,17 @@ import platform
 import stat
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, entry_points, version
 
-import numpy as np
-
 from castmate import __version__
-from castmate.clients.local import LocalClient
-from castmate.engines.bundle import Bundle
-from castmate.errors import BundleError, SettingsError, Unavailable
+from castmate.clients import registry
+from castmate.clients.base import Check
+from castmate.errors import SettingsError, Unavailable
 from castmate.files import make_private_folder
-from castmate.images import Reference, encode
-from castmate.router import not_set_up
-from castmate.schema import GenerateRequest, OutputFormat
 from castmate.settings import Settings
 
 _PACKAGES = ("mcp", "numpy", "onnxruntime", "pillow", "pydantic", "tokenizers")
-
-
-@dataclass(frozen=True)
-class Check:
-    """The result of one check.
-
-    Attributes:
-        name: What was checked.
-        ok: Whether Castmate works with it.
-        found: What is there.
-        fix: What to do if it is not ok.
-    """
-
-    name: str
-    ok: bool
-    found: str
-    fix: str = ""
 
 
 def examine(settings: Settings) -> Iterator[Check]:
@@ -64,18 +40,18 @@ def examine(settings: Settings) -> Iterator[Check]:
     if data_dir.ok or settings.database_url is not None:
         yield asyncio.run(_ledger(settings))
     yield _image_roots(settings)
-    absent = not_set_up(settings)
-    yield _clients(settings, absent)
-    if "local" in settings.clients:
-        bundle = _bundle(settings)
-        yield bundle
-        if bundle.ok:
-            yield asyncio.run(_drawing(settings))
-    if "triton" in settings.clients:
-        for url in settings.triton_urls:
-            yield asyncio.run(_triton(url))
-    if "wavespeed" in settings.clients and "wavespeed" not in absent:
-        yield asyncio.run(_wavespeed(settings))
+    try:
+        asked = registry.set_up(settings)
+    except SettingsError as error:
+        yield Check("clients", False, "wrong", str(error))
+        return
+    yield _clients(asked, registry.not_set_up(settings))
+    for client in asked:
+        yield from asyncio.run(_examined(client, settings))
+
+
+async def _examined(client: registry.Entry, settings: Settings) -> Sequence[Check]:
+    return await client.check(settings)
 
 
 def _packages() -> Check:
@@ -136,8 +112,8 @@ def _image_roots(settings: Settings) -> Check:
     return Check("image_roots", not missing, found, fix)
 
 
-def _clients(settings: Settings, absent: Mapping[str, str]) -> Check:
-    names = [name for name in settings.clients if name not in absent]
+def _clients(asked: Sequence[registry.Entry], absent: Mapping[str, str]) -> Check:
+    names = [client.name for client in asked]
     lacking = "; ".join(f"{name} ({why})" for name, why in absent.items())
     found = " then ".join(names) or "none"
     fix = f"Set up one of them: {lacking}. Or change CASTMATE_CLIENTS."
@@ -159,68 +135,3 @@ async def _ledger(settings: Settings) -> Check:
         return Check("ledger", False, shown, str(error))
     await database.aclose()
     return Check("ledger", True, shown)
-
-
-def _bundle(settings: Settings) -> Check:
-    try:
-        bundle = Bundle.open(settings.bundle)
-        bundle.check()
-    except BundleError as error:
-        return Check("bundle", False, settings.bundle, str(error))
-    manifest = bundle.manifest
-    found = f"{bundle.name} ({manifest.engine}, {manifest.precision}) in {bundle.path}"
-    return Check("bundle", True, found)
-
-
-async def _drawing(settings: Settings) -> Check:
-    """Run every graph, in one denoise step of the smallest picture."""
-    request = GenerateRequest.parse(
-        {"prompt": "a test", "image": "-", "size": "512*512", "num_inference_steps": 1}
-    )
-    grey = encode(np.full((64, 64, 3), 128, np.uint8), OutputFormat.PNG)
-    start = time.perf_counter()
-    try:
-        client = LocalClient.open(settings)
-    except BundleError as error:
-        return Check("drawing", False, "the model does not load", str(error))
-    try:
-        loaded = time.perf_counter()
-        result = await client.generate(request, Reference.from_bytes(grey, "the test picture"))
-    finally:
-        await client.aclose()
-    seconds = result.timings_ms["total"] / 1000
-    return Check(
-        "drawing",
-        True,
-        f"{result.client} loads in {loaded - start:.1f} s and takes a step in {seconds:.1f} s",
-    )
-
-
-async def _triton(url: str) -> Check:
-    """Ask the model itself: its server says ready even when the model's process is dead."""
-    from castmate.clients.triton import TritonClient  # loads gRPC
-
-    client = TritonClient((url,))
-    try:
-        state = await client.probe(url)
-    except Unavailable as error:
-        return Check("triton", False, url, str(error))
-    finally:
-        await client.aclose()
-    return Check("triton", True, f"{url} draws with {state['model']}, {state['waiting']} wait")
-
-
-async def _wavespeed(settings: Settings) -> Check:
-    """Ask for the balance, which is free and needs a valid key."""
-    from castmate.clients.wavespeed.client import WaveSpeedClient  # loads an HTTP client
-
-    client = WaveSpeedClient(settings)
-    try:
-        balance_usd = await client.balance_usd()
-    except Unavailable as error:
-        return Check("wavespeed", False, settings.wavespeed_base_url, str(error))
-    finally:
-        await client.aclose()
-    fix = "Top the account up, or take wavespeed out of CASTMATE_CLIENTS."
-    found = f"{settings.wavespeed_base_url} takes the key; ${balance_usd:.2f} left"
-    return Check("wavespeed", balance_usd > 0, found, fix)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from castmate.breaker import Breaker, BreakerState
+from castmate.clients import registry
 from castmate.clients.base import Client, Encoder, ProgressCallback
 from castmate.clients.payments import Payments, PaymentState
 from castmate.errors import (
@@ -256,13 +257,12 @@ def open_clients(settings: Settings) -> Router:
     Loads the bundle, so it may take seconds; one that cannot be used makes its client unavailable.
 
     Raises:
-        SettingsError: None of them is set up, or one of them lacks its packages.
+        SettingsError: None of them is set up, or CASTMATE_CLIENTS is wrong.
     """
-    absent = not_set_up(settings)
+    absent = registry.not_set_up(settings)
     openers = {
-        name: functools.partial(_OPENERS[name], settings)
-        for name in settings.clients
-        if name not in absent
+        client.name: functools.partial(client.open, settings)
+        for client in registry.set_up(settings)
     }
     if not openers:
         reasons = "; ".join(f"{name}: {why}" for name, why in absent.items())
@@ -277,41 +277,6 @@ def open_clients(settings: Settings) -> Router:
     )
     router.open()
     return router
-
-
-def not_set_up(settings: Settings) -> dict[str, str]:
-    """Of the clients that the settings name, those that nobody can ask, and what they lack."""
-    absent = {name: "this version has none" for name in settings.clients if name not in _OPENERS}
-    if "triton" in settings.clients and not settings.triton_urls:
-        absent["triton"] = "CASTMATE_TRITON_URLS is not set"
-    if "wavespeed" in settings.clients and settings.wavespeed_api_key is None:
-        absent["wavespeed"] = "CASTMATE_WAVESPEED_API_KEY is not set"
-    return absent
-
-
-def _open_local(settings: Settings) -> Client:
-    from castmate.clients.local import LocalClient  # loads an engine
-
-    return LocalClient.open(settings)
-
-
-def _open_triton(settings: Settings) -> Client:
-    from castmate.clients.triton import TritonClient  # loads gRPC, of the extra `triton`
-
-    return TritonClient.open(settings)
-
-
-def _open_wavespeed(settings: Settings) -> Client:
-    from castmate.clients.wavespeed.client import WaveSpeedClient  # loads an HTTP client
-
-    return WaveSpeedClient(settings)
-
-
-_OPENERS: Final[Mapping[str, Callable[[Settings], Client]]] = {
-    "local": _open_local,
-    "triton": _open_triton,
-    "wavespeed": _open_wavespeed,
-}
 
 
 def _is_healthy(error: Exception) -> bool:

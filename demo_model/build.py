@@ -1,8 +1,8 @@
 """Rewrites the shipped bundle: `python -m demo_model.build [--checkpoint toon.pt]`.
 
 It uses the weights of a training run or those already in the bundle, so a changed graph needs no
-training. The export is that of any other model; only the tokenizer and the description are the
-demo's own.
+training. The export is that of any other model; only the tokenizer, the description and the licence
+are the demo's own.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import argparse
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Final
 
 import torch
 
 from castmate.engines.bundle import Bundle
+from castmate.engines.licences import Licence
 from castmate.engines.manifest import StepCachingSpec
 from demo_model.checkpoint import load_network, load_shipped
 from demo_model.config import MAX_SEQUENCE_LENGTH, PAD, UNK
@@ -29,6 +31,13 @@ BUNDLE = Path(__file__).parent.parent / "castmate/bundles/toon"
 DESCRIPTION = (
     "A tiny InstantCharacter for trying Castmate on a CPU: toon characters in eight scenes."
 )
+LICENCES: Final = {
+    "toon": Licence(
+        name="Apache-2.0",
+        url="https://www.apache.org/licenses/LICENSE-2.0",
+        allows="Any use, with the licence's text and notices kept.",
+    )
+}
 
 
 STEP_CACHING = StepCachingSpec(
@@ -49,6 +58,7 @@ def build(network: InstantCharacter, folder: Path) -> None:
             network,
             folder,
             description=DESCRIPTION,
+            licences=LICENCES,
             tokenizers={"tokenizer": tokenizer, "tokenizer_2": tokenizer},
             precision=Precision.FP16_WEIGHTS,
             step_caching=STEP_CACHING,

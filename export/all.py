@@ -21,11 +21,13 @@ from export.build import Options, build_bundle
 from export.bundle import write_bundle
 from export.calibrate import Calibration, best_device, calibrate
 from export.errors import ExportError
-from export.family import Config, Network, published
+from export.family import Config, Network, published, unquantized
 from export.family import parser as family_parser
 from export.lora import Style, StyledTransformer
-from export.precision import Precision, Quantization
-from export.quantize import CalibrationError, quantize
+from export.precision import Precision
+from export.quantization.quantize import quantize, ranges_needed
+from export.quantization.registry import SCHEMES
+from export.quantization.scheme import Ranges
 from export.recipe import Recipe
 from export.samples import Prompts, TokenizerFile, samples
 
@@ -55,21 +57,19 @@ def make(recipe: Recipe, folder: Path, config: Config | None = None) -> Path:
         tokenizers = family.load_tokenizers(recipe.sources, config, folder)
         network = family.load_network(recipe.sources, recipe.precision.dtype, config)
         StyledTransformer(network.get_submodule("transformer")).apply(recipe.styles)
-        if recipe.quantization is not Quantization.NONE:
-            recorded = _calibration(recipe, folder / CALIBRATION, network, tokenizers)
-            quantize(
-                network.denoiser,
-                recorded.amax,
-                recipe.quantization,
-                modulation=recipe.fp8_modulation,
-            )
+        scheme, kept = recipe.quantization, unquantized(network, modulation=recipe.fp8_modulation)
+        ranges: Ranges = {}
+        if ranges_needed(network.denoiser, scheme, kept):
+            ranges = _calibration(recipe, folder / CALIBRATION, network, tokenizers).amax
+        quantize(network.denoiser, ranges, scheme, kept)
         write_bundle(
             network,
             graphs,
             description=family.description,
+            licences=family.licences,
             tokenizers=tokenizers,
             precision=recipe.precision,
-            quantization=recipe.quantization,
+            quantization=scheme,
             step_caching=family.step_caching if recipe.step_caching else None,
         )
         del network
@@ -100,9 +100,7 @@ def parser(arguments: Sequence[str] | None = None) -> argparse.ArgumentParser:
     made = family_parser("python -m export.all", __doc__, arguments)
     made.add_argument("--out", type=Path, required=True, help="folder for everything")
     made.add_argument("--precision", type=Precision, choices=Precision, default=Recipe.precision)
-    made.add_argument(
-        "--quantization", type=Quantization, choices=Quantization, default=Recipe.quantization
-    )
+    made.add_argument("--quantization", choices=list(SCHEMES), default=Recipe.quantization.name)
     made.add_argument(
         "--fp8-modulation", action="store_true", help="the blocks' modulations in FP8 as well"
     )
@@ -126,7 +124,6 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
     names = (
         "family",
         "precision",
-        "quantization",
         "fp8_modulation",
         "step_caching",
         "samples",
@@ -138,6 +135,7 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
     return Recipe(
         published(given.family).sources.of(given),
         styles=tuple(map(_style, given.style)),
+        quantization=SCHEMES[given.quantization],
         **{name: getattr(given, name) for name in names},
     )
 
@@ -157,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser(arguments).parse_args(arguments)
     try:
         print(make(recipe_of(given), given.out))
-    except (ExportError, CalibrationError, CastmateError) as error:
+    except (ExportError, CastmateError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

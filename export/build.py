@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from onnx import TensorProto
 from rich.progress import track
 
 from castmate.engines.bundle import Bundle
@@ -27,9 +26,9 @@ from castmate.engines.graphs import Range
 from castmate.engines.manifest import MANIFEST, GraphSpec, Manifest
 from castmate.engines.plan import PLAN_SUFFIX, Flavour, LayerCounts, PlanManifest, manifest_path
 from castmate.errors import BundleError, CastmateError
+from castmate.files import write_atomically
 from export.builder import (
     Job,
-    check_target,
     installed,
     load_tensorrt,
     package_version,
@@ -38,6 +37,7 @@ from export.builder import (
 from export.bundle import file_spec
 from export.errors import ExportError, MissingTool, NotEnough, SilentFallback
 from export.layers import Expected, check, parse
+from export.targets import check_target
 
 HOST_MEMORY_FACTOR = 3.0
 """Host memory of a build by bytes of weights, measured with TensorRT-RTX 1.7 (3.0 to 3.1)."""
@@ -87,7 +87,9 @@ def build_bundle(source: Bundle, folder: Path, options: Options) -> Manifest:
         name: onnx.load(source.path / graph.files[0].file, load_external_data=False)
         for name, graph in manifest.graphs.items()
     }
-    check_target(options.flavour, options.target, fp8=any(map(_has_fp8, models.values())))
+    expected = {name: Expected.of(model) for name, model in models.items()}
+    kernels = frozenset().union(*(graph.kernels for graph in expected.values()))
+    check_target(options.flavour, options.target, kernels)
     images = manifest.profile.images
     profile = manifest.profile.model_copy(
         update={"images": Range(min=1, opt=1, max=min(options.max_images, images.max))}
@@ -97,7 +99,7 @@ def build_bundle(source: Bundle, folder: Path, options: Options) -> Manifest:
     _check_resources(manifest, folder)
     (folder / MANIFEST).unlink(missing_ok=True)  # until all plans are there, there is no bundle
     graphs = {
-        name: _build_graph(source, manifest, name, models[name], folder, options)
+        name: _build_graph(source, manifest, name, expected[name], folder, options)
         for name in track(manifest.graphs, "Building engines")
     }
     for spec in manifest.tokenizers.values():
@@ -113,7 +115,7 @@ def build_bundle(source: Bundle, folder: Path, options: Options) -> Manifest:
             },
         }
     )
-    _write(folder / MANIFEST, made.model_dump_json(indent=1) + "\n")
+    write_atomically(folder / MANIFEST, f"{made.model_dump_json(indent=1)}\n".encode())
     return made
 
 
@@ -121,7 +123,7 @@ def _build_graph(
     source: Bundle,
     manifest: Manifest,
     name: str,
-    model: onnx.ModelProto,
+    expected: Expected,
     folder: Path,
     options: Options,
 ) -> GraphSpec:
@@ -145,7 +147,7 @@ def _build_graph(
                 timing_cache=folder / f".timing-{options.flavour}-{options.target}.cache",
             )
             run(job, Path(scratch) / "job.json")
-            layers = _inspect(job, model, allow_fallback=options.allow_fallback)
+            layers = _inspect(job, expected, allow_fallback=options.allow_fallback)
             spec = file_spec(job.plan)
             made = PlanManifest(
                 graph=name,
@@ -159,7 +161,7 @@ def _build_graph(
                 layers=layers,
             )
             job.plan.replace(plan)
-        _write(manifest_path(plan), made.model_dump_json(indent=1) + "\n")
+        write_atomically(manifest_path(plan), f"{made.model_dump_json(indent=1)}\n".encode())
     return graph.model_copy(update={"files": (file_spec(plan), file_spec(manifest_path(plan)))})
 
 
@@ -184,14 +186,14 @@ def run(job: Job, path: Path) -> None:
         raise ExportError(f"The builder of {job.graph!r} ended without writing a plan.")
 
 
-def _inspect(job: Job, model: onnx.ModelProto, *, allow_fallback: bool) -> LayerCounts | None:
+def _inspect(job: Job, expected: Expected, *, allow_fallback: bool) -> LayerCounts | None:
     layers = parse(map(json.loads, job.log.read_text().splitlines()))
     try:
         if not layers:
             raise SilentFallback(
                 f"TensorRT listed no layers of {job.graph!r}, so nobody knows whether it is fast."
             )
-        return check(layers, Expected.of(model), job.graph)
+        return check(layers, expected, job.graph)
     except SilentFallback as error:
         if not allow_fallback:
             raise SilentFallback(f"{error}\nKeep it all the same with --allow-fallback.") from None
@@ -220,7 +222,8 @@ def _check_resources(manifest: Manifest, folder: Path) -> None:
     if need > free:
         raise NotEnough(
             f"Building {largest!r} takes about {need / 2**30:.0f} GiB of host memory, "
-            f"{free / 2**30:.0f} GiB are free. Build on a larger machine, or export it in FP8."
+            f"{free / 2**30:.0f} GiB are free. Build on a larger machine, or export it with "
+            "--quantization."
         )
     need, free = PLAN_FACTOR * sum(sizes.values()), shutil.disk_usage(folder).free
     if need > free:
@@ -236,16 +239,6 @@ def available_memory() -> int:
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     return sys.maxsize
-
-
-def _has_fp8(model: onnx.ModelProto) -> bool:
-    return any(w.data_type == TensorProto.FLOAT8E4M3FN for w in model.graph.initializer)
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    partial.replace(path)
 
 
 def choose_flavour(wanted: str) -> Flavour:

@@ -21,8 +21,6 @@ PIP = {
     Flavour.TENSORRT: "tensorrt",
     Flavour.TENSORRT_RTX: "tensorrt_rtx_cu13==1.7.1.116",
 }
-RTX_TARGETS = ("8.0", "8.6", "8.9", "12.0", "12.1")
-FP8_TARGETS = ("8.9", "9.0", "10.0", "10.3", "12.0", "12.1")
 
 
 @dataclass(frozen=True)
@@ -113,24 +111,6 @@ def installed() -> list[Flavour]:
 def tensorrt_version(flavour: Flavour) -> str:
     """Of the installed library; plans of another version are refused."""
     return str(load_tensorrt(flavour).__version__)
-
-
-def check_target(flavour: Flavour, target: str, *, fp8: bool) -> None:
-    """Refuse a GPU that the flavour or the graph cannot have.
-
-    Raises:
-        ExportError: Says what is allowed.
-    """
-    if flavour is Flavour.TENSORRT_RTX and target not in RTX_TARGETS:
-        hopper = " H100, H200 and B200 need --flavour tensorrt." if target[0] in "91" else ""
-        raise ExportError(
-            f"--target {target}: TensorRT-RTX builds for {', '.join(RTX_TARGETS)}.{hopper}"
-        )
-    if fp8 and target not in FP8_TARGETS:
-        raise ExportError(
-            f"--target {target} has no FP8 arithmetic; with it: {', '.join(FP8_TARGETS)}. "
-            "Export without --quantization, or choose another target."
-        )
 
 
 def build(job: Job) -> None:

@@ -16,6 +16,7 @@ from rich.progress import track
 import castmate
 from castmate.engines.family import family_of as served_family
 from castmate.engines.graphs import TensorSpec
+from castmate.engines.licences import Licence
 from castmate.engines.manifest import (
     FORMAT,
     MANIFEST,
@@ -26,7 +27,9 @@ from castmate.engines.manifest import (
     TokenizerSpec,
 )
 from export.family import Network, bundle_graphs, family_of
-from export.precision import Precision, Quantization, convert
+from export.precision import Precision, convert
+from export.quantization.none import NONE
+from export.quantization.scheme import Scheme
 from export.samples import TokenizerFile
 from export.to_onnx import to_onnx
 
@@ -45,9 +48,10 @@ def write_bundle(
     folder: Path,
     *,
     description: str,
+    licences: Mapping[str, Licence],
     tokenizers: Mapping[str, TokenizerFile],
     precision: Precision = Precision.FP32,
-    quantization: Quantization = Quantization.NONE,
+    quantization: Scheme = NONE,
     step_caching: StepCachingSpec | None = None,
 ) -> None:
     """Export every graph of `network` and write the bundle; a failure leaves `folder` as it was.
@@ -60,6 +64,7 @@ def write_bundle(
             the bundle differs from it by their rounding.
         folder: Made if absent.
         description: One sentence for people, in the manifest.
+        licences: Of each part of the weights.
         tokenizers: Those of its encoders, by the names that the family gives them.
         precision: Of weights and arithmetic.
         quantization: What of the transformer was quantized, for the manifest.
@@ -84,6 +89,7 @@ def write_bundle(
             engine="onnxruntime",
             precision=describe(precision, quantization),
             gpu=None,
+            licences=licences,
             created_with={
                 "castmate": castmate.__version__,
                 **{name: version(name) for name in ("torch", "diffusers", "transformers", "onnx")},
@@ -107,9 +113,9 @@ def write_bundle(
                 (folder / f"{name}{suffix}").unlink(missing_ok=True)
 
 
-def describe(precision: Precision, quantization: Quantization) -> str:
+def describe(precision: Precision, quantization: Scheme) -> str:
     """For the manifest, such as 'bf16, transformer fp8'."""
-    if quantization is Quantization.NONE:
+    if quantization is NONE:
         return precision.description
     return f"{precision.description}, transformer {quantization}"
 

@@ -7,20 +7,21 @@ weights are quantized anew and these ranges are kept.
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import torch
 from rich.progress import Progress
 
+from castmate.files import write_atomically
 from export.errors import ExportError
-from export.family import Network, parser, published
+from export.family import Network, parser, published, unquantized
 from export.precision import Precision
-from export.quantize import CalibrationError, recording
+from export.quantization.quantize import CalibrationError, recording
+from export.quantization.scheme import Ranges
 from export.samples import Prompts, Sample, samples
 from export.trajectory import denoise
 
@@ -33,19 +34,19 @@ class Calibration:
         network: Name of the network.
         steps: Denoise steps of each trajectory; every one was recorded.
         samples: What was drawn.
-        amax: Largest magnitude by layer; see `export.quantize.recording`.
+        amax: Largest magnitudes; see `export.quantization.quantize.recording`.
     """
 
     network: str
     steps: int
     samples: tuple[str, ...]
-    amax: Mapping[str, float]
+    amax: Ranges
 
     def save(self, path: Path) -> None:
         """Write it as JSON; the file appears whole."""
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(json.dumps(asdict(self), indent=1) + "\n")
-        os.replace(partial, path)
+        amax = {name: values.tolist() for name, values in self.amax.items()}
+        text = json.dumps({**vars(self), "amax": amax}, indent=1)
+        write_atomically(path, f"{text}\n".encode())
 
     @classmethod
     def load(cls, path: Path, network: str) -> Self:
@@ -61,9 +62,12 @@ class Calibration:
         try:
             values = json.loads(path.read_bytes())
             made = cls(
-                values["network"], values["steps"], tuple(values["samples"]), dict(values["amax"])
+                values["network"],
+                values["steps"],
+                tuple(values["samples"]),
+                {name: torch.tensor(amax) for name, amax in values["amax"].items()},
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CalibrationError(
                 f"{path} is no calibration ({type(error).__name__}: {error}). "
                 "Make one: python -m export.calibrate."
@@ -103,12 +107,13 @@ def calibrate(
             progress.advance(task)
 
     # Every call of `network.denoiser` makes a new view of the same layers: hooks on one see all.
-    with recording(network.denoiser) as amax:
+    with recording(network.denoiser, unquantized(network, modulation=True)) as amax:
         for sample in drawn:
             denoise(network, sample, prompts, steps, on_step)
     network.to("cpu")
     names = tuple(f"{s.prompt} | {s.reference.name} | seed {s.seed}" for s in drawn)
-    return Calibration(network.config.name, steps, names, amax)
+    ranges = {name: magnitudes.cpu() for name, magnitudes in amax.items()}
+    return Calibration(network.config.name, steps, names, ranges)
 
 
 def best_device() -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class ExportError(Exception):
     """A step cannot go on; nothing half-written is left where it would be loaded."""
@@ -17,3 +19,9 @@ class NotEnough(ExportError):
 
 class SilentFallback(ExportError):
     """The builder made something slower than what was asked for, without an error of its own."""
+
+
+def listed(items: Sequence[str], most: int = 20, separator: str = "\n  ") -> str:
+    """The first of many things that are wrong, and how many more there are."""
+    rest = len(items) - most
+    return separator.join([*items[:most], *([f"and {rest} more"] if rest > 0 else [])])

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from castmate.engines.graphs import Dims
+from castmate.engines.licences import Licence
 from castmate.engines.manifest import Profile, StepCachingSpec
 from export.errors import ExportError
 from export.graphs import Makers
@@ -63,6 +64,7 @@ class Published:
     Attributes:
         config: Their sizes.
         description: One sentence for people, in the manifest.
+        licences: Of each part of the weights, for the manifest.
         sources: A frozen dataclass that says where they are, with `add_arguments` and `of` for the
             command line.
         new_network: A network of given sizes with random weights.
@@ -73,6 +75,7 @@ class Published:
 
     config: Any
     description: str
+    licences: Mapping[str, Licence]
     sources: Any
     new_network: Callable[[Any], Network]
     load_network: Callable[[Any, torch.dtype, Any], Network]
@@ -90,6 +93,8 @@ class ExportFamily:
         constants: The manifest's `constants` of a network.
         dims: Every dimension of the table but the derived ones, for one square picture in one step:
             from a network's sizes and the pixels of a side.
+        unquantized: Parts of layer names that stay as they are whatever the quantization; the
+            argument is whether the blocks' modulations are quantized.
         denoise: Draws the latents of a sample in torch.
         decode: Latents to a picture `[H, W, 3]` uint8 in torch.
         profile: Sizes, pictures and steps that engines are built for.
@@ -99,6 +104,7 @@ class ExportFamily:
     bundle_graphs: Callable[[Any, bool], Makers]
     constants: Callable[[Any], Mapping[str, Any]]
     dims: Callable[[Any, int], Dims]
+    unquantized: Callable[[bool], tuple[str, ...]]
     denoise: Callable[[Any, Sample, Prompts, int, OnStep], Tensor]
     decode: Callable[[Any, Tensor], np.ndarray]
     profile: Profile = field(default_factory=Profile)
@@ -126,6 +132,11 @@ def family_of(name: str) -> ExportFamily:
 def bundle_graphs(network: Network, *, step_caching: bool) -> Makers:
     """Every graph of a network's bundle by name, with the transformer in parts or whole."""
     return family_of(network.family).bundle_graphs(network, step_caching)
+
+
+def unquantized(network: Network, *, modulation: bool = False) -> tuple[str, ...]:
+    """Parts of the denoiser that stay as they are, see `export.quantization.quantize`."""
+    return family_of(network.family).unquantized(modulation)
 
 
 def published(name: str = DEFAULT) -> Published:

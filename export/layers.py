@@ -1,4 +1,4 @@
-"""What TensorRT made of a graph: FP8 GEMMs, fused attentions, fp32 fallbacks; from its build log.
+"""What TensorRT made of a graph: quantized GEMMs, fused attentions, fp32 fallbacks.
 
 The engine inspector needs a GPU; the builder's verbose log does not. With detailed profiling
 verbosity it ends with one line a layer: name, type, tensors with dtypes, tactic, ONNX origin.
@@ -7,7 +7,8 @@ verbosity it ends with one line a layer: name, type, tensors with dtypes, tactic
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,7 +16,9 @@ import onnx
 from onnx import TensorProto
 
 from castmate.engines.plan import LayerCounts
-from export.errors import SilentFallback
+from export.errors import SilentFallback, listed
+from export.quantization.registry import kernel_for
+from export.quantization.scheme import Kernel
 
 _TENSOR = re.compile(
     r"\{ Name: (?P<name>[^,]*), Dimensions: \[(?P<dims>[^\]]*)\].*?Datatype: (?P<type>\w+)"
@@ -25,6 +28,7 @@ _LINE = re.compile(
     r"Constants: \[(?P<constants>.*?)\], Outputs: \[(?P<outputs>.*?)\], "
     r"TacticName: (?P<tactic>[^,]*), StreamId: .*?Metadata:(?P<metadata>.*)"
 )
+_SAME_VALUES = ("Cast", "Reshape", "Transpose")
 _PRODUCTS = {"gemm", "correlation"}  # the latter are convolutions
 _LONE_CAST = re.compile(r"^__myl_(?:Cast|Resh|Move|Tran)*Cast(?:Cast|Resh|Move|Tran)*_(?:0x|myl)")
 
@@ -68,16 +72,21 @@ class Expected:
     """What an ONNX graph asks for.
 
     Attributes:
-        fp8_products: MatMul nodes whose weight is stored in FP8.
-        attentions: Attention nodes, and softmaxes over FP8 products.
-        fp8_attentions: Of those, the ones over FP8 products.
+        products: MatMul nodes whose weight is stored quantized, and the kernel that each needs.
+        attentions: Attention nodes, and softmaxes over quantized products.
+        quantized_attentions: Of those, the ones over quantized products, by the kernel they need.
         wide_products: Matrix products and convolutions that the graph itself has in fp32.
     """
 
-    fp8_products: frozenset[str]
+    products: Mapping[str, Kernel]
     attentions: int
-    fp8_attentions: int
+    quantized_attentions: Mapping[Kernel, int]
     wide_products: int
+
+    @property
+    def kernels(self) -> frozenset[Kernel]:
+        """Every quantized kernel that the graph needs."""
+        return frozenset([*self.products.values(), *self.quantized_attentions])
 
     @classmethod
     def of(cls, model: onnx.ModelProto) -> Expected:
@@ -87,26 +96,35 @@ class Expected:
         kinds = {value.name: value.type.tensor_type.elem_type for value in inferred.value_info}
         kinds |= {value.name: value.type.tensor_type.elem_type for value in inferred.output}
         makers = {name: node for node in model.graph.node for name in node.output}
-        fp8, attentions, quantized, wide = set(), 0, 0, 0
+
+        def dequantized(name: str) -> onnx.NodeProto | None:
+            """What makes an operand of quantized values, where something does."""
+            node = makers.get(name)
+            while node is not None and node.op_type in _SAME_VALUES:
+                node = makers.get(node.input[0])
+            return node if node is not None and node.op_type == "DequantizeLinear" else None
+
+        products: dict[str, Kernel] = {}
+        attentions, quantized, wide = 0, Counter[Kernel](), 0
         for node in model.graph.node:
             if node.op_type == "Attention":
                 attentions += 1
-            if node.op_type == "Softmax":
-                product = makers.get(node.input[0])
-                operands = [makers.get(name) for name in product.input] if product else []
-                if len(operands) == 2 and all(
-                    operand is not None and operand.op_type == "DequantizeLinear"
-                    for operand in operands
-                ):
-                    attentions, quantized = attentions + 1, quantized + 1
-            if node.op_type in ("MatMul", "Gemm", "Conv"):
-                weight = makers.get(node.input[1])
-                if weight is not None and weight.op_type == "DequantizeLinear":
-                    if types.get(weight.input[0]) == TensorProto.FLOAT8E4M3FN:
-                        fp8.add(node.name)
+            elif node.op_type == "Softmax" and (product := makers.get(node.input[0])) is not None:
+                operands = [dequantized(name) for name in product.input]
+                # An activation's type is that of its zero point.
+                stored = {types.get(operand.input[-1]) for operand in operands if operand}
+                if all(operands) and len(stored) == 1 and (kind := stored.pop()) is not None:
+                    attentions += 1
+                    if needed := kernel_for(kind, attention=True):
+                        quantized[needed] += 1
+            elif node.op_type in ("MatMul", "Gemm", "Conv"):
+                if weight := dequantized(node.input[1]):
+                    kind = types.get(weight.input[0])
+                    if kind is not None and (needed := kernel_for(kind, attention=False)):
+                        products[node.name] = needed
                 elif kinds.get(node.output[0]) == TensorProto.FLOAT:
                     wide += 1
-        return cls(frozenset(fp8), attentions, quantized, wide)
+        return cls(products, attentions, quantized, wide)
 
 
 def parse(messages: Iterable[str]) -> list[Layer]:
@@ -125,10 +143,9 @@ def counts(layers: Sequence[Layer]) -> LayerCounts:
     return LayerCounts(
         layers=len(layers),
         gemms=len(gemms),
-        fp8_gemms=sum("FP8" in layer.inputs for layer in gemms),
-        fp32_gemms=sum("Float" in layer.inputs for layer in gemms),
+        gemms_reading=Counter(kind for layer in gemms for kind in set(layer.inputs)),
         fused_attentions=len(attentions),
-        fp8_attentions=sum("FP8" in layer.inputs for layer in attentions),
+        attentions_reading=Counter(kind for layer in attentions for kind in set(layer.inputs)),
         lone_casts=sum(bool(_LONE_CAST.match(layer.name)) for layer in layers),
     )
 
@@ -140,28 +157,29 @@ def check(layers: Sequence[Layer], expected: Expected, graph: str) -> LayerCount
         SilentFallback: Names each thing that fell back.
     """
     found, problems = counts(layers), []
-    done = {
-        name
-        for layer in layers
-        if layer.is_gemm and "FP8" in layer.inputs
-        for name in layer.origins
-    }
-    if missing := sorted(expected.fp8_products - done):
-        problems.append(
-            f"{len(missing)} of {len(expected.fp8_products)} FP8 products do not run in FP8: "
-            f"{', '.join(missing[:8])}{' ...' if len(missing) > 8 else ''}"
-        )
+    for datatype in sorted({kernel.datatype for kernel in expected.products.values()}):
+        asked = {name for name, k in expected.products.items() if k.datatype == datatype}
+        done = {
+            name
+            for layer in layers
+            if layer.is_gemm and datatype in layer.inputs
+            for name in layer.origins
+        }
+        if missing := sorted(asked - done):
+            problems.append(
+                f"{len(missing)} of {len(asked)} {datatype} products do not run in {datatype}: "
+                f"{listed(missing, 8, ', ')}"
+            )
     if found.fused_attentions < expected.attentions:
         problems.append(
             f"{found.fused_attentions} of {expected.attentions} attentions are fused into a kernel"
         )
-    if found.fp8_attentions < expected.fp8_attentions:
-        problems.append(
-            f"{found.fp8_attentions} of {expected.fp8_attentions} attentions run in FP8"
-        )
-    if found.fp32_gemms > expected.wide_products:
+    for kernel, count in expected.quantized_attentions.items():
+        if (run := found.attentions_reading.get(kernel.datatype, 0)) < count:
+            problems.append(f"{run} of {count} attentions run in {kernel.datatype}")
+    if found.gemms_reading.get("Float", 0) > expected.wide_products:
         names = [layer.name for layer in layers if layer.is_gemm and "Float" in layer.inputs]
-        problems.append(f"{len(names)} products run in fp32: {', '.join(names[:4])}")
+        problems.append(f"{len(names)} products run in fp32: {listed(names, 4, ', ')}")
     if problems:
         raise SilentFallback(
             f"The engine of {graph!r} would be slower than asked for:\n  " + "\n  ".join(problems)

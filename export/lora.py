@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from export.errors import ExportError
+from export.errors import ExportError, listed
 
 PREFIX = "transformer."
 
@@ -95,10 +95,9 @@ def _read(style: Style, layers: Mapping[str, nn.Linear]) -> dict[str, tuple[Tens
             found[name] = (down, up, alpha / down.shape[0])
     problems += [f"{key}: unknown" for key in state if key not in used]
     if problems or not found:
-        shown = "\n  ".join(problems[:20]) or "no key like transformer.<layer>.lora_A.weight"
-        more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
+        shown = listed(problems or ["no key like transformer.<layer>.lora_A.weight"])
         raise ExportError(
             f"{style.path} does not fit; a LoRA for FLUX's transformer in diffusers' format does:"
-            f"\n  {shown}{more}"
+            f"\n  {shown}"
         )
     return found

@@ -1,4 +1,4 @@
-"""The choices of an export: what weights and arithmetic are stored as, and what FP8 covers."""
+"""What the weights of an export are stored as, and what computes with them."""
 
 from __future__ import annotations
 
@@ -36,21 +36,26 @@ class Precision(StrEnum):
         return "fp16 weights, fp32 arithmetic" if self is Precision.FP16_WEIGHTS else self.value
 
 
-class Quantization(StrEnum):
-    """What of the transformer is FP8 (E4M3); the rest has the export's `Precision`."""
+class QuantizedLayer(nn.Module):
+    """A layer some of whose tensors have types of their own.
 
-    NONE = "none"
-    FP8 = "fp8"
-    """Linear layers: attention, MLP and the subject branch."""
-    FP8_ATTENTION = "fp8-attention"
-    """Linear layers and both attentions of every block. Not for Hopper."""
+    Attributes:
+        keeps_dtype: Their names.
+    """
+
+    keeps_dtype: tuple[str, ...] = ()
 
 
 def convert(network: nn.Module, dtype: torch.dtype) -> None:
-    """Bring every weight of `network` to `dtype` in place, FP8 weights excepted."""
-    fp8 = torch.float8_e4m3fn
+    """Bring every weight of `network` to `dtype` in place, but what quantized layers keep."""
+    kept = {
+        id(module.get_buffer(name))
+        for module in network.modules()
+        if isinstance(module, QuantizedLayer)
+        for name in module.keeps_dtype
+    }
     tensors = [*network.parameters(), *network.buffers()]
     with torch.no_grad():
         for tensor in tensors:
-            if tensor.is_floating_point() and tensor.dtype not in (dtype, fp8):
+            if tensor.is_floating_point() and tensor.dtype != dtype and id(tensor) not in kept:
                 tensor.data = tensor.data.to(dtype)

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from castmate.engines.plan import Flavour
-from export.build import HOST_MEMORY_FACTOR, available_memory
-from export.builder import check_target, load_tensorrt
+from castmate.files import write_atomically
+from export.build import HOST_MEMORY_FACTOR, PLAN_FACTOR, available_memory
+from export.builder import load_tensorrt
 from export.errors import ExportError, NotEnough
-from export.family import DEFAULT, Config, published
+from export.family import DEFAULT, Config, family_of, published
 from export.lora import Style
-from export.precision import Precision, Quantization
+from export.precision import Precision
+from export.quantization.fp8 import FP8_ATTENTION
+from export.quantization.none import NONE
+from export.quantization.quantize import quantizable
+from export.quantization.scheme import Scheme
+from export.targets import check_target
 
 RECIPE = "recipe.json"
 GIB = 2**30
@@ -30,8 +37,8 @@ class Recipe:
     Attributes:
         sources: Where the weights are.
         precision: Of weights and arithmetic.
-        quantization: What of the transformer is FP8.
-        fp8_modulation: The blocks' modulations, too; see `export.fp8.MODULATIONS`.
+        quantization: How the transformer is quantized.
+        fp8_modulation: Quantize the blocks' modulations as well; see the family's `unquantized`.
         styles: LoRAs, fused before it is quantized.
         step_caching: Write the transformer in three parts, so that steps may be skipped.
         samples: Trajectories to calibrate on.
@@ -44,7 +51,7 @@ class Recipe:
 
     sources: Any
     precision: Precision = Precision.BF16
-    quantization: Quantization = Quantization.FP8_ATTENTION
+    quantization: Scheme = FP8_ATTENTION
     fp8_modulation: bool = False
     styles: tuple[Style, ...] = ()
     step_caching: bool = False
@@ -77,20 +84,14 @@ class Recipe:
             if not style.path.is_file():
                 raise ExportError(f"--style {style.path}: there is no such file.")
         if self.flavour is not None:
-            fp8 = self.quantization is not Quantization.NONE
-            check_target(self.flavour, self.target, fp8=fp8)
+            check_target(self.flavour, self.target, self.quantization.kernels)
             load_tensorrt(self.flavour)
             if self.precision not in (Precision.BF16, Precision.FP16):
                 raise ExportError(
                     f"--precision {self.precision}: engines need bf16, or fp16 for small networks."
                 )
-            if self.quantization is Quantization.FP8_ATTENTION and self.target == "9.0":
-                raise ExportError(
-                    "--quantization fp8-attention is not for Hopper (--target 9.0): TensorRT has "
-                    "no FP8 attention kernel for it. Use --quantization fp8."
-                )
-        if self.fp8_modulation and self.quantization is Quantization.NONE:
-            raise ExportError("--fp8-modulation needs --quantization fp8 or fp8-attention.")
+        if self.fp8_modulation and self.quantization is NONE:
+            raise ExportError("--fp8-modulation needs a --quantization such as fp8.")
         self._check_room(config, folder)
 
     def keep(self, folder: Path) -> None:
@@ -100,7 +101,7 @@ class Recipe:
             ExportError: The folder was begun with other choices; names them.
         """
         path = folder / RECIPE
-        mine = json.loads(json.dumps(self._values(), default=str))
+        mine = self._values()
         if path.exists():
             theirs: Mapping[str, object] = json.loads(path.read_text())
             changed = sorted(name for name in mine if theirs.get(name) != mine[name])
@@ -111,34 +112,42 @@ class Recipe:
                 )
             return
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(mine, indent=1) + "\n")
+        write_atomically(path, f"{json.dumps(mine, indent=1)}\n".encode())
 
     def _values(self) -> dict[str, object]:
-        values = asdict(self)
-        del values["sources"]["token"]
+        """As JSON has them."""
+
+        def plain(value: object) -> object:
+            if is_dataclass(value) and not isinstance(value, type):
+                return asdict(value)
+            return str(value)
+
+        chosen = {field.name: getattr(self, field.name) for field in fields(self)}
+        values: dict[str, object] = json.loads(json.dumps(chosen, default=plain))
         return values
 
     def _check_room(self, config: Config, folder: Path) -> None:
-        weights, transformer = sizes(config, self.family)
-        per_weight = self.precision.num_bytes
-        memory = (weights + transformer * (self.quantization is not Quantization.NONE)) * per_weight
+        scheme, family = self.quantization, self.family
+        kept = family_of(family).unquantized(self.fp8_modulation)
+        counted, per_weight = sizes(config, scheme, kept, family), self.precision.num_bytes
+        quantized = counted.quantized * scheme.weight_bytes
+        # Both stand side by side while one is made from the other.
+        memory = counted.whole * per_weight + quantized
         if memory > (free := available_memory()):
             raise NotEnough(
                 f"The weights take {memory / GIB:.0f} GiB of host memory, {free / GIB:.0f} GiB are "
                 "free. Use a larger machine."
             )
-        graphs = weights * per_weight
-        disk = graphs * (2 if self.flavour else 1)
+        graphs = (counted.whole - counted.quantized) * per_weight + quantized
+        disk = graphs * (1 + PLAN_FACTOR if self.flavour else 1)
         parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())
         if disk > (free := shutil.disk_usage(parent).free):
             raise NotEnough(
                 f"Graphs and plans take up to {disk / GIB:.0f} GiB, {free / GIB:.0f} GiB are free "
                 f"on the disk of {parent}. Choose another --out."
             )
-        # A quarter of a quantized transformer, its modulations, keeps two bytes a weight.
-        quantized = 1.0 if self.fp8_modulation else 1.25
-        one = quantized if self.quantization is not Quantization.NONE else per_weight
-        build = transformer * one * HOST_MEMORY_FACTOR
+        transformer = (counted.denoiser - counted.quantized) * per_weight + quantized
+        build = transformer * HOST_MEMORY_FACTOR
         if self.flavour and build > (free := available_memory()):
             raise NotEnough(
                 f"Building the transformer takes about {build / GIB:.0f} GiB of host memory, "
@@ -146,9 +155,41 @@ class Recipe:
             )
 
 
-def sizes(config: Config, family: str = DEFAULT) -> tuple[int, int]:
-    """Parameters of the whole network, and of what runs in every step."""
+class Sizes(NamedTuple):
+    """Weights of a network.
+
+    Attributes:
+        whole: All of them.
+        denoiser: Of what runs in every step.
+        quantized: Of those, the ones that a scheme stores.
+    """
+
+    whole: int
+    denoiser: int
+    quantized: int
+
+
+def sizes(
+    config: Config,
+    scheme: Scheme = NONE,
+    unquantized: Collection[str] = (),
+    family: str = DEFAULT,
+) -> Sizes:
+    """Count the weights of a network without making them.
+
+    Args:
+        config: Any size.
+        scheme: What quantizes it.
+        unquantized: See `export.quantization.quantize.quantizable`.
+        family: Whose network it is.
+    """
     with torch.device("meta"):
         network = published(family).new_network(config)
-    denoiser = sum(weight.numel() for weight in network.denoiser.parameters())
-    return sum(weight.numel() for weight in network.parameters()), denoiser
+    denoiser = network.denoiser
+    layers = [layer for _, layer in quantizable(denoiser, scheme, unquantized)]
+    quantized = sum(layer.weight.numel() for layer in layers if isinstance(layer, nn.Linear))
+
+    def count(module: nn.Module) -> int:
+        return sum(weight.numel() for weight in module.parameters())
+
+    return Sizes(count(network), count(denoiser), quantized)

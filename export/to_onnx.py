@@ -16,9 +16,9 @@ from onnxscript.optimizer import _constant_folding as constant_folding  # no pub
 from onnxscript.rewriter import RewritePass
 
 from export.cpu import RULES
-from export.fp8 import TRANSLATIONS
 from export.graphs import ExportGraph
 from export.precision import Precision
+from export.quantization.registry import translations
 
 OPSET = 23
 SMALLEST_CAST = 256
@@ -99,7 +99,7 @@ def ir_model(graph: ExportGraph, *, fold_weights: bool = True, for_cpu: bool = F
             dynamic_shapes=tuple(dynamic.values()),
             input_names=list(graph.inputs),
             output_names=list(graph.outputs),
-            custom_translation_table=dict(TRANSLATIONS),
+            custom_translation_table=translations(),
             optimize=False,
             verbose=False,
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -28,42 +27,15 @@ from castmate.pipeline.pipeline import Pipeline
 from castmate.schema import GenerateRequest
 from export.errors import ExportError
 from export.family import Network, bundle_graphs, parser, published
-from export.precision import Precision, Quantization
+from export.precision import Precision
+from export.quantization.registry import SCHEMES
+from export.quantization.scheme import Limits, Scheme
 from export.samples import Prompts, Sample, samples
 from export.trajectory import decode, denoise
 
 
 class VerificationError(ExportError):
     """A graph computes something else than the network; names it and by how much."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What still counts as the same.
-
-    Attributes:
-        relative_l2: Of every output; a step is compared by what it changes.
-        cosine: Likewise, at least.
-        psnr_db: Of the picture, at least.
-    """
-
-    relative_l2: float
-    cosine: float
-    psnr_db: float
-
-
-LIMITS: Mapping[tuple[Precision, Quantization], Limits] = {
-    (Precision.FP32, Quantization.NONE): Limits(1e-4, 0.99999, 45),
-    (Precision.FP16_WEIGHTS, Quantization.NONE): Limits(5e-3, 0.9999, 35),
-    (Precision.FP16, Quantization.NONE): Limits(1e-2, 0.9999, 30),
-    (Precision.BF16, Quantization.NONE): Limits(4e-2, 0.999, 22),
-    (Precision.FP32, Quantization.FP8): Limits(8e-2, 0.995, 20),
-    (Precision.FP32, Quantization.FP8_ATTENTION): Limits(8e-2, 0.995, 20),
-    (Precision.BF16, Quantization.FP8): Limits(1e-1, 0.99, 18),
-    (Precision.BF16, Quantization.FP8_ATTENTION): Limits(1e-1, 0.99, 18),
-}
-"""One table. PSNR of bf16 and below is loose on purpose: it is fragile without any loss, 19 dB
-between two exact kernels at full size; `benchmarks.fp8` compares with such a control."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +84,7 @@ def verify_graphs(
         bundle: Whose graphs.
         runtime: What runs them.
         network: In fp32, not quantized.
-        limits: From `LIMITS`.
+        limits: From `limits_of`.
 
     Raises:
         VerificationError: Lists every output beyond the limits.
@@ -210,12 +182,12 @@ def main() -> int:
     line = parser("python -m export.verify", __doc__, None)
     line.add_argument("bundle", help="name or folder")
     line.add_argument("--precision", type=Precision, choices=Precision, required=True)
-    line.add_argument("--quantization", type=Quantization, choices=Quantization, required=True)
+    line.add_argument("--quantization", choices=list(SCHEMES), required=True)
     line.add_argument("--steps", type=int, default=28)
     line.add_argument("--side", type=int, default=1024, help="pixels")
     given = line.parse_args()
     try:
-        limits = limits_of(given.precision, given.quantization)
+        limits = limits_of(given.precision, SCHEMES[given.quantization])
         bundle = Bundle.open(given.bundle)
         if bundle.manifest.family != given.family:
             raise ExportError(
@@ -238,14 +210,17 @@ def main() -> int:
     return 0
 
 
-def limits_of(precision: Precision, quantization: Quantization) -> Limits:
-    """The row of the table.
+def limits_of(precision: Precision, quantization: Scheme) -> Limits:
+    """What the scheme accepts at a precision.
+
+    PSNR of bf16 and below is loose on purpose: without any loss it is fragile, 19 dB between two
+    exact kernels at full size. `benchmarks.quantization` compares with such a control.
 
     Raises:
-        VerificationError: There is none.
+        VerificationError: It has no limits for it.
     """
-    if (limits := LIMITS.get((precision, quantization))) is None:
-        known = ", ".join(f"{p} with {q}" for p, q in LIMITS)
+    if (limits := quantization.limits.get(precision)) is None:
+        known = ", ".join(f"{p} with {s}" for s in SCHEMES.values() for p in s.limits)
         raise VerificationError(
             f"No limits for {precision} with {quantization}; there are {known}."
         )

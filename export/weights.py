@@ -15,7 +15,7 @@ from onnx import TensorProto, numpy_helper
 from torch import Tensor
 
 from castmate.engines.bundle import Bundle
-from export.errors import ExportError
+from export.errors import ExportError, listed
 from export.family import Network, bundle_graphs
 from export.to_onnx import NARROW, TRANSPOSED
 
@@ -61,8 +61,8 @@ def load_weights(network: Network, bundle: Bundle, *, absent: tuple[str, ...]) -
     if missing:
         raise WeightsMismatch(
             f"{bundle.name} does not hold {len(missing)} weights of this network in fp32 or fp16: "
-            f"{', '.join(missing[:5])}. Give the configuration that the bundle was exported with, "
-            "and a bundle that was not quantized."
+            f"{listed(missing, 5, ', ')}. Give the configuration that the bundle was exported "
+            "with, and a bundle that was not quantized."
         )
 
 

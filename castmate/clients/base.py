@@ -24,6 +24,23 @@ class Progress:
     total: int
 
 
+@dataclass(frozen=True)
+class Check:
+    """One thing that was examined.
+
+    Attributes:
+        name: What.
+        ok: Whether Castmate works with it.
+        found: What is there.
+        fix: What to do where it is not ok.
+    """
+
+    name: str
+    ok: bool
+    found: str
+    fix: str = ""
+
+
 ProgressCallback = Callable[[Progress], None]
 
 
@@ -45,7 +62,7 @@ class Client(Protocol):
 
     @property
     def name(self) -> str:
-        """`local`, `triton`, `wavespeed`; appears in results."""
+        """As in `castmate.clients.registry`; appears in results."""
         ...
 
     async def generate(

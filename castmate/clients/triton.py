@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
-from castmate.clients.base import Progress, ProgressCallback
+from castmate.clients.base import Check, Progress, ProgressCallback
 from castmate.clients.endpoints import Endpoint, Endpoints
 from castmate.clients.payments import Payments
 from castmate.errors import CastmateError, InvalidRequest, Overloaded, SettingsError, Unavailable
@@ -268,6 +268,22 @@ class TritonClient:
                 del self._connections[url]
             if connection.num_users == 0:
                 await connection.client.close()
+
+
+async def check(settings: Settings) -> Sequence[Check]:
+    """Whether the model of each server answers; for `castmate doctor`."""
+    return [await _check(url) for url in settings.triton_urls]
+
+
+async def _check(url: str) -> Check:
+    client = TritonClient((url,))
+    try:
+        state = await client.probe(url)
+    except Unavailable as error:
+        return Check("triton", False, url, str(error))
+    finally:
+        await client.aclose()
+    return Check("triton", True, f"{url} draws with {state['model']}, {state['waiting']} wait")
 
 
 @dataclass(eq=False)

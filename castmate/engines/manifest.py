@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from castmate.engines.graphs import Range, TensorSpec
+from castmate.engines.licences import Licence
 
 FORMAT = 2
 MANIFEST = "bundle.json"
@@ -72,6 +73,7 @@ class Manifest(_Model):
     engine: str = Field(description="Which runtime loads the graphs.")
     precision: str = Field(description="Of weights and arithmetic, such as 'fp16 weights, fp32'.")
     gpu: str | None = Field(description="The GPU that the plans were built for, if any.")
+    licences: Mapping[str, Licence] = Field(description="Of each part of the weights.")
     created_with: Mapping[str, str] = Field(description="Versions of what made it.")
     graphs: Mapping[str, GraphSpec]
     tokenizers: Mapping[str, TokenizerSpec]

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from castmate.errors import BundleCorrupt, BundleMismatch
 
-PLAN_FORMAT = 1
+PLAN_FORMAT = 2
 PLAN_SUFFIX = ".plan"
 BUILD_AGAIN = "Build it again: python -m export.build."
 
@@ -46,16 +46,24 @@ class ShapeRange(BaseModel):
 
 
 class LayerCounts(BaseModel):
-    """What the builder made of a graph; see `export.layers`."""
+    """What the builder made of a graph; see `export.layers`.
+
+    Attributes:
+        layers: All of them.
+        gemms: Matrix products and convolutions that are no attention.
+        gemms_reading: How many of these read operands of a type, by TensorRT's name of the type.
+        fused_attentions: Attentions in one kernel.
+        attentions_reading: As `gemms_reading`.
+        lone_casts: Kernels that do nothing but change a type.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     layers: int
     gemms: int
-    fp8_gemms: int
-    fp32_gemms: int
+    gemms_reading: Mapping[str, int]
     fused_attentions: int
-    fp8_attentions: int
+    attentions_reading: Mapping[str, int]
     lone_casts: int
 
 

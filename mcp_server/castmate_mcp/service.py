@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from castmate.clients.base import Client
+from castmate.clients.registry import named
 from castmate.jobs.service import Jobs
 from castmate.router import ClientStatus, open_clients
 from castmate.settings import Settings
@@ -49,9 +50,10 @@ class Service:
             opener: Gives what draws; by default the router of all clients that are set up.
 
         Raises:
-            SettingsError: The database or the storage cannot be used.
+            SettingsError: The database or the storage cannot be used, or a client does not exist.
             Unavailable: The database cannot be reached.
         """
+        named(settings)  # a wrong name ends the start: what opens clients does so in the background
         jobs = await Jobs.open(settings)
         client = OpeningClient(opener or functools.partial(open_clients, settings))
         try:

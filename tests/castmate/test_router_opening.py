@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from castmate import router as routing
+from castmate.clients import registry
 from castmate.clients.base import Client
 from castmate.errors import BundleMismatch, SettingsError
 from castmate.router import Router, open_clients
@@ -61,8 +62,11 @@ async def test_closing_closes_every_client() -> None:
 @pytest.fixture
 def quick_local(monkeypatch: pytest.MonkeyPatch, own_folder: object) -> FlatClient:
     local = named("local")
-    openers = dict(routing._OPENERS) | {"local": lambda settings: local}
-    monkeypatch.setattr(routing, "_OPENERS", openers)
+    clients = [
+        replace(entry, open=lambda settings: local) if entry.name == "local" else entry
+        for entry in registry.CLIENTS
+    ]
+    monkeypatch.setattr(registry, "CLIENTS", clients)
     return local
 
 

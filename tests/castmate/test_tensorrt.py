@@ -40,10 +40,9 @@ def write_plan(folder: Path, **changes: Any) -> Path:
             "layers": LayerCounts(
                 layers=1,
                 gemms=1,
-                fp8_gemms=1,
-                fp32_gemms=0,
+                gemms_reading={"FP8": 1},
                 fused_attentions=0,
-                fp8_attentions=0,
+                attentions_reading={},
                 lone_casts=0,
             ),
             **changes,

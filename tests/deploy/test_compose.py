@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from benchmarks.server_process import castmate_serve
 from castmate import __version__, cli
 from castmate.settings import Settings
 from castmate.triton.server import Ports
@@ -68,6 +69,17 @@ def test_everything_that_is_copied_is_in_the_checkout_and_not_ignored(name: str)
     assert {f"!{source}" for source in copied} <= set(allowed)
 
 
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_change_of_the_code_leaves_the_layer_of_the_dependencies(name: str) -> None:
+    text = dockerfile_of(SERVICES[name]).read_text()
+    dependencies, code = text.split("COPY castmate castmate")
+    assert "--constraint constraints.txt" in dependencies
+    assert re.findall(r"^COPY (.+) \./$", dependencies, re.MULTILINE) == [
+        "pyproject.toml constraints.txt README.md LICENSE"
+    ]
+    assert re.findall(r"pip install .*(--no-deps) \.", code) == ["--no-deps"]
+
+
 def test_the_health_check_and_the_entry_point_of_triton_are_commands_of_castmate(
     triton: Any,
 ) -> None:
@@ -115,31 +127,24 @@ def test_the_gateway_serves_with_a_key_and_its_health_check_says_so(
     port = str(Ports.free().http)
     command = [sys.executable, "-m", "castmate.cli"]
     image = re.findall(r"(CASTMATE_\w+)=(\S+)", dockerfile_of(gateway).read_text())
-    settings = os.environ | environment(gateway) | dict(image) | {"CASTMATE_PORT": port}
+    settings = environment(gateway) | dict(image) | {"CASTMATE_PORT": port}
     settings["CASTMATE_DATA_DIR"] = str(tmp_path / "volume")
     health = [text.replace("8787", port) for text in gateway["healthcheck"]["test"]]
     assert health[:2] == ["CMD", "python"]
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            arguments, env=settings, capture_output=True, text=True, timeout=WAIT_S
+            arguments, env=os.environ | settings, capture_output=True, text=True, timeout=WAIT_S
         )
 
     refused = run(*command, "serve")
     assert refused.returncode != 0
     assert "castmate keys create" in refused.stderr
     assert run(*command, "keys", "create", "me").returncode == 0
-    with subprocess.Popen(
-        [*command, "serve"], env=settings, stderr=subprocess.PIPE, text=True
-    ) as serving:
-        try:
-            assert serving.stderr is not None
-            line = next(line for line in serving.stderr if "Serving at" in line)
-            assert f":{port}." in line
-            assert run(sys.executable, *health[2:]).returncode == 0
-        finally:
-            serving.terminate()
-    assert serving.returncode == 0
+    with castmate_serve(tmp_path / "volume", **settings) as serving:
+        assert serving.url.endswith(f":{port}")
+        assert run(sys.executable, *health[2:]).returncode == 0
+        assert serving.stop() == 0
     assert run(sys.executable, *health[2:]).returncode != 0
 
 

@@ -26,9 +26,11 @@ from export.families.instantcharacter.config import ModelConfig
 from export.families.instantcharacter.load import ADAPTER_FILE, Sources
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.step_caching import FLUX_STEP_CACHING, step_caching_graphs
+from export.families.instantcharacter.unquantized import unquantized
 from export.graphs import Makers
-from export.precision import Precision, Quantization, convert
-from export.quantize import quantize
+from export.precision import Precision, convert
+from export.quantization.fp8 import FP8_ATTENTION
+from export.quantization.quantize import quantize
 from export.samples import Prompts, TokenizerFile, samples
 from export.to_onnx import to_onnx
 from tests.export.kept import kept
@@ -70,7 +72,12 @@ def write(network: InstantCharacter, folder: Path, **options: Any) -> None:
         tokenizer = letters(Path(scratch))
         tokenizers = {"tokenizer": tokenizer, "tokenizer_2": tokenizer}
         write_bundle(
-            network, folder, description="Random weights.", tokenizers=tokenizers, **options
+            network,
+            folder,
+            description="Random weights.",
+            licences={},
+            tokenizers=tokenizers,
+            **options,
         )
 
 
@@ -177,12 +184,12 @@ def fp8_bundle(prompts: Prompts) -> Bundle:
     def make(folder: Path) -> None:
         network = make_wide(torch.bfloat16)
         recorded = calibrate(network, prompts, samples(1, 512), steps=2)
-        quantize(network.denoiser, recorded.amax, Quantization.FP8_ATTENTION)
+        quantize(network.denoiser, recorded.amax, FP8_ATTENTION, unquantized())
         write(
             network,
             folder,
             precision=Precision.BF16,
-            quantization=Quantization.FP8_ATTENTION,
+            quantization=FP8_ATTENTION,
             step_caching=FLUX_STEP_CACHING,
         )
 

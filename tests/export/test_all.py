@@ -20,8 +20,11 @@ from export.errors import ExportError, NotEnough
 from export.families.instantcharacter.config import FLUX
 from export.families.instantcharacter.load import load_network
 from export.families.instantcharacter.network import InstantCharacter
+from export.families.instantcharacter.unquantized import unquantized
 from export.lora import Style
-from export.precision import Precision, Quantization
+from export.precision import Precision
+from export.quantization.fp8 import FP8, FP8_ATTENTION
+from export.quantization.none import NONE
 from export.recipe import Recipe, sizes
 from export.samples import Prompts, samples
 from export.verify import Difference, VerificationError, limits_of, verify_graphs, verify_picture
@@ -36,7 +39,7 @@ def test_weights_become_a_verified_fp8_bundle_and_a_second_call_changes_nothing(
     recipe = Recipe(
         sources(published),
         precision=Precision.FP32,
-        quantization=Quantization.FP8,
+        quantization=FP8,
         samples=1,
         steps=2,
         side=512,
@@ -48,7 +51,7 @@ def test_weights_become_a_verified_fp8_bundle_and_a_second_call_changes_nothing(
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
     assert make(recipe, tmp_path, network.config) == folder
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")} == before
-    changed = replace(recipe, steps=3, quantization=Quantization.NONE)
+    changed = replace(recipe, steps=3, quantization=NONE)
     with pytest.raises(ExportError, match="other choices of quantization, steps"):
         make(changed, tmp_path, network.config)
 
@@ -59,7 +62,7 @@ def test_weights_become_a_verified_fp8_bundle_and_a_second_call_changes_nothing(
     assert found["text_encoder_2.prompt_embeds"].relative_l2 < 1e-4
     assert 1e-4 < found["transformer.next_latents"].relative_l2 < limits.relative_l2
     assert verify_picture(bundle, runtime, loaded, prompts, samples(1, 512)[0], 2, limits) > 20
-    exact = limits_of(Precision.FP32, Quantization.NONE)
+    exact = limits_of(Precision.FP32, NONE)
     with pytest.raises(VerificationError, match=r"transformer\.next_latents: relative L2"):
         verify_graphs(bundle, runtime, loaded, exact)
 
@@ -75,7 +78,7 @@ def test_values_that_are_not_finite_or_of_another_shape_are_never_the_same() -> 
 
 def test_there_are_limits_or_a_list_of_those_that_are() -> None:
     with pytest.raises(VerificationError, match="fp16 with fp8; there are fp32 with none"):
-        limits_of(Precision.FP16, Quantization.FP8)
+        limits_of(Precision.FP16, FP8)
 
 
 def published_recipe(**changes: Any) -> Recipe:
@@ -90,6 +93,11 @@ def published_recipe(**changes: Any) -> Recipe:
         ({"side": 256}, r"--side 256: allowed are 512\.\.1536"),
         ({"styles": (Style(Path("nowhere")),)}, "--style nowhere: there is no such file"),
         ({"flavour": Flavour.TENSORRT_RTX, "target": "9.0"}, "--target 9.0"),
+        (
+            {"flavour": Flavour.TENSORRT, "target": "9.0"},
+            r"--target 9\.0 has no FP8 attention; these have: 8\.9, 10\.0.*--quantization fp8",
+        ),
+        ({"quantization": NONE, "fp8_modulation": True}, "--fp8-modulation needs"),
     ],
 )
 def test_a_choice_that_cannot_work_is_refused_before_anything_loads(
@@ -114,9 +122,10 @@ def test_too_little_memory_or_disk_for_the_full_size_is_said_at_once(
 
 
 def test_the_full_size_is_known_before_it_is_loaded() -> None:
-    whole, denoiser = sizes(FLUX)
+    whole, denoiser, quantized = sizes(FLUX, FP8_ATTENTION, unquantized())
     assert denoiser / 1e9 == pytest.approx(11.901 + 1.435, abs=2e-3)
     assert whole / 1e9 == pytest.approx(21.5, abs=0.8)
+    assert quantized / 1e9 == pytest.approx(10.04, abs=0.05)
 
 
 def test_flags_become_the_recipe() -> None:
@@ -124,7 +133,7 @@ def test_flags_become_the_recipe() -> None:
     more = ["--quantization", "fp8", "--fp8-modulation", "--side", "512"]
     found = recipe_of(parser().parse_args([*flags, *more]))
     assert found.styles == (Style(Path("a"), 0.5), Style(Path("b"), 1.0))
-    assert (found.quantization, found.fp8_modulation) == (Quantization.FP8, True)
+    assert (found.quantization, found.fp8_modulation) == (FP8, True)
     assert (found.step_caching, found.side, found.precision) == (True, 512, Precision.BF16)
     assert found.sources.flux == "black-forest-labs/FLUX.1-dev"
 

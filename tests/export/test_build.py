@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import sys
@@ -12,13 +13,17 @@ import pytest
 
 from castmate.engines.bundle import Bundle
 from castmate.engines.family import optimization_profile
-from castmate.engines.plan import Flavour, PlanManifest, manifest_path
+from castmate.engines.plan import PLAN_FORMAT, Flavour, PlanManifest, manifest_path
 from castmate.errors import BundleCorrupt, BundleMismatch, BundleNotFound
 from castmate.families.instantcharacter.graphs import PARTS, graph_names
 from export import build as build_step
 from export.build import Options, build_bundle, main
-from export.builder import Job, check_target, load_tensorrt
+from export.builder import Job, load_tensorrt
 from export.errors import ExportError, MissingTool, NotEnough
+from export.quantization.fp8 import FP8
+from export.quantization.none import NONE
+from export.quantization.scheme import Scheme
+from export.targets import check_target
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx_cu13 is not installed")
 
@@ -50,12 +55,15 @@ def test_every_graph_becomes_an_engine_without_a_fallback(
     for name, layers in found.items():
         assert layers is not None, name
         # The safety checker's last product, on 17 concepts, is fp32 in the graph itself.
-        assert layers.fp32_gemms <= (name == "safety_checker")
+        assert layers.gemms_reading.get("Float", 0) <= (name == "safety_checker")
     parts = [layers for name in PARTS if (layers := found[name]) is not None]
-    for counts in ("fused_attentions", "fp8_attentions"):
-        assert [getattr(layers, counts) for layers in parts] == [2, 2, 0]
+    assert [layers.fused_attentions for layers in parts] == [2, 2, 0]
+    assert [layers.attentions_reading.get("FP8", 0) for layers in parts] == [2, 2, 0]
     # 21 quantized layers; for SM89 those with one input are merged, for SM120 they are not.
-    assert sum(layers.fp8_gemms for layers in parts) == {"8.9": 12, "12.0": 21}[target]
+    assert (
+        sum(layers.gemms_reading.get("FP8", 0) for layers in parts)
+        == {"8.9": 12, "12.0": 21}[target]
+    )
     assert plans["transformer_head"].profiles[0]["latents"].max == (1, 48, 48, 64)
 
 
@@ -106,7 +114,7 @@ def test_a_manifest_of_another_format_is_refused(tmp_path: Path) -> None:
     manifest_path(plan).write_text('{"format": 99}')
     with pytest.raises(BundleMismatch, match="format 99"):
         PlanManifest.beside(plan)
-    manifest_path(plan).write_text('{"format": 1, "graph": "x"}')
+    manifest_path(plan).write_text(json.dumps({"format": PLAN_FORMAT, "graph": "x"}))
     with pytest.raises(BundleCorrupt, match="Build it again"):
         PlanManifest.beside(plan)
 
@@ -169,18 +177,18 @@ def test_a_missing_tensorrt_says_how_to_get_it(
 
 
 @pytest.mark.parametrize(
-    ("flavour", "target", "fp8", "says"),
+    ("flavour", "target", "scheme", "says"),
     [
-        (Flavour.TENSORRT_RTX, "9.0", False, r"builds for 8\.0, .*H100.*--flavour tensorrt"),
-        (Flavour.TENSORRT_RTX, "8.6", True, "no FP8 arithmetic"),
-        (Flavour.TENSORRT_RTX, "rtx4090", False, "builds for"),
+        (Flavour.TENSORRT_RTX, "9.0", NONE, r"builds for 8\.0, .*H100.*--flavour tensorrt"),
+        (Flavour.TENSORRT_RTX, "8.6", FP8, "no FP8 arithmetic"),
+        (Flavour.TENSORRT_RTX, "rtx4090", NONE, "builds for"),
     ],
 )
 def test_a_target_that_cannot_be_is_refused(
-    flavour: Flavour, target: str, fp8: bool, says: str
+    flavour: Flavour, target: str, scheme: Scheme, says: str
 ) -> None:
     with pytest.raises(ExportError, match=says):
-        check_target(flavour, target, fp8=fp8)
+        check_target(flavour, target, scheme.kernels)
 
 
 def test_the_command_line_reports_errors_without_a_traceback(

@@ -104,7 +104,7 @@ def test_the_vae_s_wide_head_is_written_out_computes_the_same_and_builds(tmp_pat
     assert expected.std() > 5
     assert np.abs(found.astype(int) - expected).max() <= 1
     shape = ShapeRange(min=(1, 32, 32, 64), opt=(1, 64, 64, 64), max=(1, 96, 96, 64))
-    assert engine(decoder(torch.bfloat16), shape, tmp_path).fp32_gemms == 0
+    assert engine(decoder(torch.bfloat16), shape, tmp_path).gemms_reading.get("Float", 0) == 0
 
 
 @pytest.mark.parametrize("kind", ["siglip", "dinov2"])

@@ -6,6 +6,7 @@ import pytest
 
 from export.errors import SilentFallback
 from export.layers import Expected, check, counts, parse
+from export.quantization.fp8 import ATTENTION, PRODUCTS
 
 
 def tensor(kind: str, dims: str = "-1,256") -> str:
@@ -35,29 +36,34 @@ LOG = "\n".join(
 )
 
 
+def asked(*products: str, attentions: int = 1, fp8_attentions: int = 1, wide: int = 0) -> Expected:
+    return Expected(
+        dict.fromkeys(products, PRODUCTS), attentions, {ATTENTION: fp8_attentions}, wide
+    )
+
+
 def test_products_attentions_and_lone_casts_are_counted_and_scalars_are_not_fp32() -> None:
     found = counts(parse(["something else", LOG]))
     assert found.model_dump() == {
         "layers": 5,
         "gemms": 2,
-        "fp8_gemms": 1,
-        "fp32_gemms": 0,
+        "gemms_reading": {"FP8": 1, "BFloat16": 1},
         "fused_attentions": 1,
-        "fp8_attentions": 1,
+        "attentions_reading": {"FP8": 1},
         "lone_casts": 1,
     }
 
 
 def test_a_merged_product_stands_for_each_of_its_nodes() -> None:
-    check(parse([LOG]), Expected(frozenset({"a", "b"}), 1, 1, 0), "transformer")
+    check(parse([LOG]), asked("a", "b"), "transformer")
 
 
 @pytest.mark.parametrize(
     ("expected", "says"),
     [
-        (Expected(frozenset({"a", "c"}), 1, 1, 0), "1 of 2 FP8 products do not run in FP8: c"),
-        (Expected(frozenset(), 2, 1, 0), "1 of 2 attentions are fused"),
-        (Expected(frozenset(), 1, 2, 0), "1 of 2 attentions run in FP8"),
+        (asked("a", "c"), "1 of 2 FP8 products do not run in FP8: c"),
+        (asked(attentions=2), "1 of 2 attentions are fused"),
+        (asked(fp8_attentions=2), "1 of 2 attentions run in FP8"),
     ],
 )
 def test_a_fallback_is_an_error_that_names_it(expected: Expected, says: str) -> None:
@@ -68,8 +74,8 @@ def test_a_fallback_is_an_error_that_names_it(expected: Expected, says: str) -> 
 def test_a_product_in_fp32_is_an_error_unless_the_graph_has_it() -> None:
     wide = LOG + "\n" + line("c_myl0_8", "gemm", "Float", "Float", "__myelin_CASK_STUB")
     with pytest.raises(SilentFallback, match="1 products run in fp32: c_myl0_8"):
-        check(parse([wide]), Expected(frozenset(), 1, 1, 0), "transformer")
-    check(parse([wide]), Expected(frozenset(), 1, 1, 1), "transformer")
+        check(parse([wide]), asked(), "transformer")
+    check(parse([wide]), asked(wide=1), "transformer")
 
 
 def test_a_log_without_a_table_gives_no_layers() -> None:

@@ -26,8 +26,12 @@ from export.build import Options, build_bundle
 from export.calibrate import Calibration, calibrate
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.step_caching import bundle_graphs, step_caching_graphs
-from export.precision import Precision, Quantization, convert
-from export.quantize import quantize
+from export.families.instantcharacter.unquantized import unquantized
+from export.precision import Precision, convert
+from export.quantization.fp8 import FP8, FP8_ATTENTION
+from export.quantization.none import NONE
+from export.quantization.quantize import quantize
+from export.quantization.scheme import Scheme
 from export.samples import Prompts, samples
 from export.verify import limits_of, verify_graphs, verify_picture
 from tests.export.conftest import replace_graphs
@@ -54,18 +58,18 @@ def exported(
     toon: InstantCharacter,
     calibration: Calibration,
     precision: Precision,
-    quantization: Quantization,
+    quantization: Scheme,
 ) -> Bundle:
     """The demo model otherwise; the shipped bundle holds what is neither quantized nor narrower."""
-    if (precision, quantization) == (Precision.FP16_WEIGHTS, Quantization.NONE):
+    if (precision, quantization) == (Precision.FP16_WEIGHTS, NONE):
         return SHIPPED
 
     def make(folder: Path) -> None:
         network = copy.deepcopy(toon)
-        quantize(network.denoiser, calibration.amax, quantization)
         convert(network, precision.dtype)
+        quantize(network.denoiser, calibration.amax, quantization, unquantized())
         graphs = step_caching_graphs(network)
-        if quantization is Quantization.NONE:
+        if quantization is NONE:
             graphs = bundle_graphs(network, step_caching=True)
         shutil.copytree(SHIPPED.path, folder)
         replace_graphs(Bundle.open(folder), graphs, precision, STEP_CACHING)
@@ -92,20 +96,20 @@ def picture(bundle: Bundle) -> np.ndarray:
 @pytest.mark.parametrize(
     ("precision", "quantization"),
     [
-        (Precision.FP16_WEIGHTS, Quantization.NONE),
-        (Precision.FP16, Quantization.NONE),
-        (Precision.FP32, Quantization.FP8_ATTENTION),
+        (Precision.FP16_WEIGHTS, NONE),
+        (Precision.FP16, NONE),
+        (Precision.FP32, FP8_ATTENTION),
     ],
 )
 def test_every_precision_draws_the_same_character(
     toon: InstantCharacter,
     calibration: Calibration,
     precision: Precision,
-    quantization: Quantization,
+    quantization: Scheme,
 ) -> None:
     bundle = exported(toon, calibration, precision, quantization)
     limits, runtime = limits_of(precision, quantization), OnnxRuntime(bundle)
-    if quantization is Quantization.NONE:  # random inputs exceed what calibration has seen
+    if quantization is NONE:  # random inputs exceed what calibration has seen
         verify_graphs(bundle, runtime, toon, limits)
     verify_picture(bundle, runtime, toon, Prompts.of(SHIPPED), SAMPLE, STEPS, limits)
     identity = Identity(SHIPPED, OnnxRuntime(SHIPPED))
@@ -118,13 +122,16 @@ def test_its_fp8_engines_are_built_without_a_fallback(
     toon: InstantCharacter, calibration: Calibration, target: str, tmp_path: Path
 ) -> None:
     pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx_cu13 is not installed")
-    bundle = exported(toon, calibration, Precision.BF16, Quantization.FP8)
+    bundle = exported(toon, calibration, Precision.BF16, FP8)
     graphs = {name: bundle.manifest.graphs[name] for name in PARTS}  # the rest is not quantized
     source = replace(bundle, manifest=bundle.manifest.model_copy(update={"graphs": graphs}))
     build_bundle(source, tmp_path, Options(Flavour.TENSORRT_RTX, target))
     plans = [PlanManifest.beside(tmp_path / f"{name}.plan") for name in PARTS]
     parts = [plan.layers for plan in plans if plan.layers is not None]
-    assert [layers.fp32_gemms for layers in parts] == [0, 0, 0]
+    assert [layers.gemms_reading.get("Float", 0) for layers in parts] == [0, 0, 0]
     assert [layers.fused_attentions for layers in parts] == [2, 10, 0]
     # 56 quantized layers; for SM89 those with one input are merged, for SM120 they are not.
-    assert sum(layers.fp8_gemms for layers in parts) == {"8.9": 47, "12.0": 56}[target]
+    assert (
+        sum(layers.gemms_reading.get("FP8", 0) for layers in parts)
+        == {"8.9": 47, "12.0": 56}[target]
+    )

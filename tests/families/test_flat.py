@@ -33,7 +33,8 @@ from export.bundle import write_bundle
 from export.errors import ExportError
 from export.family import family_of, published
 from export.full_size import step_flops
-from export.precision import Precision, Quantization
+from export.precision import Precision
+from export.quantization.none import NONE
 from export.verify import limits_of, verify_graphs
 from tests.doubles import picture
 
@@ -59,7 +60,7 @@ def network() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def folder(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("bundle") / "grey"
-    write_bundle(network, made, description="Flat pictures.", tokenizers={})
+    write_bundle(network, made, description="Flat pictures.", licences={}, tokenizers={})
     return made
 
 
@@ -104,7 +105,7 @@ async def test_a_client_draws_with_it(folder: Path) -> None:
 @pytest.mark.slow
 def test_its_graphs_are_verified_and_counted(folder: Path, network: Any) -> None:
     bundle = Bundle.open(folder)
-    limits = limits_of(Precision.FP32, Quantization.NONE)
+    limits = limits_of(Precision.FP32, NONE)
     found = verify_graphs(bundle, OnnxRuntime(bundle), network, limits)
     assert [each.output for each in found] == ["transformer.next_latents", "vae_decoder.images"]
 

@@ -20,13 +20,16 @@ from castmate.images import Reference
 from castmate.pipeline.pipeline import Pipeline
 from castmate.schema import GenerateRequest
 from export.build import Options, build_bundle
-from export.builder import RTX_TARGETS, installed
+from export.builder import installed
 from export.bundle import write_bundle
 from export.calibrate import calibrate
 from export.families.instantcharacter.network import InstantCharacter
-from export.precision import Precision, Quantization
-from export.quantize import quantize
+from export.families.instantcharacter.unquantized import unquantized
+from export.precision import Precision
+from export.quantization.fp8 import FP8, FP8_ATTENTION
+from export.quantization.quantize import quantize
 from export.samples import Prompts, TokenizerFile, samples
+from export.targets import RTX_TARGETS
 from export.trajectory import decode, denoise
 from export.verify import psnr_db
 from tests.export.conftest import letters, make_wide
@@ -55,8 +58,8 @@ def network(options: Options, tokenizer: TokenizerFile, prompts: Prompts) -> Ins
     made = make_wide(torch.bfloat16)
     recorded = calibrate(made, prompts, samples(1, 512), steps=2)
     hopper = options.target == "9.0"
-    kind = Quantization.FP8 if hopper else Quantization.FP8_ATTENTION
-    quantize(made.denoiser, recorded.amax, kind)
+    scheme = FP8 if hopper else FP8_ATTENTION
+    quantize(made.denoiser, recorded.amax, scheme, unquantized())
     return made
 
 
@@ -79,6 +82,7 @@ def graphs(
         network,
         folder,
         description="Random weights.",
+        licences={},
         tokenizers={"tokenizer": tokenizer, "tokenizer_2": tokenizer},
         precision=Precision.BF16,
     )

@@ -1,19 +1,11 @@
-"""The server as its callers meet it: on a real socket, in this process or in its own."""
+"""The server as its callers meet it, on a real socket, in this process."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import io
-import os
-import re
-import signal
 import socket
-import subprocess
-import sys
-import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -30,7 +22,6 @@ from tests.doubles import picture
 
 MODEL = "/api/v3/wavespeed-ai/instant-character"
 REFERENCE = Path(__file__).parents[2] / "castmate/bundles/toon/references/mira.png"
-READY_S = 60.0
 INPUTS = {"prompt": "waving", "size": "512*512", "seed": 7, "num_inference_steps": 2}
 
 
@@ -109,78 +100,3 @@ async def serving(
             async with asyncio.timeout(20):
                 await running
             listener.close()
-
-
-class Process:
-    """`castmate serve` in a process of its own.
-
-    Attributes:
-        url: Where it is, once it has started.
-    """
-
-    def __init__(self, data_dir: Path, **environment: str) -> None:
-        """Start it and wait until it answers."""
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("CASTMATE_")}
-        command = [sys.executable, "-m", "castmate.cli", "serve"]
-        options = ["--port", "0", "--data-dir", str(data_dir)]
-        self._process = subprocess.Popen(
-            [*command, *options],
-            env=inherited | environment,
-            cwd=data_dir,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self._lines: list[str] = []
-        self._serving = threading.Event()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-        if not self._serving.wait(READY_S):
-            self.kill()
-            raise AssertionError(f"it does not serve:\n{self.log}")
-        self.url = re.findall(r"Serving at (http://\S+)\. ", self.log)[0]
-
-    @property
-    def log(self) -> str:
-        """Its stderr until now."""
-        return "".join(self._lines)
-
-    def stop(self) -> int:
-        """SIGTERM; gives the exit code."""
-        self._process.send_signal(signal.SIGTERM)
-        return self.wait()
-
-    def wait(self) -> int:
-        """Wait for its end; gives the exit code."""
-        code = self._process.wait(60)
-        self._reader.join(10)
-        return code
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal."""
-        self._process.send_signal(number)
-
-    def kill(self) -> None:
-        """SIGKILL, if it still runs."""
-        if self._process.poll() is None:
-            self._process.kill()
-        self.wait()
-
-    def _read(self) -> None:
-        assert self._process.stderr
-        with contextlib.closing(self._process.stderr) as stderr:
-            for line in cast(io.TextIOWrapper, stderr):
-                self._lines.append(line)
-                if "Serving at" in line:
-                    self._serving.set()
-
-
-@contextmanager
-def process(data_dir: Path, **environment: str) -> Iterator[Process]:
-    """A server process that ends with the block."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    started = Process(data_dir, **environment)
-    try:
-        yield started
-    finally:
-        started.kill()

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import httpcore2
 from cachetools import TTLCache
 
-from castmate.clients.base import Progress, ProgressCallback
+from castmate.clients.base import Check, Progress, ProgressCallback
 from castmate.clients.payments import Payments, PaymentState
 from castmate.clients.wavespeed import failures
 from castmate.clients.wavespeed.api import (
@@ -336,3 +336,17 @@ class WaveSpeedClient:
                 price_usd = DOCUMENTED_PRICE_USD
             self._prices[key] = price_usd
         return price_usd
+
+
+async def check(settings: Settings) -> Sequence[Check]:
+    """Whether the key is taken and money is left; for `castmate doctor`. Asking is free."""
+    client = WaveSpeedClient(settings)
+    try:
+        balance_usd = await client.balance_usd()
+    except Unavailable as error:
+        return [Check(client.name, False, settings.wavespeed_base_url, str(error))]
+    finally:
+        await client.aclose()
+    fix = f"Top the account up, or take {client.name} out of CASTMATE_CLIENTS."
+    found = f"{settings.wavespeed_base_url} takes the key; ${balance_usd:.2f} left"
+    return [Check(client.name, balance_usd > 0, found, fix)]

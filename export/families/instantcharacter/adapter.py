@@ -9,12 +9,14 @@ from pickle import UnpicklingError
 import torch
 from torch import Tensor, nn
 
+from export.errors import ExportError, listed
 from export.families.instantcharacter.network import InstantCharacter
+from export.state_dict import differences
 
 StateDict = Mapping[str, Tensor]
 
 
-class AdapterError(Exception):
+class AdapterError(ExportError):
     """The file is not an InstantCharacter adapter for this network; says which keys are wrong."""
 
 
@@ -48,12 +50,10 @@ def load_adapter(network: InstantCharacter, path: Path) -> None:
     problems = [
         f"{part}.{problem}"
         for part, tensors in expected.items()
-        for problem in _differences(tensors, state[part])
+        for problem in differences(tensors, state[part])
     ]
     if problems:
-        shown = "\n  ".join(problems[:20])
-        more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
-        raise AdapterError(f"{path} does not fit {network.config.name!r}:\n  {shown}{more}")
+        raise AdapterError(f"{path} does not fit {network.config.name!r}:\n  {listed(problems)}")
     prefix = "resampler."
     image_proj = state["image_proj"]
     parts: list[tuple[nn.Module, StateDict]] = [
@@ -73,15 +73,3 @@ def load_adapter(network: InstantCharacter, path: Path) -> None:
     ]
     for module, tensors in parts:
         module.load_state_dict(tensors, assign=True)
-
-
-def _differences(expected: StateDict, found: StateDict) -> list[str]:
-    return [
-        *(f"{key}: missing" for key in expected if key not in found),
-        *(f"{key}: unknown" for key in found if key not in expected),
-        *(
-            f"{key}: shape {tuple(found[key].shape)}, expected {tuple(tensor.shape)}"
-            for key, tensor in expected.items()
-            if key in found and found[key].shape != tensor.shape
-        ),
-    ]

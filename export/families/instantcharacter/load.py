@@ -7,7 +7,6 @@ shapes are compared with the network's, and every one that is missing or unknown
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +18,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoTokenizer
 
-from export.errors import ExportError
-from export.families.instantcharacter.adapter import AdapterError, load_adapter
+from export.errors import ExportError, listed
+from export.families.instantcharacter.adapter import load_adapter
 from export.families.instantcharacter.config import FLUX, ModelConfig
 from export.families.instantcharacter.network import InstantCharacter
 from export.precision import convert
 from export.samples import TokenizerFile
+from export.state_dict import differences, sentences
 
 ADAPTER_FILE = "instantcharacter_ip-adapter.bin"
 # The checkpoints hold more than is used: SigLIP's text half and pooling head.
@@ -41,7 +41,6 @@ class Sources:
         image_encoder: SigLIP.
         image_encoder_2: DINOv2.
         safety_checker: diffusers' Stable Diffusion safety checker; FLUX ships none.
-        token: For gated repositories; by default the environment's HF_TOKEN.
     """
 
     flux: str = "black-forest-labs/FLUX.1-dev"
@@ -49,7 +48,6 @@ class Sources:
     image_encoder: str = "google/siglip-so400m-patch14-384"
     image_encoder_2: str = "facebook/dinov2-giant"
     safety_checker: str = "CompVis/stable-diffusion-safety-checker"
-    token: str | None = None
 
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
@@ -78,17 +76,14 @@ def load_network(
     Raises:
         ExportError: Something is missing, unreadable or of other sizes.
     """
-    folders = {name: locate(getattr(sources, name), sources.token) for name in _PATTERNS}
+    folders = {name: locate(getattr(sources, name)) for name in _PATTERNS}
     with torch.device("meta"):
         network = InstantCharacter(config)
     flux = folders["flux"]
     assign(network.transformer, flux / "transformer")
     assign(network.vae, flux / "vae")
     adapter = folders["adapter"]
-    try:
-        load_adapter(network, adapter / ADAPTER_FILE if adapter.is_dir() else adapter)
-    except AdapterError as error:
-        raise ExportError(str(error)) from None
+    load_adapter(network, adapter / ADAPTER_FILE if adapter.is_dir() else adapter)
     for name, folder in {
         "text_encoder": flux / "text_encoder",
         "text_encoder_2": flux / "text_encoder_2",
@@ -100,7 +95,7 @@ def load_network(
     convert(network, dtype)
     unset = [name for name, tensor in _tensors(network).items() if tensor.is_meta]
     if unset:
-        raise ExportError(f"no weights were found for {', '.join(unset[:10])}")
+        raise ExportError(f"No weights were found for {listed(unset, 10, ', ')}.")
     return network.eval()
 
 
@@ -120,7 +115,7 @@ _PATTERNS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def locate(source: str, token: str | None = None) -> Path:
+def locate(source: str) -> Path:
     """A path here, or a snapshot of a repository on the hub.
 
     Raises:
@@ -136,9 +131,7 @@ def locate(source: str, token: str | None = None) -> Path:
 
     patterns = sorted({pattern for group in _PATTERNS.values() for pattern in group})
     try:
-        found = snapshot_download(
-            source, allow_patterns=patterns, token=token or os.environ.get("HF_TOKEN")
-        )
+        found = snapshot_download(source, allow_patterns=patterns)  # it reads HF_TOKEN itself
     except GatedRepoError:
         raise ExportError(
             f"{source} is gated: accept its licence on its page and set HF_TOKEN to your token."
@@ -158,7 +151,7 @@ def load_tokenizers(
     Raises:
         ExportError: One is missing.
     """
-    flux, made = locate(sources.flux, sources.token), {}
+    flux, made = locate(sources.flux), {}
     lengths = (config.text_encoder["max_position_embeddings"], config.max_sequence_length)
     for name, length in zip(("tokenizer", "tokenizer_2"), lengths, strict=True):
         try:
@@ -188,16 +181,7 @@ def assign(module: nn.Module, folder: Path) -> None:
         except (OSError, SafetensorError) as error:
             raise ExportError(f"{file} cannot be read: {error}. Download it again.") from None
     expected = module.state_dict()
-    problems = [
-        *(f"{key}: missing" for key in expected if key not in state),
-        *(f"{key}: unknown" for key in state if key not in expected),
-        *(
-            f"{key}: shape {tuple(state[key].shape)}, expected {tuple(tensor.shape)}"
-            for key, tensor in expected.items()
-            if key in state and state[key].shape != tensor.shape
-        ),
-    ]
-    _refuse(folder, problems)
+    _refuse(folder, differences(expected, state))
     module.load_state_dict({key: state[key] for key in expected}, assign=True)
 
 
@@ -221,27 +205,18 @@ def pretrained(like: Any, folder: Path) -> Any:
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise ExportError(f"{folder} cannot be loaded: {error}") from None
-    problems = [
-        *(f"{key}: missing" for key in sorted(info["missing_keys"])),
-        *(
-            f"{key}: unknown"
-            for key in sorted(info["unexpected_keys"])
-            if not key.startswith(_UNUSED)
-        ),
-        *(
-            f"{key}: shape {tuple(found)}, expected {tuple(expected)}"
-            for key, found, expected in sorted(info["mismatched_keys"])
-        ),
-    ]
+    problems = sentences(
+        sorted(info["missing_keys"]),
+        sorted(key for key in info["unexpected_keys"] if not key.startswith(_UNUSED)),
+        sorted(info["mismatched_keys"]),
+    )
     _refuse(folder, problems)
     return model
 
 
 def _refuse(folder: Path, problems: list[str]) -> None:
     if problems:
-        shown = "\n  ".join(problems[:20])
-        more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
-        raise ExportError(f"{folder} does not fit:\n  {shown}{more}")
+        raise ExportError(f"{folder} does not fit:\n  {listed(problems)}")
 
 
 def _tensors(network: nn.Module) -> dict[str, Tensor]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from mcp.server.mcpserver import Context, Elicit
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel, Field
 
-from castmate.clients.wavespeed.parameters import DOCUMENTED_PRICE_USD
-from castmate.router import not_set_up
+from castmate.clients import registry
+from castmate.settings import Settings
 from castmate_mcp.agent.studio import Studio
-
-PAID: Final = "wavespeed"
 
 
 class Agreement(BaseModel):
@@ -35,22 +33,20 @@ class Spending:
     @property
     def possible(self) -> bool:
         """Whether a client that costs money is set up and allowed."""
-        settings = self.studio.service.settings
-        set_up = PAID in settings.clients and PAID not in not_set_up(settings)
-        return set_up and settings.paid != "never"
+        return self._client is not None and self._settings.paid != "never"
 
     @property
     def price_usd(self) -> float:
         """About what one hosted picture costs."""
-        price = self.studio.service.settings.wavespeed_price_usd
-        return DOCUMENTED_PRICE_USD if price is None else price
+        client = self._client
+        return client.price_usd(self._settings) if client and client.price_usd else 0.0
 
     @property
     def price(self) -> str:
         """What a picture costs, in a sentence."""
         if not self.possible:
             return "It is free: drawn on the user's own machine."
-        asks = self.studio.service.settings.paid == "ask"
+        asks = self._settings.paid == "ask"
         return (
             "It is free on the user's own machine. Only while that cannot draw, a hosted service "
             f"does, for about ${self.price_usd:.2f} a picture"
@@ -67,27 +63,42 @@ class Spending:
         """
         if not self.possible:
             return Unasked(proceed=False)
-        if self.studio.service.settings.paid == "always":
+        if self._settings.paid == "always":
             return Unasked(proceed=True)
         if await self.studio.consents.given(self.studio.caller):
             return Unasked(proceed=True)
-        if any(client.up and client.name != PAID for client in self.studio.service.status()):
+        if any(
+            client.up and not registry.is_paid(client.name)
+            for client in self.studio.service.status()
+        ):
             return Unasked(proceed=False)
         cost_usd = self.price_usd * num_images
         capabilities = ctx.client_capabilities
         if capabilities is not None and capabilities.elicitation is not None:
             return Elicit(
-                f"Your own machine cannot draw now. May WaveSpeed draw it for about "
+                f"Your own machine cannot draw now. May {self._title} draw it for about "
                 f"${cost_usd:.2f}? The answer holds until midnight (UTC), within your budget.",
                 Agreement,
             )
         if accept_cost_usd is not None and accept_cost_usd >= cost_usd:
             return Agreement(proceed=True)
         raise ToolError(
-            f"The user's own machine cannot draw now, and WaveSpeed would cost about "
+            f"The user's own machine cannot draw now, and {self._title} would cost about "
             f"${cost_usd:.2f}. Nothing was charged. Ask the user; if they agree, call "
             f"generate_character_image again with accept_cost_usd {cost_usd:.2f}."
         )
+
+    @property
+    def _settings(self) -> Settings:
+        return self.studio.service.settings
+
+    @property
+    def _client(self) -> registry.Entry | None:
+        return registry.paid(self._settings)
+
+    @property
+    def _title(self) -> str:
+        return self._client.title if self._client else ""
 
     async def settle(self, agreement: Agreement) -> bool:
         """Whether the job may cost money; a fresh yes is remembered for the day.

@@ -6,9 +6,7 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
-from castmate.clients.wavespeed.parameters import DOCUMENTED_PRICE_USD
-from castmate.router import not_set_up
-from castmate.settings import Settings
+from castmate.clients.registry import licences, price_usd
 from castmate_mcp.http.envelope import Refusal, success
 from castmate_mcp.rest.models import PriceQuery, Submission
 from castmate_mcp.rest.operation import Call
@@ -29,7 +27,9 @@ async def balance(call: Call) -> Response:
 
 async def models(call: Call) -> Response:
     """`GET /api/v3/models`: a bare list, with the inputs of each as JSON schema."""
-    price = price_usd(call.gateway.service.settings)
+    settings = call.gateway.service.settings
+    price = price_usd(settings)
+    terms = {part: licence.model_dump() for part, licence in licences(settings).items()}
     schema = request_schema()
     return success(
         [
@@ -41,6 +41,7 @@ async def models(call: Call) -> Response:
                 "base_price": price,
                 "formula": "",
                 "sort_order": number,
+                "licences": terms,
                 "api_schema": {
                     "api_schemas": [
                         {
@@ -69,17 +70,6 @@ async def pricing(call: Call) -> Response:
     """`POST /api/v3/model/pricing`: the older form."""
     query, usd = await _priced(call)
     return success({"model_id": query.model_id, "unit_price": usd, "currency": "USD"})
-
-
-def price_usd(settings: Settings) -> float:
-    """What a picture costs: nothing where a client of our own draws first."""
-    (first, *_) = [name for name in settings.clients if name not in not_set_up(settings)] or [
-        "none"
-    ]
-    if first != "wavespeed":
-        return 0.0
-    known = settings.wavespeed_price_usd
-    return DOCUMENTED_PRICE_USD if known is None else known
 
 
 def request_schema() -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
+from castmate.engines.licences import Licence
 from castmate.schema import GenerateRequest
 
 Status = Literal["created", "processing", "completed", "failed", "cancelled", "timeout"]
@@ -206,6 +207,9 @@ class ModelOut(BaseModel):
     base_price: float
     formula: str
     sort_order: int
+    licences: dict[str, Licence] = Field(
+        description="Under which its weights may be used, by part; empty where it is not known."
+    )
     api_schema: dict[str, Any] = Field(description="`api_schemas[0].request_schema` is the inputs'")
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from castmate.clients.base import Client, Progress, ProgressCallback
-from castmate.clients.payments import Payments, PaymentState
+from castmate.clients.base import Client, Progress
 from castmate.errors import Cancelled, ImageRejected, MaybeCharged, Unavailable
 from castmate.images import Reference
 from castmate.jobs.budget import Budget, Caps
@@ -20,9 +19,10 @@ from castmate.jobs.predictions import Outcome, State
 from castmate.jobs.queue import Limits
 from castmate.jobs.storage import Storage
 from castmate.jobs.worker import Worker
-from castmate.schema import GenerateRequest, GenerateResult
+from castmate.schema import GenerateResult
 from tests.castmate.jobs.conftest import Submit, soon, submitter
 from tests.doubles import FlatClient, StuckClient
+from tests.fakes.paid import PaidClient
 
 pytestmark = pytest.mark.anyio
 
@@ -54,25 +54,6 @@ async def start(ledger: Ledger) -> AsyncIterator[StartWorker]:
     yield call
     for worker in workers:
         await worker.drain()
-
-
-class PaidClient(FlatClient):
-    """Pays for its picture, then draws it."""
-
-    name = "paid"
-
-    async def generate(
-        self,
-        request: GenerateRequest,
-        reference: Reference,
-        on_progress: ProgressCallback | None = None,
-        payments: Payments | None = None,
-    ) -> GenerateResult:
-        assert payments is not None
-        await payments.reserve(0, self.name, 0.1)
-        await payments.move(0, PaymentState.SUBMITTED, "abc")
-        await payments.move(0, PaymentState.SETTLED)
-        return await super().generate(request, reference, on_progress, payments)
 
 
 async def test_a_submitted_prediction_is_made_and_its_pictures_are_in_the_storage(

@@ -8,14 +8,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from benchmarks.server_process import castmate_serve, running
 from castmate.engines.bundle import locate
 from castmate_mcp.agent.server import GENERATE
 
@@ -80,51 +79,20 @@ def run(*command: str | Path, folder: Path, timeout: float = 100) -> tuple[int, 
     return done.returncode, done.stdout + done.stderr
 
 
-@contextmanager
-def started(*command: str | Path, folder: Path, **environment: str) -> Iterator[str]:
-    """A server's MCP address, which is in the first line that it writes."""
-    process = subprocess.Popen(
-        [str(part) for part in command],
-        cwd=folder,
-        env=ENVIRONMENT | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    draining = None
-    try:
-        assert process.stdout is not None
-        found = None
-        while found is None and (line := process.stdout.readline()):
-            found = re.search(r"http://[\d.]+:\d+", line)
-        assert found, "it did not start"
-        draining = Thread(target=process.stdout.read)  # what it logs must not fill the pipe
-        draining.start()
-        yield f"{found[0]}/mcp"
-    finally:
-        process.kill()
-        process.wait()
-        if draining is not None:
-            draining.join()
-        if process.stdout is not None:
-            process.stdout.close()
-
-
 @pytest.fixture(scope="module")
 def conformance_build(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("conformance")
     paths = os.pathsep.join([str(ROOT), str(ROOT / "mcp_server")])
     module = "tests.mcp_server.agent.official_server"
-    with started(sys.executable, "-m", module, "data", folder=folder, PYTHONPATH=paths) as url:
-        yield url
+    command = [sys.executable, "-m", module, "data"]
+    with running(command, folder, PYTHONPATH=paths) as server:
+        yield f"{server.url}/mcp"
 
 
 @pytest.fixture(scope="module")
 def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("product")
-    command = (BIN / "castmate", "serve", "--port", "0", "--data-dir", "data")
-    with started(*command, folder=folder) as url:
-        yield url
+    with castmate_serve(tmp_path_factory.mktemp("product")) as server:
+        yield f"{server.url}/mcp"
 
 
 @pytest.mark.parametrize("revision", REVISIONS)

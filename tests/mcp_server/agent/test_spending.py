@@ -3,41 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any
 
 import pytest
 from mcp.types import ElicitRequestParams, ElicitResult
 
-from castmate.clients.base import ProgressCallback
-from castmate.clients.payments import Payments, PaymentState
 from castmate.errors import Unavailable
-from castmate.images import Reference
 from castmate.router import Router
-from castmate.schema import GenerateRequest, GenerateResult
 from tests.doubles import FlatClient
+from tests.fakes.paid import PaidClient
 from tests.mcp_server.conftest import Agent, Connect
 
 pytestmark = pytest.mark.anyio
 
 PAID = {"wavespeed_api_key": "key", "wavespeed_price_usd": 0.25}
-
-
-class Hosted(FlatClient):
-    """Draws for money, like WaveSpeed's client."""
-
-    name = "wavespeed"
-
-    async def generate(
-        self,
-        request: GenerateRequest,
-        reference: Reference,
-        on_progress: ProgressCallback | None = None,
-        payments: Payments | None = None,
-    ) -> GenerateResult:
-        assert payments is not None
-        await payments.reserve(0, self.name, 0.25)
-        await payments.move(0, PaymentState.SETTLED, "remote")
-        return await super().generate(request, reference, on_progress)
 
 
 class Broken(FlatClient):
@@ -58,7 +38,8 @@ def clients(*, free: FlatClient | None = None) -> Any:
         return free
 
     def opener() -> Router:
-        router = Router({"local": unopened, "wavespeed": Hosted}, deadline_s=60)
+        hosted = functools.partial(PaidClient, "wavespeed", 0.25)
+        router = Router({"local": unopened, "wavespeed": hosted}, deadline_s=60)
         router.open()
         return router
 

@@ -16,10 +16,10 @@ from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 
+from benchmarks.server_process import ServerProcess, castmate_serve
 from castmate_mcp.agent.server import GENERATE
 from tests.doubles import SlowClient, StuckClient, picture
 from tests.mcp_server.conftest import SCENE, Caller, Connect
-from tests.mcp_server.running import Process, process
 
 pytestmark = pytest.mark.anyio
 
@@ -88,7 +88,7 @@ class Leaving(Tasks):
 
 
 @asynccontextmanager
-async def connected(server: Process, *extensions: ClientExtension) -> AsyncIterator[Caller]:
+async def connected(server: ServerProcess, *extensions: ClientExtension) -> AsyncIterator[Caller]:
     transport = streamable_http_client(f"{server.url}/mcp")
     async with Client(transport, mode="auto", extensions=extensions) as client:
         yield Caller(client)
@@ -144,14 +144,14 @@ async def test_after_a_kill_the_error_of_an_old_task_leads_to_its_picture(tmp_pa
     scene = SCENE | {"image": red, "size": "512*512", "num_inference_steps": 25, "num_images": 4}
     settings, tasks = {"CASTMATE_LEASE_S": "1"}, Leaving()
     with anyio.fail_after(100):
-        with process(tmp_path / "data", **settings) as server:
+        with castmate_serve(tmp_path / "data", **settings) as server:
             async with connected(server, tasks) as agent:
                 await agent.client.call_tool(GENERATE, scene)
                 while not (await agent.succeed("list_library", kind="jobs"))["items"]:
                     await anyio.sleep(0.05)
                 server.kill()
         assert tasks.begun
-        with process(tmp_path / "data", **settings) as server:
+        with castmate_serve(tmp_path / "data", **settings) as server:
             async with connected(server, tasks) as agent:
                 request = GetTask(params=TaskId(task_id=tasks.begun))
                 with pytest.raises(MCPError, match="list_library with kind=jobs"):

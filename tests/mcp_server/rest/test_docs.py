@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.mcp_server.running import process
+from benchmarks.server_process import castmate_serve
 
 ROOT = Path(__file__).parents[3]
 BLOCK = re.compile(r"<!-- curl -->\n```sh\n(.*?)```\n<!-- /curl -->", re.DOTALL)
@@ -20,7 +20,7 @@ BLOCK = re.compile(r"<!-- curl -->\n```sh\n(.*?)```\n<!-- /curl -->", re.DOTALL)
 
 @pytest.mark.slow
 def test_the_printed_curl_commands_submit_and_query(tmp_path: Path) -> None:
-    with process(tmp_path / "data") as server:
+    with castmate_serve(tmp_path / "data") as server:
         here = COMMANDS.replace("http://127.0.0.1:8787", server.url)
         here = here.replace("submitted.json", str(tmp_path / "submitted.json"))
         assert here.count(server.url) == 1

@@ -269,6 +269,7 @@ async def test_the_older_paths_are_aliases(api: Api) -> None:
 
 async def test_the_list_of_models_is_bare_and_tells_the_inputs_in_order(api: Api) -> None:
     (model,) = await api.ask("GET", "/api/v3/models")
+    assert model["licences"]["toon"]["name"] == "Apache-2.0"
     assert model["model_id"] == "wavespeed-ai/instant-character"
     assert model["type"] == "image-to-image"
     (schema,) = model["api_schema"]["api_schemas"]

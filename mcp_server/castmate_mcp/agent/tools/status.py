@@ -8,10 +8,12 @@ from typing import Annotated, Literal
 from mcp.types import CallToolResult
 from pydantic import BaseModel, Field
 
+from castmate.clients.registry import is_paid, licences
+from castmate.engines.licences import in_short
 from castmate.jobs.budget import totals
 from castmate.jobs.storage import day_of
 from castmate_mcp.agent.results import told
-from castmate_mcp.agent.spending import PAID, Spending
+from castmate_mcp.agent.spending import Spending
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import Studio
 from castmate_mcp.agent.tools import READS
@@ -38,6 +40,7 @@ class StatusOut(BaseModel):
     agreed_today: bool
     spent_today_usd: float
     left_today_usd: float | None = None
+    licence: str = Field("", description="Of the model on this machine; empty if unknown.")
     next_step: str
 
 
@@ -74,7 +77,7 @@ async def _status(studio: Studio, spending: Spending, num_images: int) -> Status
     mine = totals([one for one in spent if one.key_name == studio.caller], lambda one: one.day)
     cap = settings.max_usd_per_day
     clients = [
-        ClientOut(name=c.name, up=c.up, paid=c.name == PAID, detail=c.last_error)
+        ClientOut(name=c.name, up=c.up, paid=is_paid(c.name), detail=c.last_error)
         for c in studio.service.status()
     ]
     free = any(client.up and not client.paid for client in clients)
@@ -90,6 +93,7 @@ async def _status(studio: Studio, spending: Spending, num_images: int) -> Status
         agreed_today=await studio.consents.given(studio.caller),
         spent_today_usd=mine.get(today, 0.0),
         left_today_usd=None if cap is None else round(max(0.0, cap - spent_usd), 4),
+        licence=in_short(licences(settings)),
         next_step=_next_step(free, spending),
     )
 

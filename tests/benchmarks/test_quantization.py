@@ -1,4 +1,4 @@
-"""The FP8 quality benchmark, at the smallest size."""
+"""The benchmark of what quantization costs, at the smallest size."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.fp8 import VARIANTS, measure
+from benchmarks.quantization import VARIANTS, measure
 from demo_model.config import MAX_SEQUENCE_LENGTH, PAD, TOON
 from demo_model.tokens import save_tokenizer
 from export.families.instantcharacter.network import InstantCharacter
@@ -29,5 +29,6 @@ def test_every_variant_is_compared_with_fp32_and_every_layer_is_reported(tmp_pat
         assert 0 < row["latents_relative_l2"] < 0.2
     # 2 double blocks of 12 linear layers and 2 modulations, 4 single ones of 5 and 1; in each block
     # two of the subject branch and two attentions.
-    assert len(result["layer_relative_l2"]) == 2 * (12 + 2) + 4 * (5 + 1) + 6 * (2 + 2)
+    layers = result["layer_relative_l2"]["fp8-attention"]
+    assert len(layers) == 2 * (12 + 2) + 4 * (5 + 1) + 6 * (2 + 2)
     assert all(torch.equal(before[k], w) for k, w in network.state_dict().items())

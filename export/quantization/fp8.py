@@ -15,33 +15,41 @@ from typing import Any
 import onnx
 import onnxscript
 import torch
+from onnx import TensorProto
 from torch import Tensor, nn
+
+from castmate.engines.plan import Flavour
+from export.attention import ScaledDotProduct
+from export.precision import Precision, QuantizedLayer
+from export.quantization.scheme import Kernel, Limits, Measure, Ranges, Scheme
 
 E4M3_MAX = 448.0
 """Largest finite value of float8_e4m3fn."""
 
-UNQUANTIZED = (
-    ".x_embedder",
-    ".context_embedder",
-    ".time_text_embed",
-    ".norm_out",
-    "transformer.proj_out",
+_TARGETS: Mapping[Flavour, tuple[str, ...]] = {
+    Flavour.TENSORRT: ("8.9", "9.0", "10.0", "10.3", "12.0", "12.1"),
+    Flavour.TENSORRT_RTX: ("8.9", "12.0", "12.1"),
+}
+PRODUCTS = Kernel(
+    name="FP8 arithmetic",
+    attention=False,
+    stored=TensorProto.FLOAT8E4M3FN,
+    datatype="FP8",
+    targets=_TARGETS,
+    instead="Export with --quantization none, or choose another target.",
 )
-"""Parts of the denoiser that stay as they are: few FLOPs, and an error in them reaches every token.
-
-Embedders and the end of the network, as in NVIDIA's FLUX recipe. A single block's own `proj_out` is
-quantized.
-"""
-
-MODULATIONS = (".norm.linear", ".norm1.linear", ".norm1_context.linear")
-"""The blocks' modulations stay as they are by default, unlike in NVIDIA's recipe.
-
-They run on one row, so FP8 would save their bytes, 3.2 GB of FLUX, and hardly any arithmetic. Their
-own errors are the smallest of all layers, and yet the demo model's pictures lose by it: 29.9 to
-29.4 dB in the median, 20.5 to 13.8 dB in the worst one (benchmarks/results/fp8-toon.json). Of
-FLUX.1-dev vllm-omni reported noise instead of pictures until sensitive layers were left alone
-(#2728, #2795). Who has the weights and no room can try: `--fp8-modulation`.
-"""
+ATTENTION = Kernel(
+    name="FP8 attention",
+    attention=True,
+    stored=TensorProto.FLOAT8E4M3FN,
+    datatype="FP8",
+    # NVIDIA's own FLUX recipe leaves it off on Hopper.
+    targets={
+        flavour: tuple(target for target in targets if target != "9.0")
+        for flavour, targets in _TARGETS.items()
+    },
+    instead="Export with --quantization fp8, which leaves attention as it is.",
+)
 
 
 @torch.library.custom_op("castmate::quantize_dequantize", mutates_args=())
@@ -69,7 +77,7 @@ def _(weight: Tensor, scale: Tensor) -> Tensor:
 
 # The exporter calls with its own symbolic values, for which the operators' types have no name.
 op: Any = onnxscript.opset23
-_ZERO = onnx.helper.make_tensor("zero", onnx.TensorProto.FLOAT8E4M3FN, [], [0.0])
+_ZERO = onnx.helper.make_tensor("zero", TensorProto.FLOAT8E4M3FN, [], [0.0])
 
 
 def _export_quantize_dequantize(x: Any, scale: Any) -> Any:
@@ -81,19 +89,20 @@ def _export_dequantize(weight: Any, scale: Any) -> Any:
     return op.DequantizeLinear(weight, scale, op.Constant(value=_ZERO))
 
 
-TRANSLATIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {
+_TRANSLATIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.castmate.quantize_dequantize.default: _export_quantize_dequantize,
     torch.ops.castmate.dequantize.default: _export_dequantize,
 }
-"""For `torch.onnx.export(custom_translation_table=...)`."""
 
 
-class Fp8Linear(nn.Module):
+class Fp8Linear(QuantizedLayer):
     """`y = x W + b` with E4M3 inputs and weights and one scale each.
 
     The weight is stored `[in, out]`, one byte a value: so it stays one named initializer, where the
     exporter would otherwise fold a transposition into an unnamed copy.
     """
+
+    keeps_dtype = ("weight",)
 
     weight: Tensor
     weight_scale: Tensor
@@ -157,6 +166,56 @@ class Fp8Attention(nn.Module):
         key = quantize_dequantize(key.transpose(-1, -2), self.key_scale)
         weights = quantize_dequantize((query @ key).softmax(-1), self.weights_scale)
         return weights @ quantize_dequantize(value, self.value_scale)
+
+
+class Fp8(Scheme):
+    """Linear layers in FP8 and, if wanted, every attention of theirs."""
+
+    weight_bytes = 1.0
+    limits: Mapping[Precision, Limits] = {
+        Precision.FP32: Limits(8e-2, 0.995, 20),
+        Precision.BF16: Limits(1e-1, 0.99, 18),
+    }
+    translations = _TRANSLATIONS
+
+    def __init__(self, name: str, *, attention: bool) -> None:
+        self.name = name
+        self.attention = attention
+        self.kernels = (PRODUCTS, ATTENTION) if attention else (PRODUCTS,)
+
+    def replaces(self, layer: nn.Module) -> bool:
+        """Linear layers, and attentions in the scheme that has them."""
+        is_attention = isinstance(layer, ScaledDotProduct)
+        return isinstance(layer, nn.Linear) or (self.attention and is_attention)
+
+    def ranges(self, name: str, layer: nn.Module) -> Mapping[str, Measure]:
+        """The largest magnitude of each input: of an attention `name.query`, `.key`, `.value`."""
+        if isinstance(layer, nn.Linear):
+            return {name: lambda inputs: _amax(inputs[0])}
+        return {
+            f"{name}.query": lambda inputs: _amax(inputs[0]),
+            f"{name}.key": lambda inputs: _amax(inputs[1]),
+            f"{name}.value": lambda inputs: _amax(inputs[2]),
+        }
+
+    def counterpart(self, module: nn.Module, name: str, ranges: Ranges) -> nn.Module:
+        """`Fp8Linear` or `Fp8Attention`."""
+        layer = module.get_submodule(name)
+        amax = [ranges[key].item() for key in self.ranges(name, layer)]
+        if isinstance(layer, nn.Linear):
+            return Fp8Linear(layer, amax[0])
+        query, key, value = amax
+        owner = module.get_submodule(name.rpartition(".")[0])
+        like = next(weight for weight in module.parameters() if weight.dtype.is_floating_point)
+        return Fp8Attention((query, key, value), int(str(owner.head_dim)), like)
+
+
+FP8 = Fp8("fp8", attention=False)
+FP8_ATTENTION = Fp8("fp8-attention", attention=True)
+
+
+def _amax(x: Tensor) -> Tensor:
+    return x.detach().abs().max()
 
 
 def _scale(amax: float, like: Tensor) -> Tensor:

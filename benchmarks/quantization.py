@@ -1,7 +1,7 @@
-"""What FP8 costs in quality, numerically on the CPU: `python -m benchmarks.fp8`.
+"""What quantization costs in quality, numerically on the CPU: `python -m benchmarks.quantization`.
 
 Calibrates the demo model on one set of trajectories and draws another set with each variant and
-with the same noise. Speed is not measured here: no CPU has FP8 arithmetic. bf16 is the control: a
+with the same noise. Speed is not measured here: no CPU has such arithmetic. bf16 is the control: a
 difference of its size is rounding, not quantization.
 """
 
@@ -28,8 +28,13 @@ from demo_model.checkpoint import load_shipped
 from export.calibrate import Calibration, calibrate
 from export.environment import write_result
 from export.families.instantcharacter.network import InstantCharacter
-from export.precision import Quantization, convert
-from export.quantize import errors, quantize
+from export.families.instantcharacter.unquantized import unquantized
+from export.precision import convert
+from export.quantization.fp8 import FP8
+from export.quantization.none import NONE
+from export.quantization.quantize import errors, quantize
+from export.quantization.registry import SCHEMES
+from export.quantization.scheme import Scheme
 from export.samples import Prompts, Sample, samples
 from export.trajectory import decode, denoise
 
@@ -41,16 +46,15 @@ class Variant:
     """One way to run the network."""
 
     name: str
-    quantization: Quantization
+    quantization: Scheme
     modulation: bool = False
     dtype: torch.dtype = torch.float32
 
 
 VARIANTS = (
-    Variant("bf16 (control)", Quantization.NONE, dtype=torch.bfloat16),
-    Variant("fp8", Quantization.FP8),
-    Variant("fp8 + modulation", Quantization.FP8, modulation=True),
-    Variant("fp8 + attention", Quantization.FP8_ATTENTION),
+    Variant("bf16 (control)", NONE, dtype=torch.bfloat16),
+    *(Variant(name, scheme) for name, scheme in SCHEMES.items() if scheme is not NONE),
+    Variant("fp8 + modulation", FP8, modulation=True),
 )
 
 
@@ -85,20 +89,27 @@ def measure(
             )
             for variant in VARIANTS
         }
-    layers = errors(
-        network.denoiser,
-        calibration.amax,
-        lambda: [denoise(network, sample, prompts, steps) for sample in drawn[:1]],
-        Quantization.FP8_ATTENTION,
-        modulation=True,
-    )
+    layers = {
+        name: errors(
+            network.denoiser,
+            calibration.amax,
+            lambda: [denoise(network, sample, prompts, steps) for sample in drawn[:1]],
+            scheme,
+            unquantized(modulation=True),
+        )
+        for name, scheme in SCHEMES.items()
+        if scheme is not NONE
+    }
     return {
         "network": network.config.name,
         "pictures": count,
         "side_px": side,
         "steps": steps,
         "variants": rows,
-        "layer_relative_l2": dict(sorted(layers.items(), key=lambda item: -item[1])),
+        "layer_relative_l2": {
+            name: dict(sorted(found.items(), key=lambda item: -item[1]))
+            for name, found in layers.items()
+        },
     }
 
 
@@ -108,7 +119,8 @@ def apply(
     """A copy of the network as a variant runs it."""
     made = copy.deepcopy(network)
     convert(made, variant.dtype)
-    quantize(made.denoiser, calibration.amax, variant.quantization, modulation=variant.modulation)
+    kept = unquantized(modulation=variant.modulation)
+    quantize(made.denoiser, calibration.amax, variant.quantization, kept)
     return made
 
 
@@ -156,12 +168,12 @@ def _show(result: dict[str, Any]) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.fp8", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quantization", description=__doc__)
     parser.add_argument("--bundle", default="toon", help="a shipped name or a folder")
     parser.add_argument("--count", type=int, default=8, help="trajectories of each set")
     parser.add_argument("--side", type=int, default=512, help="pixels")
     parser.add_argument("--steps", type=int, default=28)
-    parser.add_argument("--out", type=Path, default=RESULTS / "fp8-toon.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "quantization-toon.json")
     arguments = parser.parse_args()
     bundle = Bundle.open(arguments.bundle)
     result = measure(
@@ -172,7 +184,7 @@ def main() -> None:
         steps=arguments.steps,
     )
     _show(result)
-    write_result(arguments.out, "fp8", result)
+    write_result(arguments.out, "quantization", result)
     print(arguments.out)
 
 

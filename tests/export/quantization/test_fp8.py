@@ -19,10 +19,11 @@ from export.families.instantcharacter.graphs import (
     export_graphs,
 )
 from export.families.instantcharacter.network import InstantCharacter
-from export.fp8 import E4M3_MAX, Fp8Attention, Fp8Linear
+from export.families.instantcharacter.unquantized import unquantized
 from export.graphs import ExportGraph
-from export.precision import Quantization
-from export.quantize import CalibrationError, errors, quantizable, quantize, recording
+from export.quantization.fp8 import E4M3_MAX, FP8, FP8_ATTENTION, Fp8, Fp8Attention, Fp8Linear
+from export.quantization.none import NONE
+from export.quantization.quantize import CalibrationError, errors, quantizable, quantize, recording
 from export.samples import Prompts, samples
 from export.to_onnx import to_onnx
 from export.trajectory import denoise
@@ -82,24 +83,24 @@ def test_fp8_attention_is_close_to_exact_attention() -> None:
 
 def test_embedders_the_end_and_modulations_stay_as_they_are() -> None:
     denoiser = make_wide().denoiser
-    names = [name for name, _ in quantizable(denoiser, Quantization.FP8)]
+    names = [name for name, _ in quantizable(denoiser, FP8, unquantized())]
     assert sorted(names) == sorted(
         [f"transformer.transformer_blocks.0.attn.{n}" for n in DOUBLE_ATTENTION]
         + [f"transformer.transformer_blocks.0.{n}" for n in DOUBLE_MLP]
         + [f"transformer.single_transformer_blocks.0.{n}" for n in SINGLE]
         + [f"subject_attention.{i}.{n}" for i in (0, 1) for n in ("to_k_ip", "to_v_ip")]
     )
-    more = [name for name, _ in quantizable(denoiser, Quantization.FP8, modulation=True)]
+    more = [name for name, _ in quantizable(denoiser, FP8, unquantized(modulation=True))]
     assert set(more) - set(names) == {
         "transformer.transformer_blocks.0.norm1.linear",
         "transformer.transformer_blocks.0.norm1_context.linear",
         "transformer.single_transformer_blocks.0.norm.linear",
     }
-    attention = [name for name, _ in quantizable(denoiser, Quantization.FP8_ATTENTION)]
+    attention = [name for name, _ in quantizable(denoiser, FP8_ATTENTION, unquantized())]
     assert set(attention) - set(names) == {
         f"subject_attention.{i}.{core}" for i in (0, 1) for core in ("joint_core", "subject_core")
     }
-    assert list(quantizable(denoiser, Quantization.NONE)) == []
+    assert list(quantizable(denoiser, NONE, ())) == []
 
 
 DOUBLE_ATTENTION = (
@@ -120,7 +121,7 @@ def test_a_layer_that_never_ran_is_named_and_nothing_is_replaced(calibration: Ca
     denoiser = make_wide().denoiser
     amax = {k: v for k, v in calibration.amax.items() if "0.to_k_ip" not in k}
     with pytest.raises(CalibrationError, match=r"subject_attention\.0\.to_k_ip.*export\.calibrate"):
-        quantize(denoiser, amax)
+        quantize(denoiser, amax, FP8, unquantized())
     assert not [m for m in denoiser.modules() if isinstance(m, Fp8Linear)]
 
 
@@ -143,10 +144,10 @@ def test_each_layer_s_error_is_reported_alone(calibration: Calibration, prompts:
         network.denoiser,
         calibration.amax,
         lambda: denoise(network, sample, prompts, steps=1),
-        Quantization.FP8_ATTENTION,
-        modulation=True,
+        FP8_ATTENTION,
+        unquantized(modulation=True),
     )
-    layers = quantizable(network.denoiser, Quantization.FP8_ATTENTION, modulation=True)
+    layers = quantizable(network.denoiser, FP8_ATTENTION, unquantized(modulation=True))
     assert set(report) == {name for name, _ in layers}
     assert all(1e-4 < error < 0.2 for error in report.values()), report
 
@@ -165,12 +166,12 @@ def test_a_calibration_is_read_back_and_another_network_s_is_refused(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("quantization", [Quantization.FP8, Quantization.FP8_ATTENTION])
+@pytest.mark.parametrize("scheme", [FP8, FP8_ATTENTION])
 def test_the_exported_graph_holds_standard_operators_and_computes_what_torch_computed(
-    calibration: Calibration, quantization: Quantization, tmp_path: Path
+    calibration: Calibration, scheme: Fp8, tmp_path: Path
 ) -> None:
     network = make_wide()
-    replaced = quantize(network.denoiser, calibration.amax, quantization)
+    replaced = quantize(network.denoiser, calibration.amax, scheme, unquantized())
     torch.manual_seed(1)
     graph = export_graphs(network)["transformer"]()
     (path,) = to_onnx(graph, tmp_path / "transformer.onnx")
@@ -180,7 +181,7 @@ def test_the_exported_graph_holds_standard_operators_and_computes_what_torch_com
     stored = {w.name for w in model.graph.initializer if w.data_type == TensorProto.FLOAT8E4M3FN}
     assert {f"denoiser.{name}.weight" for name in linears} <= stored
     operators = [node.op_type for node in model.graph.node]
-    attentions = 0 if quantization is Quantization.FP8_ATTENTION else 4
+    attentions = 0 if scheme.attention else 4
     assert operators.count("Attention") == attentions
     assert operators.count("Softmax") == 4 - attentions
 
@@ -208,7 +209,7 @@ def test_e4m3_reaches_its_largest_value_and_the_largest_only() -> None:
 def test_recording_ends_with_its_block(network: InstantCharacter) -> None:
     inputs = export_graphs(network)["transformer"]().inputs
     graph = TransformerGraph(network.denoiser).eval()
-    with torch.no_grad(), recording(network.denoiser) as amax:
+    with torch.no_grad(), recording(network.denoiser, unquantized()) as amax:
         graph(*inputs.values())
     seen = dict(amax)
     with torch.no_grad():

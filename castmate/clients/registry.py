@@ -1,0 +1,211 @@
+"""Every client there is, one entry each: how to open it, what it lacks, what it costs, how it is.
+
+Nothing else names a client. What opening one takes is imported only when it is opened.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from castmate.clients.base import Check, Client
+from castmate.errors import BundleError, SettingsError
+from castmate.settings import Settings
+
+if TYPE_CHECKING:
+    from castmate.engines.licences import Licence
+
+
+def _nothing(settings: Settings) -> str:
+    return ""
+
+
+def _no_licences(settings: Settings) -> Mapping[str, Licence]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One client.
+
+    Attributes:
+        name: As in CASTMATE_CLIENTS and in results.
+        title: Its name in sentences.
+        open: Open it; may take seconds. Raises `BundleError` or `Unavailable` where it cannot be
+            used now, and `SettingsError` where its packages are missing.
+        check: What `castmate doctor` finds out about it.
+        lacks: Which setting it still needs, in a sentence; empty where it is set up.
+        licences: Under which it draws, by part of the model, where it knows them.
+        price_usd: About what one of its pictures costs; None for a client that is free.
+    """
+
+    name: str
+    title: str
+    open: Callable[[Settings], Client]
+    check: Callable[[Settings], Awaitable[Sequence[Check]]]
+    lacks: Callable[[Settings], str] = _nothing
+    price_usd: Callable[[Settings], float] | None = None
+    licences: Callable[[Settings], Mapping[str, Licence]] = _no_licences
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether its pictures cost money."""
+        return self.price_usd is not None
+
+
+def named(settings: Settings) -> list[Entry]:
+    """The clients that the settings name, in the order in which they are asked; by default all.
+
+    Raises:
+        SettingsError: CASTMATE_CLIENTS names one that does not exist, one twice, or none.
+    """
+    known = {entry.name: entry for entry in CLIENTS}
+    names = tuple(known) if settings.clients is None else settings.clients
+    listed = ", ".join(known)
+    if unknown := [name for name in names if name not in known]:
+        raise SettingsError(
+            f"CASTMATE_CLIENTS: no such client as {unknown[0]}; there are {listed}."
+        )
+    if not names or len(set(names)) < len(names):
+        raise SettingsError(
+            f"CASTMATE_CLIENTS: names each of {listed} at most once, and at least one."
+        )
+    return [known[name] for name in names]
+
+
+def set_up(settings: Settings) -> list[Entry]:
+    """Those of the named clients that lack no setting.
+
+    Raises:
+        SettingsError: As `named`.
+    """
+    return [entry for entry in named(settings) if not entry.lacks(settings)]
+
+
+def not_set_up(settings: Settings) -> dict[str, str]:
+    """The other named clients, and what each lacks.
+
+    Raises:
+        SettingsError: As `named`.
+    """
+    return {entry.name: why for entry in named(settings) if (why := entry.lacks(settings))}
+
+
+def paid(settings: Settings) -> Entry | None:
+    """The first client that is set up and costs money, if there is one.
+
+    Raises:
+        SettingsError: As `named`.
+    """
+    return next((entry for entry in set_up(settings) if entry.is_paid), None)
+
+
+def is_paid(name: str) -> bool:
+    """Whether a client's pictures cost money."""
+    return any(entry.name == name and entry.is_paid for entry in CLIENTS)
+
+
+def price_usd(settings: Settings) -> float:
+    """About what a picture costs: nothing where the client that is asked first is free.
+
+    Raises:
+        SettingsError: As `named`.
+    """
+    first = next(iter(set_up(settings)), None)
+    return first.price_usd(settings) if first and first.price_usd else 0.0
+
+
+def licences(settings: Settings) -> dict[str, Licence]:
+    """Under which the clients that are set up draw, by part of the model.
+
+    Raises:
+        SettingsError: As `named`.
+    """
+    return {
+        part: licence
+        for entry in set_up(settings)
+        for part, licence in entry.licences(settings).items()
+    }
+
+
+def _open_triton(settings: Settings) -> Client:
+    from castmate.clients.triton import TritonClient  # loads gRPC, of the extra `triton`
+
+    return TritonClient.open(settings)
+
+
+def _triton_lacks(settings: Settings) -> str:
+    return "" if settings.triton_urls else "CASTMATE_TRITON_URLS is not set"
+
+
+async def _check_triton(settings: Settings) -> Sequence[Check]:
+    from castmate.clients.triton import check
+
+    return await check(settings)
+
+
+def _open_local(settings: Settings) -> Client:
+    from castmate.clients.local import LocalClient  # loads an engine
+
+    return LocalClient.open(settings)
+
+
+async def _check_local(settings: Settings) -> Sequence[Check]:
+    from castmate.clients.local_check import check
+
+    return await check(settings)
+
+
+def _local_licences(settings: Settings) -> Mapping[str, Licence]:
+    try:
+        return _bundle_licences(settings.bundle)
+    except BundleError:
+        return {}  # whoever draws with it says what is wrong
+
+
+@functools.cache
+def _bundle_licences(bundle: str) -> Mapping[str, Licence]:
+    from castmate.engines.bundle import Bundle  # loads NumPy
+
+    return Bundle.open(bundle).manifest.licences
+
+
+def _open_wavespeed(settings: Settings) -> Client:
+    from castmate.clients.wavespeed.client import WaveSpeedClient  # loads an HTTP client
+
+    return WaveSpeedClient(settings)
+
+
+def _wavespeed_lacks(settings: Settings) -> str:
+    return "" if settings.wavespeed_api_key else "CASTMATE_WAVESPEED_API_KEY is not set"
+
+
+async def _check_wavespeed(settings: Settings) -> Sequence[Check]:
+    from castmate.clients.wavespeed.client import check
+
+    return await check(settings)
+
+
+def _wavespeed_price_usd(settings: Settings) -> float:
+    from castmate.clients.wavespeed.parameters import DOCUMENTED_PRICE_USD
+
+    price = settings.wavespeed_price_usd
+    return DOCUMENTED_PRICE_USD if price is None else price
+
+
+# In the order in which they are asked by default: whoever runs Triton servers wants their model
+# rather than the demo model of this process, and what costs money comes last.
+CLIENTS: Final[tuple[Entry, ...]] = (
+    Entry("triton", "Triton", _open_triton, _check_triton, _triton_lacks),
+    Entry("local", "This machine", _open_local, _check_local, licences=_local_licences),
+    Entry(
+        "wavespeed",
+        "WaveSpeed",
+        _open_wavespeed,
+        _check_wavespeed,
+        _wavespeed_lacks,
+        _wavespeed_price_usd,
+    ),
+)

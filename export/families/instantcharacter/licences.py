@@ -1,0 +1,34 @@
+"""Under which terms the published weights may be used, by part."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from castmate.engines.licences import Licence
+
+_HUB: Final = "https://huggingface.co"
+_APACHE: Final = "Any use, with the licence's text and notices kept."
+
+LICENCES: Final = {
+    "InstantCharacter": Licence(
+        name="Tencent's InstantCharacter licence",
+        url=f"{_HUB}/tencent/InstantCharacter",
+        allows="Academic, research and education use only; nothing commercial or in production.",
+    ),
+    "FLUX.1-dev": Licence(
+        name="FLUX.1 [dev] Non-Commercial License",
+        url=f"{_HUB}/black-forest-labs/FLUX.1-dev",
+        allows="Non-commercial use only.",
+    ),
+    "SigLIP": Licence(
+        name="Apache-2.0",
+        url=f"{_HUB}/google/siglip-so400m-patch14-384",
+        allows=_APACHE,
+    ),
+    "DINOv2": Licence(name="Apache-2.0", url=f"{_HUB}/facebook/dinov2-giant", allows=_APACHE),
+    "safety checker": Licence(
+        name="the safety checker's own",
+        url=f"{_HUB}/CompVis/stable-diffusion-safety-checker",
+        allows="What its model card says.",
+    ),
+}

@@ -1,0 +1,36 @@
+"""Which GPUs an engine can be built for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from castmate.engines.plan import Flavour
+from export.errors import ExportError
+from export.quantization.scheme import Kernel
+
+RTX_TARGETS = ("8.0", "8.6", "8.9", "12.0", "12.1")
+"""Compute capabilities that TensorRT-RTX compiles for."""
+
+
+def check_target(flavour: Flavour, target: str, kernels: Iterable[Kernel] = ()) -> None:
+    """Refuse a GPU that the flavour cannot build for or that lacks a kernel.
+
+    Args:
+        flavour: Which TensorRT.
+        target: Compute capability of the GPU.
+        kernels: What the graph or the scheme asks for.
+
+    Raises:
+        ExportError: Says what is allowed, and what to use instead.
+    """
+    if flavour is Flavour.TENSORRT_RTX and target not in RTX_TARGETS:
+        hopper = " H100, H200 and B200 need --flavour tensorrt." if target[:1] in ("9", "1") else ""
+        raise ExportError(
+            f"--target {target}: TensorRT-RTX builds for {', '.join(RTX_TARGETS)}.{hopper}"
+        )
+    for kernel in kernels:
+        if target not in (allowed := kernel.targets[flavour]):
+            raise ExportError(
+                f"--target {target} has no {kernel.name}; these have: {', '.join(allowed)}. "
+                f"{kernel.instead}"
+            )
