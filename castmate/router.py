@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import math
 import time
@@ -64,9 +65,11 @@ class Route:
         self._opening: asyncio.Task[Client] | None = None
 
     def open(self) -> None:
-        """Begin to open the client, in a thread; a failure is remembered, and tried again."""
-        if self._client is None:
-            self._begin_to_open()
+        """Open the client now; a failure is remembered, and the next request tries again."""
+        try:
+            self._client = self._opener()
+        except (BundleError, Unavailable) as error:
+            self.last_error = str(error)
 
     async def generate(
         self,
@@ -109,12 +112,9 @@ class Route:
             self.breaker.record(admission, good, self._clock() - start)
 
     async def encode(self, reference: Reference) -> None:
-        """Let the client encode a character, if it keeps them and is open or just opening."""
-        client = self._client
-        if client is None and self._opening is not None:
-            client = await asyncio.shield(self._opening)
-        if isinstance(client, Encoder):
-            await client.encode(reference)
+        """Let the client encode a character, if it is open and keeps them."""
+        if isinstance(self._client, Encoder):
+            await self._client.encode(reference)
 
     def status(self) -> ClientStatus:
         """How it does."""
@@ -125,35 +125,22 @@ class Route:
     async def aclose(self) -> None:
         """Close the client; wait for it first where it is still opening."""
         if self._opening is not None:
-            await asyncio.wait([self._opening])
+            with contextlib.suppress(Exception):
+                self._client = await self._opening
         if self._client is not None:
             await self._client.aclose()
 
-    @property
-    def opening(self) -> bool:
-        """Whether the client is just being opened."""
-        return self._opening is not None
-
     async def _opened(self) -> Client:
-        # Others may wait for it too: who gives up does not stop it.
-        if self._client is not None:
-            return self._client
-        return await asyncio.shield(self._begin_to_open())
-
-    def _begin_to_open(self) -> asyncio.Task[Client]:
-        if self._opening is None:
-            self._opening = asyncio.create_task(asyncio.to_thread(self._opener))
-            self._opening.add_done_callback(self._end_opening)
-        return self._opening
-
-    def _end_opening(self, opening: asyncio.Task[Client]) -> None:
-        self._opening = None
-        if opening.cancelled():
-            return
-        if error := opening.exception():
-            self.last_error = str(error) or type(error).__name__
-        else:
-            self._client, self.last_error = opening.result(), ""
+        if self._client is None:
+            if self._opening is None:
+                self._opening = asyncio.create_task(asyncio.to_thread(self._opener))
+            opening = self._opening
+            try:
+                self._client = await asyncio.shield(opening)  # others may wait for it too
+            finally:
+                if opening.done() and self._opening is opening:
+                    self._opening = None
+        return self._client
 
     def _why_left_alone(self) -> str:
         wait_s = self.breaker.retry_in_s
@@ -201,7 +188,7 @@ class Router:
         self._absent = dict(absent or {})
 
     def open(self) -> None:
-        """Begin to open every client, so that the first request need not wait for it."""
+        """Open every client now, so that the first request need not wait for it."""
         for route in self._routes:
             route.open()
 
@@ -209,21 +196,6 @@ class Router:
         """Let every client that keeps encoded characters, and is open, encode one."""
         for route in self._routes:
             await route.encode(reference)
-
-    @property
-    def opening(self) -> bool:
-        """Whether a client is just being opened."""
-        return any(route.opening for route in self._routes)
-
-    def require_client(self) -> None:
-        """Refuse to draw where nothing can.
-
-        Raises:
-            SettingsError: No client is set up; says what each lacks.
-        """
-        if not self._routes:
-            reasons = "; ".join(f"{name}: {why}" for name, why in self._absent.items())
-            raise SettingsError(f"CASTMATE_CLIENTS names no client that is set up. {reasons}.")
 
     def status(self) -> tuple[ClientStatus, ...]:
         """How every client does, in the order in which they are asked."""
@@ -244,12 +216,10 @@ class Router:
         Progress starts again with each client.
 
         Raises:
-            SettingsError: No client is set up.
             InvalidRequest: No client was asked after the one that refused it.
             MaybeCharged: Likewise; another picture could be paid twice.
             Unavailable: No client could make it, each with its reason.
         """
-        self.require_client()
         ends = self._clock() + self._deadline_s
         failures: dict[str, CastmateError] = {}
         routes = await self._in_order(payments)
@@ -281,26 +251,23 @@ class Router:
         return sorted(self._routes, key=lambda route: route.name not in paid - lost)
 
 
-def open_clients(settings: Settings, openers: Mapping[str, Opener] | None = None) -> Router:
+def open_clients(settings: Settings) -> Router:
     """The clients that the settings name and that are set up, behind one router.
 
-    Nothing is opened yet: a model takes seconds to load.
-
-    Args:
-        settings: Which clients, and how long each may take.
-        openers: What opens each client instead.
+    Loads the bundle, so it may take seconds; one that cannot be used makes its client unavailable.
 
     Raises:
-        SettingsError: CASTMATE_CLIENTS is wrong.
+        SettingsError: None of them is set up, or CASTMATE_CLIENTS is wrong.
     """
-    absent: Mapping[str, str] = {}
-    if openers is None:
-        absent = registry.not_set_up(settings)
-        openers = {
-            client.name: functools.partial(client.open, settings)
-            for client in registry.set_up(settings)
-        }
-    return Router(
+    absent = registry.not_set_up(settings)
+    openers = {
+        client.name: functools.partial(client.open, settings)
+        for client in registry.set_up(settings)
+    }
+    if not openers:
+        reasons = "; ".join(f"{name}: {why}" for name, why in absent.items())
+        raise SettingsError(f"CASTMATE_CLIENTS names no client that is set up. {reasons}.")
+    router = Router(
         openers,
         deadline_s=settings.deadline_s,
         client_share=settings.client_share,
@@ -308,6 +275,8 @@ def open_clients(settings: Settings, openers: Mapping[str, Opener] | None = None
         cooldown_s=settings.cooldown_s,
         absent=absent,
     )
+    router.open()
+    return router
 
 
 def _is_healthy(error: Exception) -> bool:

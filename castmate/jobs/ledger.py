@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Row, delete, func, select, update
+from sqlalchemy import Row, delete, select, update
 
 from castmate.clients.base import ProgressCallback
 from castmate.errors import (
@@ -210,23 +210,6 @@ class Ledger:
         return await self.database.run(
             lambda tx: [Prediction.of(row) for row in tx.connection.execute(query)]
         )
-
-    async def count_unfinished(self) -> dict[State, int]:
-        """How many predictions wait, and how many are being drawn, of all processes.
-
-        Raises:
-            Unavailable: The database cannot be reached.
-        """
-        states = (State.CREATED, State.PROCESSING)
-        query = (
-            select(predictions.c.state, func.count())
-            .where(predictions.c.state.in_(states))
-            .group_by(predictions.c.state)
-        )
-        found = await self.database.run(
-            lambda tx: {row[0]: row[1] for row in tx.connection.execute(query)}
-        )
-        return {state: found.get(state, 0) for state in states}
 
     async def wait(
         self,

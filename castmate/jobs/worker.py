@@ -21,7 +21,7 @@ from castmate.jobs.claims import Claim, Claims
 from castmate.jobs.ledger import Ledger
 from castmate.jobs.predictions import Prediction, StoredResult
 from castmate.jobs.storage import output_name
-from castmate.schema import GenerateRequest, GenerateResult
+from castmate.schema import GenerateRequest
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,6 @@ class Worker:
         slots: int = 1,
         owner: str | None = None,
         own_only: bool = False,
-        on_result: Callable[[Claim, GenerateResult], None] | None = None,
     ) -> None:
         """Nothing is claimed until `start`.
 
@@ -57,14 +56,12 @@ class Worker:
             slots: How many predictions it makes at a time, besides those submitted through it.
             owner: Its name, which no other worker has; by default one is drawn.
             own_only: Leave to others what was not submitted through it.
-            on_result: Called with what the client drew, before it is stored.
         """
         self._ledger, self._client, self._slots = ledger, client, slots
         self._claims = Claims(ledger.database, ledger.limits)
         self._budget = budget or Budget(ledger.database)
         self.owner = owner or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._own: tuple[str, ...] | None = () if own_only else None
-        self._on_result = on_result
         self._running: dict[asyncio.Task[None], Claim] = {}
         self._unwanted: set[str] = set()  # ids whose work someone cancelled or took over
         self._loops: list[asyncio.Task[None]] = []
@@ -193,8 +190,6 @@ class Worker:
 
         payments = self._budget.payments(claim)
         result = await self._client.generate(prediction.request, reference, on_progress, payments)
-        if self._on_result is not None:
-            self._on_result(claim, result)
         names = []
         for number, image in enumerate(result.images):
             name = output_name(claim.id, claim.attempt, number, image.output_format)

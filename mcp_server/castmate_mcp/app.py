@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from castmate.errors import CastmateError
-from castmate.service import Castmate
+from castmate.jobs.keys import KeyRing
 from castmate_mcp.http import files, health, uploads
 from castmate_mcp.http.envelope import on_castmate_error, on_http_error
 from castmate_mcp.http.gateway import SYNC_CAP_S, Gateway
@@ -23,10 +23,11 @@ from castmate_mcp.http.request_log import RequestLog
 from castmate_mcp.rest import openapi
 from castmate_mcp.rest.operations import OPERATIONS
 from castmate_mcp.rest.webhooks import BACKOFF_S, Courier
+from castmate_mcp.service import Service
 
 
 def build_app(
-    castmate: Castmate,
+    service: Service,
     *,
     mcp: Starlette | None = None,
     sync_cap_s: float = SYNC_CAP_S,
@@ -36,14 +37,15 @@ def build_app(
     """The application; `app.state.gateway` is what its routes share.
 
     Args:
-        castmate: The ledger and what draws; the caller opens and closes it.
+        service: The ledger and what draws; the caller opens and closes it.
         mcp: MCP's streamable HTTP application. Its own paths lead to it, with its middleware, and
             its lifespan is run.
         sync_cap_s: How long a submission in sync mode is held open.
         webhook_backoff_s: How long to wait after each failed delivery of a webhook.
         webhook_backend: What opens connections to their receivers; only tests replace it.
     """
-    shared = Gateway(castmate, Metrics(castmate.ledger), sync_cap_s)
+    database = service.jobs.ledger.database
+    shared = Gateway(service, KeyRing(database), Metrics(database), sync_cap_s)
     courier = Courier(shared, backoff_s=webhook_backoff_s, backend=webhook_backend)
 
     @asynccontextmanager

@@ -13,13 +13,12 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
-from castmate.clients import registry
+from castmate import cli
 from castmate.engines.bundle import Bundle
 from castmate.errors import BundleCorrupt, CastmateError
 from castmate.schema import GenerateRequest, GenerateResult
 from tests.castmate.command import castmate_, modules_of
 from tests.doubles import FlatClient, picture
-from tests.fakes.registered import registered
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -32,7 +31,7 @@ def client(monkeypatch: pytest.MonkeyPatch, own_folder: Path) -> FlatClient:
     """What draws instead of a model; a reference lies in the folder."""
     (own_folder / "fox.png").write_bytes(picture())
     drawing = FlatClient(warnings=("The prompt was cut.",))
-    monkeypatch.setattr(registry, "CLIENTS", (registered(drawing),))
+    monkeypatch.setattr(cli, "open_client", lambda settings: drawing)
     return drawing
 
 
@@ -245,7 +244,7 @@ def test_a_broken_bundle_is_code_1(client: FlatClient, monkeypatch: pytest.Monke
     def broken(settings: Any) -> Any:
         raise BundleCorrupt("vae_decoder.onnx was changed. Export it again.")
 
-    monkeypatch.setattr(registry, "CLIENTS", (registered(broken),))
+    monkeypatch.setattr(cli, "open_client", broken)
     result = generate()
     assert result.exit_code == 1
     assert result.stderr == "Error: vae_decoder.onnx was changed. Export it again.\n"
@@ -255,7 +254,7 @@ def test_a_failed_generation_is_code_1_and_closes_the_client(
     monkeypatch: pytest.MonkeyPatch, client: FlatClient
 ) -> None:
     failing = FlatClient(error=CastmateError("The GPU went away."))
-    monkeypatch.setattr(registry, "CLIENTS", (registered(failing),))
+    monkeypatch.setattr(cli, "open_client", lambda settings: failing)
     result = generate("-o", "scene.png")
     assert (result.exit_code, result.stderr) == (1, "Error: The GPU went away.\n")
     assert failing.closed
@@ -282,7 +281,7 @@ def test_ctrl_c_cancels_the_generation_closes_the_client_and_is_code_130(
             raise AssertionError("not cancelled")
 
     interrupted = Interrupted()
-    monkeypatch.setattr(registry, "CLIENTS", (registered(interrupted),))
+    monkeypatch.setattr(cli, "open_client", lambda settings: interrupted)
     result = generate()
     assert (result.exit_code, result.stderr) == (130, "Cancelled: nothing was written.\n")
     assert interrupted.closed

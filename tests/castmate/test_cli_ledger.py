@@ -14,27 +14,25 @@ from typing import Any
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-from castmate.clients import registry
+from castmate import cli
 from castmate.clients.wavespeed.client import WaveSpeedClient
 from castmate.fetch import PinnedBackend
 from castmate.images import Reference
 from castmate.jobs.predictions import Outcome, Prediction, State
-from castmate.service import Castmate
+from castmate.jobs.service import Jobs
 from castmate.settings import Settings
 from tests.castmate.command import castmate_
 from tests.castmate.jobs.conftest import freeze, submitter
 from tests.doubles import FlatClient, picture
 from tests.fakes.hosted_worker import hurry, public
 from tests.fakes.http import Tunnel
-from tests.fakes.registered import registered
 from tests.fakes.wavespeed import KEY, FakeWaveSpeed
 
 SCENE = ["--image", "fox.png", "--prompt", "waving", "--size", "512*640", "--seed", "7"]
 # The command, with a client that never ends.
 STUCK = (
-    "from castmate import cli; from castmate.clients import registry;"
-    "from tests.doubles import StuckClient; from tests.fakes.registered import registered;"
-    "registry.CLIENTS = (registered(StuckClient()),); cli.main()"
+    "from castmate import cli; from tests.doubles import StuckClient;"
+    "cli.open_client = lambda settings: StuckClient(); cli.main()"
 )
 
 
@@ -49,7 +47,7 @@ def folder(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> FlatClient:
     drawing = FlatClient()
-    monkeypatch.setattr(registry, "CLIENTS", (registered(drawing),))
+    monkeypatch.setattr(cli, "open_client", lambda settings: drawing)
     return drawing
 
 
@@ -63,14 +61,9 @@ def hosted(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeWaveSpeed]:
         monkeypatch.setenv("CASTMATE_ALLOW_HTTP", "1")
         backend = PinnedBackend(public, Tunnel(at))
         monkeypatch.setattr(
-            registry,
-            "CLIENTS",
-            (
-                registered(
-                    lambda settings: WaveSpeedClient(settings, sleep=hurry, backend=backend),
-                    "wavespeed",
-                ),
-            ),
+            cli,
+            "open_client",
+            lambda settings: WaveSpeedClient(settings, sleep=hurry, backend=backend),
         )
         yield fake
 
@@ -79,25 +72,27 @@ def every() -> list[Prediction]:
     """What is in the ledger, the newest first, with attempts."""
 
     async def look() -> list[Prediction]:
-        async with working(None) as castmate:
-            return [await castmate.ledger.get(one.id) for one in await castmate.ledger.list()]
+        async with working(None) as jobs:
+            return [await jobs.ledger.get(one.id) for one in await jobs.ledger.list()]
 
     return asyncio.run(look())
 
 
 @contextlib.asynccontextmanager
-async def working(client: FlatClient | None, **settings: Any) -> AsyncIterator[Castmate]:
+async def working(client: FlatClient | None, **settings: Any) -> AsyncIterator[Jobs]:
     """Another process's part: the same data folder, and perhaps a server that draws."""
-    openers = None if client is None else {"flat": lambda: client}
-    async with Castmate.open(Settings.load(**settings), openers=openers) as castmate:
+    jobs = await Jobs.open(Settings.load(**settings))
+    try:
         if client is not None:
-            castmate.work()
+            jobs.work(client)
         async with asyncio.timeout(60):
-            yield castmate
+            yield jobs
+    finally:
+        await jobs.aclose()
 
 
 @contextlib.asynccontextmanager
-async def stuck_command(castmate: Castmate) -> AsyncIterator[asyncio.subprocess.Process]:
+async def stuck_command(jobs: Jobs) -> AsyncIterator[asyncio.subprocess.Process]:
     """The command in a process of its own, once it draws."""
     pipe = asyncio.subprocess.PIPE
     root = Path(__file__).parents[2]
@@ -108,7 +103,7 @@ async def stuck_command(castmate: Castmate) -> AsyncIterator[asyncio.subprocess.
         stderr=pipe,
     )
     try:
-        while not await castmate.ledger.list(state=State.PROCESSING):
+        while not await jobs.ledger.list(state=State.PROCESSING):
             assert process.returncode is None
             await asyncio.sleep(0.05)
         yield process
@@ -158,7 +153,7 @@ def test_an_interrupted_prediction_is_cancelled_in_the_ledger(
             signal.raise_signal(signal.SIGINT)
             await asyncio.wait_for(asyncio.Event().wait(), 5)
 
-    monkeypatch.setattr(registry, "CLIENTS", (registered(Interrupted()),))
+    monkeypatch.setattr(cli, "open_client", lambda settings: Interrupted())
     assert castmate_("generate", *SCENE).exit_code == 130
     (prediction,) = every()
     assert (prediction.state, prediction.attempts[0].outcome) == (
@@ -171,8 +166,8 @@ def test_it_draws_at_once_and_only_its_own_however_much_waits_for_a_server(
     client: FlatClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fill() -> None:
-        async with working(None, queue_limit=1) as castmate:
-            await submitter(castmate.ledger, Reference.from_bytes(picture(), "red.png"))()
+        async with working(None, queue_limit=1) as jobs:
+            await submitter(jobs.ledger, Reference.from_bytes(picture(), "red.png"))()
 
     asyncio.run(fill())
     monkeypatch.setenv("CASTMATE_QUEUE_LIMIT", "1")
@@ -189,18 +184,18 @@ def test_a_data_folder_that_cannot_be_written_is_one_clear_error(
     result = castmate_("generate", *SCENE)
     assert result.exit_code == 2
     assert str(folder / "file/data") in result.stderr
-    assert client.requests == []
+    assert client.closed
 
 
 @pytest.mark.anyio
 @pytest.mark.slow
 async def test_a_command_that_is_killed_loses_nothing_where_a_server_works() -> None:
-    async with working(None) as castmate, stuck_command(castmate) as command:
-        (prediction,) = await castmate.ledger.list()
+    async with working(None) as jobs, stuck_command(jobs) as command:
+        (prediction,) = await jobs.ledger.list()
         command.kill()
         await command.wait()
         async with working(FlatClient()):
-            found = await castmate.ledger.wait(prediction.id)
+            found = await jobs.ledger.wait(prediction.id)
     assert [one.outcome for one in found.attempts] == [Outcome.DIED, Outcome.COMPLETED]
 
 
@@ -209,11 +204,11 @@ async def test_a_command_that_is_killed_loses_nothing_where_a_server_works() -> 
 async def test_a_command_that_was_frozen_gives_the_picture_that_a_server_made_meanwhile(
     folder: Path,
 ) -> None:
-    async with working(None) as castmate, stuck_command(castmate) as command:
-        (prediction,) = await castmate.ledger.list()
+    async with working(None) as jobs, stuck_command(jobs) as command:
+        (prediction,) = await jobs.ledger.list()
         await freeze(command.send_signal, Settings.load().data_dir)
         async with working(FlatClient()):
-            assert (await castmate.ledger.wait(prediction.id)).state is State.COMPLETED
+            assert (await jobs.ledger.wait(prediction.id)).state is State.COMPLETED
         command.send_signal(signal.SIGCONT)
         out, err = await command.communicate()
     assert command.returncode == 0, err.decode()

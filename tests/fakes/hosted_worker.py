@@ -7,7 +7,7 @@ import sys
 
 from castmate.clients.wavespeed.client import WaveSpeedClient
 from castmate.fetch import PinnedBackend
-from castmate.service import Castmate
+from castmate.jobs.service import Jobs
 from castmate.settings import Settings
 from tests.fakes.http import PUBLIC, Tunnel
 from tests.fakes.wavespeed import KEY
@@ -34,15 +34,11 @@ async def main(database_url: str, data_dir: str, port: int) -> None:
         allow_http=True,
         max_usd_per_day=100,
     )
+    jobs = await Jobs.open(settings)
     backend = PinnedBackend(public, Tunnel(port))
-
-    def hosted() -> WaveSpeedClient:
-        return WaveSpeedClient(settings, sleep=hurry, submit_timeout_s=1, backend=backend)
-
-    async with Castmate.open(settings, openers={"wavespeed": hosted}) as castmate:
-        castmate.work()
-        print("working", flush=True)
-        await asyncio.Event().wait()
+    jobs.work(WaveSpeedClient(settings, sleep=hurry, submit_timeout_s=1, backend=backend))
+    print("working", flush=True)
+    await asyncio.Event().wait()
 
 
 if __name__ == "__main__":

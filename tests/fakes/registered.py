@@ -1,14 +1,12 @@
-"""Clients that exist only in the registry of a test."""
+"""A client that exists only in the registry of a test."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from castmate.clients.base import Check
 from castmate.clients.registry import Entry
 from castmate.settings import Settings
-from tests.doubles import FlatClient
 from tests.fakes.paid import PaidClient
 
 
@@ -26,13 +24,3 @@ def elsewhere() -> Entry:
         lacks=lambda settings: "" if settings.threads == 3 else "CASTMATE_THREADS is not 3",
         price_usd=lambda settings: 0.03,
     )
-
-
-def registered(client: Any, name: str = FlatClient.name) -> Entry:
-    """An entry for a client, or for a function that opens one: free, and in need of no setting."""
-
-    async def check(settings: Settings) -> Sequence[Check]:
-        return []
-
-    opened = client if not hasattr(client, "generate") else lambda settings: client
-    return Entry(name, name.title(), open=opened, check=check)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,10 +16,9 @@ from mcp.types import CallToolResult, TextContent, Tool
 from PIL import Image
 
 from castmate.clients import base
-from castmate.router import Opener
-from castmate.service import Castmate
 from castmate.settings import Settings
 from castmate_mcp.agent.server import GENERATE, build_server
+from castmate_mcp.service import Service
 from tests.doubles import FlatClient, picture
 
 SCENE = {"prompt": "waving", "image": "fox.png", "size": "512*640", "seed": 7}
@@ -61,16 +60,16 @@ class Caller:
 class Agent(Caller):
     """One whose server is in this process, with what draws for it."""
 
-    def __init__(self, client: Client, drawing: Any, castmate: Castmate) -> None:
+    def __init__(self, client: Client, drawing: Any, service: Service) -> None:
         super().__init__(client)
-        self.drawing, self.castmate = drawing, castmate
+        self.drawing, self.service = drawing, service
 
 
 class Connect(Protocol):
     """Connects an agent; options are settings, and the client's where they begin with `client_`."""
 
     def __call__(
-        self, drawing: base.Client | Mapping[str, Opener] | None, **options: Any
+        self, drawing: base.Client | Callable[[], base.Client], **options: Any
     ) -> AbstractAsyncContextManager[Agent]: ...
 
 
@@ -91,12 +90,13 @@ def connect(era: str, own_folder: Path) -> Connect:
             for name in [*options]
             if name.startswith("client_")
         }
-        openers = {"flat": lambda: drawing} if hasattr(drawing, "generate") else drawing
+        opener = drawing if not hasattr(drawing, "generate") else lambda: drawing
         with anyio.fail_after(30):
-            async with Castmate.open(Settings.load(**options), openers=openers) as castmate:
-                castmate.work()
-                async with Client(build_server(castmate), mode=era, **of_client) as client:
-                    yield Agent(client, drawing, castmate)
+            async with (
+                Service.open(Settings.load(**options), opener=opener) as service,
+                Client(build_server(service), mode=era, **of_client) as client,
+            ):
+                yield Agent(client, drawing, service)
 
     return connected
 

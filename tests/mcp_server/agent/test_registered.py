@@ -6,6 +6,8 @@ import pytest
 
 from castmate.clients import registry
 from castmate.errors import SettingsError
+from castmate.router import open_clients
+from castmate.settings import Settings
 from tests.doubles import FlatClient
 from tests.fakes.registered import elsewhere
 from tests.mcp_server.conftest import Connect
@@ -25,7 +27,8 @@ async def test_a_registered_client_is_listed_priced_and_paid_after_the_user_agre
 ) -> None:
     monkeypatch.setattr(registry, "CLIENTS", (*registry.CLIENTS, elsewhere()))
     settings = {"clients": "elsewhere", "threads": 3}
-    async with connect(None, **settings) as agent:
+    router = open_clients(Settings.load(**settings))
+    async with connect(router, **settings) as agent:
         status = await agent.succeed("get_status", num_images=2)
         assert status["cost_usd"] == pytest.approx(0.06)
         (client,) = status["clients"]

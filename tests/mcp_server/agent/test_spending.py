@@ -10,6 +10,7 @@ import pytest
 from mcp.types import ElicitRequestParams, ElicitResult
 
 from castmate.errors import Unavailable
+from castmate.router import Router
 from tests.doubles import FlatClient
 from tests.fakes.paid import PaidClient
 from tests.mcp_server.conftest import Agent, Connect
@@ -29,14 +30,20 @@ class Broken(FlatClient):
 
 
 def clients(*, free: FlatClient | None = None) -> Any:
-    """What opens one's own GPU, which fails by default, and a paid client."""
+    """Opens a router of one's own GPU, which cannot be opened by default, and a paid one."""
 
     def unopened() -> FlatClient:
         if free is None:
             raise Unavailable("There is no GPU.")
         return free
 
-    return {"local": unopened, "wavespeed": functools.partial(PaidClient, "wavespeed", 0.25)}
+    def opener() -> Router:
+        hosted = functools.partial(PaidClient, "wavespeed", 0.25)
+        router = Router({"local": unopened, "wavespeed": hosted}, deadline_s=60)
+        router.open()
+        return router
+
+    return opener
 
 
 class User:
@@ -53,9 +60,9 @@ class User:
 
 
 async def ready(agent: Agent) -> Agent:
-    """Wait until the clients are open: before that nobody knows which cannot draw."""
+    """Wait until the clients are open: before that nobody knows who cannot draw."""
     async with asyncio.timeout(10):
-        while agent.castmate.router.opening:
+        while agent.service.status()[0].name == "opening":
             await asyncio.sleep(0.005)
     return agent
 

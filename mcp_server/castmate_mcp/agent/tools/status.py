@@ -69,16 +69,16 @@ def add(server: StrictServer, studio: Studio) -> None:
 
 
 async def _status(studio: Studio, spending: Spending, num_images: int) -> StatusOut:
-    settings, castmate = studio.castmate.settings, studio.castmate
-    load = await castmate.ledger.load()
+    settings, jobs = studio.service.settings, studio.service.jobs
+    load = await jobs.ledger.load()
     today = day_of(time.time())
-    spent = await castmate.budget.spending(since=today)
+    spent = await jobs.budget.spending(since=today)
     spent_usd = sum(totals(spent, lambda one: one.key_name).values())
     mine = totals([one for one in spent if one.key_name == studio.caller], lambda one: one.day)
     cap = settings.max_usd_per_day
     clients = [
         ClientOut(name=c.name, up=c.up, paid=is_paid(c.name), detail=c.last_error)
-        for c in castmate.router.status()
+        for c in studio.service.status()
     ]
     free = any(client.up and not client.paid for client in clients)
     slots = max(1, settings.worker_slots)
@@ -90,7 +90,7 @@ async def _status(studio: Studio, spending: Spending, num_images: int) -> Status
         wait_s=load.mean_s and round(load.mean_s * jobs_before, 1),
         cost_usd=0.0 if free or not spending.possible else spending.price_usd * num_images,
         paid_pictures=settings.paid,
-        agreed_today=await studio.castmate.consents.given(studio.caller),
+        agreed_today=await studio.consents.given(studio.caller),
         spent_today_usd=mine.get(today, 0.0),
         left_today_usd=None if cap is None else round(max(0.0, cap - spent_usd), 4),
         licence=in_short(licences(settings)),

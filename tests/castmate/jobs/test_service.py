@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import anyio
@@ -18,85 +17,59 @@ from castmate.errors import CastmateError, ImageRejected, Overloaded, SettingsEr
 from castmate.images import Reference
 from castmate.jobs.claims import Claims
 from castmate.jobs.predictions import State
-from castmate.jobs.storage import Storage
-from castmate.schema import GenerateRequest
-from castmate.service import Castmate
+from castmate.jobs.service import Jobs
 from castmate.settings import Settings
-from tests.castmate.jobs.conftest import reference as reference
 from tests.castmate.jobs.conftest import submitter
 from tests.doubles import FlatClient, StuckClient
 
 runner = CliRunner()
 
 
-def opened(client: FlatClient) -> AbstractAsyncContextManager[Castmate]:
-    """One that draws with `client`."""
-    return Castmate.open(Settings.load(), openers={"flat": lambda: client})
-
-
 @pytest.mark.anyio
-async def test_the_default_settings_draw_a_prediction_in_the_data_folder(
+async def test_the_default_settings_make_a_prediction_in_the_data_folder(
     own_folder: Path, reference: Reference
 ) -> None:
     settings = Settings.load()
-    async with Castmate.open(settings, openers={"flat": FlatClient}) as castmate:
-        castmate.work()
-        prediction = await submitter(castmate.ledger, reference)()
-        found = await castmate.ledger.wait(prediction.id, 10)
+    jobs = await Jobs.open(settings)
+    jobs.work(FlatClient())
+    prediction = await submitter(jobs.ledger, reference)()
+    found = await jobs.ledger.wait(prediction.id, 10)
+    await jobs.aclose()
     assert found.state == State.COMPLETED
     assert (settings.data_dir / "ledger.sqlite3").exists()
     assert (settings.data_dir / "files/outputs" / f"{prediction.id}-1/0.png").exists()
 
 
 @pytest.mark.anyio
-async def test_a_process_without_slots_submits_and_another_one_draws(
+async def test_a_process_without_slots_submits_and_another_one_makes(
     own_folder: Path, reference: Reference
 ) -> None:
-    openers = {"flat": FlatClient}
-    async with (
-        Castmate.open(Settings.load(worker_slots=0), openers=openers) as door,
-        Castmate.open(Settings.load(), openers=openers) as drawing,
-    ):
-        door.work()
-        prediction = await submitter(door.ledger, reference)()
-        assert (await door.ledger.wait(prediction.id, 0.05)).state == State.CREATED
-        drawing.work()
-        assert (await door.ledger.wait(prediction.id, 10)).state == State.COMPLETED
+    door = await Jobs.open(Settings.load(worker_slots=0))
+    door.work(FlatClient())
+    prediction = await submitter(door.ledger, reference)()
+    assert (await door.ledger.wait(prediction.id, 0.05)).state == State.CREATED
+    maker = await Jobs.open(Settings.load())
+    maker.work(FlatClient())
+    assert (await door.ledger.wait(prediction.id, 10)).state == State.COMPLETED
+    await maker.aclose()
+    await door.aclose()
 
 
 @pytest.mark.anyio
 async def test_a_caller_who_waits_gets_pictures_and_progress_and_leaves_the_queue_alone(
     own_folder: Path, reference: Reference
 ) -> None:
+    jobs = await Jobs.open(Settings.load())
+    waiting = await submitter(jobs.ledger, reference)()
     seen: list[Progress] = []
     client = FlatClient(warnings=("odd",))
-    async with opened(client) as castmate:
-        waiting = await submitter(castmate.ledger, reference)()
-        result = await castmate.generate(waiting.request, reference, seen.append)
-        assert (await castmate.ledger.get(waiting.id)).state == State.CREATED
+    result = await jobs.generate(client, waiting.request, reference, seen.append)
     assert [progress.step for progress in seen] == [0, 1, 2]
     assert (result.client, result.warnings, result.timings_ms) == ("flat", ("odd",), {"total": 12})
-    assert result.images == (await client.generate(waiting.request, reference)).images
-
-
-@pytest.mark.anyio
-async def test_a_caller_who_waits_gets_what_was_drawn_without_reading_it_back(
-    own_folder: Path, reference: Reference, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read: list[str] = []
-    get = Storage.get
-
-    async def recording(storage: Storage, name: str) -> bytes:
-        read.append(name)
-        return await get(storage, name)
-
-    monkeypatch.setattr(Storage, "get", recording)
-    async with opened(FlatClient()) as castmate:
-        request = (await submitter(castmate.ledger, reference)()).request
-        result = await castmate.generate(request, reference)
-        (stored,) = await castmate.ledger.list(state=State.COMPLETED)
-        assert await castmate.storage.get(stored.images[0].name) == result.images[0].data
-    assert [name for name in read if name.startswith("outputs/")] == [stored.images[0].name]
+    made = await client.generate(waiting.request, reference)
+    assert result.images == made.images
+    assert (await jobs.ledger.get(waiting.id)).state == State.CREATED
+    await jobs.aclose()
 
 
 @pytest.mark.anyio
@@ -106,52 +79,44 @@ async def test_a_caller_who_waits_gets_what_was_drawn_without_reading_it_back(
 async def test_a_caller_who_waits_gets_the_error_as_the_client_raised_it(
     own_folder: Path, reference: Reference, error: CastmateError
 ) -> None:
-    async with opened(FlatClient(error)) as castmate:
-        request = (await submitter(castmate.ledger, reference)()).request
-        with pytest.raises(type(error)) as caught:
-            await castmate.generate(request, reference)
+    jobs = await Jobs.open(Settings.load())
+    request = (await submitter(jobs.ledger, reference)()).request
+    with pytest.raises(type(error)) as caught:
+        await jobs.generate(FlatClient(error), request, reference)
     assert caught.value.as_dict() == error.as_dict()
+    await jobs.aclose()
 
 
 @pytest.mark.anyio
 async def test_a_caller_who_goes_away_cancels_its_prediction(
     own_folder: Path, reference: Reference
 ) -> None:
+    jobs = await Jobs.open(Settings.load())
+    request = (await submitter(jobs.ledger, reference)()).request
     client = StuckClient()
-    async with opened(client) as castmate:
-        request = (await submitter(castmate.ledger, reference)()).request
-        waiting = asyncio.create_task(castmate.generate(request, reference))
-        await asyncio.wait_for(client.started.wait(), 10)
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        assert client.cancelled.is_set()
-        (found,) = await castmate.ledger.list(state=State.CANCELLED)
+    waiting = asyncio.create_task(jobs.generate(client, request, reference))
+    await asyncio.wait_for(client.started.wait(), 10)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert client.cancelled.is_set()
+    (found,) = await jobs.ledger.list(state=State.CANCELLED)
     assert found.attempt == 1
-
-
-@pytest.mark.anyio
-async def test_where_no_client_is_set_up_nothing_is_submitted_and_the_variable_is_named(
-    own_folder: Path, reference: Reference
-) -> None:
-    async with Castmate.open(Settings.load(clients="wavespeed")) as castmate:
-        request = GenerateRequest.parse({"prompt": "waving", "image": "-"})
-        with pytest.raises(SettingsError, match=r"CASTMATE_CLIENTS .*WAVESPEED_API_KEY is not set"):
-            await castmate.generate(request, reference)
-        assert await castmate.ledger.list() == []
+    await jobs.aclose()
 
 
 async def pay(reference: Reference) -> str:
     """Pay for two pictures of one prediction, and release a third."""
-    async with Castmate.open(Settings.load()) as castmate:
-        prediction = await submitter(castmate.ledger, reference)(key_name="ann", num_images=3)
-        (claim,) = await Claims(castmate.ledger.database).claim("me", 1)
-        payments = castmate.budget.payments(claim)
-        for picture in range(3):
-            await payments.reserve(picture, "wavespeed", 0.1)
-        await payments.move(0, PaymentState.SETTLED, "abc")
-        await payments.move(1, PaymentState.UNKNOWN)
-        await payments.move(2, PaymentState.RELEASED)
+    jobs = await Jobs.open(Settings.load())
+    prediction = await submitter(jobs.ledger, reference)(key_name="ann", num_images=3)
+    (claim,) = await Claims(jobs.ledger.database).claim("me", 1)
+    payments = jobs.budget.payments(claim)
+    for picture in range(3):
+        await payments.reserve(picture, "wavespeed", 0.1)
+    await payments.move(0, PaymentState.SETTLED, "abc")
+    await payments.move(1, PaymentState.UNKNOWN)
+    await payments.move(2, PaymentState.RELEASED)
+    await jobs.aclose()
     return prediction.id
 
 
