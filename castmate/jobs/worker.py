@@ -23,7 +23,7 @@ from castmate.jobs.claims import Claim, Claims
 from castmate.jobs.ledger import Ledger
 from castmate.jobs.predictions import Prediction, StoredResult
 from castmate.jobs.storage import output_name
-from castmate.schema import GenerateRequest
+from castmate.schema import GenerateRequest, GenerateResult
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ class Worker:
         slots: int = 1,
         owner: str | None = None,
         own_only: bool = False,
+        on_drawn: Callable[[Claim, GenerateResult], object] | None = None,
     ) -> None:
         """Nothing is claimed until `start`.
 
@@ -62,6 +63,7 @@ class Worker:
             owner: Its name, which no other worker has; by default one is drawn.
             own_only: Leave to others what was not submitted through it, and give up soon: somebody
                 waits for it in person.
+            on_drawn: Gets each result once its pictures are stored.
         """
         self._ledger, self._client, self._slots = ledger, client, slots
         self._claims = Claims(ledger.database, ledger.limits)
@@ -72,6 +74,7 @@ class Worker:
         self._failures, self._rests_until = 0, 0.0  # claims that no client could draw, in a row
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Fails as soon as a prediction could not be ended in time; never done otherwise."""
+        self._on_drawn = on_drawn
         self._running: dict[asyncio.Task[None], Claim] = {}
         self._unwanted: set[str] = set()  # ids whose work someone cancelled or took over
         self._loops: list[asyncio.Task[None]] = []
@@ -230,6 +233,8 @@ class Worker:
             name = output_name(claim.id, claim.attempt, number, image.output_format)
             await self._keep(name, image.data, result.cost_usd)
             names.append(name)
+        if self._on_drawn is not None:
+            self._on_drawn(claim, result)
         return StoredResult.of(result, names)
 
     async def _keep(self, name: str, data: bytes, cost_usd: float) -> None:

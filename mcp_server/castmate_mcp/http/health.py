@@ -28,7 +28,7 @@ async def readyz(request: Request) -> Response:
     A model that still loads, or a GPU that is down, is no reason: what is submitted waits.
     """
     here = gateway(request)
-    ledger = here.service.jobs.ledger
+    ledger = here.castmate.ledger
     for name, check in (("ledger", ledger.check), ("storage", ledger.storage.check)):
         try:
             await check()

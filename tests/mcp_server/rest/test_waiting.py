@@ -56,7 +56,7 @@ async def test_results_say_when_they_expire_where_they_do(tmp_path: Path) -> Non
         assert "expires_at" not in first
         data = await api.final(first["id"])
         assert data["expires_at"].endswith("Z")
-        found = await api.gateway.service.jobs.ledger.get(first["id"])
+        found = await api.gateway.castmate.ledger.get(first["id"])
         assert found.finished is not None
         assert found.expires == found.finished + 7 * DAY_S
     async with serving(FlatClient(), tmp_path / "other") as api:
