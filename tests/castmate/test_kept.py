@@ -61,7 +61,7 @@ def test_a_full_disk_ends_the_command_in_bounded_time_with_one_sentence(
         timeout=60,
         check=False,
     )
-    assert done.returncode == 1, done.stderr
+    assert done.returncode in (1, 2), done.stderr
     assert time.monotonic() - began < 30
     assert reason in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
