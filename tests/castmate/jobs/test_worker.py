@@ -287,7 +287,7 @@ async def test_a_worker_that_lost_its_lease_stops_its_client_and_changes_nothing
     held = {prediction.id: 1}
     await ahead.keep_alive(worker.owner, held)  # as if it had been silent for long
     assert await ahead.recover() == 1
-    (claim,) = await Claims(ledger.database, Limits(lease_s=60)).claim("successor", 1)
+    (claim,) = await Claims(ledger.database, ledger.limits).claim("successor", 1)
     await asyncio.wait_for(client.cancelled.wait(), 10)
     found = await ledger.get(prediction.id)
     assert (found.state, found.attempt) == (State.PROCESSING, claim.attempt)
