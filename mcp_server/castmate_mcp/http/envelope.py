@@ -7,6 +7,7 @@ that read either. A success never has a top-level `error`.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -41,6 +42,17 @@ _OTHER_CODE: Final = 5000
 def business_code(code: str) -> int:
     """WaveSpeed's code for one of ours."""
     return _CODES.get(code, _OTHER_CODE)
+
+
+# A path that leads through a folder, on either system; what follows a word or a slash is a URL's.
+_PATH: Final = re.compile(
+    r"(?<![\w/:.}])(?:/(?!api/|docs\b|files/)|[A-Za-z]:[\\/])[^\s'\",;:()]*[\\/]([^\s'\",;:()/\\]+)"
+)
+
+
+def without_paths(text: str) -> str:
+    """An error without the folders of this machine: callers elsewhere need not know them."""
+    return _PATH.sub(r"\1", text)
 
 
 class Refusal(CastmateError):
@@ -102,7 +114,7 @@ def as_response(error: CastmateError) -> JSONResponse:
             headers["retry-after"] = "5"
         case _:
             status = 500
-    return refusal(status, str(error), headers, **details)
+    return refusal(status, without_paths(str(error)), headers, **details)
 
 
 async def on_castmate_error(request: Request, error: Exception) -> Response:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from castmate.clients.base import Client, Progress
-from castmate.errors import Cancelled, ImageRejected, MaybeCharged, Unavailable
+from castmate.errors import BudgetExceeded, Cancelled, ImageRejected, MaybeCharged
 from castmate.images import Reference
 from castmate.jobs.budget import Budget, Caps
 from castmate.jobs.claims import Claims
@@ -167,7 +167,7 @@ async def test_a_worker_goes_on_after_a_cancellation(
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (Unavailable("No GPU."), "unavailable"),
+        (BudgetExceeded("The cap."), "budget_exceeded"),
         (ImageRejected("no face"), "image_rejected"),
         (MaybeCharged("Lost."), "maybe_charged"),
     ],
