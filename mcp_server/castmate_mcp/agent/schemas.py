@@ -13,7 +13,8 @@ def compact(schema: Mapping[str, Any], *, result: bool = False) -> dict[str, Any
 
     Args:
         schema: Of an object; none of its parts contains itself.
-        result: Of a result: nobody needs its defaults, nor what its models are.
+        result: Of a result: nobody needs its defaults, nor what its models are, nor which of its
+            parts are always there, since whoever reads a result sees which are.
     """
     parts = schema.get("$defs", {})
 
@@ -34,6 +35,7 @@ def compact(schema: Mapping[str, Any], *, result: bool = False) -> dict[str, Any
             node["properties"] = {name: clean(one) for name, one in node["properties"].items()}
             if result:
                 node.pop("description", None)
+                node.pop("required", None)
         if isinstance(node.get("items"), dict):
             node["items"] = clean(node["items"])
         return node
