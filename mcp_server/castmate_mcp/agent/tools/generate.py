@@ -15,7 +15,7 @@ from castmate_mcp.agent.holding import hold
 from castmate_mcp.agent.parameters import with_fields_of
 from castmate_mcp.agent.results import JobOut
 from castmate_mcp.agent.sources import reference_of
-from castmate_mcp.agent.spending import Agreement, Spending, declined
+from castmate_mcp.agent.spending import Agreement, Spending, Unaskable, declined
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import Studio
 
@@ -57,10 +57,8 @@ def add(server: StrictServer, studio: Studio) -> None:
     """
     spending = Spending(studio)
 
-    async def agreement(
-        ctx: Context[Any, Any], num_images: int, accept_cost_usd: float | None
-    ) -> Agreement | Elicit[Agreement]:
-        return await spending.ask(ctx, num_images, accept_cost_usd)
+    async def agreement(ctx: Context[Any, Any], num_images: int) -> Agreement | Elicit[Agreement]:
+        return await spending.ask(ctx, num_images)
 
     @server.tool(
         title="Draw a character in a new scene",
@@ -91,7 +89,7 @@ def add(server: StrictServer, studio: Studio) -> None:
             Field(
                 ge=0,
                 allow_inf_nan=False,
-                description="Leave it out, unless an error asked for it and the user agreed.",
+                description="Leave it out, unless an error named the price and the user agreed.",
             ),
         ] = None,
         **values: Any,
@@ -101,6 +99,8 @@ def add(server: StrictServer, studio: Studio) -> None:
         may_spend = await spending.settle(agreed.data)
         request = GenerateRequest.parse(values)
         reference = await reference_of(studio, request.image)
+        if isinstance(agreed.data, Unaskable):  # last: a call that is refused uses nothing up
+            may_spend = await spending.accept(request.num_images, accept_cost_usd)
         job = await studio.service.jobs.ledger.submit(
             request,
             reference,
