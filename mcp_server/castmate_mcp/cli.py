@@ -60,11 +60,12 @@ def command(
 
 
 async def _serve(settings: Settings) -> None:
+    from castmate_mcp.agent import stdio
     from castmate_mcp.agent.server import build_server
     from castmate_mcp.service import Service
 
     async with Service.open(settings) as service:
-        await build_server(service).run_stdio_async()
+        await stdio.serve(build_server(service))
 
 
 def serve(
