@@ -137,8 +137,7 @@ class Studio:
         request = ctx.request_context.request
         if self.base_url is None or not isinstance(request, HTTPConnection):
             return None
-        url = self.service.jobs.storage.signed_url(image.name, time.time())
-        return self.base_url(request) + url if url.startswith("/") else url
+        return self.base_url(request) + self.service.jobs.storage.link(image.name, time.time())
 
     def count(self, ctx: Context[Any, Any]) -> None:
         """Count a prediction that a call has submitted, where there is `/metrics` to show it."""

@@ -160,7 +160,7 @@ async def test_over_stdio_half_of_a_character_is_answered(own_folder: Path) -> N
             received, answers = b"", {}
             while 1 not in answers:
                 received += await server.stdout.receive()
-                lines = [json.loads(line) for line in received.splitlines(keepends=True)[:-1]]
+                lines = [json.loads(line) for line in received.split(b"\n")[:-1]]
                 answers = {line["id"]: line for line in lines if "id" in line}
             (content,) = answers[1]["result"]["content"]
             assert "- `prompt`: holds half of a character" in content["text"]
