@@ -14,7 +14,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel, Field
 
 from castmate.clients import registry
-from castmate.jobs.consent import NAMED_FOR_S
+from castmate.jobs.consents import NAMED_FOR_S
 from castmate.settings import Settings
 from castmate_mcp.agent.studio import Studio
 
@@ -70,11 +70,11 @@ class Spending:
             return Unasked(proceed=False)
         if self._settings.paid == "always":
             return Unasked(proceed=True)
-        if await self.studio.consents.given(self.studio.caller):
+        if await self.studio.castmate.consents.given(self.studio.caller):
             return Unasked(proceed=True)
         if any(
             client.up and not registry.is_paid(client.name)
-            for client in self.studio.service.status()
+            for client in self.studio.castmate.router.status()
         ):
             return Unasked(proceed=False)
         capabilities = ctx.client_capabilities
@@ -93,7 +93,7 @@ class Spending:
 
     @property
     def _settings(self) -> Settings:
-        return self.studio.service.settings
+        return self.studio.castmate.settings
 
     @property
     def _client(self) -> registry.Entry | None:
@@ -113,7 +113,7 @@ class Spending:
             return agreement.proceed
         if not agreement.proceed:
             raise declined()
-        await self.studio.consents.give(self.studio.caller)
+        await self.studio.castmate.consents.give(self.studio.caller)
         return True
 
     async def accept(self, num_images: int, accept_cost_usd: float | None) -> bool:
@@ -130,7 +130,7 @@ class Spending:
             ToolError: The agent was not told, or does not accept the price: here it is.
         """
         price_usd = self._quote(num_images)
-        consents, caller = self.studio.consents, self.studio.caller
+        consents, caller = self.studio.castmate.consents, self.studio.caller
         if (
             accept_cost_usd is not None
             and accept_cost_usd >= price_usd

@@ -51,7 +51,7 @@ async def test_a_download_url_of_an_output_or_an_upload_is_read_without_a_fetch(
 async def test_an_address_that_has_expired_or_was_changed_is_refused(own_folder: Path) -> None:
     async with site() as here, here.agent("auto") as agent:
         drawn = await agent.draw(image=RED)
-        storage = here.service.jobs.storage
+        storage = here.castmate.storage
         name = storage.verify(drawn["download_url"].removeprefix(here.url), time.time())
         assert name is not None
         old = here.url + storage.link(name, time.time() - 100, 50)

@@ -40,13 +40,8 @@ def clients(*, free: FlatClient | None = None) -> Any:
             raise Unavailable("There is no GPU.")
         return free
 
-    def opener() -> Router:
-        hosted = functools.partial(PaidClient, "wavespeed", 0.25)
-        router = Router({"local": unopened, "wavespeed": hosted}, deadline_s=60)
-        router.open()
-        return router
-
-    return opener
+    hosted = functools.partial(PaidClient, "wavespeed", 0.25)
+    return Router({"local": unopened, "wavespeed": hosted}, deadline_s=60)
 
 
 class User:
@@ -65,7 +60,7 @@ class User:
 async def ready(agent: Agent) -> Agent:
     """Wait until the clients are open: before that nobody knows who cannot draw."""
     async with asyncio.timeout(10):
-        while agent.service.status()[0].name == "opening":
+        while any(client.opening for client in agent.castmate.router.status()):
             await asyncio.sleep(0.005)
     return agent
 
@@ -147,7 +142,7 @@ async def test_the_price_that_is_named_is_enough(connect: Connect, price_usd: fl
 async def test_a_price_is_forgotten_after_a_quarter_of_an_hour(connect: Connect) -> None:
     async with connect(clients(), **PAID) as agent:
         await (await ready(agent)).fail()
-        database = agent.service.jobs.ledger.database
+        database = agent.castmate.ledger.database
 
         def grow_older(tx: Transaction) -> None:
             older = {"named": named_prices.c.named - 16 * 60}

@@ -104,7 +104,7 @@ def add(server: StrictServer, studio: Studio) -> None:
         reference = await reference_of(studio, request.image)
         if isinstance(agreed.data, Unaskable):  # last: a call that is refused uses nothing up
             may_spend = await spending.accept(request.num_images, accept_cost_usd)
-        job = await studio.service.jobs.ledger.submit(
+        job = await studio.castmate.ledger.submit(
             request,
             reference,
             key_name=studio.caller,
@@ -119,7 +119,7 @@ def add(server: StrictServer, studio: Studio) -> None:
 
 
 def _image(studio: Studio) -> str:
-    roots = studio.service.settings.image_roots if studio.base_url is None else ()
+    roots = studio.castmate.settings.image_roots if studio.base_url is None else ()
     named = ", ".join(str(root) for root in roots)
     if named:
         path = f"a path in {named}"
