@@ -7,9 +7,12 @@ import functools
 from typing import Any
 
 import pytest
+from click.testing import Result
 from mcp.types import ElicitRequestParams, ElicitResult
 from sqlalchemy import update
+from typer.testing import CliRunner
 
+from castmate.cli import app
 from castmate.errors import Unavailable
 from castmate.jobs.database import Transaction
 from castmate.jobs.tables import named_prices
@@ -121,6 +124,37 @@ async def test_what_the_agent_agrees_to_is_one_call_and_not_the_day(connect: Con
         for seed in (2, 3):
             await agent.succeed(seed=seed, accept_cost_usd=0.25)
         assert "Ask the user" in await agent.fail(seed=4, num_images=4, accept_cost_usd=1)
+
+
+async def operator(*words: str) -> Result:
+    """Run `castmate spend` in the same data folder."""
+    return await asyncio.to_thread(CliRunner().invoke, app, ["spend", *words])
+
+
+async def test_the_user_may_allow_the_day_with_a_command_and_take_it_back(
+    connect: Connect,
+) -> None:
+    async with connect(clients(), **PAID) as agent:
+        assert "Ask the user" in await (await ready(agent)).fail()
+        allowed = await operator("allow")
+        assert "Agents of local may pay for hosted pictures until midnight" in allowed.stdout
+        for seed in (1, 2):
+            await agent.succeed(seed=seed)
+        assert (await agent.succeed("get_status"))["agreed_today"] is True
+        assert "ask again before they pay" in (await operator("disallow")).stdout
+        assert "Ask the user" in await agent.fail(seed=3)
+
+
+async def test_a_permission_for_a_key_that_does_not_exist_is_refused(connect: Connect) -> None:
+    async with connect(clients(), **PAID) as agent:
+        await agent.castmate.keys.create("ann")
+        for words in (("allow", "--key", "anne"), ("disallow", "--key", "anne")):
+            refused = await operator(*words)
+            assert refused.exit_code == 2
+            assert "there is no key 'anne'; allowed: ann, local" in refused.stderr
+        assert (await operator("allow", "--key", "ann")).exit_code == 0
+        assert await agent.castmate.consents.given("ann")
+        assert not await agent.castmate.consents.given("local")
 
 
 async def test_a_call_that_is_refused_uses_no_agreement_up(connect: Connect) -> None:
