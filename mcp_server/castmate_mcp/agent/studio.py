@@ -130,8 +130,8 @@ class Studio:
         if self.base_url is None or not isinstance(request, HTTPConnection):
             return None
         hour = time.time() // _HOUR_S * _HOUR_S
-        url = self.castmate.storage.signed_url(image.name, hour, SIGNED_FOR_S + _HOUR_S)
-        return self.base_url(request) + url if url.startswith("/") else url
+        link = self.castmate.storage.link(image.name, hour, SIGNED_FOR_S + _HOUR_S)
+        return self.base_url(request) + link
 
     def count(self, ctx: Context[Any, Any]) -> None:
         """Count a prediction that a call has submitted, where there is `/metrics` to show it."""

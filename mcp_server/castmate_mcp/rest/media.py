@@ -72,6 +72,13 @@ async def upload_form(call: Call) -> Response:
     parser = MultiPartParser(
         call.request.headers, whole(), max_files=1, max_fields=8, max_part_size=64 * 1024
     )
+    # Larger files would go to a temporary one, and the disk may be read-only.
+    parser.spool_max_size = MAX_FORM_BYTES
+    with call.gateway.gate.holding(len(body)):
+        return await _uploaded_file(call, parser)
+
+
+async def _uploaded_file(call: Call, parser: MultiPartParser) -> Response:
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError, UnicodeDecodeError) as error:
