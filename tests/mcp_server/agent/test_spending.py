@@ -199,7 +199,8 @@ async def test_a_machine_that_fails_meanwhile_costs_nothing_before_the_next_call
 ) -> None:
     user = User()
     opener = clients(free=Broken())
-    async with connect(opener, **PAID, client_elicitation_callback=user) as agent:
+    options = {"client_elicitation_callback": user, "wait_s": 0}
+    async with connect(opener, **PAID, **options) as agent:
         told = await (await ready(agent)).fail()
         assert "The GPU fell off the bus." in told
         assert "nobody has agreed to pay" in told
@@ -207,12 +208,29 @@ async def test_a_machine_that_fails_meanwhile_costs_nothing_before_the_next_call
         assert (await agent.succeed("get_status"))["spent_today_usd"] == 0
 
 
+async def test_a_job_that_waits_for_a_free_machine_says_that_the_user_may_pay_instead(
+    connect: Connect,
+) -> None:
+    user = User()
+    options = {"client_elicitation_callback": user, "hold_s": 0.3}
+    async with connect(clients(free=Broken()), **PAID, **options) as agent:
+        waiting = await (await ready(agent)).succeed()
+        assert waiting["status"] == "running"
+        assert "tried again by itself" in waiting["progress"]
+        assert "The GPU fell off the bus." in waiting["progress"]
+        assert "the user is asked whether to pay" in waiting["next_step"]
+        drawn = await agent.succeed(wait_seconds=20)
+        assert (drawn["job_id"], drawn["client"]) == (waiting["job_id"], "wavespeed")
+        assert len(user.asked) == 1
+
+
 @pytest.mark.parametrize(("paid", "outcome"), [("never", "error"), ("always", "wavespeed")])
 async def test_the_setting_may_answer_for_the_user(
     connect: Connect, paid: str, outcome: str
 ) -> None:
     user = User()
-    async with connect(clients(), **PAID, paid=paid, client_elicitation_callback=user) as agent:
+    options = {"client_elicitation_callback": user, "wait_s": 0}
+    async with connect(clients(), **PAID, paid=paid, **options) as agent:
         await ready(agent)
         if outcome == "error":
             assert "nobody has agreed to pay" in await agent.fail()
@@ -223,7 +241,7 @@ async def test_the_setting_may_answer_for_the_user(
 
 
 async def test_the_budget_holds_whatever_the_user_says(connect: Connect) -> None:
-    async with connect(clients(), **PAID, paid="always", max_usd_per_day=0.3) as agent:
+    async with connect(clients(), **PAID, paid="always", max_usd_per_day=0.3, wait_s=0) as agent:
         await (await ready(agent)).succeed(seed=1)
         assert (await agent.succeed("get_status"))["left_today_usd"] == 0.05
         told = await agent.fail(seed=2)
