@@ -7,10 +7,9 @@ import functools
 from typing import Any
 
 import pytest
-from click.testing import Result
 from mcp.types import ElicitRequestParams, ElicitResult
 from sqlalchemy import update
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from castmate.cli import app
 from castmate.errors import Unavailable
