@@ -7,10 +7,9 @@ import functools
 from typing import Any
 
 import pytest
-from click.testing import Result
 from mcp.types import ElicitRequestParams, ElicitResult
 from sqlalchemy import update
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from castmate.cli import app
 from castmate.errors import Unavailable
@@ -128,7 +127,7 @@ async def test_what_the_agent_agrees_to_is_one_call_and_not_the_day(connect: Con
 
 async def operator(*words: str) -> Result:
     """Run `castmate spend` in the same data folder."""
-    return await asyncio.to_thread(CliRunner().invoke, app, ["spend", *words])
+    return await asyncio.to_thread(lambda: CliRunner().invoke(app, ["spend", *words]))
 
 
 async def test_the_user_may_allow_the_day_with_a_command_and_take_it_back(
