@@ -138,10 +138,8 @@ class Settings(BaseSettings):
         15,
         ge=1,
         le=3600,
-        description="A process that is silent for so long loses its work to another, seconds.",
-    )
-    priority_ageing_s: float = Field(
-        60, gt=0, description="A waiting prediction climbs one priority each time, seconds."
+        description="A process that is silent for so long loses its work to another, seconds; the "
+        "same for all processes that share a ledger.",
     )
     worker_slots: int = Field(
         1, ge=0, le=256, description="Predictions that a server makes at a time; 0 makes none."

@@ -35,7 +35,6 @@ predictions: Final = Table(
     Column("idempotency_key", Text),
     Column("body_hash", Text, nullable=False),
     Column("state", Text, nullable=False),
-    Column("priority", Integer, nullable=False),
     Column("turn", Double, nullable=False),
     Column("request", Text, nullable=False),
     Column("input", Text, nullable=False),
@@ -173,6 +172,16 @@ consents: Final = Table(
     Column("day", Text, primary_key=True),
 )
 
+# Prices that an agent was told of and may pay once, after it has asked its user.
+named_prices: Final = Table(
+    "named_prices",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("key_name", Text, nullable=False),
+    Column("price_micro_usd", BigInteger, nullable=False),
+    Column("named", Double, nullable=False),
+)
+
 # Applied in order, once each; a published one is never edited. Both engines read these types.
 MIGRATIONS: Final[Sequence[Sequence[str]]] = (
     (
@@ -237,6 +246,12 @@ MIGRATIONS: Final[Sequence[Sequence[str]]] = (
         """alter table predictions add column not_before double precision""",
         """alter table predictions add column keep_s double precision""",
     ),
+    (
+        """create table named_prices (
+             id text primary key not null, key_name text not null,
+             price_micro_usd bigint not null, named double precision not null)""",
+    ),
+    ("""alter table predictions drop column priority""",),
 )
 
 

@@ -44,6 +44,8 @@ MONEY: Final = {
 class ImageOut(BaseModel):
     """One finished picture; one that is unsafe was replaced by a black one."""
 
+    # Of an `ImageRecord`, those fields are shown that stand here.
+
     image_id: str
     image_uri: str
     file_path: str | None = None
@@ -112,10 +114,7 @@ def describe(
                 image_uri=name.uri,
                 file_path=studio.file_path(image),
                 download_url=studio.download_url(image, ctx),
-                width=image.width,
-                height=image.height,
-                seed=image.seed,
-                has_nsfw=image.has_nsfw,
+                **image.record(),
             )
         )
     out.client, out.cost_usd, out.warnings = result.client, result.cost_usd, [*result.warnings]

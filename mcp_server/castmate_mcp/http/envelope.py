@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -74,9 +75,14 @@ class Refusal(CastmateError):
         super().__init__(message)
 
 
-def success(data: Any) -> JSONResponse:
-    """HTTP 200 with `data`."""
-    return JSONResponse({"code": 200, "message": "success", "data": data})
+def success(data: BaseModel | Sequence[BaseModel]) -> JSONResponse:
+    """HTTP 200 with `data`; what is optional and missing is left out, never null."""
+    values = (
+        data.model_dump(mode="json", exclude_none=True)
+        if isinstance(data, BaseModel)
+        else [one.model_dump(mode="json", exclude_none=True) for one in data]
+    )
+    return JSONResponse({"code": 200, "message": "success", "data": values})
 
 
 def refusal(

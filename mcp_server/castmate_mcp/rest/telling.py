@@ -92,12 +92,6 @@ class Teller:
         return state.value
 
 
-def as_json(told: PredictionOut) -> dict[str, Any]:
-    """As it goes out: what is optional and missing is left out, never null."""
-    values = told.model_dump(mode="json")
-    return {name: value for name, value in values.items() if value is not None}
-
-
 def without_rerun_words(text: str) -> str:
     """An error in other words than those for which a client would submit the task again."""
     for words, instead in _RERUN_WORDS:

@@ -42,7 +42,7 @@ from castmate.jobs.budget import Budget
 from castmate.jobs.claims import Claim, Claims
 from castmate.jobs.ledger import Ledger
 from castmate.jobs.opening import open_database
-from castmate.jobs.predictions import Priority, State, StoredResult
+from castmate.jobs.predictions import State, StoredResult
 from castmate.jobs.queue import Limits
 from castmate.jobs.storage import memory_storage
 from castmate.schema import GenerateRequest
@@ -50,7 +50,7 @@ from tests.castmate.jobs.conftest import Clock, empty
 from tests.doubles import picture
 
 T = TypeVar("T")
-LIMITS = Limits(queue_limit=4, lease_s=10, ageing_s=60, max_deaths=3)
+LIMITS = Limits(queue_limit=4, lease_s=10, max_deaths=3)
 REFERENCE = Reference.from_bytes(picture(), "red.png")
 FINAL = {State.COMPLETED, State.FAILED, State.CANCELLED}
 
@@ -120,7 +120,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.open()
         # Most examples would spend half of their steps on the way to here.
         for prompt in ("waving", "running", "waving"):
-            self.submit(prompt, None, "ann", Priority.NORMAL)
+            self.submit(prompt, None, "ann")
         return self.claim("one", 2)
 
     def open(self) -> None:
@@ -140,11 +140,8 @@ class LedgerMachine(RuleBasedStateMachine):
         prompt=st.sampled_from(["waving", "running"]),
         idempotency_key=st.sampled_from([None, None, "a", "b"]),
         key_name=st.sampled_from(["ann", "bob"]),
-        priority=st.sampled_from(Priority),
     )
-    def submit(
-        self, prompt: str, idempotency_key: str | None, key_name: str, priority: Priority
-    ) -> Any:
+    def submit(self, prompt: str, idempotency_key: str | None, key_name: str) -> Any:
         values = {"prompt": prompt, "image": "red.png", "seed": 1, "num_images": 2}
         known = self.by_key.get(f"{key_name} {idempotency_key}")
         waiting = sum(model.state is State.CREATED for model in self.models.values())
@@ -155,7 +152,6 @@ class LedgerMachine(RuleBasedStateMachine):
                     REFERENCE,
                     key_name=key_name,
                     idempotency_key=idempotency_key,
-                    priority=priority,
                 )
             )
         except IdempotencyConflict:

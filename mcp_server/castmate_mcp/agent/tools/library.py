@@ -54,12 +54,12 @@ def add(server: StrictServer, studio: Studio) -> None:
         annotations=READS,
     )
     async def list_library(
-        kind: Annotated[Kind, Field(description="What to list.")] = "images",
+        kind: Annotated[Kind, Field(description="What to list:")] = "images",
         query: Annotated[
             str,
-            Field(max_length=200, description="Part of the prompt or name."),
+            Field(max_length=200, description="Part of the prompt or name, such as beach."),
         ] = "",
-        limit: Annotated[int, Field(ge=1, le=100, description="How many, at most.")] = 20,
+        limit: Annotated[int, Field(ge=1, le=100, description="How many, at most:")] = 20,
     ) -> Annotated[CallToolResult, LibraryOut]:
         """List finished pictures, saved characters, or jobs of any status, the newest first.
 

@@ -42,7 +42,7 @@ class StatusOut(BaseModel):
     kept_days: float | None = None
     spent_today_usd: float
     left_today_usd: float | None = None
-    licence: str = ""
+    licence: str = Field("", description="Of the model on this machine.")
     next_step: str
 
 
@@ -60,7 +60,7 @@ def add(server: StrictServer, studio: Studio) -> None:
         annotations=READS,
     )
     async def get_status(
-        num_images: Annotated[int, Field(ge=1, le=4, description="The price is for so many.")] = 1,
+        num_images: Annotated[int, Field(ge=1, le=4, description="The price is for so many:")] = 1,
     ) -> Annotated[CallToolResult, StatusOut]:
         """Tell who can draw now, the queue, the price, and what is left of the day's budget.
 
