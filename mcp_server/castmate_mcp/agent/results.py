@@ -17,7 +17,7 @@ from mcp.types import (
     ResourceLink,
     TextContent,
 )
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from castmate.images import PREVIEW_LIMIT, base64_length, preview
 from castmate.jobs.predictions import Prediction, State
@@ -49,7 +49,7 @@ class ImageOut(BaseModel):
     image_id: str
     image_uri: str
     file_path: str | None = None
-    download_url: str | None = Field(None, description="Needs no key, for a day.")
+    download_url: str | None = None
     width: int
     height: int
     seed: int
