@@ -25,7 +25,7 @@ _BREAKS: Final = ("Cc", "Zl", "Zp")  # controls, separators of lines and paragra
 class CharacterOut(BaseModel):
     """A saved character."""
 
-    character_id: str = Field(description="An `image` to draw from.")
+    character_id: str
     character_uri: str
     name: str
     num_references: int

@@ -27,7 +27,7 @@ class ItemOut(BaseModel):
 
     id: str
     uri: str
-    about: str = Field(description="Prompt or name.")
+    about: str
     created: str
     status: str | None = None
     file_path: str | None = None

@@ -42,7 +42,7 @@ class StatusOut(BaseModel):
     kept_days: float | None = None
     spent_today_usd: float
     left_today_usd: float | None = None
-    licence: str = Field("", description="Of the model on this machine.")
+    licence: str = ""
     next_step: str
 
 
