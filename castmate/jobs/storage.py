@@ -107,7 +107,14 @@ class Storage:
                 f"CASTMATE_STORAGE_URL: {url or data_dir / 'files'} cannot be used "
                 f"({_first_line(error)}); allowed: s3://bucket/prefix or file:///a/folder"
             ) from None
-        return cls(store, secret.encode() if secret else _own_secret(data_dir), durability)
+        try:
+            signing = secret.encode() if secret else _own_secret(data_dir)
+        except OSError as error:
+            raise SettingsError(
+                f"CASTMATE_DATA_DIR: {data_dir} cannot be written ({error.strerror}). Make room or "
+                "name another folder."
+            ) from None
+        return cls(store, signing, durability)
 
     async def put(self, name: str, data: bytes) -> None:
         """Write an object once; the same bytes again change nothing.
@@ -271,7 +278,7 @@ class Storage:
             self._check_folder()
             raise FileNotFoundError(name) from None
         except (BaseError, OSError) as error:
-            _log.warning("the storage failed at %s: %s", name, error)
+            _log.info("the storage failed at %s: %s", name, _first_line(error))
             raise Unavailable(
                 f"The storage failed at {name}: {_reason(error)} (see CASTMATE_STORAGE_URL)."
             ) from error
