@@ -15,6 +15,7 @@ from httpx2 import URL, InvalidURL
 
 from castmate import __version__
 from castmate.errors import ImageRejected, Unavailable
+from castmate.shorten import shorten
 
 MAX_REDIRECTS: Final = 3
 DEADLINE_S: Final = 15.0
@@ -339,5 +340,4 @@ def _checked(text: str, base: URL | None, schemes: Sequence[str]) -> URL:
 
 def _shown(url: URL) -> str:
     """The URL without its possibly secret parts: user, query and fragment."""
-    text = f"{url.scheme}://{url.host}{url.path}"
-    return text if len(text) <= 100 else f"{text[:97]}..."
+    return shorten(f"{url.scheme}://{url.host}{url.path}", 100)

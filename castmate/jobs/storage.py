@@ -12,7 +12,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Final, Self
 from urllib.parse import quote, unquote
@@ -34,6 +34,7 @@ from castmate.files import make_private_file, make_private_folder, write_atomica
 from castmate.images import PREVIEW_SIDE, Reference, preview
 from castmate.jobs.database import Durability
 from castmate.paths import expand
+from castmate.times import day_of
 
 INPUTS: Final = "inputs"
 OUTPUTS: Final = "outputs"
@@ -295,11 +296,6 @@ def output_name(prediction_id: str, attempt: int, picture: int, suffix: str) -> 
 
 def _preview_name(name: str, side: int) -> str:
     return f"{PREVIEWS}/{name}.{side}.jpg"
-
-
-def day_of(now: float) -> str:
-    """The day in UTC, such as 2026-11-30."""
-    return datetime.fromtimestamp(now, UTC).date().isoformat()
 
 
 def _reason(error: Exception) -> str:

@@ -28,6 +28,7 @@ from castmate.clients.wavespeed.replies import (
 )
 from castmate.errors import Unavailable
 from castmate.fetch import send
+from castmate.shorten import shorten
 
 SUBMIT_TIMEOUT_S: Final = 60.0
 CONNECT_TIMEOUT_S: Final = 10.0
@@ -301,7 +302,7 @@ class WaveSpeedApi:
             return "a page that is not of the API"
         told = envelope.get("message") or envelope.get("error") or ""
         text = " ".join(str(told).replace(self._key.get_secret_value(), "***").split())
-        return text if len(text) <= 200 else f"{text[:197]}..."
+        return shorten(text, 200)
 
     def clean(self, text: str) -> str:
         """Any text of theirs, as `_excerpt` makes it."""
