@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import contextlib
 import gc
+import os
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -234,10 +235,22 @@ def probe_triton(
 
 
 @app.callback(invoke_without_command=True)
-def version(
-    show: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    env_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file of CASTMATE_NAME=value lines, read instead of castmate/castmate.env in "
+            "XDG_CONFIG_HOME or ~/.config. [CASTMATE_ENV_FILE]",
+        ),
+    ] = None,
 ) -> None:
-    if show:
+    if env_file is not None:
+        from castmate.settings import ENV_FILE
+
+        # For whoever reads settings later, processes that this one starts included.
+        os.environ[ENV_FILE] = os.path.abspath(env_file)
+    if version:
         typer.echo(__version__)
         raise typer.Exit
 

@@ -1,4 +1,8 @@
-"""Every setting, read once from `CASTMATE_*` environment variables or a `.env` file."""
+"""Every setting, read once from `CASTMATE_*` environment variables or the user's settings file.
+
+A `.env` in the folder where a command starts is not read: whoever wrote it could redirect the key
+of the user's account, allow payments and open folders.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import os
 import re
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -16,23 +20,71 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from castmate.errors import SettingsError
 from castmate.paths import UserPath, expand
 
+ENV_FILE: Final = "CASTMATE_ENV_FILE"
+
+
+def settings_file() -> Path | None:
+    """The file whose lines count as variables: the named one, else the user's own, if there is one.
+
+    Raises:
+        SettingsError: The named file is not there.
+    """
+    if named := os.environ.get(ENV_FILE):
+        path = expand(Path(named))
+        if not path.exists() or path.is_dir():
+            raise SettingsError(
+                f"The settings file {path} (--env-file, {ENV_FILE}) is not there; name a file of "
+                "CASTMATE_NAME=value lines, or leave the option out."
+            )
+        return path
+    base = _xdg("XDG_CONFIG_HOME", ".config")
+    own = base / "castmate/castmate.env" if base else None
+    return own if own and os.path.isfile(own) else None
+
+
+def _xdg(variable: str, below_home: str) -> Path | None:
+    """A base folder of the XDG specification, which says to ignore relative ones."""
+    named = expand(Path(os.environ.get(variable, "")))
+    if named.is_absolute():
+        return named
+    home = _home()
+    return home / below_home if home else None
+
+
+def _home() -> Path | None:
+    try:
+        return Path.home()
+    except RuntimeError:  # neither HOME nor a passwd entry, as in a container with a foreign user
+        return None
+
 
 def _default_data_dir() -> Path:
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share"
-    return expand(Path(base)) / "castmate"
+    if base := _xdg("XDG_DATA_HOME", ".local/share"):
+        return base / "castmate"
+    raise SettingsError(
+        "CASTMATE_DATA_DIR: this user has no home folder; name a folder where pictures and state "
+        "can be kept, or set HOME."
+    )
 
 
 def _default_image_roots() -> tuple[Path, ...]:
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except OSError:  # it has been deleted
+        return ()
     # Desktop apps start their servers in /: that must not open the whole disk.
-    return () if here in (Path(here.anchor), Path.home()) else (here,)
+    return () if here in (Path(here.anchor), _home()) else (here,)
 
 
 class Settings(BaseSettings):
     """How this machine runs Castmate."""
 
     model_config = SettingsConfigDict(
-        env_prefix="CASTMATE_", env_file=".env", extra="ignore", frozen=True
+        env_prefix="CASTMATE_",
+        env_file_encoding="utf-8-sig",
+        env_ignore_empty=True,  # as compose files pass what is not set
+        extra="ignore",
+        frozen=True,
     )
 
     bundle: str = Field(
@@ -286,16 +338,21 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:
-        """Read the environment; `overrides` (flags) win.
+        """Read the environment and the settings file; `overrides` (options) win.
 
         Raises:
-            SettingsError: Names the variable and what it may be.
+            SettingsError: Names the variable and what it may be, or the file that cannot be read.
         """
+        given = {name: value for name, value in overrides.items() if value is not None}
+        file = settings_file()
         try:
-            return cls(**{name: value for name, value in overrides.items() if value is not None})
+            return cls(_env_file=file, **given)
         except ValidationError as error:
             details = error.errors(include_url=False, include_context=False)
             raise SettingsError("\n".join(map(_told, details))) from None
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            raise SettingsError(f"The settings file {file} cannot be read: {reason}.") from None
 
 
 def _told(detail: ErrorDetails) -> str:

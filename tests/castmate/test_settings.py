@@ -1,4 +1,4 @@
-"""Settings come from the environment, and a wrong one is called by its variable."""
+"""Settings come from the environment, and an error names the variable that is wrong."""
 
 from __future__ import annotations
 
