@@ -6,7 +6,9 @@ import asyncio
 import atexit
 import contextlib
 import gc
+import io
 import os
+import sys
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -172,7 +174,9 @@ def check_bundle(
 
 @app.command()
 def spend(
-    days: Annotated[int, typer.Option(min=1, help="How many days (UTC), today included.")] = 30,
+    days: Annotated[
+        int, typer.Option(min=1, max=3660, help="How many days (UTC), today included.")
+    ] = 30,
     key: Annotated[str | None, typer.Option(help="Only what one API key spent, by name.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -249,7 +253,9 @@ def options(
         from castmate.settings import ENV_FILE
 
         # For whoever reads settings later, processes that this one starts included.
-        os.environ[ENV_FILE] = os.path.abspath(env_file)
+        with contextlib.suppress(OSError):  # the working folder has been deleted
+            env_file = env_file.absolute()
+        os.environ[ENV_FILE] = str(env_file)
     if version:
         typer.echo(__version__)
         raise typer.Exit
@@ -271,6 +277,9 @@ def main() -> None:
             groups[entry.name].callback(invoke_without_command=True)(found)
         else:
             app.command(entry.name)(found)
+    # A terminal or pipe with few characters shows the others as escapes, in stdout as in stderr.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     atexit.register(gc.freeze)  # a process that ends need not look for garbage: a tenth of a second
     app()
 

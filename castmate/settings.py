@@ -15,7 +15,13 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from castmate.errors import SettingsError
 from castmate.paths import UserPath, expand
@@ -31,7 +37,7 @@ def settings_file() -> Path | None:
     """
     if named := os.environ.get(ENV_FILE):
         path = expand(Path(named))
-        if not path.exists() or path.is_dir():
+        if not os.path.exists(path) or os.path.isdir(path):
             raise SettingsError(
                 f"The settings file {path} (--env-file, {ENV_FILE}) is not there; name a file of "
                 "CASTMATE_NAME=value lines, or leave the option out."
@@ -155,7 +161,9 @@ class Settings(BaseSettings):
         300, gt=0, description="Time for the hosted pictures of a request, in seconds."
     )
 
-    threads: int = Field(0, ge=0, description="CPU threads of a generation; 0 takes every core.")
+    threads: int = Field(
+        0, ge=0, le=1024, description="CPU threads of a generation; 0 takes every core."
+    )
     prompt_cache_mb: int = Field(64, ge=0, description="Memory for encoded prompts, MiB.")
     subject_cache_mb: int = Field(512, ge=0, description="Memory for encoded references, MiB.")
     cache: Literal["off", "balanced", "fast"] = Field(
@@ -270,6 +278,14 @@ class Settings(BaseSettings):
         "not finished then goes on at the next start.",
     )
 
+    @field_validator("data_dir")
+    @classmethod
+    def _anchor(cls, value: Path) -> Path:
+        try:
+            return value.absolute()
+        except OSError:
+            raise ValueError("is relative, and the working folder has been deleted") from None
+
     @field_validator("served_models", mode="before")
     @classmethod
     def _split_models(cls, value: object) -> object:
@@ -337,6 +353,23 @@ class Settings(BaseSettings):
         return value.rstrip("/") if value else None
 
     @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Options before variables before the settings file."""
+        file = settings_file()
+        try:
+            return init_settings, env_settings, DotEnvSettingsSource(settings_cls, env_file=file)
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            raise SettingsError(f"The settings file {file} cannot be read: {reason}.") from None
+
+    @classmethod
     def load(cls, **overrides: Any) -> Self:
         """Read the environment and the settings file; `overrides` (options) win.
 
@@ -344,15 +377,11 @@ class Settings(BaseSettings):
             SettingsError: Names the variable and what it may be, or the file that cannot be read.
         """
         given = {name: value for name, value in overrides.items() if value is not None}
-        file = settings_file()
         try:
-            return cls(_env_file=file, **given)
+            return cls(**given)
         except ValidationError as error:
             details = error.errors(include_url=False, include_context=False)
             raise SettingsError("\n".join(map(_told, details))) from None
-        except (OSError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-            raise SettingsError(f"The settings file {file} cannot be read: {reason}.") from None
 
 
 def _told(detail: ErrorDetails) -> str:

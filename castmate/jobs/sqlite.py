@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import queue
 import sqlite3
 import sys
@@ -156,7 +157,7 @@ class SqliteDatabase:
             with self._locked(), connection.begin():
                 for job in batch:
                     self._attempt(connection, job)
-        except (OSError, SQLAlchemyError) as error:
+        except (OSError, SQLAlchemyError, SettingsError) as error:
             # Of the whole batch nothing is left: SQLite may have rolled back on its own.
             failure = Unavailable(f"The ledger {self._path} cannot be written: {_reason(error)}.")
         for job in batch:
@@ -210,8 +211,19 @@ if sys.platform == "win32":
 else:
     import fcntl
 
+    _NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+
     def _wait_for(file: IO[bytes]) -> None:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            raise SettingsError(
+                f"CASTMATE_DATABASE_URL: the file system of {file.name} has no file locks "
+                f"({error.strerror}), which keep processes from writing over one another. Set "
+                "CASTMATE_DATA_DIR to a folder on a local disk, or use PostgreSQL."
+            ) from None
 
 
 def _data_version(connection: Connection) -> int:

@@ -20,18 +20,12 @@ def own_file(own_folder: Path) -> Path:
     return path
 
 
-@pytest.fixture(autouse=True)
-def _forget_named_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(ENV_FILE, "")  # what the command sets is undone after the test
-
-
 def test_a_project_cannot_redirect_the_key_or_allow_payments(own_folder: Path) -> None:
     (own_folder / ".env").write_text(
         "CASTMATE_WAVESPEED_BASE_URL=https://evil.example\nCASTMATE_CLIENTS=wavespeed\n"
         "CASTMATE_DATA_DIR=/tmp/evil\nCASTMATE_IMAGE_ROOTS=/\nCASTMATE_MAX_USD_PER_DAY=1000\n"
     )
     settings = Settings.load()
-    assert settings == Settings()
     assert settings.wavespeed_base_url == "https://api.wavespeed.ai"
     assert settings.clients is None
     assert settings.image_roots == (own_folder,)
