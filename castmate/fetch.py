@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final
 
 import httpcore2
 from httpx2 import URL, InvalidURL
 
 from castmate import __version__
+from castmate.addresses import Lookup, is_public, system_lookup
 from castmate.errors import ImageRejected, Unavailable
 
 MAX_REDIRECTS: Final = 3
@@ -36,48 +35,9 @@ _COMPRESSIONS: Final = frozenset(
 )
 _HINT: Final = "Give a public https URL that answers with the picture itself, or send the picture."
 
-# `is_global` accepts these, although they embed or reach private IPv4 addresses.
-_NAT64: Final = [ip_network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48")]
-_NOT_PUBLIC: Final = [
-    ip_network(text)
-    for text in (
-        "100.64.0.0/10",
-        "192.0.0.0/24",
-        "192.88.99.0/24",
-        "::/96",
-        "2001::/32",
-        "2002::/16",
-        "3fff::/20",
-        "5f00::/16",
-        "fec0::/10",
-    )
-]
-
-Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
-
 
 class Blocked(Exception):
     """The host is not public."""
-
-
-def is_public(text: str) -> bool:
-    """Whether an IP address is publicly reachable."""
-    ip = ip_address(text.split("%")[0])
-    if isinstance(ip, IPv6Address) and ip.ipv4_mapped:
-        ip = ip.ipv4_mapped
-    elif any(ip in network for network in _NAT64):
-        ip = ip_address(int(ip) & 0xFFFF_FFFF)
-    if any(ip in network for network in _NOT_PUBLIC):
-        return False
-    return ip.is_global and not (
-        ip.is_multicast or ip.is_reserved or ip.is_loopback or ip.is_link_local
-    )
-
-
-async def system_lookup(host: str, port: int) -> list[str]:
-    """The addresses of a host, best first, as the system resolves them."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in found]
 
 
 @dataclass
@@ -323,7 +283,7 @@ def _schemes(allow_http: bool) -> Sequence[str]:
 def _checked(text: str, base: URL | None, schemes: Sequence[str]) -> URL:
     try:
         url = base.join(text) if base else URL(text)
-    except InvalidURL as error:
+    except (InvalidURL, UnicodeError) as error:
         raise _Refused(None, f"the URL cannot be read: {error}") from None
     if url.scheme not in schemes:
         allowed = " or ".join(f"{scheme}://" for scheme in schemes)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -23,6 +22,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from castmate.addresses import is_here, is_server
 from castmate.errors import SettingsError
 from castmate.paths import UserPath, expand
 
@@ -303,6 +303,16 @@ class Settings(BaseSettings):
             return value
         return tuple(filter(None, (url.strip() for url in value.split(","))))
 
+    @field_validator("triton_urls")
+    @classmethod
+    def _check_urls(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [url for url in value if not is_server(url)]:
+            raise ValueError(
+                f"{wrong[0]!r} is no gRPC address; allowed: host:port without a scheme or a path, "
+                "such as 127.0.0.1:8001, gpu-1:8001 or [::1]:8001"
+            )
+        return value
+
     @field_validator("image_roots", mode="before")
     @classmethod
     def _split_paths(cls, value: object) -> object:
@@ -389,11 +399,3 @@ def _told(detail: ErrorDetails) -> str:
     secret = name.endswith(("_api_key", "_secret", "_url"))  # a password stays one
     got = "" if secret else f"; got {detail['input']!r}"
     return f"CASTMATE_{name.upper()}: {detail['msg']}{got}"
-
-
-def is_here(host: str) -> bool:
-    """Whether a host is this machine itself."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

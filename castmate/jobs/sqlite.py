@@ -21,7 +21,7 @@ from sqlalchemy.pool import StaticPool
 
 from castmate.errors import CastmateError, SettingsError, Unavailable
 from castmate.files import make_private_file, make_private_folder
-from castmate.jobs.database import Clock, Durability, T, Transaction, Work
+from castmate.jobs.database import Clock, Durability, T, Transaction, Work, refuse_unstorable
 from castmate.jobs.notify import Hub
 from castmate.jobs.tables import migrate
 
@@ -122,6 +122,7 @@ class SqliteDatabase:
             poolclass=StaticPool,
             connect_args={"timeout": ANSWER_S, "check_same_thread": False, "isolation_level": None},
         )
+        refuse_unstorable(engine)
         event.listen(engine, "connect", self._set_up)
         event.listen(
             engine, "begin", lambda connection: connection.exec_driver_sql("begin immediate")

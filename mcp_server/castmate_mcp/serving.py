@@ -14,9 +14,10 @@ import structlog
 import uvicorn
 from starlette.applications import Starlette
 
+from castmate.addresses import is_here
 from castmate.errors import SettingsError
 from castmate.jobs.keys import KeyRing
-from castmate.settings import Settings, is_here
+from castmate.settings import Settings
 from castmate_mcp.agent.streamable import build_mcp_app
 from castmate_mcp.app import build_app
 from castmate_mcp.http.gateway import Gateway

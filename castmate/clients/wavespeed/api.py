@@ -300,7 +300,8 @@ class WaveSpeedApi:
         if envelope is None:
             return "a page that is not of the API"
         told = envelope.get("message") or envelope.get("error") or ""
-        text = " ".join(str(told).replace(self._key.get_secret_value(), "***").split())
+        told = str(told).encode(errors="replace").decode()  # JSON may hold half of a surrogate pair
+        text = " ".join(told.replace(self._key.get_secret_value(), "***").split())
         return text if len(text) <= 200 else f"{text[:197]}..."
 
     def clean(self, text: str) -> str:

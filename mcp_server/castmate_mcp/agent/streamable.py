@@ -20,10 +20,11 @@ from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
+from castmate.addresses import is_here
 from castmate.errors import CastmateError, SettingsError
 from castmate.jobs.keys import LOCAL, Key, KeyRing
 from castmate.jobs.keys import Scope as KeyScope
-from castmate.settings import Settings, is_here
+from castmate.settings import Settings
 from castmate_mcp.agent.server import Register, build_server
 from castmate_mcp.agent.studio import calling_key
 from castmate_mcp.http.auth import from_here
