@@ -19,7 +19,7 @@ from castmate.errors import ImageRejected
 from castmate.fetch import fetch
 from castmate.images import MAX_BYTES, Reference
 from castmate.references import is_base64, resolve
-from castmate_mcp.service import Service
+from castmate.service import Castmate
 
 ALLOWED: Final = (
     "an https URL that this server can fetch, the download_url of an upload to it, an output of an "
@@ -37,8 +37,8 @@ Admit = Callable[[], Awaitable[None]]
 class References:
     """Finds references, and remembers uploads that were checked: one is drawn from many times."""
 
-    def __init__(self, service: Service) -> None:
-        self._settings, self._storage = service.settings, service.jobs.storage
+    def __init__(self, castmate: Castmate) -> None:
+        self._settings, self._storage = castmate.settings, castmate.storage
         self._decoding = asyncio.Semaphore(DECODED_AT_A_TIME)
         self._checked: LRUCache[str, Reference] = LRUCache(REMEMBERED_BYTES, _size)
 

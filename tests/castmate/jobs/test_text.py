@@ -11,7 +11,7 @@ from castmate.errors import InvalidRequest
 from castmate.images import Reference
 from castmate.jobs.budget import Budget
 from castmate.jobs.characters import Characters
-from castmate.jobs.consent import Consents
+from castmate.jobs.consents import Consents
 from castmate.jobs.database import Database, Transaction
 from castmate.jobs.keys import KeyRing
 from castmate.jobs.ledger import Ledger
