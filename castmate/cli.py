@@ -292,7 +292,9 @@ async def _generate(
     from castmate.service import Castmate
 
     settings = _settings(bundle)
-    reference = await resolve(request.image, allow_http=settings.allow_http)
+    reference = await resolve(
+        request.image, allow_http=settings.allow_http, use_proxy=settings.fetch_proxy
+    )
     output.prepare(request.num_images, as_json=as_json)
     async with Castmate.open(settings) as castmate:
         with _progress_bar() as on_progress:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 import httpcore2
-from httpx2 import URL, InvalidURL
+from httpx2 import URL, InvalidURL, Proxy
 
 from castmate import __version__
 from castmate.addresses import Lookup, is_public, system_lookup
 from castmate.errors import ImageRejected, Unavailable
+from castmate.proxies import proxy_for
 
 MAX_REDIRECTS: Final = 3
 DEADLINE_S: Final = 15.0
@@ -98,6 +99,7 @@ async def fetch(
     *,
     max_bytes: int,
     allow_http: bool = False,
+    use_proxy: bool = False,
     deadline_s: float = DEADLINE_S,
     backend: httpcore2.AsyncNetworkBackend | None = None,
 ) -> bytes:
@@ -107,6 +109,8 @@ async def fetch(
         url: The address; redirects are checked like it.
         max_bytes: Refuse a longer body, announced or not.
         allow_http: Whether plain http is allowed as well as https.
+        use_proxy: Whether to go through the proxy that the environment names, if it names one.
+            It looks the host up again, so that the check here is no promise.
         deadline_s: For all of it: name resolution, connections, redirects, body.
         backend: Opens connections; only tests replace it.
 
@@ -116,9 +120,9 @@ async def fetch(
     schemes = _schemes(allow_http)
     try:
         target = _checked(url, None, schemes)
-        async with _reaching(target, deadline_s, backend) as pool:
+        async with _reaching(target, deadline_s, backend, use_proxy) as pools:
             for _ in range(MAX_REDIRECTS + 1):
-                answer = await _exchange(pool, target, "GET", _GET_HEADERS, b"", max_bytes)
+                answer = await _exchange(pools, target, "GET", _GET_HEADERS, b"", max_bytes)
                 if answer.status == 200:
                     return answer.body
                 if answer.location is None:
@@ -136,6 +140,7 @@ async def send(
     method: str = "POST",
     headers: Mapping[str, str] | None = None,
     allow_http: bool = False,
+    use_proxy: bool = False,
     deadline_s: float = DEADLINE_S,
     backend: httpcore2.AsyncNetworkBackend | None = None,
 ) -> int:
@@ -147,6 +152,7 @@ async def send(
         method: POST or PUT.
         headers: In addition to host, length and user agent.
         allow_http: Whether plain http is allowed as well as https.
+        use_proxy: As for `fetch`.
         deadline_s: For all of it.
         backend: Opens connections; only tests replace it.
 
@@ -166,8 +172,8 @@ async def send(
         fields.pop(framing, None)
     try:
         target = _checked(url, None, _schemes(allow_http))
-        async with _reaching(target, deadline_s, backend) as pool:
-            return (await _exchange(pool, target, method, fields, body, MAX_ANSWER_BYTES)).status
+        async with _reaching(target, deadline_s, backend, use_proxy) as pools:
+            return (await _exchange(pools, target, method, fields, body, MAX_ANSWER_BYTES)).status
     except _Refused as refused:
         raise Unavailable(f"{refused.message}.") from None
 
@@ -197,25 +203,58 @@ class _Answer:
     body: bytes
 
 
+class _Pools:
+    """Connections for one exchange: straight to a checked address, or through a proxy."""
+
+    def __init__(
+        self,
+        stack: AsyncExitStack,
+        backend: httpcore2.AsyncNetworkBackend | None,
+        use_proxy: bool,
+    ) -> None:
+        self._stack, self._use_proxy = stack, use_proxy
+        self._backend = backend or PinnedBackend()
+
+    async def to(self, url: URL) -> httpcore2.AsyncConnectionPool:
+        """What leads to a URL.
+
+        Raises:
+            Blocked: Its host is known here, and not public.
+        """
+        named = proxy_for(str(url)) if self._use_proxy else None
+        proxy, backend = None, self._backend
+        if named is not None:
+            with suppress(OSError):  # only the proxy knows the name
+                addresses = await system_lookup(url.host, url.port or _PORTS[url.scheme])
+                if not all(map(is_public, addresses)):
+                    raise Blocked
+            parsed = Proxy(named)
+            at = parsed.url
+            proxy = httpcore2.Proxy(
+                httpcore2.URL(scheme=at.raw_scheme, host=at.raw_host, port=at.port, target=b"/"),
+                auth=parsed.raw_auth,
+            )
+            backend = httpcore2.AnyIOBackend()
+        pool = httpcore2.AsyncConnectionPool(
+            network_backend=backend, proxy=proxy, max_keepalive_connections=0
+        )
+        return await self._stack.enter_async_context(pool)
+
+
 @asynccontextmanager
 async def _reaching(
-    url: URL, deadline_s: float, backend: httpcore2.AsyncNetworkBackend | None
-) -> AsyncIterator[httpcore2.AsyncConnectionPool]:
-    """Connections for one exchange; any failure becomes a refusal."""
+    url: URL, deadline_s: float, backend: httpcore2.AsyncNetworkBackend | None, use_proxy: bool
+) -> AsyncIterator[_Pools]:
+    """Connections for one exchange; what takes too long becomes a refusal."""
     try:
-        async with (
-            asyncio.timeout(deadline_s),
-            httpcore2.AsyncConnectionPool(
-                network_backend=backend or PinnedBackend(), max_keepalive_connections=0
-            ) as pool,
-        ):
-            yield pool
+        async with asyncio.timeout(deadline_s), AsyncExitStack() as stack:
+            yield _Pools(stack, backend, use_proxy)
     except TimeoutError:
         raise _Refused(url, f"did not finish within {deadline_s:g} s") from None
 
 
 async def _exchange(
-    pool: httpcore2.AsyncConnectionPool,
+    pools: _Pools,
     url: URL,
     method: str,
     headers: Mapping[str, str],
@@ -229,6 +268,7 @@ async def _exchange(
     fields = [(b"host", url.netloc), *((k.encode(), v.encode()) for k, v in headers.items())]
     options = {"timeout": {"connect": CONNECT_TIMEOUT_S}}
     try:
+        pool = await pools.to(url)
         async with pool.stream(
             method, where, headers=fields, content=content, extensions=options
         ) as response:
@@ -247,6 +287,7 @@ async def _exchange(
     except (
         httpcore2.NetworkError,
         httpcore2.ProtocolError,
+        httpcore2.ProxyError,
         httpcore2.TimeoutException,
         OSError,
         UnicodeError,

@@ -110,6 +110,13 @@ class Settings(BaseSettings):
         False, description="Fetch pictures from http:// URLs too, not only from https:// ones."
     )
 
+    fetch_proxy: bool = Field(
+        False,
+        description="Fetch pictures from callers' URLs, and send webhooks, through the proxy that "
+        "HTTPS_PROXY names. The proxy must then refuse addresses of the internal network: it looks "
+        "names up itself.",
+    )
+
     clients: Annotated[tuple[str, ...] | None, NoDecode] = Field(
         None,
         description="Which clients draw, in the order in which they are asked, separated by "

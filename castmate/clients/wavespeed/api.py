@@ -28,6 +28,7 @@ from castmate.clients.wavespeed.replies import (
 )
 from castmate.errors import Unavailable
 from castmate.fetch import send
+from castmate.proxies import proxy_for
 
 SUBMIT_TIMEOUT_S: Final = 60.0
 CONNECT_TIMEOUT_S: Final = 10.0
@@ -43,6 +44,7 @@ _NEVER_SENT: Final = (
     httpx2.ConnectError,
     httpx2.ConnectTimeout,
     httpx2.PoolTimeout,
+    httpx2.ProxyError,  # it opens no tunnel to WaveSpeed
     httpx2.UnsupportedProtocol,
 )
 
@@ -129,7 +131,8 @@ class WaveSpeedApi:
             headers={"user-agent": f"castmate/{__version__}", "x-client-name": "castmate"},
             limits=httpx2.Limits(max_keepalive_connections=0),
             follow_redirects=False,
-            trust_env=False,
+            proxy=proxy_for(base_url),
+            trust_env=False,  # no passwords from ~/.netrc
         )
 
     async def submit(self, model: str, inputs: Mapping[str, Any]) -> RemotePrediction:
@@ -236,6 +239,7 @@ class WaveSpeedApi:
             method="PUT",
             headers={str(name): str(value) for name, value in headers.items()},
             allow_http=self._allow_http,
+            use_proxy=True,
             deadline_s=UPLOAD_TIMEOUT_S,
             backend=self._backend,
         )

@@ -296,6 +296,7 @@ class WaveSpeedClient:
                     url,
                     max_bytes=MAX_BYTES,
                     allow_http=self._settings.allow_http,
+                    use_proxy=True,
                     backend=self._backend,
                 )
             except ImageRejected:

@@ -41,7 +41,9 @@ async def reference_of(studio: Studio, source: str) -> Reference:
         raise await _unknown(studio, source)
     settings = studio.castmate.settings
     roots = settings.image_roots if studio.reads_paths else ()
-    return await resolve(source, roots=roots, allow_http=settings.allow_http)
+    return await resolve(
+        source, roots=roots, allow_http=settings.allow_http, use_proxy=settings.fetch_proxy
+    )
 
 
 def _own_file(studio: Studio, source: str) -> ImageName | None:

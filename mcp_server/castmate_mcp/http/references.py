@@ -69,7 +69,11 @@ class References:
                 return await self._read(name)
             allow_http = self._settings.allow_http
             get = functools.partial(
-                fetch, max_bytes=MAX_BYTES, allow_http=allow_http, deadline_s=FETCH_S
+                fetch,
+                max_bytes=MAX_BYTES,
+                allow_http=allow_http,
+                use_proxy=self._settings.fetch_proxy,
+                deadline_s=FETCH_S,
             )
             return await resolve(source, roots=(), allow_http=allow_http, fetch=get)
 

@@ -148,6 +148,7 @@ class Courier:
                 "webhook-signature": signature(secret, prediction.id, timestamp, body),
             },
             allow_http=self._gateway.castmate.settings.allow_http,
+            use_proxy=self._gateway.castmate.settings.fetch_proxy,
             deadline_s=ACKNOWLEDGED_IN_S,
             backend=self._backend,
         )
