@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Annotated
+from typing import Annotated, Final
+from unicodedata import category
 
 from mcp.types import CallToolResult, ResourceLink, ToolAnnotations
 from pydantic import BaseModel, Field
@@ -16,6 +17,9 @@ from castmate_mcp.agent.results import told
 from castmate_mcp.agent.sources import reference_of
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import Studio
+
+MAX_NAME: Final = 100
+_BREAKS: Final = ("Cc", "Zl", "Zp")  # controls, separators of lines and paragraphs
 
 
 class CharacterOut(BaseModel):
@@ -49,7 +53,10 @@ def add(server: StrictServer, studio: Studio) -> None:
     )
     async def create_character(
         name: Annotated[
-            str, Field(min_length=1, max_length=100, description="What the user calls it.")
+            str,
+            Field(
+                max_length=MAX_NAME, description="What the user calls it, such as Mira; one line."
+            ),
         ],
         references: Annotated[
             list[str],
@@ -68,12 +75,13 @@ def add(server: StrictServer, studio: Studio) -> None:
         Returns character_id. Next: generate_character_image with it as `image` (character_id/2
         draws from the second picture).
         """
+        name = _one_line(name)
         pictures = [
             await _reference(studio, f"references.{number}", source)
             for number, source in enumerate(references)
         ]
         saved = studio.castmate.characters
-        character = await saved.create(name.strip(), pictures, key_name=studio.caller)
+        character = await saved.create(name, pictures, key_name=studio.caller)
         studio.begin(_encode(studio, pictures[0]))
         out = CharacterOut(
             character_id=character.id,
@@ -93,6 +101,20 @@ def add(server: StrictServer, studio: Studio) -> None:
             )
         )
         return result
+
+
+def _one_line(name: str) -> str:
+    """The name without the space around it.
+
+    Raises:
+        InvalidRequest: Nothing is left of it, or it would break the lists in which it is shown.
+    """
+    line = name.strip()
+    if line and not any(category(letter) in _BREAKS for letter in line):
+        return line
+    raise InvalidRequest(
+        [Problem("name", f"{name[:60]!r} is not allowed", f"one line of 1..{MAX_NAME} characters")]
+    )
 
 
 async def _reference(studio: Studio, parameter: str, source: str) -> Reference:
