@@ -20,6 +20,7 @@ from castmate.fetch import fetch
 from castmate.images import MAX_BYTES, Reference
 from castmate.references import is_base64, resolve
 from castmate.service import Castmate
+from castmate_mcp.settings import ServerSettings
 
 ALLOWED: Final = (
     "an https URL that this server can fetch, the download_url of an upload to it, an output of an "
@@ -37,7 +38,7 @@ Admit = Callable[[], Awaitable[None]]
 class References:
     """Finds references, and remembers uploads that were checked: one is drawn from many times."""
 
-    def __init__(self, castmate: Castmate) -> None:
+    def __init__(self, castmate: Castmate[ServerSettings]) -> None:
         self._settings, self._storage = castmate.settings, castmate.storage
         self._decoding = asyncio.Semaphore(DECODED_AT_A_TIME)
         self._checked: LRUCache[str, Reference] = LRUCache(REMEMBERED_BYTES, _size)
