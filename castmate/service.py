@@ -71,7 +71,6 @@ class Castmate(Generic[AnySettings]):
         limits = Limits(
             settings.queue_limit,
             settings.lease_s,
-            settings.priority_ageing_s,
             wait_s=settings.wait_s,
         )
         days = keep_days if settings.retention_days is None else settings.retention_days
