@@ -118,9 +118,8 @@ class Settings(BaseSettings):
 
     clients: Annotated[tuple[str, ...] | None, NoDecode] = Field(
         None,
-        description="Which clients draw, in the order in which they are asked, separated by "
-        "commas; by default every client, Triton first and what costs money last. One that is not "
-        "set up (no server, no key) is left out.",
+        description="Clients to try, in order, separated by commas; by default all of them, Triton "
+        "first and paid ones last. A client that is not set up (no server, no key) is skipped.",
     )
     deadline_s: float = Field(
         600, gt=0, description="Time to draw a request, over all clients, in seconds."
@@ -129,24 +128,24 @@ class Settings(BaseSettings):
         0.5,
         gt=0,
         le=1,
-        description="The part of the time left that a client may take while another one could "
-        "still be asked; the last one may take all of it.",
+        description="The share of the remaining time that a client may use while others are left "
+        "to try; the last one may use all of it.",
     )
     slow_s: float = Field(
         120,
         gt=0,
-        description="A request that takes a client longer counts as a failure of it, where there "
-        "is another client to ask.",
+        description="A request that takes longer than this counts as a failure of its client, if "
+        "there is another one to try, in seconds.",
     )
     cooldown_s: float = Field(
-        15, gt=0, description="How long a client that keeps failing is left alone, in seconds."
+        15, gt=0, description="How long to leave a failing client alone, in seconds."
     )
 
     wavespeed_api_key: SecretStr | None = Field(
         None, description="The key of a WaveSpeed account; without it nothing is sent there."
     )
     wavespeed_base_url: str = Field(
-        "https://api.wavespeed.ai", description="Where WaveSpeed's API is."
+        "https://api.wavespeed.ai", description="The base URL of WaveSpeed's API."
     )
     wavespeed_model: str = Field(
         "wavespeed-ai/instant-character",
@@ -157,14 +156,14 @@ class Settings(BaseSettings):
         None,
         ge=0,
         allow_inf_nan=False,
-        description="What a hosted picture costs; by default WaveSpeed is asked, and 0.10 is "
-        "taken where it does not say.",
+        description="The price of a hosted picture; by default what WaveSpeed quotes, or 0.10 if "
+        "it quotes nothing.",
     )
     wavespeed_per_minute: int = Field(
         2, ge=1, description="Pictures a minute that the account's tier allows: Bronze 2."
     )
     wavespeed_timeout_s: float = Field(
-        300, gt=0, description="Time for the hosted pictures of a request, in seconds."
+        300, gt=0, description="Time limit for the hosted pictures of a request, in seconds."
     )
 
     threads: int = Field(
@@ -198,7 +197,10 @@ class Settings(BaseSettings):
         "process of ours, `power` a power cut too, at four disk flushes a prediction.",
     )
     queue_limit: int = Field(
-        256, ge=1, le=10_000, description="How many predictions may wait; then callers are told to."
+        256,
+        ge=1,
+        le=10_000,
+        description="How many predictions may wait; more are refused with a time to retry.",
     )
     lease_s: float = Field(
         15,
@@ -225,16 +227,19 @@ class Settings(BaseSettings):
         "days, and what the command or an agent over stdio made is never removed.",
     )
     max_usd_per_prediction: float | None = Field(
-        0.5, ge=0, allow_inf_nan=False, description="May be paid for one prediction, dollars."
+        0.5,
+        ge=0,
+        allow_inf_nan=False,
+        description="Spending cap for one prediction, in US dollars.",
     )
     max_usd_per_day: float | None = Field(
-        5.0, ge=0, allow_inf_nan=False, description="May be paid in one day (UTC), dollars."
+        5.0, ge=0, allow_inf_nan=False, description="Spending cap for one day (UTC), in US dollars."
     )
     max_usd_per_key: float | None = Field(
         None,
         ge=0,
         allow_inf_nan=False,
-        description="May be paid for one API key, in all, dollars; unset is no cap.",
+        description="Spending cap for one API key in total, in US dollars; unset means none.",
     )
     paid: Literal["never", "ask", "always"] = Field(
         "ask",
@@ -247,8 +252,8 @@ class Settings(BaseSettings):
     triton_event_timeout_s: float = Field(
         5.0,
         gt=0,
-        description="A Triton server that sends nothing for this long is given up; it sends at "
-        "least one event a second.",
+        description="Give up on a Triton server that sends nothing for this long, in seconds; a "
+        "working one sends at least one event a second.",
     )
 
     @field_validator("data_dir")
@@ -336,10 +341,10 @@ class Settings(BaseSettings):
             return cls(**given)
         except ValidationError as error:
             details = error.errors(include_url=False, include_context=False)
-            raise SettingsError("\n".join(map(_told, details))) from None
+            raise SettingsError("\n".join(map(_explain, details))) from None
 
 
-def _told(detail: ErrorDetails) -> str:
+def _explain(detail: ErrorDetails) -> str:
     name = "_".join(map(str, detail["loc"]))
     secret = name.endswith(("_api_key", "_secret", "_url"))  # a password stays one
     got = "" if secret else f"; got {detail['input']!r}"

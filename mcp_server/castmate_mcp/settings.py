@@ -27,7 +27,7 @@ class ServerSettings(Settings):
     oauth_issuer: str | None = Field(
         None,
         description="The OAuth server whose tokens open /mcp, such as https://login.example.com; "
-        "needs CASTMATE_PUBLIC_URL, for which the tokens must be made. Keys go on to work.",
+        "needs CASTMATE_PUBLIC_URL, for which the tokens must be issued. Keys keep working.",
     )
     oauth_jwks_url: str | None = Field(
         None,
@@ -44,18 +44,18 @@ class ServerSettings(Settings):
     public_url: str | None = Field(
         None,
         description="The server's address as its callers see it, such as https://cast.example.com; "
-        "by default what each request says.",
+        "by default taken from each request.",
     )
     served_models: Annotated[tuple[str, ...], NoDecode] = Field(
         ("wavespeed-ai/instant-character",),
         description="Names under which `castmate serve` offers the model, owner/model, separated "
-        "by commas; answers tell the first.",
+        "by commas; answers show the first.",
     )
     drain_s: float = Field(
         20,
         ge=0,
-        description="Time that a stopped server gives to what it is making, in seconds; what is "
-        "not finished then goes on at the next start.",
+        description="How long a server that is stopped waits for its running predictions, in "
+        "seconds; unfinished ones continue at the next start.",
     )
 
     @field_validator("served_models", mode="before")

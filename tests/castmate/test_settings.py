@@ -43,7 +43,7 @@ def test_a_server_that_starts_in_the_root_folder_opens_no_folder_by_itself(
     assert Settings.load().image_roots == ()
 
 
-def test_a_wrong_value_is_told_with_its_variable(
+def test_an_error_names_the_variable_and_the_value(
     own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CASTMATE_THREADS", "many")
@@ -51,7 +51,7 @@ def test_a_wrong_value_is_told_with_its_variable(
         Settings.load()
 
 
-def test_clients_are_a_list_in_the_order_in_which_they_are_asked(
+def test_clients_are_a_list_in_the_order_of_trying_them(
     own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert Settings.load().clients is None

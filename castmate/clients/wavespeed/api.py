@@ -260,6 +260,7 @@ class WaveSpeedApi:
         **content: Any,
     ) -> Read:
         """Call until there is an answer that `read` understands, within reason."""
+        # Not stamina: it sleeps by itself, and tests of what is paid run on a clock of their own.
         problem = ""
         for delay_s in (*delays_s, None):
             asked_for_s = 0.0

@@ -290,7 +290,7 @@ class WaveSpeedClient:
         return remote
 
     async def _download(self, url: str) -> bytes:
-        for delay_s in (*DOWNLOAD_DELAYS_S, None):
+        for delay_s in (*DOWNLOAD_DELAYS_S, None):  # by hand, as `WaveSpeedApi._repeat` says
             try:
                 return await fetch(
                     url,
