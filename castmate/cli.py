@@ -6,6 +6,9 @@ import asyncio
 import atexit
 import contextlib
 import gc
+import io
+import os
+import sys
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -225,10 +228,24 @@ def probe_triton(
 
 
 @app.callback(invoke_without_command=True)
-def version(
-    show: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    env_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file of CASTMATE_NAME=value lines, read instead of castmate/castmate.env in "
+            "XDG_CONFIG_HOME or ~/.config. [CASTMATE_ENV_FILE]",
+        ),
+    ] = None,
 ) -> None:
-    if show:
+    if env_file is not None:
+        from castmate.settings import ENV_FILE
+
+        # For whoever reads settings later, processes that this one starts included.
+        with contextlib.suppress(OSError):  # the working folder has been deleted
+            env_file = env_file.absolute()
+        os.environ[ENV_FILE] = str(env_file)
+    if version:
         typer.echo(__version__)
         raise typer.Exit
 
@@ -249,6 +266,9 @@ def main() -> None:
             groups[entry.name].callback(invoke_without_command=True)(found)
         else:
             app.command(entry.name)(found)
+    # A terminal or pipe with few characters shows the others as escapes, in stdout as in stderr.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     atexit.register(gc.freeze)  # a process that ends need not look for garbage: a tenth of a second
     app()
 
@@ -261,7 +281,9 @@ async def _generate(
     from castmate.service import Castmate
 
     settings = _settings(bundle)
-    reference = await resolve(request.image, allow_http=settings.allow_http)
+    reference = await resolve(
+        request.image, allow_http=settings.allow_http, use_proxy=settings.fetch_proxy
+    )
     output.prepare(request.num_images, as_json=as_json)
     async with Castmate.open(settings) as castmate:
         with _progress_bar() as on_progress:

@@ -106,7 +106,7 @@ def _secret(settings: Settings) -> Check:
 
 
 def _image_roots(settings: Settings) -> Check:
-    missing = [str(root) for root in settings.image_roots if not root.is_dir()]
+    missing = [str(root) for root in settings.image_roots if not os.path.isdir(root)]
     found = ", ".join(map(str, settings.image_roots)) or "none: agents can name URLs, not paths"
     fix = f"Not a folder: {', '.join(missing)}. Change CASTMATE_IMAGE_ROOTS."
     return Check("image_roots", not missing, found, fix)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final
 
 import httpcore2
-from httpx2 import URL, InvalidURL
+from httpx2 import URL, InvalidURL, Proxy
 
 from castmate import __version__
+from castmate.addresses import Lookup, is_public, system_lookup
 from castmate.errors import ImageRejected, Unavailable
+from castmate.proxies import proxy_for
 from castmate.shorten import shorten
 
 MAX_REDIRECTS: Final = 3
@@ -37,48 +37,9 @@ _COMPRESSIONS: Final = frozenset(
 )
 _HINT: Final = "Give a public https URL that answers with the picture itself, or send the picture."
 
-# `is_global` accepts these, although they embed or reach private IPv4 addresses.
-_NAT64: Final = [ip_network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48")]
-_NOT_PUBLIC: Final = [
-    ip_network(text)
-    for text in (
-        "100.64.0.0/10",
-        "192.0.0.0/24",
-        "192.88.99.0/24",
-        "::/96",
-        "2001::/32",
-        "2002::/16",
-        "3fff::/20",
-        "5f00::/16",
-        "fec0::/10",
-    )
-]
-
-Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
-
 
 class Blocked(Exception):
     """The host is not public."""
-
-
-def is_public(text: str) -> bool:
-    """Whether an IP address is publicly reachable."""
-    ip = ip_address(text.split("%")[0])
-    if isinstance(ip, IPv6Address) and ip.ipv4_mapped:
-        ip = ip.ipv4_mapped
-    elif any(ip in network for network in _NAT64):
-        ip = ip_address(int(ip) & 0xFFFF_FFFF)
-    if any(ip in network for network in _NOT_PUBLIC):
-        return False
-    return ip.is_global and not (
-        ip.is_multicast or ip.is_reserved or ip.is_loopback or ip.is_link_local
-    )
-
-
-async def system_lookup(host: str, port: int) -> list[str]:
-    """The addresses of a host, best first, as the system resolves them."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in found]
 
 
 @dataclass
@@ -139,6 +100,7 @@ async def fetch(
     *,
     max_bytes: int,
     allow_http: bool = False,
+    use_proxy: bool = False,
     deadline_s: float = DEADLINE_S,
     backend: httpcore2.AsyncNetworkBackend | None = None,
 ) -> bytes:
@@ -148,6 +110,8 @@ async def fetch(
         url: The address; redirects are checked like it.
         max_bytes: Refuse a longer body, announced or not.
         allow_http: Whether plain http is allowed as well as https.
+        use_proxy: Whether to go through the proxy that the environment names, if it names one.
+            It looks the host up again, so that the check here is no promise.
         deadline_s: For all of it: name resolution, connections, redirects, body.
         backend: Opens connections; only tests replace it.
 
@@ -157,9 +121,9 @@ async def fetch(
     schemes = _schemes(allow_http)
     try:
         target = _checked(url, None, schemes)
-        async with _reaching(target, deadline_s, backend) as pool:
+        async with _reaching(target, deadline_s, backend, use_proxy) as pools:
             for _ in range(MAX_REDIRECTS + 1):
-                answer = await _exchange(pool, target, "GET", _GET_HEADERS, b"", max_bytes)
+                answer = await _exchange(pools, target, "GET", _GET_HEADERS, b"", max_bytes)
                 if answer.status == 200:
                     return answer.body
                 if answer.location is None:
@@ -177,6 +141,7 @@ async def send(
     method: str = "POST",
     headers: Mapping[str, str] | None = None,
     allow_http: bool = False,
+    use_proxy: bool = False,
     deadline_s: float = DEADLINE_S,
     backend: httpcore2.AsyncNetworkBackend | None = None,
 ) -> int:
@@ -188,6 +153,7 @@ async def send(
         method: POST or PUT.
         headers: In addition to host, length and user agent.
         allow_http: Whether plain http is allowed as well as https.
+        use_proxy: As for `fetch`.
         deadline_s: For all of it.
         backend: Opens connections; only tests replace it.
 
@@ -207,8 +173,8 @@ async def send(
         fields.pop(framing, None)
     try:
         target = _checked(url, None, _schemes(allow_http))
-        async with _reaching(target, deadline_s, backend) as pool:
-            return (await _exchange(pool, target, method, fields, body, MAX_ANSWER_BYTES)).status
+        async with _reaching(target, deadline_s, backend, use_proxy) as pools:
+            return (await _exchange(pools, target, method, fields, body, MAX_ANSWER_BYTES)).status
     except _Refused as refused:
         raise Unavailable(f"{refused.message}.") from None
 
@@ -238,25 +204,58 @@ class _Answer:
     body: bytes
 
 
+class _Pools:
+    """Connections for one exchange: straight to a checked address, or through a proxy."""
+
+    def __init__(
+        self,
+        stack: AsyncExitStack,
+        backend: httpcore2.AsyncNetworkBackend | None,
+        use_proxy: bool,
+    ) -> None:
+        self._stack, self._use_proxy = stack, use_proxy
+        self._backend = backend or PinnedBackend()
+
+    async def to(self, url: URL) -> httpcore2.AsyncConnectionPool:
+        """What leads to a URL.
+
+        Raises:
+            Blocked: Its host is known here, and not public.
+        """
+        named = proxy_for(str(url)) if self._use_proxy else None
+        proxy, backend = None, self._backend
+        if named is not None:
+            with suppress(OSError):  # only the proxy knows the name
+                addresses = await system_lookup(url.host, url.port or _PORTS[url.scheme])
+                if not all(map(is_public, addresses)):
+                    raise Blocked
+            parsed = Proxy(named)
+            at = parsed.url
+            proxy = httpcore2.Proxy(
+                httpcore2.URL(scheme=at.raw_scheme, host=at.raw_host, port=at.port, target=b"/"),
+                auth=parsed.raw_auth,
+            )
+            backend = httpcore2.AnyIOBackend()
+        pool = httpcore2.AsyncConnectionPool(
+            network_backend=backend, proxy=proxy, max_keepalive_connections=0
+        )
+        return await self._stack.enter_async_context(pool)
+
+
 @asynccontextmanager
 async def _reaching(
-    url: URL, deadline_s: float, backend: httpcore2.AsyncNetworkBackend | None
-) -> AsyncIterator[httpcore2.AsyncConnectionPool]:
-    """Connections for one exchange; any failure becomes a refusal."""
+    url: URL, deadline_s: float, backend: httpcore2.AsyncNetworkBackend | None, use_proxy: bool
+) -> AsyncIterator[_Pools]:
+    """Connections for one exchange; what takes too long becomes a refusal."""
     try:
-        async with (
-            asyncio.timeout(deadline_s),
-            httpcore2.AsyncConnectionPool(
-                network_backend=backend or PinnedBackend(), max_keepalive_connections=0
-            ) as pool,
-        ):
-            yield pool
+        async with asyncio.timeout(deadline_s), AsyncExitStack() as stack:
+            yield _Pools(stack, backend, use_proxy)
     except TimeoutError:
         raise _Refused(url, f"did not finish within {deadline_s:g} s") from None
 
 
 async def _exchange(
-    pool: httpcore2.AsyncConnectionPool,
+    pools: _Pools,
     url: URL,
     method: str,
     headers: Mapping[str, str],
@@ -270,6 +269,7 @@ async def _exchange(
     fields = [(b"host", url.netloc), *((k.encode(), v.encode()) for k, v in headers.items())]
     options = {"timeout": {"connect": CONNECT_TIMEOUT_S}}
     try:
+        pool = await pools.to(url)
         async with pool.stream(
             method, where, headers=fields, content=content, extensions=options
         ) as response:
@@ -288,6 +288,7 @@ async def _exchange(
     except (
         httpcore2.NetworkError,
         httpcore2.ProtocolError,
+        httpcore2.ProxyError,
         httpcore2.TimeoutException,
         OSError,
         UnicodeError,
@@ -324,7 +325,7 @@ def _schemes(allow_http: bool) -> Sequence[str]:
 def _checked(text: str, base: URL | None, schemes: Sequence[str]) -> URL:
     try:
         url = base.join(text) if base else URL(text)
-    except InvalidURL as error:
+    except (InvalidURL, UnicodeError) as error:
         raise _Refused(None, f"the URL cannot be read: {error}") from None
     if url.scheme not in schemes:
         allowed = " or ".join(f"{scheme}://" for scheme in schemes)

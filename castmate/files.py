@@ -60,7 +60,8 @@ def make_private_folder(folder: Path) -> None:
     for place in reversed(missing):
         with suppress(FileExistsError):  # another process was quicker
             place.mkdir(mode=0o700)
-            place.chmod(0o700)
+            with suppress(PermissionError):  # a file system without modes, such as FAT
+                place.chmod(0o700)
     if not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
 
@@ -73,7 +74,8 @@ def make_private_file(path: Path) -> None:
     """
     with suppress(FileExistsError):
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        os.fchmod(handle, 0o600)
+        with suppress(PermissionError):
+            os.fchmod(handle, 0o600)
         os.close(handle)
 
 

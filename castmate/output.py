@@ -48,7 +48,7 @@ class Output:
         if text == "-":
             return cls(is_folder=False, is_stdout=True)
         path = expand(Path(text))
-        return cls(path, is_folder=text.endswith(("/", os.sep)) or path.is_dir())
+        return cls(path, is_folder=text.endswith(("/", os.sep)) or os.path.isdir(path))
 
     def choose_format(self, chosen: OutputFormat | None) -> OutputFormat:
         """The format: the chosen one, else the suffix's; they must not disagree.
@@ -82,8 +82,8 @@ class Output:
         if not self.is_folder:
             self._check_files(num_images)
         folder = self.path if self.is_folder else self.path.parent
-        real = Path(os.path.realpath(self.path))
         try:
+            real = Path(os.path.realpath(self.path))
             (real if self.is_folder else real.parent).mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=real if self.is_folder else real.parent).close()
         except OSError as error:

@@ -35,6 +35,7 @@ async def resolve(
     *,
     roots: Sequence[Path] | None = None,
     allow_http: bool = False,
+    use_proxy: bool = False,
     fetch: Fetch | None = None,
 ) -> Reference:
     """Read and check the picture that `source` names.
@@ -45,6 +46,7 @@ async def resolve(
         roots: Folders in which a path must lie, symlinks followed; None allows every path, for a
             person at a terminal who can read those files anyway.
         allow_http: Whether http:// URLs are allowed too.
+        use_proxy: Whether URLs are fetched through the proxy of the environment.
         fetch: Downloads URLs; by default `castmate.fetch`, which reaches only public addresses.
 
     Raises:
@@ -55,7 +57,7 @@ async def resolve(
     if scheme == "data" or _DATA_URI.match(source):
         data, label = _from_data_uri(source), "the data URI"
     elif scheme in ("https", "http"):
-        get = fetch or functools.partial(_fetch, allow_http=allow_http)
+        get = fetch or functools.partial(_fetch, allow_http=allow_http, use_proxy=use_proxy)
         data, label = await get(source), _shown(source.split("?")[0])
     elif is_base64(source):
         data, label = _from_base64(source), "the base64"
@@ -79,10 +81,10 @@ def is_base64(source: str) -> bool:
     return looks_so and len(source) >= _SHORTEST_BASE64 and _BASE64.fullmatch(source) is not None
 
 
-async def _fetch(url: str, *, allow_http: bool) -> bytes:
+async def _fetch(url: str, *, allow_http: bool, use_proxy: bool) -> bytes:
     from castmate.fetch import fetch  # only URLs pay for loading an HTTP client
 
-    return await fetch(url, max_bytes=MAX_BYTES, allow_http=allow_http)
+    return await fetch(url, max_bytes=MAX_BYTES, allow_http=allow_http, use_proxy=use_proxy)
 
 
 def _from_data_uri(source: str) -> bytes:

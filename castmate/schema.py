@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from castmate.errors import InvalidRequest, Problem
@@ -60,6 +60,13 @@ def _not_bool(value: object) -> object:
     return value
 
 
+def _without_nul(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("NUL is no text")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_without_nul)]  # as PostgreSQL, JSON's readers and C have it
 Size = Annotated[
     str,
     BeforeValidator(_size),
@@ -74,7 +81,7 @@ class GenerateRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
-    prompt: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS)] = Field(
+    prompt: Annotated[Text, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS)] = Field(
         description="What the character does and where. The look of the character comes from the "
         "image: do not describe it, unless it should change."
     )
@@ -85,7 +92,7 @@ class GenerateRequest(BaseModel):
     size: Size = Field(
         default="1024*1024", description=f"Width*height of the pictures: {SIZE_RULE}."
     )
-    negative_prompt: Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)] = Field(
+    negative_prompt: Annotated[Text, Field(max_length=MAX_PROMPT_CHARACTERS)] = Field(
         default="",
         description="What must not be in the picture. Doubles the time of every step, unless "
         "true_cfg_scale is 1.",
@@ -174,7 +181,8 @@ def _problem(model: type[BaseModel], detail: ErrorDetails) -> Problem:
     shown = shorten(text, 60)
     if shown != text:
         shown += f" ({len(str(detail['input']))} characters)"
-    return Problem(name, f"{shown} is not allowed", describe_range(model, name))
+    hint = "Take out the NUL character." if "\0" in str(detail["input"]) else ""
+    return Problem(name, f"{shown} is not allowed", describe_range(model, name), hint)
 
 
 def describe_range(model: type[BaseModel], name: str) -> str:

@@ -9,7 +9,9 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Coroutine
-from typing import Any, Final, Self
+from typing import Any, Final, Generic, Self
+
+from typing_extensions import TypeVar
 
 from castmate.clients.base import ProgressCallback
 from castmate.errors import CastmateError, SettingsError, Unavailable, from_dict
@@ -34,11 +36,14 @@ from castmate.settings import Settings
 
 _log = logging.getLogger(__name__)
 
+AnySettings = TypeVar("AnySettings", bound=Settings, default=Settings)
+"""A server's door reads more of them than the library."""
+
 _SWEEP_S: Final = 3600.0
 _STOP_S: Final = 5.0  # for what is cancelled to end by itself
 
 
-class Castmate:
+class Castmate(Generic[AnySettings]):
     """What one process holds while it takes, makes or looks at predictions.
 
     Attributes:
@@ -55,7 +60,7 @@ class Castmate:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: AnySettings,
         database: Database,
         storage: Storage,
         router: Router,
@@ -88,7 +93,7 @@ class Castmate:
     @contextlib.asynccontextmanager
     async def open(
         cls,
-        settings: Settings,
+        settings: AnySettings,
         *,
         router: Router | None = None,
         drain_s: float = 0.0,

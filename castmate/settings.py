@@ -1,38 +1,95 @@
-"""Every setting, read once from `CASTMATE_*` environment variables or a `.env` file."""
+"""Every setting, read once from `CASTMATE_*` environment variables or the user's settings file.
+
+A `.env` in the folder where a command starts is not read: whoever wrote it could redirect the key
+of the user's account, allow payments and open folders.
+"""
 
 from __future__ import annotations
 
 import os
-import re
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
+from castmate.addresses import is_here, is_server
 from castmate.errors import SettingsError
 from castmate.paths import UserPath, expand
 
+ENV_FILE: Final = "CASTMATE_ENV_FILE"
+
+
+def settings_file() -> Path | None:
+    """The file whose lines count as variables: the named one, else the user's own, if there is one.
+
+    Raises:
+        SettingsError: The named file is not there.
+    """
+    if named := os.environ.get(ENV_FILE):
+        path = expand(Path(named))
+        if not os.path.exists(path) or os.path.isdir(path):
+            raise SettingsError(
+                f"The settings file {path} (--env-file, {ENV_FILE}) is not there; name a file of "
+                "CASTMATE_NAME=value lines, or leave the option out."
+            )
+        return path
+    base = _xdg("XDG_CONFIG_HOME", ".config")
+    own = base / "castmate/castmate.env" if base else None
+    return own if own and os.path.isfile(own) else None
+
+
+def _xdg(variable: str, below_home: str) -> Path | None:
+    """A base folder of the XDG specification, which says to ignore relative ones."""
+    named = expand(Path(os.environ.get(variable, "")))
+    if named.is_absolute():
+        return named
+    home = _home()
+    return home / below_home if home else None
+
+
+def _home() -> Path | None:
+    try:
+        return Path.home()
+    except RuntimeError:  # neither HOME nor a passwd entry, as in a container with a foreign user
+        return None
+
 
 def _default_data_dir() -> Path:
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share"
-    return expand(Path(base)) / "castmate"
+    if base := _xdg("XDG_DATA_HOME", ".local/share"):
+        return base / "castmate"
+    raise SettingsError(
+        "CASTMATE_DATA_DIR: this user has no home folder; name a folder where pictures and state "
+        "can be kept, or set HOME."
+    )
 
 
 def _default_image_roots() -> tuple[Path, ...]:
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except OSError:  # it has been deleted
+        return ()
     # Desktop apps start their servers in /: that must not open the whole disk.
-    return () if here in (Path(here.anchor), Path.home()) else (here,)
+    return () if here in (Path(here.anchor), _home()) else (here,)
 
 
 class Settings(BaseSettings):
     """How this machine runs Castmate."""
 
     model_config = SettingsConfigDict(
-        env_prefix="CASTMATE_", env_file=".env", extra="ignore", frozen=True
+        env_prefix="CASTMATE_",
+        env_file_encoding="utf-8-sig",
+        env_ignore_empty=True,  # as compose files pass what is not set
+        extra="ignore",
+        frozen=True,
     )
 
     bundle: str = Field(
@@ -52,11 +109,17 @@ class Settings(BaseSettings):
         False, description="Fetch pictures from http:// URLs too, not only from https:// ones."
     )
 
+    fetch_proxy: bool = Field(
+        False,
+        description="Fetch pictures from callers' URLs, and send webhooks, through the proxy that "
+        "HTTPS_PROXY names. The proxy must then refuse addresses of the internal network: it looks "
+        "names up itself.",
+    )
+
     clients: Annotated[tuple[str, ...] | None, NoDecode] = Field(
         None,
-        description="Which clients draw, in the order in which they are asked, separated by "
-        "commas; by default every client, Triton first and what costs money last. One that is not "
-        "set up (no server, no key) is left out.",
+        description="Clients to try, in order, separated by commas; by default all of them, Triton "
+        "first and paid ones last. A client that is not set up (no server, no key) is skipped.",
     )
     deadline_s: float = Field(
         600, gt=0, description="Time to draw a request, over all clients, in seconds."
@@ -65,24 +128,24 @@ class Settings(BaseSettings):
         0.5,
         gt=0,
         le=1,
-        description="The part of the time left that a client may take while another one could "
-        "still be asked; the last one may take all of it.",
+        description="The share of the remaining time that a client may use while others are left "
+        "to try; the last one may use all of it.",
     )
     slow_s: float = Field(
         120,
         gt=0,
-        description="A request that takes a client longer counts as a failure of it, where there "
-        "is another client to ask.",
+        description="A request that takes longer than this counts as a failure of its client, if "
+        "there is another one to try, in seconds.",
     )
     cooldown_s: float = Field(
-        15, gt=0, description="How long a client that keeps failing is left alone, in seconds."
+        15, gt=0, description="How long to leave a failing client alone, in seconds."
     )
 
     wavespeed_api_key: SecretStr | None = Field(
         None, description="The key of a WaveSpeed account; without it nothing is sent there."
     )
     wavespeed_base_url: str = Field(
-        "https://api.wavespeed.ai", description="Where WaveSpeed's API is."
+        "https://api.wavespeed.ai", description="The base URL of WaveSpeed's API."
     )
     wavespeed_model: str = Field(
         "wavespeed-ai/instant-character",
@@ -93,17 +156,19 @@ class Settings(BaseSettings):
         None,
         ge=0,
         allow_inf_nan=False,
-        description="What a hosted picture costs; by default WaveSpeed is asked, and 0.10 is "
-        "taken where it does not say.",
+        description="The price of a hosted picture; by default what WaveSpeed quotes, or 0.10 if "
+        "it quotes nothing.",
     )
     wavespeed_per_minute: int = Field(
         2, ge=1, description="Pictures a minute that the account's tier allows: Bronze 2."
     )
     wavespeed_timeout_s: float = Field(
-        300, gt=0, description="Time for the hosted pictures of a request, in seconds."
+        300, gt=0, description="Time limit for the hosted pictures of a request, in seconds."
     )
 
-    threads: int = Field(0, ge=0, description="CPU threads of a generation; 0 takes every core.")
+    threads: int = Field(
+        0, ge=0, le=1024, description="CPU threads of a generation; 0 takes every core."
+    )
     prompt_cache_mb: int = Field(64, ge=0, description="Memory for encoded prompts, MiB.")
     subject_cache_mb: int = Field(512, ge=0, description="Memory for encoded references, MiB.")
     cache: Literal["off", "balanced", "fast"] = Field(
@@ -132,7 +197,10 @@ class Settings(BaseSettings):
         "process of ours, `power` a power cut too, at four disk flushes a prediction.",
     )
     queue_limit: int = Field(
-        256, ge=1, le=10_000, description="How many predictions may wait; then callers are told to."
+        256,
+        ge=1,
+        le=10_000,
+        description="How many predictions may wait; more are refused with a time to retry.",
     )
     lease_s: float = Field(
         15,
@@ -159,16 +227,24 @@ class Settings(BaseSettings):
         "days, and what the command or an agent over stdio made is never removed.",
     )
     max_usd_per_prediction: float | None = Field(
-        0.5, ge=0, allow_inf_nan=False, description="May be paid for one prediction, dollars."
+        0.5,
+        ge=0,
+        allow_inf_nan=False,
+        description="Spending cap for one prediction, in US dollars.",
     )
     max_usd_per_day: float | None = Field(
-        5.0, ge=0, allow_inf_nan=False, description="May be paid in one day (UTC), dollars."
+        5.0, ge=0, allow_inf_nan=False, description="Spending cap for one day (UTC), in US dollars."
     )
     max_usd_per_key: float | None = Field(
         None,
         ge=0,
         allow_inf_nan=False,
-        description="May be paid for one API key, in all, dollars; unset is no cap.",
+        description="Spending cap for one API key in total, in US dollars; unset means none.",
+    )
+    paid: Literal["never", "ask", "always"] = Field(
+        "ask",
+        description="Whether pictures that cost money may be drawn for agents, within the caps: "
+        "`ask` lets the user agree first, once a day.",
     )
     triton_urls: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="gRPC addresses of Triton servers, host:port, separated by commas."
@@ -176,66 +252,17 @@ class Settings(BaseSettings):
     triton_event_timeout_s: float = Field(
         5.0,
         gt=0,
-        description="A Triton server that sends nothing for this long is given up; it sends at "
-        "least one event a second.",
+        description="Give up on a Triton server that sends nothing for this long, in seconds; a "
+        "working one sends at least one event a second.",
     )
 
-    hold_s: float = Field(
-        40,
-        ge=0,
-        le=3600,
-        description="How long an agent's call waits for its picture before it gets a job to ask "
-        "for; hosts give up after 45 s and more, seconds.",
-    )
-    paid: Literal["never", "ask", "always"] = Field(
-        "ask",
-        description="Whether pictures that cost money may be drawn for agents, within the caps: "
-        "`ask` lets the user agree first, once a day.",
-    )
-
-    oauth_issuer: str | None = Field(
-        None,
-        description="The OAuth server whose tokens open /mcp, such as https://login.example.com; "
-        "needs CASTMATE_PUBLIC_URL, for which the tokens must be made. Keys go on to work.",
-    )
-    oauth_jwks_url: str | None = Field(
-        None,
-        description="Where that server's keys are; by default its /.well-known/jwks.json.",
-    )
-
-    host: str = Field(
-        "127.0.0.1",
-        min_length=1,
-        description="The address on which `castmate serve` listens; others than this machine's own "
-        "need keys (`castmate keys create`).",
-    )
-    port: int = Field(8787, ge=0, le=65_535, description="Its port; 0 takes a free one.")
-    public_url: str | None = Field(
-        None,
-        description="The server's address as its callers see it, such as https://cast.example.com; "
-        "by default what each request says.",
-    )
-    served_models: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("wavespeed-ai/instant-character",),
-        description="Names under which `castmate serve` offers the model, owner/model, separated "
-        "by commas; answers tell the first.",
-    )
-    drain_s: float = Field(
-        20,
-        ge=0,
-        description="Time that a stopped server gives to what it is making, in seconds; what is "
-        "not finished then goes on at the next start.",
-    )
-
-    @field_validator("served_models", mode="before")
+    @field_validator("data_dir")
     @classmethod
-    def _split_models(cls, value: object) -> object:
-        names = value.replace(",", " ").split() if isinstance(value, str) else value
-        if not isinstance(names, list | tuple) or not names:
-            raise ValueError("names at least one, such as wavespeed-ai/instant-character")
-        if wrong := [name for name in names if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)+", name)]:
-            raise ValueError(f"{wrong[0]} is not owner/model")
-        return tuple(names)
+    def _anchor(cls, value: Path) -> Path:
+        try:
+            return value.absolute()
+        except OSError:
+            raise ValueError("is relative, and the working folder has been deleted") from None
 
     @field_validator("triton_urls", mode="before")
     @classmethod
@@ -243,6 +270,16 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         return tuple(filter(None, (url.strip() for url in value.split(","))))
+
+    @field_validator("triton_urls")
+    @classmethod
+    def _check_urls(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [url for url in value if not is_server(url)]:
+            raise ValueError(
+                f"{wrong[0]!r} is no gRPC address; allowed: host:port without a scheme or a path, "
+                "such as 127.0.0.1:8001, gpu-1:8001 or [::1]:8001"
+            )
+        return value
 
     @field_validator("image_roots", mode="before")
     @classmethod
@@ -275,48 +312,40 @@ class Settings(BaseSettings):
             raise ValueError("must start with https:// (http:// only for this machine)")
         return value.rstrip("/")
 
-    @field_validator("oauth_issuer", "oauth_jwks_url")
     @classmethod
-    def _check_oauth(cls, value: str | None) -> str | None:
-        parts = urlsplit(value or "https://unset")
-        if not parts.hostname or (parts.scheme != "https" and not is_here(parts.hostname)):
-            raise ValueError("must start with https:// (http:// only for this machine)")
-        return value.rstrip("/") if value else None
-
-    @field_validator("public_url")
-    @classmethod
-    def _check_public_url(cls, value: str | None) -> str | None:
-        parts = urlsplit(value or "http://unset")
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
-            raise ValueError("must be a plain URL such as https://cast.example.com")
-        if parts.query or parts.fragment:
-            raise ValueError("must be a plain URL, without query and fragment")
-        return value.rstrip("/") if value else None
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Options before variables before the settings file."""
+        file = settings_file()
+        try:
+            return init_settings, env_settings, DotEnvSettingsSource(settings_cls, env_file=file)
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            raise SettingsError(f"The settings file {file} cannot be read: {reason}.") from None
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:
-        """Read the environment; `overrides` (flags) win.
+        """Read the environment and the settings file; `overrides` (options) win.
 
         Raises:
-            SettingsError: Names the variable and what it may be.
+            SettingsError: Names the variable and what it may be, or the file that cannot be read.
         """
+        given = {name: value for name, value in overrides.items() if value is not None}
         try:
-            return cls(**{name: value for name, value in overrides.items() if value is not None})
+            return cls(**given)
         except ValidationError as error:
             details = error.errors(include_url=False, include_context=False)
-            raise SettingsError("\n".join(map(_told, details))) from None
+            raise SettingsError("\n".join(map(_explain, details))) from None
 
 
-def _told(detail: ErrorDetails) -> str:
+def _explain(detail: ErrorDetails) -> str:
     name = "_".join(map(str, detail["loc"]))
     secret = name.endswith(("_api_key", "_secret", "_url"))  # a password stays one
     got = "" if secret else f"; got {detail['input']!r}"
     return f"CASTMATE_{name.upper()}: {detail['msg']}{got}"
-
-
-def is_here(host: str) -> bool:
-    """Whether a host is this machine itself."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

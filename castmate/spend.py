@@ -35,7 +35,9 @@ DataDir = Annotated[
 @spend.callback(invoke_without_command=True)
 def list_spending(
     ctx: typer.Context,
-    days: Annotated[int, typer.Option(min=1, help="How many days (UTC), today included.")] = 30,
+    days: Annotated[
+        int, typer.Option(min=1, max=3660, help="How many days (UTC), today included.")
+    ] = 30,
     key: Annotated[str | None, typer.Option(help="Only what one API key spent, by name.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document instead of text.")

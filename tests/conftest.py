@@ -54,6 +54,8 @@ def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     for name in [name for name in os.environ if name.startswith("CASTMATE_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("CASTMATE_ENV_FILE", "")  # unset; what a command sets ends with the test
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.readme import DOCUMENTS, filled
 from castmate.schema import GenerateRequest, describe_range
-from castmate.settings import Settings
+from castmate_mcp.settings import ServerSettings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -36,7 +36,7 @@ def parameter_table() -> str:
 def settings_table() -> str:
     """The table of settings as docs/settings.md must show it."""
     rows = ["| variable | default | what it does |", "|---|---|---|"]
-    for name, field in Settings.model_fields.items():
+    for name, field in ServerSettings.model_fields.items():
         default = field.default if field.default_factory is None else None
         value = ",".join(map(str, default)) if isinstance(default, tuple) else default
         shown = "" if value in (None, "") else f"`{value}`"

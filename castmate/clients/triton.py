@@ -21,6 +21,7 @@ from castmate.clients.endpoints import Endpoint, Endpoints
 from castmate.clients.payments import Payments
 from castmate.errors import CastmateError, InvalidRequest, Overloaded, SettingsError, Unavailable
 from castmate.images import Reference
+from castmate.proxies import is_direct
 from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult
 from castmate.settings import Settings
 from castmate.triton import wire
@@ -225,7 +226,9 @@ class TritonClient:
         # Not the header `triton_grpc_error`, which would give errors a gRPC status: tritonserver
         # 24.10 then cancels the finished stream itself, and now and then that race ends the whole
         # server (SIGSEGV). The code is in the text.
-        connection = self._connect(url)
+        host, _, port = url.rpartition(":")
+        direct = await is_direct(host.strip("[]"), int(port))
+        connection = self._connect(url, direct)
         stream = connection.client.stream_infer(one(), headers=_trace_headers())
         failure: CastmateError | None = None
         is_over = False
@@ -264,12 +267,14 @@ class TritonClient:
         if failure is not None:
             raise failure
 
-    def _connect(self, url: str) -> _Connection:
+    def _connect(self, url: str, direct: bool) -> _Connection:
         """The open connection, which many requests share, or a new one."""
         if (connection := self._connections.get(url)) is None:
             from tritonclient.grpc.aio import InferenceServerClient
 
-            client = InferenceServerClient(url, channel_args=CHANNEL_OPTIONS)
+            # gRPC would lead even loopback addresses through `http_proxy`.
+            options = [*CHANNEL_OPTIONS, ("grpc.enable_http_proxy", int(not direct))]
+            client = InferenceServerClient(url, channel_args=options)
             connection = self._connections[url] = _Connection(client)
         connection.num_users += 1
         return connection

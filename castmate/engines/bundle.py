@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from castmate.engines.family import family_of
 from castmate.engines.manifest import FORMAT, MANIFEST, FileSpec, Manifest
 from castmate.errors import BundleCorrupt, BundleMismatch, BundleNotFound
+from castmate.paths import expand
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,8 @@ def locate(name_or_path: str | Path) -> Path:
     Raises:
         BundleNotFound: Neither a shipped name nor a folder with a manifest.
     """
-    for path in (_home() / name_or_path, Path(name_or_path).expanduser()):
-        if (path / MANIFEST).is_file():
+    for path in (_home() / name_or_path, expand(Path(name_or_path))):
+        if os.path.isfile(path / MANIFEST):  # False, too, for a name that no file can have
             return path.resolve()
     raise BundleNotFound(
         f"There is no bundle {str(name_or_path)!r}: neither a shipped one "

@@ -13,7 +13,7 @@ from sqlalchemy import Executable, Row, delete, insert, select
 
 from castmate.errors import InvalidRequest, Problem
 from castmate.images import Reference
-from castmate.jobs.database import Database, Transaction
+from castmate.jobs.database import Database, Transaction, check_storable
 from castmate.jobs.queue import lock_queue
 from castmate.jobs.storage import CHARACTERS, Storage
 from castmate.jobs.tables import characters
@@ -67,8 +67,10 @@ class Characters:
         Its pictures have names of their own, so that deleting one takes nothing from another.
 
         Raises:
+            InvalidRequest: The name cannot be stored.
             Unavailable: The storage or the ledger cannot be reached.
         """
+        check_storable("name", name)
         content = json.dumps([name, *(reference.sha256 for reference in references)])
         content_hash = hashlib.sha256(content.encode()).hexdigest()
         same = select(characters).where(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine, event
 
+from castmate.errors import InvalidRequest, Problem
 from castmate.jobs.notify import Hub
 
 T = TypeVar("T")
@@ -19,6 +20,41 @@ class Durability(StrEnum):
 
     PROCESS = "process"  # the death of every process of ours; a power cut may cost the last ones
     POWER = "power"  # a power cut too: everything is flushed to the disk first
+
+
+def refuse_unstorable(engine: Engine) -> None:
+    """Let statements with text that one of the two databases does not take fail on both alike.
+
+    They fail with `InvalidRequest`: such text comes from callers, in an id or a name.
+    """
+    event.listen(engine, "before_cursor_execute", _check_parameters)
+
+
+def check_storable(parameter: str, text: str) -> None:
+    """Refuse text that one of the databases does not take.
+
+    PostgreSQL knows no NUL, and UTF-8 no half of a surrogate pair.
+
+    Raises:
+        InvalidRequest: Names the parameter.
+    """
+    try:
+        text.encode()
+        wrong = "a NUL character" if "\0" in text else ""
+    except UnicodeEncodeError:
+        wrong = "half of a surrogate pair"
+    if wrong:
+        raise InvalidRequest([Problem(parameter, f"has {wrong}", "other characters")])
+
+
+def _check_parameters(
+    connection: Connection, cursor: Any, statement: str, parameters: Any, *_: object
+) -> None:
+    for values in parameters if isinstance(parameters, list) else (parameters,):
+        given: Iterable[object] = values.values() if isinstance(values, Mapping) else values
+        for value in given:
+            if isinstance(value, str):
+                check_storable("request", value)
 
 
 class Transaction:

@@ -23,7 +23,7 @@ from castmate.errors import (
 )
 from castmate.images import Reference
 from castmate.jobs import notify
-from castmate.jobs.database import Clock, Database, Transaction
+from castmate.jobs.database import Clock, Database, Transaction, check_storable
 from castmate.jobs.predictions import Prediction, State, hash_of
 from castmate.jobs.queue import (
     Limits,
@@ -107,13 +107,12 @@ class Ledger:
             Overloaded: Too many are waiting, of all or of this key.
             InvalidRequest: The idempotency key is empty or too long.
         """
-        if idempotency_key is not None and not (
-            0 < len(idempotency_key) <= MAX_IDEMPOTENCY_CHARACTERS
-        ):
-            allowed = f"text of 1..{MAX_IDEMPOTENCY_CHARACTERS} characters"
-            raise InvalidRequest(
-                [Problem("idempotency_key", f"has {len(idempotency_key)} characters", allowed)]
-            )
+        if idempotency_key is not None:
+            if not 0 < (count := len(idempotency_key)) <= MAX_IDEMPOTENCY_CHARACTERS:
+                allowed = f"text of 1..{MAX_IDEMPOTENCY_CHARACTERS} characters"
+                told = f"has {count} characters"
+                raise InvalidRequest([Problem("idempotency_key", told, allowed)])
+            check_storable("idempotency_key", idempotency_key)
         request = request.model_copy(update={"image": f"sha256:{reference.sha256}"})
         values = {
             "key_name": key_name,

@@ -12,8 +12,8 @@ from sqlalchemy import URL, Connection, Double, func, literal_column, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from castmate.errors import SettingsError, Unavailable
-from castmate.jobs.database import Clock, T, Transaction, Work
+from castmate.errors import InvalidRequest, Problem, SettingsError, Unavailable
+from castmate.jobs.database import Clock, T, Transaction, Work, refuse_unstorable
 from castmate.jobs.notify import Hub
 from castmate.jobs.tables import migrate
 
@@ -32,6 +32,7 @@ _SESSION: Final = {
     "tcp_keepalives_count": "3",
 }
 _ROLLED_BACK: Final = {"40001", "40P01"}  # serialization failure, deadlock: certainly not done
+_DATA: Final = "22"  # the class of errors of values, such as what the encoding does not have
 _TRIES: Final = 5
 ANSWER_S: Final = 30.0
 
@@ -69,6 +70,7 @@ class PostgresDatabase:
                 "CASTMATE_DATABASE_URL: PostgreSQL needs a driver that is not installed; run "
                 "`pip install 'castmate[postgres]'`."
             ) from None
+        refuse_unstorable(engine.sync_engine)
         database = cls(engine, clock)
         try:
             await database.run(lambda transaction: migrate(transaction.connection))
@@ -94,6 +96,10 @@ class PostgresDatabase:
                 state = getattr(getattr(error, "orig", None), "sqlstate", None)
                 if state in _ROLLED_BACK and left:
                     continue
+                if str(state).startswith(_DATA):
+                    allowed = f"what the ledger's database can store ({_reason(error)})"
+                    refused = Problem("request", "has a value that cannot be stored", allowed)
+                    raise InvalidRequest([refused]) from None
                 raise Unavailable(f"The ledger's database failed: {_reason(error)}.") from error
             for topic in topics:  # those who wait here need not wait for the server's word
                 self.hub.tell(topic)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import queue
 import sqlite3
 import sys
@@ -20,7 +21,7 @@ from sqlalchemy.pool import StaticPool
 
 from castmate.errors import CastmateError, SettingsError, Unavailable
 from castmate.files import make_private_file, make_private_folder
-from castmate.jobs.database import Clock, Durability, T, Transaction, Work
+from castmate.jobs.database import Clock, Durability, T, Transaction, Work, refuse_unstorable
 from castmate.jobs.notify import Hub
 from castmate.jobs.tables import migrate
 
@@ -121,6 +122,7 @@ class SqliteDatabase:
             poolclass=StaticPool,
             connect_args={"timeout": ANSWER_S, "check_same_thread": False, "isolation_level": None},
         )
+        refuse_unstorable(engine)
         event.listen(engine, "connect", self._set_up)
         event.listen(
             engine, "begin", lambda connection: connection.exec_driver_sql("begin immediate")
@@ -156,7 +158,7 @@ class SqliteDatabase:
             with self._locked(), connection.begin():
                 for job in batch:
                     self._attempt(connection, job)
-        except (OSError, SQLAlchemyError) as error:
+        except (OSError, SQLAlchemyError, SettingsError) as error:
             # Of the whole batch nothing is left: SQLite may have rolled back on its own.
             failure = Unavailable(f"The ledger {self._path} cannot be written: {_reason(error)}.")
         for job in batch:
@@ -210,8 +212,19 @@ if sys.platform == "win32":
 else:
     import fcntl
 
+    _NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+
     def _wait_for(file: IO[bytes]) -> None:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            raise SettingsError(
+                f"CASTMATE_DATABASE_URL: the file system of {file.name} has no file locks "
+                f"({error.strerror}), which keep processes from writing over one another. Set "
+                "CASTMATE_DATA_DIR to a folder on a local disk, or use PostgreSQL."
+            ) from None
 
 
 def _data_version(connection: Connection) -> int:

@@ -28,7 +28,7 @@ class ModelSettings(BaseModel):
 
     bundle: str
     engine: str = "auto"
-    threads: int = Field(ge=0)
+    threads: int = Field(ge=0, le=1024)
     prompt_cache_mb: int = Field(ge=0)
     subject_cache_mb: int = Field(ge=0)
     cache: Literal["off", "balanced", "fast"]

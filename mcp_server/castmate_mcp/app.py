@@ -22,10 +22,11 @@ from castmate_mcp.http.request_log import RequestLog
 from castmate_mcp.rest import openapi
 from castmate_mcp.rest.operations import OPERATIONS
 from castmate_mcp.rest.webhooks import BACKOFF_S, Courier
+from castmate_mcp.settings import ServerSettings
 
 
 def build_app(
-    castmate: Castmate,
+    castmate: Castmate[ServerSettings],
     *,
     mcp: Starlette | None = None,
     sync_cap_s: float = SYNC_CAP_S,

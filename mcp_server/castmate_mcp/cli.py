@@ -20,7 +20,7 @@ from castmate.times import day_of
 if TYPE_CHECKING:
     from castmate.jobs.keys import Key
     from castmate.service import Castmate
-    from castmate.settings import Settings
+    from castmate_mcp.settings import ServerSettings
 
 T = TypeVar("T")
 DataDir = Annotated[
@@ -52,14 +52,16 @@ def command(
 
     It reads stdin, answers on stdout and logs to stderr: an agent's host starts it.
     """
-    from castmate.settings import Settings
+    from castmate_mcp.settings import ServerSettings
 
     roots = tuple(image_root) if image_root else None
     with reporting(), contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(Settings.load(bundle=bundle, image_roots=roots, data_dir=data_dir)))
+        asyncio.run(
+            _serve(ServerSettings.load(bundle=bundle, image_roots=roots, data_dir=data_dir))
+        )
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: ServerSettings) -> None:
     from castmate.service import Castmate
     from castmate_mcp.agent import stdio
     from castmate_mcp.agent.server import build_server
@@ -94,12 +96,12 @@ def serve(
     """
     if ctx.invoked_subcommand is not None:  # castmate serve triton
         return
-    from castmate.settings import Settings
     from castmate_mcp.http import logs
     from castmate_mcp.serving import serve as run
+    from castmate_mcp.settings import ServerSettings
 
     with reporting():
-        settings = Settings.load(
+        settings = ServerSettings.load(
             host=host, port=port, bundle=bundle, data_dir=data_dir, public_url=public_url
         )
         logs.set_up()

@@ -14,12 +14,13 @@ import structlog
 import uvicorn
 from starlette.applications import Starlette
 
+from castmate.addresses import is_here
 from castmate.errors import SettingsError
 from castmate.service import Castmate
-from castmate.settings import Settings, is_here
 from castmate_mcp.agent.streamable import build_mcp_app
 from castmate_mcp.app import build_app
 from castmate_mcp.http.gateway import Gateway
+from castmate_mcp.settings import ServerSettings
 
 _log = structlog.stdlib.get_logger("castmate.serve")
 _CLOSE_S: Final = 10  # for answers that are on their way when the server stops
@@ -27,7 +28,7 @@ KEPT_DAYS: Final = 30.0  # pictures of callers elsewhere, where CASTMATE_RETENTI
 Say = Callable[[str], object]
 
 
-async def serve(settings: Settings, say: Say) -> None:
+async def serve(settings: ServerSettings, say: Say) -> None:
     """Serve until SIGINT or SIGTERM; call it from the main thread.
 
     What is being made then gets `settings.drain_s` to end, the rest waits for the next start. A
@@ -85,7 +86,7 @@ class _Server(uvicorn.Server):
         _log.info("draining", seconds=gateway.castmate.settings.drain_s)
 
 
-def _config(app: Starlette, settings: Settings) -> uvicorn.Config:
+def _config(app: Starlette, settings: ServerSettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         log_config=None,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from castmate.addresses import system_lookup
 from castmate.errors import ImageRejected
-from castmate.fetch import system_lookup
 from tests.fakes.http import PUBLIC
 from tests.fakes.web import INTERNAL, OTHER_PUBLIC, Web, answer, redirect, refusal
 

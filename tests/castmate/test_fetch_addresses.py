@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from castmate.fetch import is_public
+from castmate.addresses import is_public
 from tests.fakes.http import PUBLIC
 from tests.fakes.web import OTHER_PUBLIC
 

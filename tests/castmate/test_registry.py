@@ -71,7 +71,7 @@ def test_what_costs_money_comes_last_by_default() -> None:
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        ("", "names each of triton, local, wavespeed at most once, and at least one"),
+        (",", "names each of triton, local, wavespeed at most once, and at least one"),
         ("local,local", "at most once"),
         ("local,openai", "no such client as openai; there are triton, local, wavespeed"),
     ],

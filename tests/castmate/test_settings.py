@@ -1,4 +1,4 @@
-"""Settings come from the environment, and a wrong one is called by its variable."""
+"""Settings come from the environment, and an error names the variable that is wrong."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_server_that_starts_in_the_root_folder_opens_no_folder_by_itself(
     assert Settings.load().image_roots == ()
 
 
-def test_a_wrong_value_is_told_with_its_variable(
+def test_an_error_names_the_variable_and_the_value(
     own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CASTMATE_THREADS", "many")
@@ -51,7 +51,7 @@ def test_a_wrong_value_is_told_with_its_variable(
         Settings.load()
 
 
-def test_clients_are_a_list_in_the_order_in_which_they_are_asked(
+def test_clients_are_a_list_in_the_order_of_trying_them(
     own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert Settings.load().clients is None
@@ -122,3 +122,38 @@ def test_the_home_folder_may_be_abbreviated_in_every_path(
     assert settings.data_dir == own_folder / "data"
     assert settings.image_roots == (own_folder / "pictures", Path("/tmp"))
     assert Settings.load(data_dir=Path("~/flag")).data_dir == own_folder / "flag"
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("127.0.0.1:8001, gpu-1:8001,", ("127.0.0.1:8001", "gpu-1:8001")),
+        ("[::1]:8001", ("[::1]:8001",)),
+        ("triton_a.svc.cluster.local.:1", ("triton_a.svc.cluster.local.:1",)),
+        ("", ()),
+        ("http://127.0.0.1:8001", None),
+        ("127.0.0.1", None),
+        ("127.0.0.1:0", None),
+        ("127.0.0.1:65536", None),
+        ("127.0.0.1:8001/v2", None),
+        ("user:password@127.0.0.1:8001", None),
+        ("256.0.0.1:8001", None),
+        ("::1:8001", None),
+        ("[::g]:8001", None),
+        ("gpu 1:8001", None),
+        ("-gpu:8001", None),
+        ("unix:/run/triton.sock", None),
+        ("gpu:8001\n", ("gpu:8001",)),
+        ("gp\u00fc:8001", None),
+        ("gpu:\u0668001", None),
+    ],
+)
+def test_triton_addresses_are_refused_when_they_are_read(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch, value: str, kept: tuple[str, ...] | None
+) -> None:
+    monkeypatch.setenv("CASTMATE_TRITON_URLS", value)
+    if kept is not None:
+        assert Settings.load().triton_urls == kept
+    else:
+        with pytest.raises(SettingsError, match=r"CASTMATE_TRITON_URLS: .* allowed: host:port "):
+            Settings.load()

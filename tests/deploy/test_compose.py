@@ -14,8 +14,8 @@ import yaml
 
 from benchmarks.server_process import castmate_serve
 from castmate import __version__, cli
-from castmate.settings import Settings
 from castmate.triton.server import Ports
+from castmate_mcp.settings import ServerSettings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 COMPOSE = DEPLOY / "compose.yaml"
@@ -107,11 +107,11 @@ def test_the_model_gets_a_gpu_shared_memory_and_a_bundle(triton: Any) -> None:
 def test_the_gateway_finds_triton_and_its_settings_are_known(
     triton: Any, gateway: Any, own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fields = {f"CASTMATE_{name.upper()}" for name in Settings.model_fields}
+    fields = {f"CASTMATE_{name.upper()}" for name in ServerSettings.model_fields}
     assert set(gateway["environment"]) <= fields
     for name, value in environment(gateway).items():
         monkeypatch.setenv(name, value)
-    settings = Settings.load()
+    settings = ServerSettings.load()
     assert settings.triton_urls == ("triton:8001",)
     assert any(port.endswith(":8001") for port in triton["ports"])
     assert settings.wavespeed_api_key is None

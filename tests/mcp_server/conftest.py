@@ -17,8 +17,8 @@ from PIL import Image
 
 from castmate.clients import base
 from castmate.service import Castmate
-from castmate.settings import Settings
 from castmate_mcp.agent.server import GENERATE, build_server
+from castmate_mcp.settings import ServerSettings
 from tests.doubles import FlatClient, picture, routed
 
 SCENE = {"prompt": "waving", "image": "fox.png", "size": "512*640", "seed": 7}
@@ -60,7 +60,7 @@ class Caller:
 class Agent(Caller):
     """One whose server is in this process, with what draws for it."""
 
-    def __init__(self, client: Client, drawing: Any, castmate: Castmate) -> None:
+    def __init__(self, client: Client, drawing: Any, castmate: Castmate[ServerSettings]) -> None:
         super().__init__(client)
         self.drawing, self.castmate = drawing, castmate
 
@@ -91,7 +91,9 @@ def connect(era: str, own_folder: Path) -> Connect:
             if name.startswith("client_")
         }
         with anyio.fail_after(30):
-            async with Castmate.open(Settings.load(**options), router=routed(drawing)) as castmate:
+            async with Castmate.open(
+                ServerSettings.load(**options), router=routed(drawing)
+            ) as castmate:
                 castmate.work()
                 async with Client(build_server(castmate), mode=era, **of_client) as client:
                     yield Agent(client, drawing, castmate)

@@ -15,9 +15,9 @@ import uvicorn
 
 from castmate.clients.base import Client
 from castmate.service import Castmate
-from castmate.settings import Settings
 from castmate_mcp.app import build_app
 from castmate_mcp.http.gateway import Gateway
+from castmate_mcp.settings import ServerSettings
 from tests.doubles import picture, routed
 
 MODEL = "/api/v3/wavespeed-ai/instant-character"
@@ -78,7 +78,7 @@ async def serving(
     client: Client, data_dir: Path, app_options: Any = None, **settings: Any
 ) -> AsyncIterator[Api]:
     """Serve on a loopback port, with `client` to draw and a picture uploaded."""
-    known = Settings.load(data_dir=data_dir, **settings)
+    known = ServerSettings.load(data_dir=data_dir, **settings)
     async with Castmate.open(known, router=routed(client)) as castmate:
         castmate.work()
         app = build_app(castmate, **app_options or {})

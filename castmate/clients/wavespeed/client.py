@@ -290,12 +290,13 @@ class WaveSpeedClient:
         return remote
 
     async def _download(self, url: str) -> bytes:
-        for delay_s in (*DOWNLOAD_DELAYS_S, None):
+        for delay_s in (*DOWNLOAD_DELAYS_S, None):  # by hand, as `WaveSpeedApi._repeat` says
             try:
                 return await fetch(
                     url,
                     max_bytes=MAX_BYTES,
                     allow_http=self._settings.allow_http,
+                    use_proxy=True,
                     backend=self._backend,
                 )
             except ImageRejected:

@@ -16,6 +16,7 @@ from castmate_mcp.agent.extensions.viewer import viewer
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import BaseUrl, Studio
 from castmate_mcp.agent.tools import characters, generate, jobs, library, pictures, status, uploads
+from castmate_mcp.settings import ServerSettings
 
 GENERATE: Final = generate.NAME
 INSTRUCTIONS: Final = (
@@ -30,7 +31,10 @@ Register = Callable[[StrictServer, TasksExtension], None]
 
 
 def build_server(
-    castmate: Castmate, *, base_url: BaseUrl | None = None, extra: Sequence[Register] = ()
+    castmate: Castmate[ServerSettings],
+    *,
+    base_url: BaseUrl | None = None,
+    extra: Sequence[Register] = (),
 ) -> StrictServer:
     """The server, ready to run on any transport.
 

@@ -48,7 +48,9 @@ async def reference_of(studio: Studio, source: str) -> Reference:
     settings = studio.castmate.settings
     roots = settings.image_roots if studio.reads_paths else ()
     try:
-        return await resolve(source, roots=roots, allow_http=settings.allow_http)
+        return await resolve(
+            source, roots=roots, allow_http=settings.allow_http, use_proxy=settings.fetch_proxy
+        )
     except ImageRejected as error:
         if studio.base_url is None or _URI.match(source) or is_base64(source):
             raise

@@ -15,8 +15,8 @@ from pydantic import BaseModel, Field
 
 from castmate.clients import registry
 from castmate.jobs.consents import NAMED_FOR_S
-from castmate.settings import Settings
 from castmate_mcp.agent.studio import Studio
+from castmate_mcp.settings import ServerSettings
 
 
 class Agreement(BaseModel):
@@ -92,7 +92,7 @@ class Spending:
         return math.ceil(self.price_usd * num_images * 100 - 1e-6) / 100
 
     @property
-    def _settings(self) -> Settings:
+    def _settings(self) -> ServerSettings:
         return self.studio.castmate.settings
 
     @property

@@ -20,11 +20,11 @@ from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
+from castmate.addresses import is_here
 from castmate.errors import CastmateError, SettingsError
 from castmate.jobs.keys import LOCAL, Key, KeyRing
 from castmate.jobs.keys import Scope as KeyScope
 from castmate.service import Castmate
-from castmate.settings import Settings, is_here
 from castmate_mcp.agent.server import Register, build_server
 from castmate_mcp.agent.studio import calling_key
 from castmate_mcp.agent.surrogates import mend
@@ -33,6 +33,7 @@ from castmate_mcp.http.body import MAX_JSON_BYTES, expected_bytes
 from castmate_mcp.http.envelope import as_response
 from castmate_mcp.http.gateway import gateway
 from castmate_mcp.http.oauth import KeyToken, OAuthTokens
+from castmate_mcp.settings import ServerSettings
 
 PATH: Final = "/mcp"
 SCOPES: Final = [KeyScope.GENERATE.value, KeyScope.READ.value]
@@ -40,7 +41,7 @@ _HERE: Final = ("127.0.0.1", "localhost", "[::1]")
 
 
 def build_mcp_app(
-    castmate: Castmate,
+    castmate: Castmate[ServerSettings],
     *,
     extra: Sequence[Register] = (),
     event_store: EventStore | None = None,
@@ -93,7 +94,7 @@ def build_mcp_app(
 class Callers(TokenVerifier):
     """Who a bearer token is: a key of ours, a token of the OAuth issuer, or this very machine."""
 
-    def __init__(self, keys: KeyRing, resource: str, settings: Settings) -> None:
+    def __init__(self, keys: KeyRing, resource: str, settings: ServerSettings) -> None:
         self._keys, self._resource = keys, resource
         self._oauth = OAuthTokens(settings, resource) if settings.oauth_issuer else None
         self.local_token = secrets.token_urlsafe(32)
@@ -180,7 +181,7 @@ def _mended(receive: Receive) -> Receive:
     return mended
 
 
-def _protection(settings: Settings) -> TransportSecuritySettings:
+def _protection(settings: ServerSettings) -> TransportSecuritySettings:
     """Only names that are ours, so that no page can point one of its own at this machine.
 
     On an address that others reach, under whatever name, everybody needs a key anyway.

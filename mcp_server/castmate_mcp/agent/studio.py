@@ -24,6 +24,7 @@ from castmate_mcp.agent.ids import ImageName, prediction_id_of
 from castmate_mcp.agent.notices import Notices
 from castmate_mcp.http.gateway import gateway
 from castmate_mcp.http.oauth import KeyToken
+from castmate_mcp.settings import ServerSettings
 
 BaseUrl = Callable[[HTTPConnection], str]
 GENERATE: Final = "generate_character_image"
@@ -45,7 +46,7 @@ class Studio:
         base_url: Our address as the caller of a request sees it; None where there is no HTTP.
     """
 
-    castmate: Castmate
+    castmate: Castmate[ServerSettings]
     base_url: BaseUrl | None = None
     _background: set[asyncio.Task[None]] = field(default_factory=set, repr=False)
 

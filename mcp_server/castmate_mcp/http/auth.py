@@ -9,8 +9,8 @@ from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from structlog.contextvars import bind_contextvars
 
+from castmate.addresses import is_here
 from castmate.jobs.keys import LOCAL, Key, Scope
-from castmate.settings import is_here
 from castmate_mcp.http.envelope import Refusal
 from castmate_mcp.http.gateway import gateway
 

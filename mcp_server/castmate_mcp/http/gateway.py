@@ -16,6 +16,7 @@ from castmate_mcp.http.abandoned import Abandoned
 from castmate_mcp.http.limits import Gate, RateLimiter
 from castmate_mcp.http.metrics import Metrics
 from castmate_mcp.http.references import References
+from castmate_mcp.settings import ServerSettings
 
 SYNC_CAP_S: Final = 90.0
 LINKED_FOR_S: Final = 7.0 * DAY_S
@@ -37,7 +38,7 @@ class Gateway:
         abandoned: Sync submissions whose callers hung up.
     """
 
-    castmate: Castmate
+    castmate: Castmate[ServerSettings]
     sync_cap_s: float = SYNC_CAP_S
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     gate: Gate = field(default_factory=Gate)

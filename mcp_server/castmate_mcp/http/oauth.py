@@ -10,7 +10,7 @@ import jwt
 from mcp.server.auth.provider import AccessToken
 
 from castmate.jobs.keys import Key, Scope
-from castmate.settings import Settings
+from castmate_mcp.settings import ServerSettings
 
 _ALGORITHMS: Final = ["RS256", "RS384", "RS512", "ES256", "ES384", "EdDSA", "PS256"]
 _TIMEOUT_S: Final = 10
@@ -26,7 +26,7 @@ class KeyToken(AccessToken):
 class OAuthTokens:
     """Checks signature, issuer, audience and time of JWTs; keys come from the issuer's JWKS."""
 
-    def __init__(self, settings: Settings, resource: str) -> None:
+    def __init__(self, settings: ServerSettings, resource: str) -> None:
         """Nothing is fetched yet.
 
         Args:

@@ -21,6 +21,7 @@ from castmate.images import MAX_BYTES, Reference
 from castmate.references import is_base64, resolve
 from castmate.service import Castmate
 from castmate.shorten import shorten
+from castmate_mcp.settings import ServerSettings
 
 ALLOWED: Final = (
     "an https URL that this server can fetch, the download_url of an upload to it, an output of an "
@@ -38,7 +39,7 @@ Admit = Callable[[], Awaitable[None]]
 class References:
     """Finds references, and remembers uploads that were checked: one is drawn from many times."""
 
-    def __init__(self, castmate: Castmate) -> None:
+    def __init__(self, castmate: Castmate[ServerSettings]) -> None:
         self._settings, self._storage = castmate.settings, castmate.storage
         self._decoding = asyncio.Semaphore(DECODED_AT_A_TIME)
         self._checked: LRUCache[str, Reference] = LRUCache(REMEMBERED_BYTES, _size)
@@ -71,7 +72,11 @@ class References:
                 return await self._read(name)
             allow_http = self._settings.allow_http
             get = functools.partial(
-                fetch, max_bytes=MAX_BYTES, allow_http=allow_http, deadline_s=FETCH_S
+                fetch,
+                max_bytes=MAX_BYTES,
+                allow_http=allow_http,
+                use_proxy=self._settings.fetch_proxy,
+                deadline_s=FETCH_S,
             )
             return await resolve(source, roots=(), allow_http=allow_http, fetch=get)
 

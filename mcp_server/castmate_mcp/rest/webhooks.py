@@ -32,7 +32,7 @@ from castmate_mcp.rest.telling import Teller
 _log = structlog.stdlib.get_logger("castmate.webhooks")
 
 ACKNOWLEDGED_IN_S: Final = 10.0
-BACKOFF_S: Final = (5.0, 30.0, 180.0)
+BACKOFF_S: Final = (5.0, 30.0, 180.0)  # waits are rows of the ledger: they outlive the process
 _LOOK_S: Final = 0.5
 _AT_A_TIME: Final = 16
 _PREFIX: Final = "whsec_"
@@ -150,6 +150,7 @@ class Courier:
                 "webhook-signature": signature(secret, prediction.id, timestamp, body),
             },
             allow_http=self._gateway.castmate.settings.allow_http,
+            use_proxy=self._gateway.castmate.settings.fetch_proxy,
             deadline_s=ACKNOWLEDGED_IN_S,
             backend=self._backend,
         )

@@ -12,9 +12,9 @@ from mcp.server.streamable_http import EventId, EventMessage, EventStore, Stream
 from mcp.types import JSONRPCMessage
 
 from castmate.service import Castmate
-from castmate.settings import Settings
 from castmate_mcp.agent.streamable import build_mcp_app
 from castmate_mcp.app import build_app
+from castmate_mcp.settings import ServerSettings
 from tests.doubles import FlatClient, routed
 from tests.mcp_server.agent.conformance.fixtures import register
 
@@ -40,7 +40,7 @@ class MemoryEvents(EventStore):
 
 async def main(data_dir: Path) -> None:
     """Serve until it is killed; prints the address."""
-    settings = Settings.load(data_dir=data_dir, image_roots=())
+    settings = ServerSettings.load(data_dir=data_dir, image_roots=())
     async with Castmate.open(settings, router=routed(FlatClient())) as castmate:
         castmate.work()
         mcp = build_mcp_app(

@@ -26,12 +26,12 @@ from mcp.shared.exceptions import MCPError
 from castmate.errors import SettingsError
 from castmate.jobs.keys import Scope
 from castmate.service import Castmate
-from castmate.settings import Settings
 from castmate_mcp.agent.server import GENERATE
 from castmate_mcp.agent.streamable import build_mcp_app
 from castmate_mcp.app import build_app
 from castmate_mcp.http.gateway import Gateway
 from castmate_mcp.http.limits import Gate
+from castmate_mcp.settings import ServerSettings
 from tests.doubles import FlatClient, encoded, noise, picture, routed
 from tests.mcp_server.conftest import Agent
 
@@ -43,7 +43,9 @@ RED = f"data:image/png;base64,{base64.b64encode(picture()).decode()}"
 class Site:
     """A server on a real port."""
 
-    def __init__(self, castmate: Castmate, url: str, drawing: FlatClient, gateway: Gateway) -> None:
+    def __init__(
+        self, castmate: Castmate[ServerSettings], url: str, drawing: FlatClient, gateway: Gateway
+    ) -> None:
         self.castmate, self.url, self.drawing, self.gateway = castmate, url, drawing, gateway
         self.keys = castmate.keys
 
@@ -72,7 +74,7 @@ class Site:
 @asynccontextmanager
 async def site(**options: Any) -> AsyncIterator[Site]:
     drawing = FlatClient()
-    settings = Settings.load(image_roots=(), **options)
+    settings = ServerSettings.load(image_roots=(), **options)
     with anyio.fail_after(60):
         async with Castmate.open(settings, router=routed(drawing)) as castmate:
             castmate.work()

@@ -1,0 +1,52 @@
+"""Which proxy the environment names for a URL: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import urlsplit
+from urllib.request import (  # type: ignore[attr-defined]
+    getproxies_environment,
+    proxy_bypass_environment,
+)
+
+from castmate.addresses import is_here, is_public, system_lookup
+from castmate.errors import SettingsError
+
+# gRPC reads these itself, in this spelling alone.
+_OF_GRPC = ("grpc_proxy", "https_proxy", "http_proxy")
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy that leads to a URL; None for this machine itself and what NO_PROXY names.
+
+    Raises:
+        SettingsError: The environment names one that is not spoken.
+    """
+    parts = urlsplit(url)
+    host, named = parts.hostname or "", getproxies_environment()
+    if is_here(host) or proxy_bypass_environment(host, named):
+        return None
+    if not (proxy := named.get(parts.scheme) or named.get("all")):
+        return None
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    if not proxy.startswith(("http://", "https://")):
+        raise SettingsError(
+            f"{parts.scheme.upper()}_PROXY, ALL_PROXY: proxies of the kind "
+            f"{proxy.partition(':')[0]}:// are not supported; name an http:// or https:// one, or "
+            f"add {host} to NO_PROXY."
+        )
+    return proxy
+
+
+async def is_direct(host: str, port: int) -> bool:
+    """Whether a server of ours is reached without a proxy: it is here, or in a private network.
+
+    A name that this machine cannot look up is left to the proxy.
+    """
+    if not any(os.environ.get(name) for name in _OF_GRPC):
+        return True
+    try:
+        found = await system_lookup(host, port)
+    except OSError:
+        return False
+    return not any(map(is_public, found))
