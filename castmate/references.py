@@ -35,6 +35,7 @@ async def resolve(
     roots: Sequence[Path] | None = None,
     allow_http: bool = False,
     fetch: Fetch | None = None,
+    caller: str | None = None,
 ) -> Reference:
     """Read and check the picture that `source` names.
 
@@ -45,6 +46,7 @@ async def resolve(
             person at a terminal who can read those files anyway.
         allow_http: Whether http:// URLs are allowed too.
         fetch: Downloads URLs; by default `castmate.fetch`, which reaches only public addresses.
+        caller: Who asks, where there are many; see `Reference.read`.
 
     Raises:
         ImageRejected: Says why, and what is allowed instead.
@@ -65,7 +67,7 @@ async def resolve(
         data, label = await asyncio.to_thread(_read, path, roots), _shown(str(path))
     else:
         raise ImageRejected(f"{_shown(source)} is a {scheme} URI", allowed=_allowed(roots))
-    return await Reference.read(data, label)
+    return await Reference.read(data, label, caller)
 
 
 def is_base64(source: str) -> bool:

@@ -132,7 +132,7 @@ class Ledger:
                 return replace(Prediction.of(row), joined=True)
             check_unfinished(tx, key_name, max_unfinished)
             if owner is None:
-                check_waiting(tx, self.limits)
+                check_waiting(tx, self.limits, key_name)
                 row = enqueue(tx, values, virtual_time, cost)
             else:
                 row = begin(tx, values, virtual_time + cost, owner, self.limits.lease_s)
@@ -150,7 +150,7 @@ class Ledger:
         """
 
         def work(tx: Transaction) -> None:
-            check_waiting(tx, self.limits)
+            check_waiting(tx, self.limits, key_name)
             check_unfinished(tx, key_name, max_unfinished)
 
         await self.database.run(work)

@@ -15,6 +15,7 @@ import uvicorn
 
 from castmate.clients.base import Client
 from castmate.settings import Settings
+from castmate_mcp.agent.streamable import build_mcp_app
 from castmate_mcp.app import build_app
 from castmate_mcp.http.gateway import Gateway
 from castmate_mcp.service import Service
@@ -75,12 +76,18 @@ class Api:
 
 @asynccontextmanager
 async def serving(
-    client: Client, data_dir: Path, app_options: Any = None, **settings: Any
+    client: Client,
+    data_dir: Path,
+    app_options: Any = None,
+    *,
+    with_mcp: bool = False,
+    **settings: Any,
 ) -> AsyncIterator[Api]:
     """Serve on a loopback port, with `client` to draw and a picture uploaded."""
     known = Settings.load(data_dir=data_dir, **settings)
     async with Service.open(known, opener=lambda: client) as service:
-        app = build_app(service, **app_options or {})
+        mcp = build_mcp_app(service) if with_mcp else None
+        app = build_app(service, mcp=mcp, **app_options or {})
         listener = socket.create_server(("127.0.0.1", 0))
         config = uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=5)
         server = uvicorn.Server(config)

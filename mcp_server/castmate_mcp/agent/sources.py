@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from pathlib import Path
 from typing import Final
@@ -41,7 +40,7 @@ async def reference_of(studio: Studio, source: str) -> Reference:
         raise await _unknown(studio, source)
     settings = studio.service.settings
     roots = settings.image_roots if studio.reads_paths else ()
-    return await resolve(source, roots=roots, allow_http=settings.allow_http)
+    return await resolve(source, roots=roots, allow_http=settings.allow_http, caller=studio.caller)
 
 
 def _own_file(studio: Studio, source: str) -> ImageName | None:
@@ -60,7 +59,7 @@ async def _of_upload(studio: Studio, name: str) -> Reference:
             "nothing was sent to that upload link yet, or it was long ago",
             hint="PUT the file to its upload_url first; create_upload_link gives a new one.",
         ) from None
-    return await asyncio.to_thread(Reference.from_bytes, data, "the upload")
+    return await Reference.read(data, "the upload", studio.caller)
 
 
 async def _of_image(studio: Studio, name: ImageName) -> Reference:
@@ -69,7 +68,7 @@ async def _of_image(studio: Studio, name: ImageName) -> Reference:
         data = await studio.service.jobs.storage.get(image.name)
     except FileNotFoundError:
         raise await _unknown(studio, str(name)) from None
-    return await asyncio.to_thread(Reference.from_bytes, data, str(name))
+    return await Reference.read(data, str(name), studio.caller)
 
 
 async def _of_character(studio: Studio, name: CharacterName) -> Reference:
@@ -85,7 +84,7 @@ async def _of_character(studio: Studio, name: CharacterName) -> Reference:
         data = await studio.service.jobs.storage.get(character.pictures[name.picture - 1])
     except FileNotFoundError:  # deleted meanwhile
         raise await _unknown(studio, name.character_id) from None
-    return await asyncio.to_thread(Reference.from_bytes, data, character.id)
+    return await Reference.read(data, character.id, studio.caller)
 
 
 async def _instead_of_job(studio: Studio, source: str) -> ImageRejected:

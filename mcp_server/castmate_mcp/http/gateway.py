@@ -50,7 +50,7 @@ class Gateway:
     references: References = field(init=False)
 
     def __post_init__(self) -> None:
-        self.references = References(self.service)
+        self.references = References(self.service, lambda: self.gate.fetches)
 
     @property
     def models(self) -> tuple[str, ...]:

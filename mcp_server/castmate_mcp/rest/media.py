@@ -11,6 +11,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.responses import Response
 
+from castmate.decoding import ALLOWED
 from castmate.errors import InvalidRequest, Problem
 from castmate_mcp.http.body import (
     MAX_FORM_BYTES,
@@ -24,8 +25,10 @@ from castmate_mcp.rest.models import UploadTicketQuery
 from castmate_mcp.rest.operation import Call
 from castmate_mcp.rest.telling import as_time
 
-_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".gif")
-_OF_TYPE: Final = {"image/jpeg": ".jpg", "image/webp": ".webp", "image/gif": ".gif"}
+_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".heic", ".heif")
+_OF_TYPE: Final = {"image/jpeg": ".jpg"} | {
+    f"image/{kind}": f".{kind}" for kind in ("webp", "gif", "avif", "heic", "heif")
+}
 _MIB: Final = 2**20
 
 
@@ -46,7 +49,7 @@ async def ticket(call: Call) -> Response:
     storage = call.gateway.service.jobs.storage
     upload = {
         "method": "PUT",
-        "url": call.base_url + upload_path(storage, name, query.size, now),
+        "url": call.base_url + upload_path(storage, name, query.size, call.key, now),
         "headers": {"Content-Type": query.content_type},
         "expires_at": as_time(expires),
     }
@@ -75,7 +78,7 @@ async def upload_form(call: Call) -> Response:
     try:
         file = form.get("file")
         if not isinstance(file, UploadFile):
-            raise InvalidRequest([Problem("file", "is required", "a PNG, JPEG, WEBP or GIF file")])
+            raise InvalidRequest([Problem("file", "is required", ALLOWED)])
         data, filename = await file.read(), file.filename or "upload"
     finally:
         await form.close()
