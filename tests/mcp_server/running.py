@@ -80,7 +80,7 @@ async def serving(
     data_dir: Path,
     app_options: Any = None,
     *,
-    with_mcp: bool = False,
+    with_mcp: Any = False,
     **settings: Any,
 ) -> AsyncIterator[Api]:
     """Serve on a loopback port, with `client` to draw and a picture uploaded."""
