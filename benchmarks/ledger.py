@@ -63,7 +63,13 @@ class InstantClient:
         """Return the prepared picture."""
         self.called = time.perf_counter()
         data = bytes(PICTURE_BYTES)
-        image = GeneratedImage(data, OutputFormat.PNG, request.width, request.height, 1)
+        image = GeneratedImage(
+            data=data,
+            output_format=OutputFormat.PNG,
+            width=request.width,
+            height=request.height,
+            seed=1,
+        )
         return GenerateResult((image,), self.name, "none", {"total": 0.0})
 
     async def aclose(self) -> None:

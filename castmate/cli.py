@@ -26,7 +26,7 @@ from castmate.schema import (
 
 # Whatever loads numpy, Pillow or an engine is imported where it is used: `--help` stays quick.
 if TYPE_CHECKING:
-    from castmate.clients.base import Client, ProgressCallback
+    from castmate.clients.base import ProgressCallback
     from castmate.output import Output
     from castmate.settings import Settings
 
@@ -262,35 +262,19 @@ def main() -> None:
     app()
 
 
-def open_client(settings: Settings) -> Client:
-    """What draws: the clients of CASTMATE_CLIENTS, behind one router.
-
-    Raises:
-        SettingsError: None of them is set up.
-    """
-    from castmate.router import open_clients
-
-    return open_clients(settings)
-
-
 async def _generate(
     request: GenerateRequest, output: Output, bundle: str | None, as_json: bool
 ) -> None:
-    from castmate.jobs.service import Jobs
     from castmate.output import summary
     from castmate.references import resolve
+    from castmate.service import Castmate
 
     settings = _settings(bundle)
     reference = await resolve(request.image, allow_http=settings.allow_http)
     output.prepare(request.num_images, as_json=as_json)
-    async with contextlib.AsyncExitStack() as closing:
-        client = open_client(settings)
-        closing.push_async_callback(client.aclose)
-        jobs = await Jobs.open(settings)
-        closing.push_async_callback(jobs.aclose)
-        jobs.tidy()
+    async with Castmate.open(settings) as castmate:
         with _progress_bar() as on_progress:
-            result = await jobs.generate(client, request, reference, on_progress)
+            result = await castmate.generate(request, reference, on_progress)
     _report(result, output.save(result), as_json, summary(request, result))
 
 
@@ -310,16 +294,12 @@ def _report(result: GenerateResult, paths: list[Path], as_json: bool, summary: s
 async def _spend(days: int, key: str | None, as_json: bool) -> None:
     import time
 
-    from castmate.jobs.budget import Budget, day_before, totals
-    from castmate.jobs.opening import open_database
-    from castmate.jobs.service import database_url
+    from castmate.jobs.budget import day_before, totals
+    from castmate.service import Castmate
 
-    database = await open_database(database_url(_settings(None)))
-    try:
-        since = day_before(days, time.time())
-        spent = await Budget(database).spending(since=since, key_name=key)
-    finally:
-        await database.aclose()
+    since = day_before(days, time.time())
+    async with Castmate.open(_settings(None)) as castmate:
+        spent = await castmate.budget.spending(since=since, key_name=key)
     by_day = totals(spent, lambda one: one.day)
     by_key = totals(spent, lambda one: one.key_name)
     if as_json:

@@ -123,8 +123,7 @@ def _clients(asked: Sequence[registry.Entry], absent: Mapping[str, str]) -> Chec
 
 
 async def _ledger(settings: Settings) -> Check:
-    from castmate.jobs.opening import open_database  # loads SQLAlchemy
-    from castmate.jobs.service import database_url
+    from castmate.jobs.opening import database_url, open_database  # loads SQLAlchemy
 
     # The URL may hold a password.
     own = settings.database_url is None

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Self
 
 from castmate.breaker import Breaker, BreakerState
 from castmate.clients import registry
@@ -47,12 +47,14 @@ class ClientStatus:
         up: Whether the next request would be given to it.
         breaker: Whether calls go through, or None where the client is not set up.
         last_error: Why its last failure was one, or why it is not set up; empty after a success.
+        opening: It is not open yet: its model loads, and a request waits for that.
     """
 
     name: str
     up: bool
     breaker: BreakerState | None
     last_error: str = ""
+    opening: bool = False
 
 
 class Route:
@@ -64,12 +66,19 @@ class Route:
         self._client: Client | None = None
         self._opening: asyncio.Task[Client] | None = None
 
-    def open(self) -> None:
-        """Open the client now; a failure is remembered, and the next request tries again."""
+    async def open(self) -> None:
+        """Open the client now; where that fails, the next request tries again.
+
+        Raises:
+            SettingsError: Its packages are missing. Anything else is only remembered.
+        """
         try:
-            self._client = self._opener()
-        except (BundleError, Unavailable) as error:
+            await self._opened()
+        except SettingsError as error:
             self.last_error = str(error)
+            raise
+        except Exception as error:
+            self.last_error = str(error) or type(error).__name__
 
     async def generate(
         self,
@@ -112,15 +121,17 @@ class Route:
             self.breaker.record(admission, good, self._clock() - start)
 
     async def encode(self, reference: Reference) -> None:
-        """Let the client encode a character, if it is open and keeps them."""
-        if isinstance(self._client, Encoder):
-            await self._client.encode(reference)
+        """Let the client encode a character, if it keeps them and is open or about to be."""
+        client = self._client if self._opening is None else await self._opened()
+        if isinstance(client, Encoder):
+            await client.encode(reference)
 
     def status(self) -> ClientStatus:
         """How it does."""
         state = self.breaker.state
         up = state is not BreakerState.OPEN and (self._client is not None or not self.last_error)
-        return ClientStatus(self.name, up, state, self.last_error)
+        opening = self._client is None and not self.last_error
+        return ClientStatus(self.name, up, state, self.last_error, opening)
 
     async def aclose(self) -> None:
         """Close the client; wait for it first where it is still opening."""
@@ -176,7 +187,7 @@ class Router:
             client_share: How much of the time left a client may take while others could follow.
             slow_s: A call that takes longer counts as a failure, where there is another client.
             cooldown_s: How long a client that keeps failing is left alone.
-            absent: Clients that are not set up, and why; only `status` tells them.
+            absent: Clients that are not set up, and why.
             clock: Seconds, for breakers and the deadline; only tests replace it.
         """
         slow_s = slow_s if len(openers) > 1 else math.inf  # a slow picture beats none
@@ -187,10 +198,36 @@ class Router:
         self._deadline_s, self._share, self._clock = deadline_s, client_share, clock
         self._absent = dict(absent or {})
 
-    def open(self) -> None:
-        """Open every client now, so that the first request need not wait for it."""
-        for route in self._routes:
-            route.open()
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """A router over the clients that the settings name and that are set up.
+
+        Raises:
+            SettingsError: CASTMATE_CLIENTS is wrong.
+        """
+        openers = {
+            client.name: functools.partial(client.open, settings)
+            for client in registry.set_up(settings)
+        }
+        return cls(
+            openers,
+            deadline_s=settings.deadline_s,
+            client_share=settings.client_share,
+            slow_s=settings.slow_s,
+            cooldown_s=settings.cooldown_s,
+            absent=registry.not_set_up(settings),
+        )
+
+    async def open(self) -> None:
+        """Open every client now, so that the first request need not wait for it.
+
+        It may take seconds, while a model loads. A client that cannot be used is unavailable.
+
+        Raises:
+            SettingsError: No client is set up, or the packages of one are missing.
+        """
+        self._check_set_up()
+        await asyncio.gather(*(route.open() for route in self._routes))
 
     async def encode(self, reference: Reference) -> None:
         """Let every client that keeps encoded characters, and is open, encode one."""
@@ -216,10 +253,12 @@ class Router:
         Progress starts again with each client.
 
         Raises:
+            SettingsError: No client is set up.
             InvalidRequest: No client was asked after the one that refused it.
             MaybeCharged: Likewise; another picture could be paid twice.
             Unavailable: No client could make it, each with its reason.
         """
+        self._check_set_up()
         ends = self._clock() + self._deadline_s
         failures: dict[str, CastmateError] = {}
         routes = await self._in_order(payments)
@@ -243,40 +282,17 @@ class Router:
         for route in self._routes:
             await route.aclose()
 
+    def _check_set_up(self) -> None:
+        if not self._routes:
+            reasons = "; ".join(f"{name}: {why}" for name, why in self._absent.items())
+            raise SettingsError(f"CASTMATE_CLIENTS names no client that is set up. {reasons}.")
+
     async def _in_order(self, payments: Payments | None) -> Sequence[Route]:
         """As set, but a client that an earlier attempt has paid comes first: asking is free."""
         known = await payments.known() if payments else ()
         paid = {payment.client for payment in known if payment.state in _PAID}
         lost = {payment.client for payment in known if payment.state in _LOST}
         return sorted(self._routes, key=lambda route: route.name not in paid - lost)
-
-
-def open_clients(settings: Settings) -> Router:
-    """The clients that the settings name and that are set up, behind one router.
-
-    Loads the bundle, so it may take seconds; one that cannot be used makes its client unavailable.
-
-    Raises:
-        SettingsError: None of them is set up, or CASTMATE_CLIENTS is wrong.
-    """
-    absent = registry.not_set_up(settings)
-    openers = {
-        client.name: functools.partial(client.open, settings)
-        for client in registry.set_up(settings)
-    }
-    if not openers:
-        reasons = "; ".join(f"{name}: {why}" for name, why in absent.items())
-        raise SettingsError(f"CASTMATE_CLIENTS names no client that is set up. {reasons}.")
-    router = Router(
-        openers,
-        deadline_s=settings.deadline_s,
-        client_share=settings.client_share,
-        slow_s=settings.slow_s,
-        cooldown_s=settings.cooldown_s,
-        absent=absent,
-    )
-    router.open()
-    return router
 
 
 def _is_healthy(error: Exception) -> bool:

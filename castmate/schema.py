@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
@@ -204,26 +204,38 @@ def describe_range(model: type[BaseModel], name: str) -> str:
     return "true or false"
 
 
-@dataclass(frozen=True)
-class GeneratedImage:
-    """One finished picture.
+@dataclass(frozen=True, kw_only=True)
+class ImageRecord:
+    """What is known of a finished picture, wherever its bytes are.
+
+    A field that is added here is drawn, stored and read back with the others; only those who make
+    or show it need to know of it.
 
     Attributes:
-        data: Encoded bytes.
-        output_format: Their encoding.
+        output_format: How it is encoded.
         width: Pixels, exactly as asked.
         height: Pixels.
         seed: The seed that makes this picture again with `num_images` 1.
-        has_nsfw: The safety checker flagged it, and `data` is a black picture; False when the
-            checker was off.
+        has_nsfw: The safety checker flagged it, and the picture is black; False when the checker
+            was off.
     """
 
-    data: bytes = field(repr=False)
     output_format: OutputFormat
     width: int
     height: int
     seed: int
     has_nsfw: bool = False
+
+    def record(self) -> dict[str, Any]:
+        """The fields of the record, without those of a subclass."""
+        return {one.name: getattr(self, one.name) for one in fields(ImageRecord)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratedImage(ImageRecord):
+    """A finished picture with its encoded bytes."""
+
+    data: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)

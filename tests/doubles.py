@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from castmate.clients.base import Progress, ProgressCallback
+from castmate.clients.base import Client, Progress, ProgressCallback
 from castmate.clients.payments import Payment, Payments, PaymentState
 from castmate.errors import BudgetExceeded
 from castmate.images import Reference, encode
+from castmate.router import Router
 from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult
 
 
@@ -66,7 +67,13 @@ class FlatClient:
         pixels = np.empty((request.height, request.width, 3), np.uint8)
         pixels[:] = (colour.astype(int) + seed) % 256
         data = encode(pixels, request.output_format)
-        return GeneratedImage(data, request.output_format, request.width, request.height, seed)
+        return GeneratedImage(
+            data=data,
+            output_format=request.output_format,
+            width=request.width,
+            height=request.height,
+            seed=seed,
+        )
 
 
 class StuckClient(FlatClient):
@@ -96,6 +103,14 @@ class SlowClient(FlatClient):
         self.started.set()
         await self.may_end.wait()
         return await super().generate(*args, **kwargs)
+
+
+def routed(drawing: Client | Callable[[], Client]) -> Router:
+    """A router over one client, or over what opens it, for processes that draw with it alone."""
+    if isinstance(drawing, Router):
+        return drawing
+    opener: Any = (lambda: drawing) if hasattr(drawing, "generate") else drawing
+    return Router({getattr(drawing, "name", "drawing"): opener}, deadline_s=600)
 
 
 class MemoryPayments:

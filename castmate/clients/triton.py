@@ -311,12 +311,12 @@ class _Drawing:
         if wire.PICTURE in response:
             self._images.append(
                 GeneratedImage(
-                    response[wire.PICTURE],
-                    self.request.output_format,
-                    self.request.width,
-                    self.request.height,
-                    response[wire.SEED],
-                    response[wire.HAS_NSFW],
+                    data=response[wire.PICTURE],
+                    output_format=self.request.output_format,
+                    width=self.request.width,
+                    height=self.request.height,
+                    seed=response[wire.SEED],
+                    has_nsfw=response[wire.HAS_NSFW],
                 )
             )
         self._report = response.get(wire.REPORT, self._report)

@@ -7,11 +7,11 @@ import json
 import operator
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Row, delete, select, update
+from sqlalchemy import Row, delete, func, select, update
 
 from castmate.clients.base import ProgressCallback
 from castmate.errors import (
@@ -268,6 +268,21 @@ class Ledger:
             else:
                 return Prediction.of(row)
             return Prediction.of(tx.connection.execute(change.returning(predictions)).one())
+
+        return await self.database.run(work)
+
+    async def count_unfinished(self) -> Mapping[State, int]:
+        """How many predictions wait, and how many are being made."""
+        states = (State.CREATED, State.PROCESSING)
+        query = (
+            select(predictions.c.state, func.count())
+            .where(predictions.c.state.in_(states))
+            .group_by(predictions.c.state)
+        )
+
+        def work(tx: Transaction) -> dict[State, int]:
+            counts = {row[0]: row[1] for row in tx.connection.execute(query)}
+            return {state: counts.get(state, 0) for state in states}
 
         return await self.database.run(work)
 

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from castmate.errors import SettingsError
 from castmate.jobs.database import Clock, Database, Durability
 from castmate.jobs.sqlite import SqliteDatabase
+from castmate.settings import Settings
 
 _ALLOWED: Final = "sqlite:////path/to/a/file or postgresql://user:password@host/name"
+
+
+def database_url(settings: Settings) -> str:
+    """Where the ledger is; by default in the data folder."""
+    if settings.database_url is not None:
+        return settings.database_url.get_secret_value()
+    path = settings.data_dir.absolute() / "ledger.sqlite3"
+    return URL.create("sqlite", database=str(path)).render_as_string()
 
 
 async def open_database(

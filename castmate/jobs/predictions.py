@@ -5,15 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from enum import IntEnum, StrEnum
 from typing import Any, Self
 from uuid import UUID
 
 from sqlalchemy import Row
 
-from castmate.schema import GenerateRequest, GenerateResult, OutputFormat
+from castmate.schema import (
+    GeneratedImage,
+    GenerateRequest,
+    GenerateResult,
+    ImageRecord,
+    OutputFormat,
+)
 
 
 class State(StrEnum):
@@ -72,16 +78,11 @@ class Attempt:
     error: Mapping[str, Any] | None
 
 
-@dataclass(frozen=True)
-class StoredImage:
-    """One finished picture; its bytes are in the storage under `name`."""
+@dataclass(frozen=True, kw_only=True)
+class StoredImage(ImageRecord):
+    """A finished picture whose bytes are in the storage under `name`."""
 
     name: str
-    output_format: OutputFormat
-    width: int
-    height: int
-    seed: int
-    has_nsfw: bool
     num_bytes: int
 
 
@@ -101,26 +102,17 @@ class StoredResult:
     def of(cls, result: GenerateResult, names: Sequence[str]) -> Self:
         """The result, with the name under which each of its pictures was stored."""
         images = tuple(
-            StoredImage(
-                name,
-                image.output_format,
-                image.width,
-                image.height,
-                image.seed,
-                image.has_nsfw,
-                len(image.data),
-            )
+            StoredImage(name=name, num_bytes=len(image.data), **image.record())
             for name, image in zip(names, result.images, strict=True)
         )
-        return cls(
-            images,
-            result.client,
-            result.model,
-            dict(result.timings_ms),
-            tuple(result.warnings),
-            result.cost_usd,
-            result.computed_steps,
-        )
+        return cls(images=images, **_besides_images(result))
+
+    async def load(self, read: Callable[[str], Awaitable[bytes]]) -> GenerateResult:
+        """The result with its pictures, each read by its name."""
+        images = [
+            GeneratedImage(data=await read(image.name), **image.record()) for image in self.images
+        ]
+        return GenerateResult(images=tuple(images), **_besides_images(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -205,6 +197,12 @@ class Prediction:
             tuple(map(_attempt, attempts)),
             bool(row.may_spend),
         )
+
+
+def _besides_images(result: GenerateResult | StoredResult) -> dict[str, Any]:
+    """What both forms of a result have in common."""
+    shared = (one.name for one in fields(GenerateResult) if one.name != "images")
+    return {name: getattr(result, name) for name in shared}
 
 
 def _attempt(row: Row[Any]) -> Attempt:

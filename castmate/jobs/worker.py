@@ -21,7 +21,7 @@ from castmate.jobs.claims import Claim, Claims
 from castmate.jobs.ledger import Ledger
 from castmate.jobs.predictions import Prediction, StoredResult
 from castmate.jobs.storage import output_name
-from castmate.schema import GenerateRequest
+from castmate.schema import GenerateRequest, GenerateResult
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class Worker:
         slots: int = 1,
         owner: str | None = None,
         own_only: bool = False,
+        on_drawn: Callable[[Claim, GenerateResult], object] | None = None,
     ) -> None:
         """Nothing is claimed until `start`.
 
@@ -56,12 +57,14 @@ class Worker:
             slots: How many predictions it makes at a time, besides those submitted through it.
             owner: Its name, which no other worker has; by default one is drawn.
             own_only: Leave to others what was not submitted through it.
+            on_drawn: Gets each result once its pictures are stored.
         """
         self._ledger, self._client, self._slots = ledger, client, slots
         self._claims = Claims(ledger.database, ledger.limits)
         self._budget = budget or Budget(ledger.database)
         self.owner = owner or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._own: tuple[str, ...] | None = () if own_only else None
+        self._on_drawn = on_drawn
         self._running: dict[asyncio.Task[None], Claim] = {}
         self._unwanted: set[str] = set()  # ids whose work someone cancelled or took over
         self._loops: list[asyncio.Task[None]] = []
@@ -195,6 +198,8 @@ class Worker:
             name = output_name(claim.id, claim.attempt, number, image.output_format)
             await storage.put(name, image.data)
             names.append(name)
+        if self._on_drawn is not None:
+            self._on_drawn(claim, result)
         return StoredResult.of(result, names)
 
     async def _watch(

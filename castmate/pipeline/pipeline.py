@@ -165,7 +165,12 @@ class Pipeline:
             shown = np.zeros_like(picture) if flagged else picture
             data = encode(shown, request.output_format)
         return GeneratedImage(
-            data, request.output_format, request.width, request.height, seed, flagged
+            data=data,
+            output_format=request.output_format,
+            width=request.width,
+            height=request.height,
+            seed=seed,
+            has_nsfw=flagged,
         )
 
 

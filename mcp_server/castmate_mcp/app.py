@@ -14,20 +14,18 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from castmate.errors import CastmateError
-from castmate.jobs.keys import KeyRing
+from castmate.service import Castmate
 from castmate_mcp.http import files, health, uploads
 from castmate_mcp.http.envelope import on_castmate_error, on_http_error
 from castmate_mcp.http.gateway import SYNC_CAP_S, Gateway
-from castmate_mcp.http.metrics import Metrics
 from castmate_mcp.http.request_log import RequestLog
 from castmate_mcp.rest import openapi
 from castmate_mcp.rest.operations import OPERATIONS
 from castmate_mcp.rest.webhooks import BACKOFF_S, Courier
-from castmate_mcp.service import Service
 
 
 def build_app(
-    service: Service,
+    castmate: Castmate,
     *,
     mcp: Starlette | None = None,
     sync_cap_s: float = SYNC_CAP_S,
@@ -37,15 +35,14 @@ def build_app(
     """The application; `app.state.gateway` is what its routes share.
 
     Args:
-        service: The ledger and what draws; the caller opens and closes it.
+        castmate: Opened; the caller closes it.
         mcp: MCP's streamable HTTP application. Its own paths lead to it, with its middleware, and
             its lifespan is run.
         sync_cap_s: How long a submission in sync mode is held open.
         webhook_backoff_s: How long to wait after each failed delivery of a webhook.
         webhook_backend: What opens connections to their receivers; only tests replace it.
     """
-    database = service.jobs.ledger.database
-    shared = Gateway(service, KeyRing(database), Metrics(database), sync_cap_s)
+    shared = Gateway(castmate, sync_cap_s)
     courier = Courier(shared, backoff_s=webhook_backoff_s, backend=webhook_backend)
 
     @asynccontextmanager

@@ -18,8 +18,8 @@ from castmate.reporting import reporting
 
 # `castmate --help` imports this module, and must not wait a second for the SDK.
 if TYPE_CHECKING:
-    from castmate.jobs.characters import Characters
-    from castmate.jobs.keys import Key, KeyRing
+    from castmate.jobs.keys import Key
+    from castmate.service import Castmate
     from castmate.settings import Settings
 
 T = TypeVar("T")
@@ -60,11 +60,12 @@ def command(
 
 
 async def _serve(settings: Settings) -> None:
+    from castmate.service import Castmate
     from castmate_mcp.agent.server import build_server
-    from castmate_mcp.service import Service
 
-    async with Service.open(settings) as service:
-        await build_server(service).run_stdio_async()
+    async with Castmate.open(settings) as castmate:
+        castmate.work()
+        await build_server(castmate).run_stdio_async()
 
 
 def serve(
@@ -131,12 +132,12 @@ def create_key(
     from castmate.errors import Problem
     from castmate.jobs.keys import Scope
 
-    async def create(ring: KeyRing) -> tuple[Key, str]:
+    async def create(castmate: Castmate) -> tuple[Key, str]:
         names = scope or [Scope.GENERATE, Scope.READ]
         if unknown := [one for one in names if one not in list(Scope)]:
             allowed = ", ".join(Scope)
             raise InvalidRequest([Problem("scope", f"there is no {unknown[0]!r}", allowed)])
-        return await ring.create(
+        return await castmate.keys.create(
             name,
             scopes=list(map(Scope, names)),
             per_minute=per_minute or None,
@@ -146,7 +147,7 @@ def create_key(
         )
 
     with reporting():
-        key, secret = _with_ring(create, data_dir)
+        key, secret = _with(create, data_dir)
         if as_json:
             typer.echo(json.dumps(key.as_dict() | {"key": secret}, indent=2))
         else:
@@ -158,7 +159,7 @@ def create_key(
 def list_keys(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """List every key, without its secret."""
     with reporting():
-        found = _with_ring(lambda ring: ring.list(), data_dir)
+        found = _with(lambda castmate: castmate.keys.list(), data_dir)
         if as_json:
             typer.echo(json.dumps([key.as_dict() for key in found], indent=2))
             return
@@ -179,7 +180,7 @@ def revoke_key(
 ) -> None:
     """End a key; the next request with it is refused."""
     with reporting():
-        _with_ring(lambda ring: ring.revoke(name), data_dir)
+        _with(lambda castmate: castmate.keys.revoke(name), data_dir)
         typer.echo(f"{name} is revoked. What it submitted is still made.")
 
 
@@ -191,7 +192,7 @@ def list_characters(
 ) -> None:
     """List every saved character, the newest first."""
     with reporting():
-        found = _with_characters(lambda saved: saved.list(key), data_dir)
+        found = _with(lambda castmate: castmate.characters.list(key), data_dir)
         if as_json:
             typer.echo(json.dumps([character.as_dict() for character in found], indent=2))
             return
@@ -210,38 +211,17 @@ def delete_character(
 ) -> None:
     """Remove a character with its pictures; what was drawn from it stays."""
     with reporting():
-        gone = _with_characters(lambda saved: saved.delete(character_id), data_dir)
+        gone = _with(lambda castmate: castmate.characters.delete(character_id), data_dir)
         typer.echo(f"{gone.name} ({gone.id}) of {gone.key_name} is removed.")
 
 
-def _with_characters(use: Callable[[Characters], Awaitable[T]], data_dir: Path | None) -> T:
-    """Use the characters of this machine's ledger."""
-    from castmate.jobs.characters import Characters
-    from castmate.jobs.service import Jobs
+def _with(use: Callable[[Castmate], Awaitable[T]], data_dir: Path | None) -> T:
+    """Use what this machine's ledger holds; nothing is drawn."""
+    from castmate.service import Castmate
     from castmate.settings import Settings
 
     async def run() -> T:
-        jobs = await Jobs.open(Settings.load(data_dir=data_dir))
-        try:
-            return await use(Characters(jobs.ledger.database, jobs.storage))
-        finally:
-            await jobs.aclose()
-
-    return asyncio.run(run())
-
-
-def _with_ring(use: Callable[[KeyRing], Awaitable[T]], data_dir: Path | None) -> T:
-    """Use the keys of this machine's ledger."""
-    from castmate.jobs.keys import KeyRing
-    from castmate.jobs.opening import open_database
-    from castmate.jobs.service import database_url
-    from castmate.settings import Settings
-
-    async def run() -> T:
-        database = await open_database(database_url(Settings.load(data_dir=data_dir)))
-        try:
-            return await use(KeyRing(database))
-        finally:
-            await database.aclose()
+        async with Castmate.open(Settings.load(data_dir=data_dir)) as castmate:
+            return await use(castmate)
 
     return asyncio.run(run())

@@ -15,13 +15,12 @@ import uvicorn
 from starlette.applications import Starlette
 
 from castmate.errors import SettingsError
-from castmate.jobs.keys import KeyRing
+from castmate.service import Castmate
 from castmate.settings import Settings, is_here
 from castmate_mcp.agent.streamable import build_mcp_app
 from castmate_mcp.app import build_app
 from castmate_mcp.http.connections import Listener, Places, guarded, raise_open_files
 from castmate_mcp.http.gateway import Gateway
-from castmate_mcp.service import Service
 
 _log = structlog.stdlib.get_logger("castmate.serve")
 _CLOSE_S: Final = 10  # for answers that are on their way when the server stops
@@ -43,8 +42,8 @@ async def serve(settings: Settings, say: Say) -> None:
         Unavailable: The database cannot be reached.
     """
     places = Places(raise_open_files())
-    async with Service.open(settings, drain_s=settings.drain_s) as service:
-        configured = await KeyRing(service.jobs.ledger.database).configured()
+    async with Castmate.open(settings, drain_s=settings.drain_s) as castmate:
+        configured = await castmate.keys.configured()
         if not (configured or is_here(settings.host)):
             raise SettingsError(
                 f"CASTMATE_HOST: {settings.host} can be reached from other machines, and no key "
@@ -52,14 +51,15 @@ async def serve(settings: Settings, say: Say) -> None:
                 "listen on 127.0.0.1."
             )
         with _listening(settings.host, settings.port, places) as listener:
-            app = build_app(service, mcp=build_mcp_app(service))
+            castmate.work()
+            app = build_app(castmate, mcp=build_mcp_app(castmate))
             await _Server(_config(app, places)).run(
                 listener, lambda url: _announce(say, url, configured)
             )
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, whose signals are ours: after it ends, the service still has to drain."""
+    """uvicorn, whose signals are ours: after it ends, what is being made still gets its time."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -82,7 +82,7 @@ class _Server(uvicorn.Server):
         host, port = listener.getsockname()[:2]
         started(f"http://{f'[{host}]' if ':' in host else host}:{port}")
         await self.serve([listener])
-        _log.info("draining", seconds=gateway.service.settings.drain_s)
+        _log.info("draining", seconds=gateway.castmate.settings.drain_s)
 
 
 def _config(app: Starlette, places: Places) -> uvicorn.Config:

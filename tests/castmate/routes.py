@@ -34,9 +34,7 @@ def route(*clients: FlatClient, **options: Any) -> Router:
         client.name: lambda client=client: client  # type: ignore[misc]
         for client in clients
     }
-    router = Router(openers, **{"deadline_s": 60.0} | options)
-    router.open()
-    return router
+    return Router(openers, **{"deadline_s": 60.0} | options)
 
 
 async def draw(router: Router, **options: Any) -> GenerateResult:

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
-from castmate import cli
 from castmate.engines.bundle import Bundle
 from castmate.errors import BundleCorrupt, CastmateError
+from castmate.router import Router
 from castmate.schema import GenerateRequest, GenerateResult
 from tests.castmate.command import castmate_, modules_of
-from tests.doubles import FlatClient, picture
+from tests.doubles import FlatClient, picture, routed
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -31,7 +31,7 @@ def client(monkeypatch: pytest.MonkeyPatch, own_folder: Path) -> FlatClient:
     """What draws instead of a model; a reference lies in the folder."""
     (own_folder / "fox.png").write_bytes(picture())
     drawing = FlatClient(warnings=("The prompt was cut.",))
-    monkeypatch.setattr(cli, "open_client", lambda settings: drawing)
+    monkeypatch.setattr(Router, "of", lambda settings: routed(drawing))
     return drawing
 
 
@@ -244,7 +244,7 @@ def test_a_broken_bundle_is_code_1(client: FlatClient, monkeypatch: pytest.Monke
     def broken(settings: Any) -> Any:
         raise BundleCorrupt("vae_decoder.onnx was changed. Export it again.")
 
-    monkeypatch.setattr(cli, "open_client", broken)
+    monkeypatch.setattr(Router, "of", broken)
     result = generate()
     assert result.exit_code == 1
     assert result.stderr == "Error: vae_decoder.onnx was changed. Export it again.\n"
@@ -254,7 +254,7 @@ def test_a_failed_generation_is_code_1_and_closes_the_client(
     monkeypatch: pytest.MonkeyPatch, client: FlatClient
 ) -> None:
     failing = FlatClient(error=CastmateError("The GPU went away."))
-    monkeypatch.setattr(cli, "open_client", lambda settings: failing)
+    monkeypatch.setattr(Router, "of", lambda settings: routed(failing))
     result = generate("-o", "scene.png")
     assert (result.exit_code, result.stderr) == (1, "Error: The GPU went away.\n")
     assert failing.closed
@@ -281,7 +281,7 @@ def test_ctrl_c_cancels_the_generation_closes_the_client_and_is_code_130(
             raise AssertionError("not cancelled")
 
     interrupted = Interrupted()
-    monkeypatch.setattr(cli, "open_client", lambda settings: interrupted)
+    monkeypatch.setattr(Router, "of", lambda settings: routed(interrupted))
     result = generate()
     assert (result.exit_code, result.stderr) == (130, "Cancelled: nothing was written.\n")
     assert interrupted.closed

@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-from castmate import cli
 from castmate.clients.wavespeed.client import WaveSpeedClient
 from castmate.fetch import PinnedBackend
 from castmate.images import Reference
 from castmate.jobs.predictions import Outcome, Prediction, State
-from castmate.jobs.service import Jobs
+from castmate.router import Router
+from castmate.service import Castmate
 from castmate.settings import Settings
 from tests.castmate.command import castmate_
 from tests.castmate.jobs.conftest import freeze, submitter
-from tests.doubles import FlatClient, picture
+from tests.doubles import FlatClient, picture, routed
 from tests.fakes.hosted_worker import hurry, public
 from tests.fakes.http import Tunnel
 from tests.fakes.wavespeed import KEY, FakeWaveSpeed
@@ -31,8 +31,9 @@ from tests.fakes.wavespeed import KEY, FakeWaveSpeed
 SCENE = ["--image", "fox.png", "--prompt", "waving", "--size", "512*640", "--seed", "7"]
 # The command, with a client that never ends.
 STUCK = (
-    "from castmate import cli; from tests.doubles import StuckClient;"
-    "cli.open_client = lambda settings: StuckClient(); cli.main()"
+    "from castmate import cli; from castmate.router import Router;"
+    "from tests.doubles import StuckClient, routed;"
+    "Router.of = lambda settings: routed(StuckClient()); cli.main()"
 )
 
 
@@ -47,7 +48,7 @@ def folder(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> FlatClient:
     drawing = FlatClient()
-    monkeypatch.setattr(cli, "open_client", lambda settings: drawing)
+    monkeypatch.setattr(Router, "of", lambda settings: routed(drawing))
     return drawing
 
 
@@ -61,9 +62,9 @@ def hosted(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeWaveSpeed]:
         monkeypatch.setenv("CASTMATE_ALLOW_HTTP", "1")
         backend = PinnedBackend(public, Tunnel(at))
         monkeypatch.setattr(
-            cli,
-            "open_client",
-            lambda settings: WaveSpeedClient(settings, sleep=hurry, backend=backend),
+            Router,
+            "of",
+            lambda settings: routed(WaveSpeedClient(settings, sleep=hurry, backend=backend)),
         )
         yield fake
 
@@ -72,27 +73,25 @@ def every() -> list[Prediction]:
     """What is in the ledger, the newest first, with attempts."""
 
     async def look() -> list[Prediction]:
-        async with working(None) as jobs:
-            return [await jobs.ledger.get(one.id) for one in await jobs.ledger.list()]
+        async with working(None) as castmate:
+            return [await castmate.ledger.get(one.id) for one in await castmate.ledger.list()]
 
     return asyncio.run(look())
 
 
 @contextlib.asynccontextmanager
-async def working(client: FlatClient | None, **settings: Any) -> AsyncIterator[Jobs]:
+async def working(client: FlatClient | None, **settings: Any) -> AsyncIterator[Castmate]:
     """Another process's part: the same data folder, and perhaps a server that draws."""
-    jobs = await Jobs.open(Settings.load(**settings))
-    try:
+    router = routed(client) if client is not None else None
+    async with Castmate.open(Settings.load(**settings), router=router) as castmate:
         if client is not None:
-            jobs.work(client)
+            castmate.work()
         async with asyncio.timeout(60):
-            yield jobs
-    finally:
-        await jobs.aclose()
+            yield castmate
 
 
 @contextlib.asynccontextmanager
-async def stuck_command(jobs: Jobs) -> AsyncIterator[asyncio.subprocess.Process]:
+async def stuck_command(castmate: Castmate) -> AsyncIterator[asyncio.subprocess.Process]:
     """The command in a process of its own, once it draws."""
     pipe = asyncio.subprocess.PIPE
     root = Path(__file__).parents[2]
@@ -103,7 +102,7 @@ async def stuck_command(jobs: Jobs) -> AsyncIterator[asyncio.subprocess.Process]
         stderr=pipe,
     )
     try:
-        while not await jobs.ledger.list(state=State.PROCESSING):
+        while not await castmate.ledger.list(state=State.PROCESSING):
             assert process.returncode is None
             await asyncio.sleep(0.05)
         yield process
@@ -153,7 +152,7 @@ def test_an_interrupted_prediction_is_cancelled_in_the_ledger(
             signal.raise_signal(signal.SIGINT)
             await asyncio.wait_for(asyncio.Event().wait(), 5)
 
-    monkeypatch.setattr(cli, "open_client", lambda settings: Interrupted())
+    monkeypatch.setattr(Router, "of", lambda settings: routed(Interrupted()))
     assert castmate_("generate", *SCENE).exit_code == 130
     (prediction,) = every()
     assert (prediction.state, prediction.attempts[0].outcome) == (
@@ -166,8 +165,8 @@ def test_it_draws_at_once_and_only_its_own_however_much_waits_for_a_server(
     client: FlatClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fill() -> None:
-        async with working(None, queue_limit=1) as jobs:
-            await submitter(jobs.ledger, Reference.from_bytes(picture(), "red.png"))()
+        async with working(None, queue_limit=1) as castmate:
+            await submitter(castmate.ledger, Reference.from_bytes(picture(), "red.png"))()
 
     asyncio.run(fill())
     monkeypatch.setenv("CASTMATE_QUEUE_LIMIT", "1")
@@ -184,18 +183,18 @@ def test_a_data_folder_that_cannot_be_written_is_one_clear_error(
     result = castmate_("generate", *SCENE)
     assert result.exit_code == 2
     assert str(folder / "file/data") in result.stderr
-    assert client.closed
+    assert client.requests == []
 
 
 @pytest.mark.anyio
 @pytest.mark.slow
 async def test_a_command_that_is_killed_loses_nothing_where_a_server_works() -> None:
-    async with working(None) as jobs, stuck_command(jobs) as command:
-        (prediction,) = await jobs.ledger.list()
+    async with working(None) as castmate, stuck_command(castmate) as command:
+        (prediction,) = await castmate.ledger.list()
         command.kill()
         await command.wait()
         async with working(FlatClient()):
-            found = await jobs.ledger.wait(prediction.id)
+            found = await castmate.ledger.wait(prediction.id)
     assert [one.outcome for one in found.attempts] == [Outcome.DIED, Outcome.COMPLETED]
 
 
@@ -204,11 +203,11 @@ async def test_a_command_that_is_killed_loses_nothing_where_a_server_works() -> 
 async def test_a_command_that_was_frozen_gives_the_picture_that_a_server_made_meanwhile(
     folder: Path,
 ) -> None:
-    async with working(None) as jobs, stuck_command(jobs) as command:
-        (prediction,) = await jobs.ledger.list()
+    async with working(None) as castmate, stuck_command(castmate) as command:
+        (prediction,) = await castmate.ledger.list()
         await freeze(command.send_signal, Settings.load().data_dir)
         async with working(FlatClient()):
-            assert (await jobs.ledger.wait(prediction.id)).state is State.COMPLETED
+            assert (await castmate.ledger.wait(prediction.id)).state is State.COMPLETED
         command.send_signal(signal.SIGCONT)
         out, err = await command.communicate()
     assert command.returncode == 0, err.decode()

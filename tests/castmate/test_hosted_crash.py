@@ -15,8 +15,8 @@ import pytest
 
 from castmate.clients.payments import PaymentState
 from castmate.images import Reference
-from castmate.jobs.service import Jobs
 from castmate.schema import GenerateRequest
+from castmate.service import Castmate
 from castmate.settings import Settings
 from tests.doubles import picture
 from tests.fakes.wavespeed import FakeWaveSpeed
@@ -72,17 +72,19 @@ async def test_however_often_a_paying_process_is_killed_no_picture_is_paid_twice
     url, data = f"sqlite:///{tmp_path / 'ledger.sqlite3'}", str(tmp_path / "data")
     settings = Settings.load(database_url=url, data_dir=data, max_usd_per_day=100)
     reference = Reference.from_bytes(picture((64, 64)), "fox.png")
-    jobs = await Jobs.open(settings)
     with anyio.fail_after(100):
-        async with fake.running() as port, mortal(2, 1.0, url, data, str(port)) as killed:
+        async with (
+            Castmate.open(settings) as castmate,
+            fake.running() as port,
+            mortal(2, 1.0, url, data, str(port)) as killed,
+        ):
             ids = []
             for seed in range(42):
                 values = {"prompt": PROMPTS[seed % len(PROMPTS)], "image": "-", "seed": seed}
                 request = GenerateRequest.parse(values | {"size": "512*512"})
-                ids.append((await jobs.ledger.submit(request, reference)).id)
-            ended = [await jobs.ledger.wait(name, 90) for name in ids]
-            spent = await jobs.budget.spending()
-    await jobs.aclose()
+                ids.append((await castmate.ledger.submit(request, reference)).id)
+            ended = [await castmate.ledger.wait(name, 90) for name in ids]
+            spent = await castmate.budget.spending()
     paid = collections.Counter(p["inputs"]["seed"] for p in fake.predictions.values())
     assert killed
     assert set(paid.values()) == {1}, "a picture was paid twice"

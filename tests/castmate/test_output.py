@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
-from castmate import cli
+from castmate.router import Router
 from tests.castmate.command import castmate_
-from tests.doubles import FlatClient, picture
+from tests.doubles import FlatClient, picture, routed
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -23,7 +23,7 @@ def client(monkeypatch: pytest.MonkeyPatch, own_folder: Path) -> FlatClient:
     """What draws instead of a model; a reference lies in the folder."""
     (own_folder / "fox.png").write_bytes(picture())
     drawing = FlatClient(warnings=("The prompt was cut.",))
-    monkeypatch.setattr(cli, "open_client", lambda settings: drawing)
+    monkeypatch.setattr(Router, "of", lambda settings: routed(drawing))
     return drawing
 
 

@@ -10,7 +10,7 @@ import pytest
 from castmate.clients import registry
 from castmate.doctor import examine
 from castmate.errors import SettingsError
-from castmate.router import open_clients
+from castmate.router import Router
 from castmate.settings import Settings
 from tests.castmate.routes import draw
 from tests.doubles import MemoryPayments
@@ -28,7 +28,7 @@ def throw_away(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("throw_away")
 async def test_a_registered_client_is_opened_and_asked() -> None:
-    router = open_clients(Settings.load(clients="elsewhere,local", threads=3))
+    router = Router.of(Settings.load(clients="elsewhere,local", threads=3))
     result = await draw(router, payments=MemoryPayments())
     assert (result.client, router.status()[0].name) == ("elsewhere", "elsewhere")
     await router.aclose()

@@ -10,7 +10,7 @@ import pytest
 from castmate.clients import registry
 from castmate.clients.base import Client
 from castmate.errors import BundleMismatch, SettingsError
-from castmate.router import Router, open_clients
+from castmate.router import Router
 from castmate.settings import Settings
 from tests.castmate.routes import draw, named, route
 from tests.doubles import FlatClient
@@ -27,7 +27,7 @@ async def test_a_client_that_cannot_be_opened_is_unavailable_and_opened_once_it_
         return named("local")
 
     router = Router({"local": opener, "triton": lambda: named("triton")}, deadline_s=60)
-    router.open()
+    await router.open()
     assert [(s.name, s.up, s.last_error) for s in router.status()] == [
         ("local", False, "Made for another GPU."),
         ("triton", True, ""),
@@ -55,7 +55,9 @@ async def test_a_client_is_opened_once_for_all_who_wait_for_it() -> None:
 
 async def test_closing_closes_every_client() -> None:
     clients = [named("local"), named("triton")]
-    await route(*clients).aclose()
+    router = route(*clients)
+    await router.open()
+    await router.aclose()
     assert all(client.closed for client in clients)
 
 
@@ -73,7 +75,7 @@ def quick_local(monkeypatch: pytest.MonkeyPatch, own_folder: object) -> FlatClie
 async def test_clients_come_from_the_settings_and_those_not_set_up_are_told(
     quick_local: FlatClient,
 ) -> None:
-    router = open_clients(Settings.load())
+    router = Router.of(Settings.load())
     assert (router.status()[0].name, router.status()[0].up) == ("local", True)
     (wavespeed,) = [status for status in router.status() if status.name == "wavespeed"]
     assert (wavespeed.up, wavespeed.last_error) == (
@@ -88,7 +90,7 @@ async def test_with_a_key_the_hosted_model_is_the_last_resort_in_the_order_of_th
     quick_local: FlatClient,
 ) -> None:
     settings = Settings.load(clients="wavespeed, local", wavespeed_api_key="wsk_x")
-    router = open_clients(settings)
+    router = Router.of(settings)
     assert [status.name for status in router.status()] == ["wavespeed", "local"]
     result = await draw(router)  # nobody keeps account here, so nothing may be paid
     assert result.client == "local"
@@ -96,6 +98,6 @@ async def test_with_a_key_the_hosted_model_is_the_last_resort_in_the_order_of_th
     await router.aclose()
 
 
-def test_when_no_client_is_set_up_the_variable_is_named(own_folder: object) -> None:
+async def test_when_no_client_is_set_up_the_variable_is_named(own_folder: object) -> None:
     with pytest.raises(SettingsError, match=r"CASTMATE_CLIENTS .*WAVESPEED_API_KEY is not set"):
-        open_clients(Settings.load(clients="wavespeed"))
+        await Router.of(Settings.load(clients="wavespeed")).open()

@@ -153,7 +153,9 @@ def test_whatever_is_sent_gives_a_request_or_an_invalid_request(values: dict[str
 
 
 def test_a_result_as_json_has_everything_but_the_bytes() -> None:
-    image = GeneratedImage(b"1234", OutputFormat.PNG, 512, 640, seed=7)
+    image = GeneratedImage(
+        data=b"1234", output_format=OutputFormat.PNG, width=512, height=640, seed=7
+    )
     result = GenerateResult((image,), "local", "toon", {"total": 1.5}, ("cut",))
     assert result.as_dict() == {
         "images": (

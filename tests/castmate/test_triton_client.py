@@ -41,7 +41,9 @@ REPORT = wire.report(
         "computed_steps": 1,
     }
 )
-PICTURE = wire.picture(GeneratedImage(b"png", OutputFormat.PNG, 512, 512, 7))
+PICTURE = wire.picture(
+    GeneratedImage(data=b"png", output_format=OutputFormat.PNG, width=512, height=512, seed=7)
+)
 DONE = [wire.ahead(0), wire.progress(0, 1), PICTURE, wire.progress(1, 1), REPORT]
 
 

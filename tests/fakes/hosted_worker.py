@@ -7,8 +7,9 @@ import sys
 
 from castmate.clients.wavespeed.client import WaveSpeedClient
 from castmate.fetch import PinnedBackend
-from castmate.jobs.service import Jobs
+from castmate.service import Castmate
 from castmate.settings import Settings
+from tests.doubles import routed
 from tests.fakes.http import PUBLIC, Tunnel
 from tests.fakes.wavespeed import KEY
 
@@ -34,11 +35,12 @@ async def main(database_url: str, data_dir: str, port: int) -> None:
         allow_http=True,
         max_usd_per_day=100,
     )
-    jobs = await Jobs.open(settings)
     backend = PinnedBackend(public, Tunnel(port))
-    jobs.work(WaveSpeedClient(settings, sleep=hurry, submit_timeout_s=1, backend=backend))
-    print("working", flush=True)
-    await asyncio.Event().wait()
+    client = WaveSpeedClient(settings, sleep=hurry, submit_timeout_s=1, backend=backend)
+    async with Castmate.open(settings, router=routed(client)) as castmate:
+        castmate.work()
+        print("working", flush=True)
+        await asyncio.Event().wait()
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from mcp.types import CallToolResult, TextContent, Tool
 from PIL import Image
 
 from castmate.clients import base
+from castmate.service import Castmate
 from castmate.settings import Settings
 from castmate_mcp.agent.server import GENERATE, build_server
-from castmate_mcp.service import Service
-from tests.doubles import FlatClient, picture
+from tests.doubles import FlatClient, picture, routed
 
 SCENE = {"prompt": "waving", "image": "fox.png", "size": "512*640", "seed": 7}
 
@@ -60,9 +60,9 @@ class Caller:
 class Agent(Caller):
     """One whose server is in this process, with what draws for it."""
 
-    def __init__(self, client: Client, drawing: Any, service: Service) -> None:
+    def __init__(self, client: Client, drawing: Any, castmate: Castmate) -> None:
         super().__init__(client)
-        self.drawing, self.service = drawing, service
+        self.drawing, self.castmate = drawing, castmate
 
 
 class Connect(Protocol):
@@ -90,13 +90,11 @@ def connect(era: str, own_folder: Path) -> Connect:
             for name in [*options]
             if name.startswith("client_")
         }
-        opener = drawing if not hasattr(drawing, "generate") else lambda: drawing
         with anyio.fail_after(30):
-            async with (
-                Service.open(Settings.load(**options), opener=opener) as service,
-                Client(build_server(service), mode=era, **of_client) as client,
-            ):
-                yield Agent(client, drawing, service)
+            async with Castmate.open(Settings.load(**options), router=routed(drawing)) as castmate:
+                castmate.work()
+                async with Client(build_server(castmate), mode=era, **of_client) as client:
+                    yield Agent(client, drawing, castmate)
 
     return connected
 

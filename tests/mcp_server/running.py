@@ -14,12 +14,12 @@ import httpx2
 import uvicorn
 
 from castmate.clients.base import Client
+from castmate.service import Castmate
 from castmate.settings import Settings
 from castmate_mcp.agent.streamable import build_mcp_app
 from castmate_mcp.app import build_app
 from castmate_mcp.http.gateway import Gateway
-from castmate_mcp.service import Service
-from tests.doubles import picture
+from tests.doubles import picture, routed
 
 MODEL = "/api/v3/wavespeed-ai/instant-character"
 REFERENCE = Path(__file__).parents[2] / "castmate/bundles/toon/references/mira.png"
@@ -65,12 +65,12 @@ class Api:
     async def final(self, prediction_id: str, **options: Any) -> Any:
         """A prediction once it is final, as a caller polls it."""
         async with asyncio.timeout(30):
-            await self.gateway.service.jobs.ledger.wait(prediction_id)
+            await self.gateway.castmate.ledger.wait(prediction_id)
             return await self.ask("GET", f"/api/v3/predictions/{prediction_id}/result", **options)
 
     async def key(self, name: str, **limits: Any) -> dict[str, str]:
         """The headers of a new key."""
-        _, secret = await self.gateway.keys.create(name, **limits)
+        _, secret = await self.gateway.castmate.keys.create(name, **limits)
         return {"authorization": f"Bearer {secret}"}
 
 
@@ -85,9 +85,10 @@ async def serving(
 ) -> AsyncIterator[Api]:
     """Serve on a loopback port, with `client` to draw and a picture uploaded."""
     known = Settings.load(data_dir=data_dir, **settings)
-    async with Service.open(known, opener=lambda: client) as service:
-        mcp = build_mcp_app(service) if with_mcp else None
-        app = build_app(service, mcp=mcp, **app_options or {})
+    async with Castmate.open(known, router=routed(client)) as castmate:
+        castmate.work()
+        mcp = build_mcp_app(castmate) if with_mcp else None
+        app = build_app(castmate, mcp=mcp, **app_options or {})
         listener = socket.create_server(("127.0.0.1", 0))
         config = uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=5)
         server = uvicorn.Server(config)

@@ -12,9 +12,8 @@ from castmate.clients.base import Progress
 from castmate.clients.local import LocalClient
 from castmate.images import Reference
 from castmate.jobs.predictions import Outcome, Prediction, State
-from castmate.jobs.service import Jobs
-from castmate.router import open_clients
 from castmate.schema import GenerateRequest
+from castmate.service import Castmate
 from castmate.settings import Settings
 from castmate.triton.server import TritonServer
 
@@ -33,19 +32,14 @@ async def predict(
             os.kill(server.pid, signal.SIGKILL)
 
     settings = Settings.load(clients=clients, triton_urls=server.url)
-    router = open_clients(settings)
-    jobs = await Jobs.open(settings)
-    jobs.work(router)
-    try:
-        submitted = await jobs.ledger.submit(request, reference)
-        found = await jobs.ledger.wait(submitted.id, 60, kill)
+    async with Castmate.open(settings) as castmate:
+        castmate.work()
+        submitted = await castmate.ledger.submit(request, reference)
+        found = await castmate.ledger.wait(submitted.id, 60, kill)
         assert not server.is_running(), "it was killed in the midst"
         picture = None
         if found.result is not None:
-            picture = await jobs.storage.get(found.result.images[0].name)
-    finally:
-        await jobs.aclose()
-        await router.aclose()
+            picture = await castmate.storage.get(found.result.images[0].name)
     return found, picture
 
 

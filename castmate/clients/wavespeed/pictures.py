@@ -60,7 +60,10 @@ def finish(request: GenerateRequest, seed: int, number: int, data: bytes, nsfw: 
         )
         is_plain = False
     kept = data if is_plain else encode(np.asarray(picture), wanted)
-    return Finished(GeneratedImage(kept, wanted, *size, seed), tuple(warnings))
+    image = GeneratedImage(
+        data=kept, output_format=wanted, width=size[0], height=size[1], seed=seed
+    )
+    return Finished(image, tuple(warnings))
 
 
 def blacked_out(request: GenerateRequest, seed: int, number: int) -> Finished:
@@ -72,7 +75,12 @@ def blacked_out(request: GenerateRequest, seed: int, number: int) -> Finished:
         "prompt or the seed."
     )
     image = GeneratedImage(
-        data, request.output_format, request.width, request.height, seed, has_nsfw=True
+        data=data,
+        output_format=request.output_format,
+        width=request.width,
+        height=request.height,
+        seed=seed,
+        has_nsfw=True,
     )
     return Finished(image, (told,))
 

@@ -37,9 +37,9 @@ async def hold(
     if isinstance(ctx.session, TaskSession):  # asked for later: it is done when the job is
         ctx.session.task.job_id, wait_s = job.id, None
     elif wait_seconds is None:
-        wait_s = studio.service.settings.hold_s
+        wait_s = studio.castmate.settings.hold_s
     steps: asyncio.Queue[Progress | None] = asyncio.Queue()
-    ledger = studio.service.jobs.ledger
+    ledger = studio.castmate.ledger
     waiting = asyncio.ensure_future(ledger.wait(job.id, wait_s, steps.put_nowait))
     waiting.add_done_callback(lambda _: steps.put_nowait(None))
     last, progress = -1, None

@@ -103,7 +103,7 @@ def add(server: StrictServer, studio: Studio) -> None:
 
 async def _candidates(studio: Studio, name: str) -> list[str]:
     if name in _OF_CHARACTER:
-        return [character.id for character in await studio.characters.list(studio.caller)]
+        return [character.id for character in await studio.castmate.characters.list(studio.caller)]
     if name == "image_id":
         found = [one async for one in predictions(studio, State.COMPLETED)]
         return [

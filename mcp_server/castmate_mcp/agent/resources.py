@@ -24,7 +24,7 @@ def add(server: StrictServer, studio: Studio) -> None:
         server: To which one.
         studio: What they show.
     """
-    storage = studio.service.jobs.storage
+    storage = studio.castmate.storage
 
     @server.resource(
         "image://{image_id}",
@@ -63,7 +63,7 @@ def add(server: StrictServer, studio: Studio) -> None:
     )
     async def character(character_id: str) -> str:
         name = CharacterName.parse(character_id)
-        known = studio.characters
+        known = studio.castmate.characters
         found = await known.find(name.character_id, studio.caller) if name else None
         if found is None:
             raise ResourceNotFoundError(

@@ -129,7 +129,7 @@ async def to_content(studio: Studio, job: Prediction, out: JobOut) -> CallToolRe
     ]
     stored = job.result.images if job.result else ()
     for image in stored:
-        small = await studio.service.jobs.storage.preview(image.name)
+        small = await studio.castmate.storage.preview(image.name)
         if base64_length(small) > (limit := PREVIEW_LIMIT // len(stored)):
             small = await asyncio.to_thread(preview, small, limit)
         content.append(image_content(small))

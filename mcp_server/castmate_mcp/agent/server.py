@@ -8,6 +8,7 @@ from typing import Final
 from mcp.server import CacheHint
 
 from castmate import __version__
+from castmate.service import Castmate
 from castmate_mcp.agent import notices, prompts, resources
 from castmate_mcp.agent.extensions.skills import SkillsExtension
 from castmate_mcp.agent.extensions.tasks import TasksExtension
@@ -15,7 +16,6 @@ from castmate_mcp.agent.extensions.viewer import viewer
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import BaseUrl, Studio
 from castmate_mcp.agent.tools import characters, generate, jobs, library, pictures, status, uploads
-from castmate_mcp.service import Service
 
 GENERATE: Final = generate.NAME
 INSTRUCTIONS: Final = (
@@ -30,16 +30,16 @@ Register = Callable[[StrictServer, TasksExtension], None]
 
 
 def build_server(
-    service: Service, *, base_url: BaseUrl | None = None, extra: Sequence[Register] = ()
+    castmate: Castmate, *, base_url: BaseUrl | None = None, extra: Sequence[Register] = ()
 ) -> StrictServer:
     """The server, ready to run on any transport.
 
     Args:
-        service: The ledger and what draws; the caller opens and closes it.
+        castmate: Opened; the caller closes it.
         base_url: Over HTTP, our address as the caller of a request sees it.
         extra: What else to register; the conformance tests add their fixtures.
     """
-    studio = Studio(service, base_url)
+    studio = Studio(castmate, base_url)
     tasks = TasksExtension({GENERATE: "optional", "get_job": "optional"}, studio.cancel)
     # The SDK sets logging up itself, on stderr.
     server = StrictServer(

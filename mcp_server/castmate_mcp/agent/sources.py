@@ -38,7 +38,7 @@ async def reference_of(studio: Studio, source: str) -> Reference:
         raise await _instead_of_job(studio, source)
     if source.startswith(("img_", "chr_", "image://", "character://")):
         raise await _unknown(studio, source)
-    settings = studio.service.settings
+    settings = studio.castmate.settings
     roots = settings.image_roots if studio.reads_paths else ()
     return await resolve(source, roots=roots, allow_http=settings.allow_http, caller=studio.caller)
 
@@ -53,7 +53,7 @@ def _own_file(studio: Studio, source: str) -> ImageName | None:
 
 async def _of_upload(studio: Studio, name: str) -> Reference:
     try:
-        data = await studio.service.jobs.storage.get(f"{UPLOADS}/{name}")
+        data = await studio.castmate.storage.get(f"{UPLOADS}/{name}")
     except FileNotFoundError:
         raise ImageRejected(
             "nothing was sent to that upload link yet, or it was long ago",
@@ -65,14 +65,14 @@ async def _of_upload(studio: Studio, name: str) -> Reference:
 async def _of_image(studio: Studio, name: ImageName) -> Reference:
     try:
         image = await studio.picture(name)
-        data = await studio.service.jobs.storage.get(image.name)
+        data = await studio.castmate.storage.get(image.name)
     except FileNotFoundError:
         raise await _unknown(studio, str(name)) from None
     return await Reference.read(data, str(name), studio.caller)
 
 
 async def _of_character(studio: Studio, name: CharacterName) -> Reference:
-    character = await studio.characters.find(name.character_id, studio.caller)
+    character = await studio.castmate.characters.find(name.character_id, studio.caller)
     if character is None:
         raise await _unknown(studio, name.character_id)
     if name.picture > len(character.pictures):
@@ -81,7 +81,7 @@ async def _of_character(studio: Studio, name: CharacterName) -> Reference:
             allowed=f"{character.id}, or {character.id}/1 to /{len(character.pictures)}",
         )
     try:
-        data = await studio.service.jobs.storage.get(character.pictures[name.picture - 1])
+        data = await studio.castmate.storage.get(character.pictures[name.picture - 1])
     except FileNotFoundError:  # deleted meanwhile
         raise await _unknown(studio, name.character_id) from None
     return await Reference.read(data, character.id, studio.caller)
@@ -103,7 +103,7 @@ async def _instead_of_job(studio: Studio, source: str) -> ImageRejected:
 
 
 async def _unknown(studio: Studio, source: str) -> ImageRejected:
-    characters = await studio.characters.list(studio.caller)
+    characters = await studio.castmate.characters.list(studio.caller)
     known = [f"{character.id} ({character.name})" for character in characters[:_SHOWN]]
     hint = f"Saved characters: {', '.join(known)}." if known else ""
     return ImageRejected(

@@ -65,11 +65,11 @@ class Spending:
             return Unasked(proceed=False)
         if self._settings.paid == "always":
             return Unasked(proceed=True)
-        if await self.studio.consents.given(self.studio.caller):
+        if await self.studio.castmate.consents.given(self.studio.caller):
             return Unasked(proceed=True)
         if any(
             client.up and not registry.is_paid(client.name)
-            for client in self.studio.service.status()
+            for client in self.studio.castmate.router.status()
         ):
             return Unasked(proceed=False)
         cost_usd = self.price_usd * num_images
@@ -90,7 +90,7 @@ class Spending:
 
     @property
     def _settings(self) -> Settings:
-        return self.studio.service.settings
+        return self.studio.castmate.settings
 
     @property
     def _client(self) -> registry.Entry | None:
@@ -110,7 +110,7 @@ class Spending:
             return agreement.proceed
         if not agreement.proceed:
             raise declined()
-        await self.studio.consents.give(self.studio.caller)
+        await self.studio.castmate.consents.give(self.studio.caller)
         return True
 
 

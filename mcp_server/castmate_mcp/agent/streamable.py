@@ -33,6 +33,7 @@ from structlog.contextvars import bind_contextvars
 from castmate.errors import CastmateError, SettingsError
 from castmate.jobs.keys import LOCAL, Key, KeyRing, share_of
 from castmate.jobs.keys import Scope as KeyScope
+from castmate.service import Castmate
 from castmate.settings import Settings, is_here
 from castmate_mcp.agent.server import Register, build_server
 from castmate_mcp.agent.studio import calling_key
@@ -42,7 +43,6 @@ from castmate_mcp.http.envelope import as_response
 from castmate_mcp.http.gateway import gateway
 from castmate_mcp.http.limits import MAX_SESSIONS, beyond_share
 from castmate_mcp.http.oauth import KeyToken, OAuthTokens
-from castmate_mcp.service import Service
 
 PATH: Final = "/mcp"
 SCOPES: Final = [KeyScope.GENERATE.value, KeyScope.READ.value]
@@ -50,7 +50,7 @@ _HERE: Final = ("127.0.0.1", "localhost", "[::1]")
 
 
 def build_mcp_app(
-    service: Service,
+    castmate: Castmate,
     *,
     extra: Sequence[Register] = (),
     event_store: EventStore | None = None,
@@ -59,7 +59,7 @@ def build_mcp_app(
     """The application for `build_app`, which runs its lifespan and puts it under its own paths.
 
     Args:
-        service: The ledger and what draws; the caller opens and closes it.
+        castmate: Opened; the caller closes it.
         extra: What else to register; the conformance tests add their fixtures.
         event_store: Keeps what was sent, for clients of the older era that come back; without it
             they ask get_job.
@@ -68,15 +68,15 @@ def build_mcp_app(
     Raises:
         SettingsError: An OAuth server is named, and nothing that its tokens are made for.
     """
-    settings = service.settings
+    settings = castmate.settings
     if settings.oauth_issuer is not None and settings.public_url is None:
         raise SettingsError(
             "CASTMATE_OAUTH_ISSUER needs CASTMATE_PUBLIC_URL: tokens are made for that address."
         )
     address = settings.public_url or f"http://127.0.0.1:{settings.port}"
     resource, issuer = f"{address}{PATH}", settings.oauth_issuer
-    verifier = Callers(KeyRing(service.jobs.ledger.database), resource, settings)
-    server = build_server(service, base_url=_base_url, extra=extra)
+    verifier = Callers(castmate.keys, resource, settings)
+    server = build_server(castmate, base_url=_base_url, extra=extra)
     server.admit = _count
     app = server._lowlevel_server.streamable_http_app(
         streamable_http_path=PATH,

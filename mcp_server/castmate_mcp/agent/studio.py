@@ -1,4 +1,4 @@
-"""What every tool and resource works with: the service, who calls, and what things are called."""
+"""What every tool and resource works with: who calls, what is theirs, and where it is."""
 
 from __future__ import annotations
 
@@ -15,15 +15,13 @@ from mcp.server.mcpserver import Context
 from starlette.requests import HTTPConnection
 
 from castmate.errors import InvalidRequest, PredictionNotFound, Problem
-from castmate.jobs.characters import Characters
-from castmate.jobs.consent import Consents
 from castmate.jobs.keys import LOCAL, Key
 from castmate.jobs.predictions import Prediction, StoredImage
+from castmate.service import Castmate
 from castmate_mcp.agent.ids import ImageName, prediction_id_of
 from castmate_mcp.agent.notices import Notices
 from castmate_mcp.http.gateway import gateway
 from castmate_mcp.http.oauth import KeyToken
-from castmate_mcp.service import Service
 
 BaseUrl = Callable[[HTTPConnection], str]
 GENERATE: Final = "generate_character_image"
@@ -37,32 +35,21 @@ def calling_key() -> Key:
 
 @dataclass(frozen=True)
 class Studio:
-    """One server's part of the service.
+    """One MCP server.
 
     Attributes:
-        service: The ledger, its storage and what draws.
+        castmate: What the server stands on.
         base_url: Our address as the caller of a request sees it; None where there is no HTTP.
     """
 
-    service: Service
+    castmate: Castmate
     base_url: BaseUrl | None = None
     _background: set[asyncio.Task[None]] = field(default_factory=set, repr=False)
 
     @cached_property
     def notices(self) -> Notices:
         """Who tells that jobs have ended."""
-        return Notices(self.service.jobs.ledger)
-
-    @property
-    def characters(self) -> Characters:
-        """Saved subjects."""
-        jobs = self.service.jobs
-        return Characters(jobs.ledger.database, jobs.storage)
-
-    @property
-    def consents(self) -> Consents:
-        """Who agreed to pay."""
-        return Consents(self.service.jobs.ledger.database)
+        return Notices(self.castmate.ledger)
 
     @property
     def key(self) -> Key:
@@ -100,11 +87,11 @@ class Studio:
                     )
                 ]
             )
-        return await self.service.jobs.ledger.get(prediction_id, self.caller)
+        return await self.castmate.ledger.get(prediction_id, self.caller)
 
     async def cancel(self, prediction_id: str) -> None:
         """Stop the caller's prediction."""
-        await self.service.jobs.ledger.cancel(prediction_id, self.caller)
+        await self.castmate.ledger.cancel(prediction_id, self.caller)
 
     async def picture(self, name: ImageName) -> StoredImage:
         """The caller's finished picture.
@@ -113,19 +100,19 @@ class Studio:
             FileNotFoundError: The caller has none of this name.
         """
         try:
-            prediction = await self.service.jobs.ledger.get(name.prediction_id, self.caller)
+            prediction = await self.castmate.ledger.get(name.prediction_id, self.caller)
             return prediction.images[name.number]
         except (PredictionNotFound, IndexError):
             raise FileNotFoundError(str(name)) from None
 
     def file_path(self, image: StoredImage) -> str | None:
         """The file of a picture, where the caller can open it."""
-        path = self.service.jobs.storage.local_path(image.name) if self.reads_paths else None
+        path = self.castmate.storage.local_path(image.name) if self.reads_paths else None
         return None if path is None else str(path.absolute())
 
     def stored_name(self, path: Path) -> str | None:
         """What the storage calls the file at a path, if it is one of its own."""
-        folder = self.service.jobs.storage.local_path("")
+        folder = self.castmate.storage.local_path("")
         if folder is None or not path.is_absolute():
             return None
         found = path.resolve()
@@ -137,7 +124,7 @@ class Studio:
         request = ctx.request_context.request
         if self.base_url is None or not isinstance(request, HTTPConnection):
             return None
-        url = self.service.jobs.storage.signed_url(image.name, time.time())
+        url = self.castmate.storage.signed_url(image.name, time.time())
         return self.base_url(request) + url if url.startswith("/") else url
 
     def count(self, ctx: Context[Any, Any]) -> None:

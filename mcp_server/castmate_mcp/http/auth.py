@@ -25,7 +25,7 @@ async def caller(connection: HTTPConnection, scope: Scope) -> Key:
             tries to use a server without keys.
     """
     secret = bearer(connection)
-    key = await gateway(connection).keys.admit(secret)
+    key = await gateway(connection).castmate.keys.admit(secret)
     if key is None:
         told = "is not valid, or was revoked" if secret else "is missing"
         raise Refusal(

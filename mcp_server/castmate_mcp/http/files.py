@@ -25,7 +25,7 @@ _REDIRECT_S: Final = 300.0
 
 async def serve_file(request: Request) -> Response:
     """A picture: parts of it (Range) and its ETag where the storage is a folder."""
-    storage, now = gateway(request).service.jobs.storage, time.time()
+    storage, now = gateway(request).castmate.storage, time.time()
     if (name := storage.verify(request.scope["raw_path"].decode("latin-1"), now)) is None:
         raise Refusal(
             403,

@@ -28,7 +28,7 @@ async def readyz(request: Request) -> Response:
     """
     here = gateway(request)
     try:
-        await here.keys.configured()
+        await here.castmate.keys.configured()
     except Unavailable as error:
         return JSONResponse({"status": "no ledger", "reason": str(error)}, 503)
     if here.draining.is_set():

@@ -11,11 +11,8 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from sqlalchemy import func, select
 
-from castmate.jobs.database import Database, Transaction
-from castmate.jobs.predictions import State
-from castmate.jobs.tables import predictions
+from castmate.jobs.ledger import Ledger
 
 _BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 90)
 
@@ -23,8 +20,8 @@ _BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 90)
 class Metrics:
     """The metrics of one server; a process may have several, in tests."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
@@ -71,16 +68,6 @@ class Metrics:
         Raises:
             Unavailable: The ledger cannot be reached.
         """
-
-        def work(tx: Transaction) -> dict[str, int]:
-            query = (
-                select(predictions.c.state, func.count())
-                .where(predictions.c.state.in_((State.CREATED, State.PROCESSING)))
-                .group_by(predictions.c.state)
-            )
-            return {row[0]: row[1] for row in tx.connection.execute(query)}
-
-        counts = await self._database.run(work)
-        for state in (State.CREATED, State.PROCESSING):
-            self._unfinished.labels(state.value).set(counts.get(state, 0))
+        for state, count in (await self._ledger.count_unfinished()).items():
+            self._unfinished.labels(state.value).set(count)
         return generate_latest(self._registry)

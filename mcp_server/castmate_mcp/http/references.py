@@ -18,8 +18,8 @@ from castmate.fetch import fetch
 from castmate.images import MAX_BYTES, Reference
 from castmate.jobs.keys import Key
 from castmate.references import is_base64, resolve
+from castmate.service import Castmate
 from castmate_mcp.http.limits import Bound
-from castmate_mcp.service import Service
 
 ALLOWED: Final = (
     "an https URL that this server can fetch, the download_url of an upload to it, an output of an "
@@ -36,8 +36,8 @@ Admit = Callable[[], Awaitable[None]]
 class References:
     """Finds references, and remembers uploads that were checked: one is drawn from many times."""
 
-    def __init__(self, service: Service, fetches: Callable[[], Bound]) -> None:
-        self._settings, self._storage = service.settings, service.jobs.storage
+    def __init__(self, castmate: Castmate, fetches: Callable[[], Bound]) -> None:
+        self._settings, self._storage = castmate.settings, castmate.storage
         self._fetches = fetches
         self._checked: LRUCache[str, Reference] = LRUCache(REMEMBERED_BYTES, _size)
 

@@ -34,7 +34,7 @@ _TICKET: Final = re.compile(r"([0-9]{1,12})-([0-9]{1,12})-([0-9a-f]{64})-([A-Za-
 async def put(request: Request) -> Response:
     """`PUT /upload/...`: the file of a ticket; no key comes with it."""
     here, now = gateway(request), time.time()
-    storage, name = here.service.jobs.storage, request.path_params["name"]
+    storage, name = here.castmate.storage, request.path_params["name"]
     unknown = Refusal(403, "This upload address was not given by this server, or has expired.")
     if not (match := _TICKET.fullmatch(request.path_params["proof"])):
         raise unknown

@@ -21,13 +21,13 @@ _DESCRIPTION: Final = (
 
 async def balance(call: Call) -> Response:
     """`GET /api/v3/balance`: what this key may still cause on the hosted service, in dollars."""
-    left = await call.gateway.service.jobs.budget.left(call.key.name)
+    left = await call.gateway.castmate.budget.left(call.key.name)
     return success({"balance": UNCAPPED if left is None else left})
 
 
 async def models(call: Call) -> Response:
     """`GET /api/v3/models`: a bare list, with the inputs of each as JSON schema."""
-    settings = call.gateway.service.settings
+    settings = call.gateway.castmate.settings
     price = price_usd(settings)
     terms = {part: licence.model_dump() for part, licence in licences(settings).items()}
     schema = request_schema()
@@ -98,4 +98,4 @@ async def _priced(call: Call) -> tuple[PriceQuery, float]:
         raise Refusal(404, f"There is no model {query.model_id!r} here.")
     number = accepted(query.inputs).get("num_images", 1)
     count = number if isinstance(number, int) and 1 <= number <= 4 else 1
-    return query, round(price_usd(call.gateway.service.settings) * count, 6)
+    return query, round(price_usd(call.gateway.castmate.settings) * count, 6)

@@ -46,7 +46,7 @@ async def ticket(call: Call) -> Response:
         suffix = _OF_TYPE.get(kind, ".png")
     name, now = new_upload(suffix), time.time()
     expires = int(now + TICKET_S)
-    storage = call.gateway.service.jobs.storage
+    storage = call.gateway.castmate.storage
     upload = {
         "method": "PUT",
         "url": call.base_url + upload_path(storage, name, query.size, call.key, now),
@@ -85,7 +85,7 @@ async def upload_form(call: Call) -> Response:
     if len(data) > MAX_PICTURE_BYTES:
         raise too_large(MAX_PICTURE_BYTES)
     name = new_upload(check_picture(data))
-    await call.gateway.service.jobs.storage.put(name, data)
+    await call.gateway.castmate.storage.put(name, data)
     return success(_uploaded(call, name, filename, len(data)))
 
 

@@ -24,7 +24,7 @@ async def list_predictions(call: Call) -> Response:
     known_model = query.model is None or query.model in call.gateway.models
     if known_model and query.status != "timeout":  # nothing ever ends so
         after, before = query.created_after, query.created_before
-        found += await call.gateway.service.jobs.ledger.list(
+        found += await call.gateway.castmate.ledger.list(
             key_name=call.key.name,
             state=State(query.status) if query.status else None,
             created_after=after.timestamp() if after else None,
@@ -41,14 +41,14 @@ async def list_predictions(call: Call) -> Response:
 async def delete_predictions(call: Call) -> Response:
     """`POST /api/v3/predictions/delete`: those that are finished; others are left alone."""
     ids = (await call.json(Ids)).ids
-    count = await call.gateway.service.jobs.ledger.delete(ids, call.key.name)
+    count = await call.gateway.castmate.ledger.delete(ids, call.key.name)
     return success({"deleted_count": count})
 
 
 async def delete_prediction(call: Call) -> Response:
     """`DELETE /api/v3/predictions/{id}`."""
     prediction = await _find(call)
-    if not await call.gateway.service.jobs.ledger.delete([prediction.id], call.key.name):
+    if not await call.gateway.castmate.ledger.delete([prediction.id], call.key.name):
         raise Refusal(
             409,
             f"Prediction {prediction.id} is {prediction.state.value}; cancel it first: "
@@ -60,10 +60,10 @@ async def delete_prediction(call: Call) -> Response:
 async def cancel(call: Call) -> Response:
     """`POST /api/v3/predictions/{id}/cancel`: of Castmate alone."""
     name = call.request.path_params["id"]
-    prediction = await call.gateway.service.jobs.ledger.cancel(name, call.key.name)
+    prediction = await call.gateway.castmate.ledger.cancel(name, call.key.name)
     return success(as_json(await told(call, prediction)))
 
 
 async def _find(call: Call) -> Prediction:
     name = call.request.path_params["id"]
-    return await call.gateway.service.jobs.ledger.get(name, call.key.name)
+    return await call.gateway.castmate.ledger.get(name, call.key.name)

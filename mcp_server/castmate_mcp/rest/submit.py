@@ -8,14 +8,11 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import insert
 from starlette.requests import Request
 from starlette.responses import Response
 
 from castmate.errors import PredictionNotFound
-from castmate.jobs.database import Transaction
 from castmate.jobs.predictions import Prediction, StoredImage, hash_of
-from castmate.jobs.tables import webhooks
 from castmate.schema import GenerateRequest
 from castmate_mcp.http.abandoned import Same
 from castmate_mcp.http.body import read_json
@@ -23,7 +20,7 @@ from castmate_mcp.http.envelope import Refusal, success
 from castmate_mcp.rest.models import PredictionOut, Submission
 from castmate_mcp.rest.operation import Call
 from castmate_mcp.rest.telling import SYNC_TIMEOUT_CODE, Teller, as_json
-from castmate_mcp.rest.webhooks import TOPIC, check_target
+from castmate_mcp.rest.webhooks import check_target
 
 BASE64: Final = "base64"
 """The note of a prediction whose pictures are told as base64."""
@@ -40,11 +37,11 @@ async def submit(call: Call) -> Response:
             f"There is no model {model!r} here; there {_are(gateway.models)}. `GET /api/v3/models` "
             "tells their inputs.",
         )
-    ledger = gateway.service.jobs.ledger
+    ledger = gateway.castmate.ledger
     submission = Submission.parse(accepted(await read_json(call.request)))
     webhook = _webhook(call.request, submission)
     if webhook is not None:
-        check_target(webhook, allow_http=gateway.service.settings.allow_http)
+        check_target(webhook, allow_http=gateway.castmate.settings.allow_http)
     reference = await gateway.references.find(
         submission.image, call.base_url, key, lambda: ledger.check_room(key.name, key.concurrency)
     )
@@ -62,7 +59,7 @@ async def submit(call: Call) -> Response:
         weight=key.weight,
         max_unfinished=key.concurrency,
         note=BASE64 if submission.enable_base64_output else None,
-        also=_also_tell(webhook, call.base_url) if webhook else None,
+        also=gateway.castmate.webhooks.registration(webhook, call.base_url) if webhook else None,
     )
     gateway.metrics.submitted.labels("rest").inc()
     if not submission.enable_sync_mode:
@@ -89,7 +86,7 @@ async def told(call: Call, prediction: Prediction) -> PredictionOut:
 
 
 async def _as_base64(call: Call, images: Sequence[StoredImage]) -> list[str]:
-    storage, outputs = call.gateway.service.jobs.storage, []
+    storage, outputs = call.gateway.castmate.storage, []
     num_bytes = 3 * sum(image.num_bytes for image in images)
     with call.gateway.gate.body_bytes.hold_for(call.key, num_bytes):
         for image in images:
@@ -102,7 +99,7 @@ async def _as_base64(call: Call, images: Sequence[StoredImage]) -> list[str]:
 
 async def _when_finished(call: Call, prediction: Prediction, same: Same) -> Response:
     """Wait for the end, the cap, the caller to hang up, or ourselves to end."""
-    ledger, gateway = call.gateway.service.jobs.ledger, call.gateway
+    ledger, gateway = call.gateway.castmate.ledger, call.gateway
     waiting = asyncio.create_task(ledger.wait(prediction.id, gateway.sync_cap_s))
     hung_up = asyncio.create_task(_hung_up(call.request))
     ending = asyncio.create_task(gateway.draining.wait())
@@ -139,23 +136,6 @@ def _webhook(request: Request, submission: Submission) -> str | None:
         flag = "base64_output" if submission.enable_base64_output else "sync_mode"
         raise Refusal(400, f"`webhook` and `enable_{flag}` cannot be used together; leave out one.")
     return webhook
-
-
-def _also_tell(url: str, base_url: str) -> Any:
-    """Write the webhook down together with its prediction: neither is there alone."""
-
-    def work(tx: Transaction, prediction_id: str) -> None:
-        values = {
-            "prediction_id": prediction_id,
-            "url": url,
-            "base_url": base_url,
-            "tries": 0,
-            "next_try": tx.now,
-        }
-        tx.connection.execute(insert(webhooks), values)
-        tx.tell(TOPIC)
-
-    return work
 
 
 def _are(models: tuple[str, ...]) -> str:

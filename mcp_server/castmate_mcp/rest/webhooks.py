@@ -8,26 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import hashlib
 import hmac
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import httpcore2
 import structlog
-from sqlalchemy import func, select, update
 from starlette.responses import Response
 
 from castmate.errors import CastmateError, InvalidRequest, PredictionNotFound, Problem, Unavailable
 from castmate.fetch import send, why_not
-from castmate.jobs.database import Transaction
-from castmate.jobs.predictions import State
 from castmate.jobs.storage import Storage
-from castmate.jobs.tables import predictions, webhooks
+from castmate.jobs.webhooks import TOPIC, Delivery
 from castmate_mcp.http.envelope import success
 from castmate_mcp.http.gateway import Gateway
 from castmate_mcp.rest.operation import Call
@@ -35,10 +30,8 @@ from castmate_mcp.rest.telling import Teller, as_json
 
 _log = structlog.stdlib.get_logger("castmate.webhooks")
 
-TOPIC: Final = "webhooks"
 ACKNOWLEDGED_IN_S: Final = 10.0
 BACKOFF_S: Final = (5.0, 30.0, 180.0)
-_LEASE_S: Final = 60.0  # a process that takes longer to tell has died
 _LOOK_S: Final = 0.5
 _AT_A_TIME: Final = 16
 _PREFIX: Final = "whsec_"
@@ -68,15 +61,7 @@ def signature(secret: str, webhook_id: str, timestamp: str, body: bytes) -> str:
 
 async def webhook_secret(call: Call) -> Response:
     """`GET /api/v3/webhook/secret`."""
-    return success({"secret": secret_of(call.gateway.service.jobs.storage, call.key.name)})
-
-
-@dataclass(frozen=True)
-class _Due:
-    prediction_id: str
-    url: str
-    base_url: str
-    tries: int
+    return success({"secret": secret_of(call.gateway.castmate.storage, call.key.name)})
 
 
 class Courier:
@@ -97,7 +82,7 @@ class Courier:
             backend: What opens connections; only tests replace it.
         """
         self._gateway, self._backoff_s, self._backend = gateway, backoff_s, backend
-        self._ledger = gateway.service.jobs.ledger
+        self._ledger, self._webhooks = gateway.castmate.ledger, gateway.castmate.webhooks
 
     async def run(self) -> None:
         """Deliver for ever; cancel it to end."""
@@ -109,8 +94,7 @@ class Courier:
                     some_left = True
                     try:
                         free = _AT_A_TIME - len(running)
-                        take = functools.partial(_take, limit=free)
-                        due, some_left = await self._ledger.database.run(take)
+                        due, some_left = await self._webhooks.take(free)
                     except Unavailable as error:
                         _log.warning("webhooks wait", reason=str(error))
                         due = []
@@ -125,7 +109,7 @@ class Courier:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
-    async def _deliver(self, due: _Due) -> None:
+    async def _deliver(self, due: Delivery) -> None:
         log = _log.bind(prediction=due.prediction_id, attempt=due.tries)
         try:
             reason = await self._send(due)
@@ -138,21 +122,16 @@ class Courier:
         if reason:
             log.warning("webhook failed", reason=reason, given_up=last)
 
-        def note(tx: Transaction) -> None:
-            done = webhooks.c.prediction_id == due.prediction_id
-            values: dict[str, Any] = {"error": reason}
-            if reason is None or last:
-                values["finished"] = tx.now
-            else:
-                values["next_try"] = tx.now + self._backoff_s[due.tries - 1]
-            tx.connection.execute(update(webhooks).where(done).values(values))
-
         try:
-            await self._ledger.database.run(note)
+            if reason is None:
+                await self._webhooks.delivered(due)
+            else:
+                pause_s = None if last else self._backoff_s[due.tries - 1]
+                await self._webhooks.failed(due, reason, pause_s)
         except Unavailable as error:  # it is told again when its lease ends
             log.warning("a delivery could not be noted", reason=str(error))
 
-    async def _send(self, due: _Due) -> str | None:
+    async def _send(self, due: Delivery) -> str | None:
         """Why it was not taken, or None."""
         prediction = await self._ledger.get(due.prediction_id)
         told = Teller(self._gateway, due.base_url).tell(prediction, with_input=True)
@@ -168,33 +147,8 @@ class Courier:
                 "webhook-timestamp": timestamp,
                 "webhook-signature": signature(secret, prediction.id, timestamp, body),
             },
-            allow_http=self._gateway.service.settings.allow_http,
+            allow_http=self._gateway.castmate.settings.allow_http,
             deadline_s=ACKNOWLEDGED_IN_S,
             backend=self._backend,
         )
         return None if 200 <= status < 300 else f"the receiver answered with status {status}"
-
-
-def _take(tx: Transaction, limit: int) -> tuple[list[_Due], bool]:
-    """Up to `limit` deliveries that are due, and whether any may become due later."""
-    untold = select(func.count()).where(webhooks.c.finished.is_(None))
-    if not tx.connection.execute(untold).scalar_one():
-        return [], False
-    query = (
-        select(webhooks)
-        .join(predictions, predictions.c.id == webhooks.c.prediction_id)
-        .where(
-            webhooks.c.finished.is_(None),
-            webhooks.c.next_try <= tx.now,
-            predictions.c.state.in_([state for state in State if state.final]),
-        )
-        .order_by(webhooks.c.next_try)
-        .limit(limit)
-        .with_for_update(of=webhooks, skip_locked=True)
-    )
-    rows = tx.connection.execute(query).all()
-    taken = webhooks.c.prediction_id.in_([row.prediction_id for row in rows])
-    tx.connection.execute(
-        update(webhooks).where(taken).values(tries=webhooks.c.tries + 1, next_try=tx.now + _LEASE_S)
-    )
-    return [_Due(row.prediction_id, row.url, row.base_url, row.tries + 1) for row in rows], True

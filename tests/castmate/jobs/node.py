@@ -54,8 +54,16 @@ class PayingClient:
             await payments.move(index, PaymentState.SETTLED)
             pixels = np.full((request.height, request.width, 3), request.seed % 256, np.uint8)
             data = encode(pixels, request.output_format)
-            size = (request.width, request.height)
-            images.append(GeneratedImage(data, request.output_format, *size, request.seed + index))
+            seed = request.seed + index
+            images.append(
+                GeneratedImage(
+                    data=data,
+                    output_format=request.output_format,
+                    width=request.width,
+                    height=request.height,
+                    seed=seed,
+                )
+            )
             if on_progress:
                 on_progress(Progress(index + 1, request.num_images))
         cost = PRICE_USD * len(images)

@@ -80,7 +80,9 @@ async def test_only_finished_predictions_of_the_key_are_deleted_with_their_pictu
     assert claim.id == finished.id
     name = output_name(claim.id, 1, 0, "png")
     await ledger.storage.put(name, b"picture")
-    image = StoredImage(name, OutputFormat.PNG, 512, 512, 1, False, 7)
+    image = StoredImage(
+        name=name, output_format=OutputFormat.PNG, width=512, height=512, seed=1, num_bytes=7
+    )
     await claims.complete(claim, StoredResult((image,), "local", "toon", {"total": 1.0}, (), 0.0))
     assert await ledger.delete([waiting.id, finished.id], "ann") == 0
     assert await ledger.delete([waiting.id, finished.id], "local") == 1

@@ -13,11 +13,11 @@ from castmate.errors import SettingsError
 from castmate.images import Reference
 from castmate.jobs.opening import open_database
 from castmate.jobs.predictions import State
-from castmate.jobs.service import Jobs
 from castmate.jobs.storage import SECRET, Storage, read_secret
+from castmate.service import Castmate
 from castmate.settings import Settings
 from tests.castmate.jobs.conftest import submitter
-from tests.doubles import FlatClient
+from tests.doubles import FlatClient, routed
 
 pytestmark = pytest.mark.anyio
 
@@ -31,12 +31,14 @@ def umask(request: pytest.FixtureRequest) -> Iterator[None]:
 
 async def draw(data_dir: Path, reference: Reference, **settings: object) -> str:
     """Draw one picture with everything below `data_dir`, and return the prediction's id."""
-    jobs = await Jobs.open(Settings.load(data_dir=data_dir, **settings))
-    jobs.work(FlatClient())
-    prediction = await submitter(jobs.ledger, reference)()
-    found = await jobs.ledger.wait(prediction.id, 10)
-    await jobs.storage.preview(found.images[0].name)
-    await jobs.aclose()
+    router = routed(FlatClient())
+    async with Castmate.open(
+        Settings.load(data_dir=data_dir, **settings), router=router
+    ) as castmate:
+        castmate.work()
+        prediction = await submitter(castmate.ledger, reference)()
+        found = await castmate.ledger.wait(prediction.id, 10)
+        await castmate.storage.preview(found.images[0].name)
     assert found.state == State.COMPLETED
     return prediction.id
 
@@ -71,9 +73,8 @@ async def test_a_data_folder_may_have_any_name(
 ) -> None:
     prediction_id = await draw(tmp_path / name / "data", reference)
     assert [path.name for path in tmp_path.iterdir()] == [name]
-    jobs = await Jobs.open(Settings.load(data_dir=tmp_path / name / "data"))
-    assert (await jobs.ledger.get(prediction_id)).state == State.COMPLETED
-    await jobs.aclose()
+    async with Castmate.open(Settings.load(data_dir=tmp_path / name / "data")) as castmate:
+        assert (await castmate.ledger.get(prediction_id)).state == State.COMPLETED
 
 
 async def test_a_storage_url_may_quote_what_the_name_of_its_folder_holds(tmp_path: Path) -> None:

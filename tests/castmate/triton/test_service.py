@@ -44,7 +44,9 @@ class GatedPipeline:
             assert self.gate.acquire(timeout=WAIT_S)
         if self.error:
             raise self.error
-        image = GeneratedImage(b"png", request.output_format, 2, 1, request.seed)
+        image = GeneratedImage(
+            data=b"png", output_format=request.output_format, width=2, height=1, seed=request.seed
+        )
         on_image(image)
         on_step(total, total)
         return GenerateResult(

@@ -11,11 +11,11 @@ import uvicorn
 from mcp.server.streamable_http import EventId, EventMessage, EventStore, StreamId
 from mcp.types import JSONRPCMessage
 
+from castmate.service import Castmate
 from castmate.settings import Settings
 from castmate_mcp.agent.streamable import build_mcp_app
 from castmate_mcp.app import build_app
-from castmate_mcp.service import Service
-from tests.doubles import FlatClient
+from tests.doubles import FlatClient, routed
 from tests.mcp_server.agent.conformance.fixtures import register
 
 
@@ -41,11 +41,12 @@ class MemoryEvents(EventStore):
 async def main(data_dir: Path) -> None:
     """Serve until it is killed; prints the address."""
     settings = Settings.load(data_dir=data_dir, image_roots=())
-    async with Service.open(settings, opener=FlatClient) as service:
+    async with Castmate.open(settings, router=routed(FlatClient())) as castmate:
+        castmate.work()
         mcp = build_mcp_app(
-            service, extra=(register,), event_store=MemoryEvents(), retry_interval=100
+            castmate, extra=(register,), event_store=MemoryEvents(), retry_interval=100
         )
-        app = build_app(service, mcp=mcp)
+        app = build_app(castmate, mcp=mcp)
         with socket.create_server(("127.0.0.1", 0)) as listener:
             print(f"http://127.0.0.1:{listener.getsockname()[1]}/mcp", flush=True)
             await uvicorn.Server(uvicorn.Config(app, log_config=None)).serve([listener])

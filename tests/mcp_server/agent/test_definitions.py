@@ -67,7 +67,7 @@ async def test_the_tool_has_the_fields_of_the_request_with_their_ranges(agent: A
 
 async def test_the_image_parameter_names_the_folders_that_may_be_read(agent: Agent) -> None:
     image = (await agent.tool()).input_schema["properties"]["image"]["description"]
-    for root in agent.service.settings.image_roots:
+    for root in agent.castmate.settings.image_roots:
         assert f"a path in {root}" in image
     assert "Never write base64" in image
 

@@ -6,7 +6,7 @@ import pytest
 
 from castmate.clients import registry
 from castmate.errors import SettingsError
-from castmate.router import open_clients
+from castmate.router import Router
 from castmate.settings import Settings
 from tests.doubles import FlatClient
 from tests.fakes.registered import elsewhere
@@ -27,7 +27,7 @@ async def test_a_registered_client_is_listed_priced_and_paid_after_the_user_agre
 ) -> None:
     monkeypatch.setattr(registry, "CLIENTS", (*registry.CLIENTS, elsewhere()))
     settings = {"clients": "elsewhere", "threads": 3}
-    router = open_clients(Settings.load(**settings))
+    router = Router.of(Settings.load(**settings))
     async with connect(router, **settings) as agent:
         status = await agent.succeed("get_status", num_images=2)
         assert status["cost_usd"] == pytest.approx(0.06)

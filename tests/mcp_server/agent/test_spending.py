@@ -37,13 +37,8 @@ def clients(*, free: FlatClient | None = None) -> Any:
             raise Unavailable("There is no GPU.")
         return free
 
-    def opener() -> Router:
-        hosted = functools.partial(PaidClient, "wavespeed", 0.25)
-        router = Router({"local": unopened, "wavespeed": hosted}, deadline_s=60)
-        router.open()
-        return router
-
-    return opener
+    hosted = functools.partial(PaidClient, "wavespeed", 0.25)
+    return Router({"local": unopened, "wavespeed": hosted}, deadline_s=60)
 
 
 class User:
@@ -62,7 +57,7 @@ class User:
 async def ready(agent: Agent) -> Agent:
     """Wait until the clients are open: before that nobody knows who cannot draw."""
     async with asyncio.timeout(10):
-        while agent.service.status()[0].name == "opening":
+        while any(client.opening for client in agent.castmate.router.status()):
             await asyncio.sleep(0.005)
     return agent
 

@@ -24,15 +24,15 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 
 from castmate.errors import SettingsError
-from castmate.jobs.keys import KeyRing, Scope
+from castmate.jobs.keys import Scope
+from castmate.service import Castmate
 from castmate.settings import Settings
 from castmate_mcp.agent.server import GENERATE
 from castmate_mcp.agent.streamable import build_mcp_app
 from castmate_mcp.app import build_app
 from castmate_mcp.http.gateway import Gateway
 from castmate_mcp.http.limits import Gate
-from castmate_mcp.service import Service
-from tests.doubles import FlatClient, encoded, noise, picture
+from tests.doubles import FlatClient, encoded, noise, picture, routed
 from tests.mcp_server.conftest import Agent
 
 pytestmark = pytest.mark.anyio
@@ -43,9 +43,9 @@ RED = f"data:image/png;base64,{base64.b64encode(picture()).decode()}"
 class Site:
     """A server on a real port."""
 
-    def __init__(self, service: Service, url: str, drawing: FlatClient, gateway: Gateway) -> None:
-        self.service, self.url, self.drawing, self.gateway = service, url, drawing, gateway
-        self.keys = KeyRing(service.jobs.ledger.database)
+    def __init__(self, castmate: Castmate, url: str, drawing: FlatClient, gateway: Gateway) -> None:
+        self.castmate, self.url, self.drawing, self.gateway = castmate, url, drawing, gateway
+        self.keys = castmate.keys
 
     @asynccontextmanager
     async def agent(self, era: str, secret: str | None = None) -> AsyncIterator[Agent]:
@@ -54,7 +54,7 @@ class Site:
             httpx2.AsyncClient(headers=headers, timeout=30) as http,
             Client(streamable_http_client(f"{self.url}/mcp", http_client=http), mode=era) as client,
         ):
-            yield Agent(client, self.drawing, self.service)
+            yield Agent(client, self.drawing, self.castmate)
 
     async def post(self, **headers: str) -> httpx2.Response:
         """A plain request, with what a browser or a stranger would send."""
@@ -74,15 +74,16 @@ async def site(**options: Any) -> AsyncIterator[Site]:
     drawing = FlatClient()
     settings = Settings.load(image_roots=(), **options)
     with anyio.fail_after(60):
-        async with Service.open(settings, opener=lambda: drawing) as service:
-            app = build_app(service, mcp=build_mcp_app(service))
+        async with Castmate.open(settings, router=routed(drawing)) as castmate:
+            castmate.work()
+            app = build_app(castmate, mcp=build_mcp_app(castmate))
             server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="on"))
             async with anyio.create_task_group() as group:
                 group.start_soon(server.serve)
                 while not server.started:
                     await anyio.sleep(0.005)
                 port = server.servers[0].sockets[0].getsockname()[1]
-                yield Site(service, f"http://127.0.0.1:{port}", drawing, app.state.gateway)
+                yield Site(castmate, f"http://127.0.0.1:{port}", drawing, app.state.gateway)
                 server.should_exit = True
 
 
@@ -149,7 +150,7 @@ async def test_two_keys_see_nothing_of_each_other(own_folder: Path, era: str) ->
                     await bobs.client.read_resource(uri)
                 await anns.client.read_resource(uri)
             assert "no path" in await bobs.fail(image=str(own_folder / "fox.png"))
-            stored = here.service.jobs.storage.local_path("")
+            stored = here.castmate.storage.local_path("")
             assert stored is not None
             (file,) = stored.glob("outputs/*/0.png")
             assert "no path" in await bobs.fail(image=str(file))
@@ -199,7 +200,7 @@ async def test_a_key_that_calls_too_often_reads_when_to_call_again_and_may_look_
             told = await agent.fail(image=RED, prompt="running")
             assert "may ask 6 times a minute, and has; nothing was charged" in told
             assert re.search(rf"Call {GENERATE} again in (9|10) s\.$", told)
-            assert len(await here.service.jobs.ledger.list()) == 1
+            assert len(await here.castmate.ledger.list()) == 1
             assert await agent.succeed("get_job", job_id=out["job_id"]) == out
             await agent.succeed("list_library")
             answer = await here.get("/api/v3/balance", ann)
@@ -249,7 +250,7 @@ async def test_tokens_of_an_oauth_server_open_the_door_if_they_were_made_for_it(
             good = {"aud": f"{public}/mcp", "scope": "generate read", "sub": "ann"}
             async with here.agent("auto", sign(**good)) as agent:
                 await agent.draw(image=RED)
-            assert (await here.service.jobs.ledger.list())[0].key_name == "oauth:ann"
+            assert (await here.castmate.ledger.list())[0].key_name == "oauth:ann"
             for wrong, status in (
                 ({"aud": "https://other.example.com/mcp"}, 401),
                 ({"iss": "https://other.example.com"}, 401),

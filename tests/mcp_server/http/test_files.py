@@ -39,7 +39,7 @@ async def test_an_address_is_the_same_all_day(api: Api) -> None:
 
 
 async def test_an_address_that_expired_or_was_changed_is_refused(api: Api) -> None:
-    storage = api.gateway.service.jobs.storage
+    storage = api.gateway.castmate.storage
     name = await written(storage)
     assert (await api.http.get(storage.link(name, time.time()))).status_code == 200
     await api.ask("GET", storage.link(name, time.time() - 120, 60), 403)
@@ -55,7 +55,7 @@ async def test_a_bucket_gives_its_files_itself(api: Api, monkeypatch: pytest.Mon
         monkeypatch.setenv(variable, "x" * 20)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     bucket = Storage.open("s3://bucket/castmate", Path("data"))
-    monkeypatch.setattr(api.gateway.service.jobs, "storage", bucket)
+    monkeypatch.setattr(api.gateway.castmate, "storage", bucket)
     answer = await api.http.get(bucket.link("outputs/a/0.png", time.time()))
     assert answer.status_code == 302
     assert "/castmate/outputs/a/0.png?" in answer.headers["location"]
@@ -66,7 +66,7 @@ async def test_a_storage_that_is_neither_is_read_for_the_caller(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory = memory_storage()
-    monkeypatch.setattr(api.gateway.service.jobs, "storage", memory)
+    monkeypatch.setattr(api.gateway.castmate, "storage", memory)
     name = await written(memory)
     assert (await api.http.get(memory.link(name, time.time()))).content == picture()
     await api.ask("GET", memory.link("outputs/b/0.png", time.time()), 404)

@@ -26,7 +26,7 @@ async def test_without_a_key_nothing_is_answered_once_there_is_one(tmp_path: Pat
             assert answer.headers["www-authenticate"].startswith("Bearer")
             assert answer.json()["error"] == answer.json()["message"]
         await api.ask("GET", "/api/v3/balance", headers=ann)
-        await api.gateway.keys.revoke("ann")
+        await api.gateway.castmate.keys.revoke("ann")
         body = await api.ask("GET", "/api/v3/balance", 401, headers=ann)
         assert "revoked" in body["message"]
 
@@ -145,7 +145,7 @@ async def test_a_bug_is_told_without_its_details_and_found_by_its_id(
         async def broken(secret: str | None) -> None:
             raise RuntimeError("hunter2")
 
-        monkeypatch.setattr(api.gateway.keys, "admit", broken)
+        monkeypatch.setattr(api.gateway.castmate.keys, "admit", broken)
         answer = await api.http.get("/api/v3/balance")
         assert (answer.status_code, answer.json()["code"]) == (500, 500)
         assert "RuntimeError" in answer.json()["message"]

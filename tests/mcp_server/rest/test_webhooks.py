@@ -65,7 +65,7 @@ async def ended(api: Api, prediction_id: str) -> Any:
     query = select(webhooks).where(webhooks.c.prediction_id == prediction_id)
     async with asyncio.timeout(30):
         while True:
-            row = await api.gateway.service.jobs.ledger.database.run(
+            row = await api.gateway.castmate.ledger.database.run(
                 lambda tx: tx.connection.execute(query).one()
             )
             if row.finished is not None:

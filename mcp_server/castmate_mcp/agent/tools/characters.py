@@ -72,7 +72,8 @@ def add(server: StrictServer, studio: Studio) -> None:
             await _reference(studio, f"references.{number}", source)
             for number, source in enumerate(references)
         ]
-        character = await studio.characters.create(name.strip(), pictures, key_name=studio.caller)
+        saved = studio.castmate.characters
+        character = await saved.create(name.strip(), pictures, key_name=studio.caller)
         studio.begin(_encode(studio, pictures[0]))
         out = CharacterOut(
             character_id=character.id,
@@ -105,4 +106,4 @@ async def _reference(studio: Studio, parameter: str, source: str) -> Reference:
 async def _encode(studio: Studio, reference: Reference) -> None:
     """So that the first picture need not wait for it; where it fails, that one tells why."""
     with contextlib.suppress(CastmateError):
-        await studio.service.client.encode(reference)
+        await studio.castmate.router.encode(reference)

@@ -101,7 +101,7 @@ def add(server: StrictServer, studio: Studio) -> None:
         may_spend = await spending.settle(agreed.data)
         request = GenerateRequest.parse(values)
         reference = await reference_of(studio, request.image)
-        job = await studio.service.jobs.ledger.submit(
+        job = await studio.castmate.ledger.submit(
             request,
             reference,
             key_name=studio.caller,
@@ -116,7 +116,7 @@ def add(server: StrictServer, studio: Studio) -> None:
 
 
 def _image(studio: Studio) -> str:
-    roots = studio.service.settings.image_roots if studio.base_url is None else ()
+    roots = studio.castmate.settings.image_roots if studio.base_url is None else ()
     named = ", ".join(str(root) for root in roots)
     if named:
         path = f"a path in {named}"

@@ -72,7 +72,7 @@ def add(server: StrictServer, studio: Studio) -> None:
         It is free. Returns its status and whether anything was charged.
         """
         found = await studio.job(job_id)
-        ledger = studio.service.jobs.ledger
+        ledger = studio.castmate.ledger
         await ledger.cancel(found.id, studio.caller)
         return told(_describe(await ledger.wait(found.id, _STOP_S)))
 

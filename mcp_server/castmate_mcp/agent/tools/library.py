@@ -81,7 +81,7 @@ _NEXT: Final[dict[Kind, str]] = {
 
 async def _items(studio: Studio, kind: Kind, query: str, limit: int) -> AsyncIterator[ItemOut]:
     if kind == "characters":
-        for character in await studio.characters.list(studio.caller):
+        for character in await studio.castmate.characters.list(studio.caller):
             if limit and query in character.name.casefold():
                 limit -= 1
                 yield ItemOut(
@@ -103,7 +103,7 @@ async def predictions(studio: Studio, state: State | None) -> AsyncIterator[Pred
     """The caller's, the newest first, as many as anybody looks through."""
     before = None
     for _ in range(_LOOKED_THROUGH // _PAGE):
-        page = await studio.service.jobs.ledger.list(
+        page = await studio.castmate.ledger.list(
             key_name=studio.caller, state=state, before=before, limit=_PAGE
         )
         for prediction in page:

@@ -49,7 +49,7 @@ def add(server: StrictServer, studio: Studio) -> None:
             if name is None:
                 raise FileNotFoundError(image_id)
             image = await studio.picture(name)
-            return [image_content(await studio.service.jobs.storage.preview(image.name, max_px))]
+            return [image_content(await studio.castmate.storage.preview(image.name, max_px))]
         except FileNotFoundError:
             raise _unknown(image_id) from None
 

@@ -12,6 +12,7 @@ from castmate.clients.registry import is_paid, licences
 from castmate.engines.licences import in_short
 from castmate.jobs.budget import totals
 from castmate.jobs.storage import day_of
+from castmate.router import ClientStatus
 from castmate_mcp.agent.results import told
 from castmate_mcp.agent.spending import Spending
 from castmate_mcp.agent.strict import StrictServer
@@ -34,13 +35,13 @@ class StatusOut(BaseModel):
     clients: list[ClientOut]
     waiting: int
     running: int
-    wait_s: float | None = Field(None, description="Of a job submitted now, about.")
-    cost_usd: float = Field(description="Of num_images pictures now, about.")
+    wait_s: float | None = Field(None, description="Of a new job, about.")
+    cost_usd: float = Field(description="Of num_images now, about.")
     paid_pictures: Literal["never", "ask", "always"]
     agreed_today: bool
     spent_today_usd: float
     left_today_usd: float | None = None
-    licence: str = Field("", description="Of the model on this machine; empty if unknown.")
+    licence: str = ""
     next_step: str
 
 
@@ -69,16 +70,17 @@ def add(server: StrictServer, studio: Studio) -> None:
 
 
 async def _status(studio: Studio, spending: Spending, num_images: int) -> StatusOut:
-    settings, jobs = studio.service.settings, studio.service.jobs
-    load = await jobs.ledger.load()
+    castmate = studio.castmate
+    settings = castmate.settings
+    load = await castmate.ledger.load()
     today = day_of(time.time())
-    spent = await jobs.budget.spending(since=today)
+    spent = await castmate.budget.spending(since=today)
     spent_usd = sum(totals(spent, lambda one: one.key_name).values())
     mine = totals([one for one in spent if one.key_name == studio.caller], lambda one: one.day)
     cap = settings.max_usd_per_day
     clients = [
-        ClientOut(name=c.name, up=c.up, paid=is_paid(c.name), detail=c.last_error)
-        for c in studio.service.status()
+        ClientOut(name=c.name, up=c.up, paid=is_paid(c.name), detail=_detail(c))
+        for c in castmate.router.status()
     ]
     free = any(client.up and not client.paid for client in clients)
     slots = max(1, settings.worker_slots)
@@ -90,12 +92,16 @@ async def _status(studio: Studio, spending: Spending, num_images: int) -> Status
         wait_s=load.mean_s and round(load.mean_s * jobs_before, 1),
         cost_usd=0.0 if free or not spending.possible else spending.price_usd * num_images,
         paid_pictures=settings.paid,
-        agreed_today=await studio.consents.given(studio.caller),
+        agreed_today=await castmate.consents.given(studio.caller),
         spent_today_usd=mine.get(today, 0.0),
         left_today_usd=None if cap is None else round(max(0.0, cap - spent_usd), 4),
         licence=in_short(licences(settings)),
         next_step=_next_step(free, spending),
     )
+
+
+def _detail(client: ClientStatus) -> str:
+    return "Still loading: a call waits for it." if client.opening else client.last_error
 
 
 def _next_step(free: bool, spending: Spending) -> str:

@@ -46,7 +46,7 @@ def add(server: StrictServer, studio: Studio) -> None:
         is free. Returns upload_url, to PUT the file to, and the `image` to draw from then.
         """
         request = ctx.request_context.request
-        storage, name = studio.service.jobs.storage, new_upload()
+        storage, name = studio.castmate.storage, new_upload()
         path = upload_path(storage, name, ANY_SIZE, studio.key, time.time())
         url = gateway(request).base_url(request) + path  # type: ignore[arg-type]
         image = f"upload://{name.partition('/')[2]}"

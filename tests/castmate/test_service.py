@@ -17,12 +17,17 @@ from castmate.errors import CastmateError, ImageRejected, Overloaded, SettingsEr
 from castmate.images import Reference
 from castmate.jobs.claims import Claims
 from castmate.jobs.predictions import State
-from castmate.jobs.service import Jobs
+from castmate.service import Castmate
 from castmate.settings import Settings
 from tests.castmate.jobs.conftest import submitter
-from tests.doubles import FlatClient, StuckClient
+from tests.doubles import FlatClient, StuckClient, picture, routed
 
 runner = CliRunner()
+
+
+@pytest.fixture
+def reference() -> Reference:
+    return Reference.from_bytes(picture(), "fox.png")
 
 
 @pytest.mark.anyio
@@ -30,11 +35,10 @@ async def test_the_default_settings_make_a_prediction_in_the_data_folder(
     own_folder: Path, reference: Reference
 ) -> None:
     settings = Settings.load()
-    jobs = await Jobs.open(settings)
-    jobs.work(FlatClient())
-    prediction = await submitter(jobs.ledger, reference)()
-    found = await jobs.ledger.wait(prediction.id, 10)
-    await jobs.aclose()
+    async with Castmate.open(settings, router=routed(FlatClient())) as castmate:
+        castmate.work()
+        prediction = await submitter(castmate.ledger, reference)()
+        found = await castmate.ledger.wait(prediction.id, 10)
     assert found.state == State.COMPLETED
     assert (settings.data_dir / "ledger.sqlite3").exists()
     assert (settings.data_dir / "files/outputs" / f"{prediction.id}-1/0.png").exists()
@@ -44,32 +48,29 @@ async def test_the_default_settings_make_a_prediction_in_the_data_folder(
 async def test_a_process_without_slots_submits_and_another_one_makes(
     own_folder: Path, reference: Reference
 ) -> None:
-    door = await Jobs.open(Settings.load(worker_slots=0))
-    door.work(FlatClient())
-    prediction = await submitter(door.ledger, reference)()
-    assert (await door.ledger.wait(prediction.id, 0.05)).state == State.CREATED
-    maker = await Jobs.open(Settings.load())
-    maker.work(FlatClient())
-    assert (await door.ledger.wait(prediction.id, 10)).state == State.COMPLETED
-    await maker.aclose()
-    await door.aclose()
+    async with Castmate.open(Settings.load(worker_slots=0), router=routed(FlatClient())) as door:
+        door.work()
+        prediction = await submitter(door.ledger, reference)()
+        assert (await door.ledger.wait(prediction.id, 0.05)).state == State.CREATED
+        async with Castmate.open(Settings.load(), router=routed(FlatClient())) as maker:
+            maker.work()
+            assert (await door.ledger.wait(prediction.id, 10)).state == State.COMPLETED
 
 
 @pytest.mark.anyio
 async def test_a_caller_who_waits_gets_pictures_and_progress_and_leaves_the_queue_alone(
     own_folder: Path, reference: Reference
 ) -> None:
-    jobs = await Jobs.open(Settings.load())
-    waiting = await submitter(jobs.ledger, reference)()
     seen: list[Progress] = []
     client = FlatClient(warnings=("odd",))
-    result = await jobs.generate(client, waiting.request, reference, seen.append)
+    async with Castmate.open(Settings.load(), router=routed(client)) as castmate:
+        waiting = await submitter(castmate.ledger, reference)()
+        result = await castmate.generate(waiting.request, reference, seen.append)
+        assert (await castmate.ledger.get(waiting.id)).state == State.CREATED
     assert [progress.step for progress in seen] == [0, 1, 2]
     assert (result.client, result.warnings, result.timings_ms) == ("flat", ("odd",), {"total": 12})
     made = await client.generate(waiting.request, reference)
     assert result.images == made.images
-    assert (await jobs.ledger.get(waiting.id)).state == State.CREATED
-    await jobs.aclose()
 
 
 @pytest.mark.anyio
@@ -79,44 +80,41 @@ async def test_a_caller_who_waits_gets_pictures_and_progress_and_leaves_the_queu
 async def test_a_caller_who_waits_gets_the_error_as_the_client_raised_it(
     own_folder: Path, reference: Reference, error: CastmateError
 ) -> None:
-    jobs = await Jobs.open(Settings.load())
-    request = (await submitter(jobs.ledger, reference)()).request
-    with pytest.raises(type(error)) as caught:
-        await jobs.generate(FlatClient(error), request, reference)
+    async with Castmate.open(Settings.load(), router=routed(FlatClient(error))) as castmate:
+        request = (await submitter(castmate.ledger, reference)()).request
+        with pytest.raises(type(error)) as caught:
+            await castmate.generate(request, reference)
     assert caught.value.as_dict() == error.as_dict()
-    await jobs.aclose()
 
 
 @pytest.mark.anyio
 async def test_a_caller_who_goes_away_cancels_its_prediction(
     own_folder: Path, reference: Reference
 ) -> None:
-    jobs = await Jobs.open(Settings.load())
-    request = (await submitter(jobs.ledger, reference)()).request
     client = StuckClient()
-    waiting = asyncio.create_task(jobs.generate(client, request, reference))
-    await asyncio.wait_for(client.started.wait(), 10)
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    assert client.cancelled.is_set()
-    (found,) = await jobs.ledger.list(state=State.CANCELLED)
-    assert found.attempt == 1
-    await jobs.aclose()
+    async with Castmate.open(Settings.load(), router=routed(client)) as castmate:
+        request = (await submitter(castmate.ledger, reference)()).request
+        waiting = asyncio.create_task(castmate.generate(request, reference))
+        await asyncio.wait_for(client.started.wait(), 10)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert client.cancelled.is_set()
+        (found,) = await castmate.ledger.list(state=State.CANCELLED)
+        assert found.attempt == 1
 
 
 async def pay(reference: Reference) -> str:
     """Pay for two pictures of one prediction, and release a third."""
-    jobs = await Jobs.open(Settings.load())
-    prediction = await submitter(jobs.ledger, reference)(key_name="ann", num_images=3)
-    (claim,) = await Claims(jobs.ledger.database).claim("me", 1)
-    payments = jobs.budget.payments(claim)
-    for picture in range(3):
-        await payments.reserve(picture, "wavespeed", 0.1)
-    await payments.move(0, PaymentState.SETTLED, "abc")
-    await payments.move(1, PaymentState.UNKNOWN)
-    await payments.move(2, PaymentState.RELEASED)
-    await jobs.aclose()
+    async with Castmate.open(Settings.load()) as castmate:
+        prediction = await submitter(castmate.ledger, reference)(key_name="ann", num_images=3)
+        (claim,) = await Claims(castmate.ledger.database).claim("me", 1)
+        payments = castmate.budget.payments(claim)
+        for index in range(3):
+            await payments.reserve(index, "wavespeed", 0.1)
+        await payments.move(0, PaymentState.SETTLED, "abc")
+        await payments.move(1, PaymentState.UNKNOWN)
+        await payments.move(2, PaymentState.RELEASED)
     return prediction.id
 
 

@@ -1,0 +1,186 @@
+"""The composition root: one process's part in making predictions, opened from the settings.
+
+Every door gets a `Castmate` and works with what it holds; nothing else puts these parts together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, Final, Self
+
+from castmate.clients.base import ProgressCallback
+from castmate.errors import CastmateError, SettingsError, from_dict
+from castmate.images import Reference
+from castmate.jobs.budget import Budget, Caps
+from castmate.jobs.characters import Characters
+from castmate.jobs.claims import Claim
+from castmate.jobs.consents import Consents
+from castmate.jobs.database import Database, Durability
+from castmate.jobs.keys import KeyRing
+from castmate.jobs.ledger import Ledger
+from castmate.jobs.opening import database_url, open_database
+from castmate.jobs.queue import Limits
+from castmate.jobs.retention import sweep
+from castmate.jobs.storage import DAY_S, Storage
+from castmate.jobs.webhooks import Webhooks
+from castmate.jobs.worker import Worker
+from castmate.router import Router
+from castmate.schema import GenerateRequest, GenerateResult
+from castmate.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_SWEEP_S: Final = 3600.0
+_STOP_S: Final = 5.0  # for what is cancelled to end by itself
+
+
+class Castmate:
+    """What one process holds while it takes, makes or looks at predictions.
+
+    Attributes:
+        settings: How this machine runs.
+        router: The clients that draw. They are opened when they are first needed, or by `work`.
+        storage: Where pictures are.
+        ledger: Every prediction.
+        budget: What was paid, and what may be.
+        characters: Saved characters.
+        consents: Who has agreed to pay today.
+        keys: Who may call.
+        webhooks: Who is told when a prediction ends.
+    """
+
+    def __init__(
+        self, settings: Settings, database: Database, storage: Storage, router: Router
+    ) -> None:
+        """Put the parts together; `open` opens them first."""
+        self.settings, self.router, self.storage = settings, router, storage
+        limits = Limits(settings.queue_limit, settings.lease_s, settings.priority_ageing_s)
+        self.ledger = Ledger(database, storage, limits)
+        self.budget = Budget(
+            database,
+            Caps(
+                settings.max_usd_per_prediction, settings.max_usd_per_day, settings.max_usd_per_key
+            ),
+        )
+        self.characters = Characters(database, storage)
+        self.consents = Consents(database)
+        self.keys = KeyRing(database)
+        self.webhooks = Webhooks(database)
+        self._database = database
+        self._worker: Worker | None = None
+        self._background: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(
+        cls, settings: Settings, *, router: Router | None = None, drain_s: float = 0.0
+    ) -> AsyncIterator[Self]:
+        """Open the ledger and its storage, and close everything in order at the end.
+
+        No model is loaded and nothing is drawn before `work` or `generate`.
+
+        Args:
+            settings: How this machine runs.
+            router: The clients that draw; by default those of the settings.
+            drain_s: How long what is being drawn at the end may take to finish. The rest is put
+                back, and is drawn at the next start.
+
+        Raises:
+            SettingsError: The database, the storage or the clients are not set as they must be.
+            Unavailable: The database cannot be reached.
+        """
+        durability = Durability(settings.durability)
+        secret = settings.files_secret.get_secret_value() if settings.files_secret else None
+        storage = Storage.open(
+            settings.storage_url, settings.data_dir, secret=secret, durability=durability
+        )
+        router = router or Router.of(settings)
+        database = await open_database(database_url(settings), durability)
+        castmate = cls(settings, database, storage, router)
+        try:
+            yield castmate
+        finally:
+            await castmate._close(drain_s)
+
+    def work(self) -> None:
+        """Make predictions in this process, and remove old ones.
+
+        The clients are opened in the background: callers are answered while a model loads.
+        """
+        self._begin(self._open_clients())
+        if slots := self.settings.worker_slots:
+            self._worker = Worker(self.ledger, self.router, budget=self.budget, slots=slots)
+            self._worker.start()
+        self._begin_sweeping()
+
+    async def generate(
+        self,
+        request: GenerateRequest,
+        reference: Reference,
+        on_progress: ProgressCallback | None = None,
+    ) -> GenerateResult:
+        """Make one prediction in this process at once, for a caller who waits for it.
+
+        It is durable and paid for like any other: if this process dies or falls silent, another
+        one that works makes it. Cancelling the task cancels the prediction.
+
+        Raises:
+            CastmateError: Why there is no picture: what the client raised, or what befell it.
+        """
+        await self.router.open()
+        self._begin_sweeping()
+        drawn: dict[int, GenerateResult] = {}  # by attempt
+
+        def keep(claim: Claim, result: GenerateResult) -> None:
+            drawn[claim.attempt] = result
+
+        worker = Worker(self.ledger, self.router, budget=self.budget, own_only=True, on_drawn=keep)
+        worker.start()
+        try:
+            prediction = await worker.submit(request, reference)
+            try:
+                ended = await self.ledger.wait(prediction.id, on_progress=on_progress)
+            except asyncio.CancelledError:
+                await self.ledger.cancel(prediction.id)
+                raise
+        finally:
+            await worker.drain(_STOP_S)
+        if ended.error is not None:
+            raise from_dict(ended.error)
+        if (result := drawn.get(ended.attempt)) is not None:
+            return result
+        assert ended.result is not None
+        return await ended.result.load(self.storage.get)  # another process made it
+
+    async def _close(self, drain_s: float) -> None:
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        if self._worker is not None:
+            await self._worker.drain(drain_s)
+        await self._database.aclose()
+        await self.router.aclose()
+
+    async def _open_clients(self) -> None:
+        with contextlib.suppress(SettingsError):  # `Router.status` says what is missing
+            await self.router.open()
+
+    def _begin_sweeping(self) -> None:
+        if self.settings.retention_days:
+            self._begin(self._sweep(self.settings.retention_days * DAY_S))
+
+    async def _sweep(self, keep_s: float) -> None:
+        while True:
+            try:
+                await sweep(self.ledger, keep_s)
+            except CastmateError as error:
+                _log.warning("nothing was swept: %s", error)
+            await asyncio.sleep(_SWEEP_S)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
