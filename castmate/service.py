@@ -57,7 +57,13 @@ class Castmate:
     ) -> None:
         """Put the parts together; `open` opens them first."""
         self.settings, self.router, self.storage = settings, router, storage
-        limits = Limits(settings.queue_limit, settings.lease_s, settings.priority_ageing_s)
+        quota_mb = settings.stored_mb_per_key
+        limits = Limits(
+            settings.queue_limit,
+            settings.lease_s,
+            settings.priority_ageing_s,
+            stored_bytes_per_key=quota_mb and quota_mb * 2**20,
+        )
         self.ledger = Ledger(database, storage, limits)
         self.budget = Budget(
             database,
@@ -65,7 +71,7 @@ class Castmate:
                 settings.max_usd_per_prediction, settings.max_usd_per_day, settings.max_usd_per_key
             ),
         )
-        self.characters = Characters(database, storage)
+        self.characters = Characters(database, self.ledger.pictures)
         self.consents = Consents(database)
         self.keys = KeyRing(database)
         self.webhooks = Webhooks(database)

@@ -161,6 +161,13 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="May be paid for one API key, in all, dollars; unset is no cap.",
     )
+    stored_mb_per_key: int | None = Field(
+        1024,
+        ge=1,
+        description="What an API key may keep on the server of the pictures that it sends "
+        "(uploads, references, characters), MiB; each is stored and counted once. Callers without "
+        "a key have no such limit.",
+    )
     triton_urls: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="gRPC addresses of Triton servers, host:port, separated by commas."
     )

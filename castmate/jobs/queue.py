@@ -43,12 +43,14 @@ class Limits:
         lease_s: How long a worker may be silent before its work is given to another.
         ageing_s: A waiting prediction climbs one priority each time this has passed.
         max_deaths: A prediction whose workers died this often fails.
+        stored_bytes_per_key: What a key may keep of pictures that it sent; None is no quota.
     """
 
     queue_limit: int = 256
     lease_s: float = 15.0
     ageing_s: float = 60.0
     max_deaths: int = 3
+    stored_bytes_per_key: int | None = None
 
 
 def lock_queue(tx: Transaction) -> float:

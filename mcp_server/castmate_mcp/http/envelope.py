@@ -20,6 +20,7 @@ from castmate.errors import (
     InvalidRequest,
     Overloaded,
     PredictionNotFound,
+    QuotaExceeded,
     Unavailable,
 )
 
@@ -94,6 +95,8 @@ def as_response(error: CastmateError) -> JSONResponse:
             status = 404
         case IdempotencyConflict():
             status = 409
+        case QuotaExceeded():
+            status = 413
         case Overloaded():
             status = 429
             headers["retry-after"] = str(math.ceil(error.retry_after_s))

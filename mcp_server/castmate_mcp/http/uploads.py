@@ -54,7 +54,7 @@ async def put(request: Request) -> Response:
         if size != ANY_SIZE and len(data) != size:
             raise Refusal(400, f"The ticket is for {size} bytes, and {len(data)} came.")
         check_picture(data)
-        await storage.put(name, data)
+        await here.castmate.ledger.pictures.keep_upload_as(name, data, key.name)
     return Response()
 
 

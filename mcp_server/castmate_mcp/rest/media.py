@@ -84,8 +84,8 @@ async def upload_form(call: Call) -> Response:
         await form.close()
     if len(data) > MAX_PICTURE_BYTES:
         raise too_large(MAX_PICTURE_BYTES)
-    name = new_upload(check_picture(data))
-    await call.gateway.castmate.storage.put(name, data)
+    check_picture(data)
+    name = await call.gateway.castmate.ledger.pictures.keep_upload(data, call.key.name)
     return success(_uploaded(call, name, filename, len(data)))
 
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,14 @@ def call(tool: str, **arguments: Any) -> dict[str, Any]:
 async def ask_tool(api: Api, key: dict[str, str], tool: str, **arguments: Any) -> httpx2.Response:
     named = MODERN | {"mcp-method": "tools/call", "mcp-name": tool}
     return await api.http.post("/mcp", json=call(tool, **arguments), headers=key | named)
+
+
+def result_of(answer: httpx2.Response) -> Any:
+    """What a tool gave; a call that takes a while is answered as a stream of events."""
+    if not answer.headers["content-type"].startswith("text/event-stream"):
+        return answer.json()["result"]
+    events = [line[6:] for line in answer.text.splitlines() if line.startswith("data: {")]
+    return json.loads(events[-1])["result"]
 
 
 async def open_session(api: Api, key: dict[str, str]) -> httpx2.Response:
