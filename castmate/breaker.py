@@ -70,6 +70,11 @@ class Breaker:
         """How long no call goes through because of past failures; 0 when one may."""
         return max(self._retry_at - self._clock(), 0.0) if self._open else 0.0
 
+    @property
+    def ready_in_s(self) -> float:
+        """When a call goes through: 0 is now, infinite is when the one that tries it has ended."""
+        return math.inf if self._probing else self.retry_in_s
+
     def admit(self) -> Admission | None:
         """Leave for one call, or None: go elsewhere. Half-open, one call has it at a time."""
         if self._open:

@@ -23,6 +23,7 @@ from castmate.schema import (
     OutputFormat,
     describe_range,
 )
+from castmate.spend import spend
 
 # Whatever loads numpy, Pillow or an engine is imported where it is used: `--help` stays quick.
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ bundles = typer.Typer(help="Look at the models on this machine.", no_args_is_hel
 app.add_typer(bundles, name="bundle")
 serve = typer.Typer(help="Serve pictures to other programs.")
 app.add_typer(serve, name="serve")
+app.add_typer(spend, name="spend")
 
 _FIELDS = GenerateRequest.model_fields
 _DEFAULTS = SimpleNamespace(**{name: field.default for name, field in _FIELDS.items()})
@@ -169,17 +171,6 @@ def check_bundle(
             typer.echo(line.format(**values))
 
 
-@app.command()
-def spend(
-    days: Annotated[int, typer.Option(min=1, help="How many days (UTC), today included.")] = 30,
-    key: Annotated[str | None, typer.Option(help="Only what one API key spent, by name.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """List what was paid for hosted pictures, and add it up by day and by key."""
-    with reporting(as_json=as_json):
-        asyncio.run(_spend(days, key, as_json))
-
-
 @serve.command("triton")
 def serve_triton(
     bundle: BundleName = None,
@@ -289,34 +280,6 @@ def _report(result: GenerateResult, paths: list[Path], as_json: bool, summary: s
     for warning in result.warnings:
         typer.echo(f"Warning: {warning}", err=True)
     typer.echo(summary, err=not paths)  # stdout holds the picture where there are no paths
-
-
-async def _spend(days: int, key: str | None, as_json: bool) -> None:
-    import time
-
-    from castmate.jobs.budget import day_before, totals
-    from castmate.service import Castmate
-
-    since = day_before(days, time.time())
-    async with Castmate.open(_settings(None)) as castmate:
-        spent = await castmate.budget.spending(since=since, key_name=key)
-    by_day = totals(spent, lambda one: one.day)
-    by_key = totals(spent, lambda one: one.key_name)
-    if as_json:
-        payments = [one.as_dict() for one in spent]
-        return print_json(
-            {"since": since, "by_day": by_day, "by_key": by_key, "payments": payments}
-        )
-    for one in spent:
-        paid = one.payment
-        price = f"${paid.price_usd:.3f}" if one.counts else "$0"
-        where = f"{paid.client} {paid.remote_id or '(no id)'}"
-        what = f"{one.prediction_id} picture {paid.index + 1}"
-        typer.echo(f"{one.day}  {price:>7}  {paid.state:<10}  {one.key_name}  {what}  {where}")
-    for title, sums in (("Day", by_day), ("Key", by_key)):
-        for name, usd in sums.items():
-            typer.echo(f"{title} {name}: ${usd:.3f}")
-    typer.echo(f"Since {since}: ${sum(by_day.values()):.3f}")
 
 
 @contextlib.contextmanager

@@ -36,6 +36,8 @@ class CastmateError(Exception):
 
     code: ClassVar[str] = "error"
     charged: bool | None = False  # None: unknown
+    passes: bool = False  # whether waiting alone may help, with nobody changing anything
+    died: bool = False  # whether whoever drew it died or fell silent while it drew
 
     def as_dict(self) -> dict[str, Any]:
         """The error as JSON, the same for every edge."""
@@ -122,6 +124,7 @@ class Unavailable(CastmateError):
     """This client cannot make the picture now; another one may."""
 
     code = "unavailable"
+    passes = True
 
     def __init__(self, message: str, *, causes: Mapping[str, CastmateError] | None = None) -> None:
         """Describe what happened.
@@ -176,6 +179,7 @@ class BudgetExceeded(Unavailable):
     """Making it would exceed a spending cap; nothing was sent."""
 
     code = "budget_exceeded"
+    passes = False
 
 
 class NotAgreed(BudgetExceeded):

@@ -13,7 +13,7 @@ from typing import Final, Self
 
 from castmate.breaker import Breaker, BreakerState
 from castmate.clients import registry
-from castmate.clients.base import Client, Encoder, ProgressCallback
+from castmate.clients.base import Client, Encoder, Progress, ProgressCallback
 from castmate.clients.payments import Payments, PaymentState
 from castmate.errors import (
     BudgetExceeded,
@@ -99,10 +99,18 @@ class Route:
             raise Unavailable(self._why_left_alone())
         start = self._clock()
         good: bool | None = False
+        got_on = False
+
+        def watch(progress: Progress) -> None:
+            nonlocal got_on
+            got_on |= progress.step > 0
+            if on_progress is not None:
+                on_progress(progress)
+
         try:
             async with asyncio.timeout(allowed_s):
                 client = await self._opened()
-                result = await client.generate(request, reference, on_progress, payments)
+                result = await client.generate(request, reference, watch, payments)
             good, self.last_error = True, ""
             return result
         except asyncio.CancelledError:
@@ -110,7 +118,9 @@ class Route:
             raise
         except TimeoutError:
             self.last_error = f"It did not finish within {_shown(allowed_s)} s."
-            raise DeadlineExceeded(self.last_error) from None
+            late = DeadlineExceeded(self.last_error)
+            late.passes = not got_on  # who draws and is too slow will be too slow again
+            raise late from None
         except Exception as error:
             if _is_healthy(error):
                 good = None
@@ -229,6 +239,11 @@ class Router:
         self._check_set_up()
         await asyncio.gather(*(route.open() for route in self._routes))
 
+    @property
+    def ready_in_s(self) -> float:
+        """When any client lets a call through: 0 is now."""
+        return min((route.breaker.ready_in_s for route in self._routes), default=0.0)
+
     async def encode(self, reference: Reference) -> None:
         """Let every client that keeps encoded characters, and is open, encode one."""
         for route in self._routes:
@@ -264,7 +279,8 @@ class Router:
         routes = await self._in_order(payments)
         for route in routes:
             if (left_s := ends - self._clock()) <= 0:
-                failures[route.name] = DeadlineExceeded("No time was left for it.")
+                late = failures[route.name] = DeadlineExceeded("No time was left for it.")
+                late.passes = False  # whether waiting helps is for those to say who had time
                 continue
             allowed_s = left_s if route is routes[-1] else left_s * self._share
             try:
@@ -325,6 +341,8 @@ def _together(failures: Mapping[str, CastmateError]) -> CastmateError:
             if kind is Unavailable or any(isinstance(e, kind) for e in errors)
         )
         together = kind(message, causes=failures)
+    together.passes = any(error.passes for error in errors)
+    together.died = any(error.died for error in errors)
     charged = [error.charged for error in errors]
     together.charged = True if True in charged else None if None in charged else False
     return together

@@ -85,7 +85,9 @@ class GenerateRequest(BaseModel):
         default="1024*1024", description=f"Width*height of the pictures: {SIZE_RULE}."
     )
     negative_prompt: Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)] = Field(
-        default="", description="What must not be in the picture. Doubles the time of every step."
+        default="",
+        description="What must not be in the picture. Doubles the time of every step, unless "
+        "true_cfg_scale is 1.",
     )
     seed: Int = Field(
         default=-1,
@@ -117,8 +119,8 @@ class GenerateRequest(BaseModel):
         default=4.0,
         ge=1,
         le=20,
-        description="Strength of the negative prompt; used only with one, and then every step "
-        "costs twice.",
+        description="Strength of the negative prompt; has no effect without one. At 1 the negative "
+        "prompt has no effect either, and costs nothing.",
     )
     output_format: OutputFormat = Field(default=OutputFormat.PNG, description="png, jpeg or webp.")
     cache: Cache = Field(

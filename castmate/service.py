@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Final, Self
 
 from castmate.clients.base import ProgressCallback
-from castmate.errors import CastmateError, SettingsError, from_dict
+from castmate.errors import CastmateError, SettingsError, Unavailable, from_dict
 from castmate.images import Reference
 from castmate.jobs.budget import Budget, Caps
 from castmate.jobs.characters import Characters
@@ -22,6 +22,7 @@ from castmate.jobs.database import Database, Durability
 from castmate.jobs.keys import KeyRing
 from castmate.jobs.ledger import Ledger
 from castmate.jobs.opening import database_url, open_database
+from castmate.jobs.predictions import Prediction
 from castmate.jobs.queue import Limits
 from castmate.jobs.retention import sweep
 from castmate.jobs.storage import DAY_S, Storage
@@ -53,7 +54,12 @@ class Castmate:
     """
 
     def __init__(
-        self, settings: Settings, database: Database, storage: Storage, router: Router
+        self,
+        settings: Settings,
+        database: Database,
+        storage: Storage,
+        router: Router,
+        keep_days: float | None = None,
     ) -> None:
         """Put the parts together; `open` opens them first."""
         self.settings, self.router, self.storage = settings, router, storage
@@ -62,9 +68,11 @@ class Castmate:
             settings.queue_limit,
             settings.lease_s,
             settings.priority_ageing_s,
+            wait_s=settings.wait_s,
             stored_bytes_per_key=quota_mb and quota_mb * 2**20,
         )
-        self.ledger = Ledger(database, storage, limits)
+        days = keep_days if settings.retention_days is None else settings.retention_days
+        self.ledger = Ledger(database, storage, limits, keep_s=days * DAY_S if days else None)
         self.budget = Budget(
             database,
             Caps(
@@ -82,7 +90,12 @@ class Castmate:
     @classmethod
     @contextlib.asynccontextmanager
     async def open(
-        cls, settings: Settings, *, router: Router | None = None, drain_s: float = 0.0
+        cls,
+        settings: Settings,
+        *,
+        router: Router | None = None,
+        drain_s: float = 0.0,
+        keep_days: float | None = None,
     ) -> AsyncIterator[Self]:
         """Open the ledger and its storage, and close everything in order at the end.
 
@@ -93,6 +106,8 @@ class Castmate:
             router: The clients that draw; by default those of the settings.
             drain_s: How long what is being drawn at the end may take to finish. The rest is put
                 back, and is drawn at the next start.
+            keep_days: How long what is submitted here is kept, if the settings do not say; None
+                keeps it for ever.
 
         Raises:
             SettingsError: The database, the storage or the clients are not set as they must be.
@@ -105,7 +120,7 @@ class Castmate:
         )
         router = router or Router.of(settings)
         database = await open_database(database_url(settings), durability)
-        castmate = cls(settings, database, storage, router)
+        castmate = cls(settings, database, storage, router, keep_days)
         try:
             yield castmate
         finally:
@@ -148,9 +163,12 @@ class Castmate:
         try:
             prediction = await worker.submit(request, reference)
             try:
-                ended = await self.ledger.wait(prediction.id, on_progress=on_progress)
+                ended = await _unless_lost(
+                    self.ledger.wait(prediction.id, on_progress=on_progress), worker.lost
+                )
             except asyncio.CancelledError:
-                await self.ledger.cancel(prediction.id)
+                with contextlib.suppress(Unavailable):  # then its lease ends by itself
+                    await self.ledger.cancel(prediction.id)
                 raise
         finally:
             await worker.drain(_STOP_S)
@@ -175,10 +193,11 @@ class Castmate:
             await self.router.open()
 
     def _begin_sweeping(self) -> None:
-        if self.settings.retention_days:
-            self._begin(self._sweep(self.settings.retention_days * DAY_S))
+        days = self.settings.retention_days
+        if days != 0:
+            self._begin(self._sweep(None if days is None else days * DAY_S))
 
-    async def _sweep(self, keep_s: float) -> None:
+    async def _sweep(self, keep_s: float | None) -> None:
         while True:
             try:
                 await sweep(self.ledger, keep_s)
@@ -190,3 +209,17 @@ class Castmate:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+async def _unless_lost(
+    ended: Coroutine[Any, Any, Prediction], lost: asyncio.Future[None]
+) -> Prediction:
+    """The prediction once it is final, or the reason why its end cannot be written down."""
+    waiting = asyncio.create_task(ended)
+    try:
+        await asyncio.wait((waiting, lost), return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            lost.result()
+        return await waiting
+    finally:
+        waiting.cancel()

@@ -59,7 +59,7 @@ class Settings(BaseSettings):
         "set up (no server, no key) is left out.",
     )
     deadline_s: float = Field(
-        600, gt=0, description="Time for a request over all clients, in seconds."
+        600, gt=0, description="Time to draw a request, over all clients, in seconds."
     )
     client_share: float = Field(
         0.5,
@@ -138,7 +138,8 @@ class Settings(BaseSettings):
         15,
         ge=1,
         le=3600,
-        description="A process that is silent for so long loses its work to another, seconds.",
+        description="A process that is silent for so long loses its work to another, seconds; the "
+        "same for all processes that share a ledger.",
     )
     priority_ageing_s: float = Field(
         60, gt=0, description="A waiting prediction climbs one priority each time, seconds."
@@ -146,8 +147,19 @@ class Settings(BaseSettings):
     worker_slots: int = Field(
         1, ge=0, le=256, description="Predictions that a server makes at a time; 0 makes none."
     )
-    retention_days: float = Field(
-        30, ge=0, description="How long finished predictions are kept; 0 keeps them for ever."
+    wait_s: float = Field(
+        3600,
+        ge=0,
+        description="How long a prediction waits where no client can draw it, in seconds; then it "
+        "fails with every reason. CASTMATE_DEADLINE_S counts drawing, this counts waiting. "
+        "`castmate generate` does not wait.",
+    )
+    retention_days: float | None = Field(
+        None,
+        ge=0,
+        description="How long finished predictions and their pictures are kept, whoever made them; "
+        "0 keeps them for ever. By default `castmate serve` keeps what its callers made for 30 "
+        "days, and what the command or an agent over stdio made is never removed.",
     )
     max_usd_per_prediction: float | None = Field(
         0.5, ge=0, allow_inf_nan=False, description="May be paid for one prediction, dollars."

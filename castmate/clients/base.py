@@ -18,10 +18,12 @@ class Progress:
     Attributes:
         step: Denoise steps done, over all pictures of the request.
         total: Denoise steps in all.
+        waits_for: Where no client could draw and it waits for one: why.
     """
 
     step: int
     total: int
+    waits_for: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,16 @@ class Check:
 
 
 ProgressCallback = Callable[[Progress], None]
+
+
+@runtime_checkable
+class Resting(Protocol):
+    """An image source that knows when it leaves alone whatever draws for it."""
+
+    @property
+    def ready_in_s(self) -> float:
+        """When a call has a chance again: 0 is now, infinite is when a running call has ended."""
+        ...
 
 
 @runtime_checkable

@@ -7,6 +7,7 @@ has a deadline: the model sends at least one event a second.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 PROBE_TIMEOUT_S: Final = 3.0  # Triton itself needs 1 s to notice that a model process is dead
 # A step has no bound of its own, but one that outlasts this will not end.
 STALL_TIMEOUT_S: Final = 300.0
+_MOST_DEATHS: Final = 2  # of servers that draw one request; then it may be its fault
+_log = logging.getLogger(__name__)
 
 # Pings every 2 s notice a dead machine; without `ping_timeout_ms` a frozen server went unnoticed
 # for a minute. Subchannels of its own: a new channel must not inherit the backoff of one that
@@ -103,17 +106,21 @@ class TritonClient:
         on_progress: ProgressCallback | None = None,
         payments: Payments | None = None,
     ) -> GenerateResult:
-        """Draw on one server; another one is tried only while the first has sent no event.
+        """Draw on one server; if it refuses or fails, another one draws the same picture.
+
+        A server that dies in the midst is followed by one other at most: where the request itself
+        is what kills, it must not meet them all.
 
         Cancelling the task cancels the request on its server, before its next step.
 
         Raises:
             InvalidRequest: The request or the reference is refused.
             Overloaded: Every server is full.
-            Unavailable: No server can be reached, or one failed while it drew.
+            Unavailable: No server can be reached, or those asked failed while they drew.
         """
         tried: list[Endpoint] = []
         full: list[Overloaded] = []
+        died, lost = 0, None
         while (endpoint := await self._endpoints.choose(tried)) is not None:
             tried.append(endpoint)
             drawing = _Drawing(request, on_progress)
@@ -128,10 +135,17 @@ class TritonClient:
             except Unavailable as error:
                 self._endpoints.failed(endpoint, str(error))
                 if drawing.has_begun:
-                    raise
+                    died += 1
+                    error.died = True
+                    if died >= _MOST_DEATHS:
+                        raise
+                    lost = error
+                    _log.warning("Another server is asked, if there is one: %s", error)
             else:
                 self._endpoints.worked(endpoint)
                 return result
+        if lost is not None:
+            raise lost
         if full:
             raise min(full, key=lambda error: error.retry_after_s)
         raise Unavailable("\n".join(self._endpoints.reasons()))
@@ -168,7 +182,7 @@ class TritonClient:
             self._events(url, tensors, parameters, self._event_timeout_s)
         ) as events:
             async for response in events:
-                drawing.has_begun = True
+                drawing.has_begun |= response.get(wire.AHEAD, 0) == 0
                 if drawing.take(response):
                     moved = time.monotonic()
                 elif time.monotonic() - moved > self._stall_timeout_s:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,7 +11,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Row, and_, case, or_, select, update
 
 from castmate.clients.payments import PaymentState
-from castmate.errors import Cancelled, CastmateError, Interrupted
+from castmate.errors import Cancelled, CastmateError, Interrupted, Overloaded
 from castmate.jobs import notify
 from castmate.jobs.database import Database, Transaction
 from castmate.jobs.predictions import Outcome, Prediction, Priority, State, StoredResult
@@ -19,6 +20,11 @@ from castmate.jobs.tables import attempts, payments, predictions, queue
 
 CLOCK_SLACK_S: Final = 1.0
 """Clocks of processes that share a ledger differ by less."""
+
+FIRST_PAUSE_S: Final = 0.5
+LONGEST_PAUSE_S: Final = 30.0
+_DOUBLINGS: Final = 10
+"""Of the pause; more would only overflow."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ class Claims:
             virtual_time = lock_queue(tx)
             waiting = (
                 select(predictions.c.id)
-                .where(predictions.c.state == State.CREATED)
+                .where(predictions.c.state == State.CREATED, _is_rested(tx.now))
                 .order_by(self._level(tx.now), predictions.c.turn, predictions.c.id)
                 .limit(limit)
             )
@@ -111,19 +117,19 @@ class Claims:
 
     async def complete(self, claim: Claim, result: StoredResult) -> bool:
         """Make the result visible; False where another attempt has taken over."""
-        return await self._finish(
-            claim, State.COMPLETED, Outcome.COMPLETED, result=result.to_json(), client=result.client
+        text, client = result.to_json(), result.client
+        return await self._database.run(
+            lambda tx: _finish(
+                tx, claim, State.COMPLETED, Outcome.COMPLETED, result=text, client=client
+            )
         )
 
     async def fail(self, claim: Claim, error: CastmateError) -> bool:
         """End the prediction with a reason; False where another attempt has taken over."""
         cancelled = isinstance(error, Cancelled)
-        return await self._finish(
-            claim,
-            State.CANCELLED if cancelled else State.FAILED,
-            Outcome.CANCELLED if cancelled else Outcome.FAILED,
-            error=error,
-        )
+        state = State.CANCELLED if cancelled else State.FAILED
+        outcome = Outcome.CANCELLED if cancelled else Outcome.FAILED
+        return await self._database.run(lambda tx: _finish(tx, claim, state, outcome, error=error))
 
     async def release(self, claim: Claim) -> bool:
         """Give the work back in order; it waits again, at its old place."""
@@ -134,6 +140,61 @@ class Claims:
             if row is not None:
                 self._put_back(tx, row, Outcome.RELEASED, row.deaths)
             return row is not None
+
+        return await self._database.run(work)
+
+    async def defer(self, claim: Claim, error: CastmateError, wait_s: float) -> float | None:
+        """Let the prediction wait for a client that can draw, longer each time.
+
+        It keeps its turn. One that has waited for as long as it may ends with `error`, and so does
+        one that kills whoever draws it.
+
+        Args:
+            claim: The attempt that ends here.
+            error: Why no client could draw it.
+            wait_s: How long it may wait, from the first time that none could.
+
+        Returns:
+            Seconds until it may be claimed again; None where it has ended or is no longer ours.
+        """
+
+        def work(tx: Transaction) -> float | None:
+            query = select(predictions).where(_holds(claim)).with_for_update()
+            row = tx.connection.execute(query).one_or_none()
+            if row is None:
+                return None
+            deaths = row.deaths + error.died
+            if row.cancel_requested or deaths >= self._limits.max_deaths:
+                outcome = Outcome.DIED if error.died else Outcome.DEFERRED
+                self._put_back(tx, row, outcome, deaths, str(error))
+                return None
+            since = tx.now if row.waits_since is None else row.waits_since
+            left_s = since + wait_s - tx.now
+            if left_s <= 0:
+                if row.waits_since is not None:
+                    error.args = (
+                        f"It waited {tx.now - since:.0f} s for a client that can draw, as long as "
+                        f"it may (CASTMATE_WAIT_S). {error}",
+                    )
+                _finish(tx, claim, State.FAILED, Outcome.FAILED, error=error)
+                return None
+            pause_s = min(_pause_s(row.waits, error), left_s)
+            told = json.dumps(error.as_dict(), ensure_ascii=False)
+            values = {
+                "state": State.CREATED,
+                "owner": None,
+                "lease_until": None,
+                "deaths": deaths,
+                "waits": row.waits + 1,
+                "waits_since": since,
+                "waits_for": told,
+                "not_before": tx.now + pause_s,
+            }
+            tx.connection.execute(
+                update(predictions).where(predictions.c.id == row.id).values(values)
+            )
+            _end_attempt(tx, row.id, row.attempt, Outcome.DEFERRED, error=told)
+            return pause_s
 
         return await self._database.run(work)
 
@@ -172,32 +233,9 @@ class Claims:
         ]
         return case(*climbs, else_=predictions.c.priority)
 
-    async def _finish(
-        self,
-        claim: Claim,
-        state: State,
-        outcome: Outcome,
-        *,
-        result: str | None = None,
-        client: str | None = None,
-        error: CastmateError | None = None,
-    ) -> bool:
-        def work(tx: Transaction) -> bool:
-            told = _told(tx, claim.id, error) if error else None
-            ended = (
-                update(predictions)
-                .where(_holds(claim))
-                .values(state=state, result=result, error=told, finished=tx.now, lease_until=None)
-            )
-            if not tx.connection.execute(ended).rowcount:
-                return False
-            _end_attempt(tx, claim.id, claim.attempt, outcome, client=client, error=told)
-            tx.tell(notify.done(claim.id))
-            return True
-
-        return await self._database.run(work)
-
-    def _put_back(self, tx: Transaction, row: Row[Any], outcome: Outcome, deaths: int) -> None:
+    def _put_back(
+        self, tx: Transaction, row: Row[Any], outcome: Outcome, deaths: int, last: str = ""
+    ) -> None:
         """Let a prediction wait again, unless someone wants it to stop or it kills its workers."""
         values: dict[str, Any] = {"owner": None, "lease_until": None, "deaths": deaths}
         error: CastmateError | None = None
@@ -206,8 +244,8 @@ class Claims:
             values["state"] = State.CANCELLED
         elif deaths >= self._limits.max_deaths:
             error = Interrupted(
-                f"The process that worked on it died {deaths} times; the last was {row.owner}. "
-                "Look at its log, then submit again."
+                f"What drew it died {deaths} times; the last was {row.owner}. "
+                f"{last or 'Its log may say why.'} Look there, then submit again."
             )
             values["state"] = State.FAILED
         else:
@@ -227,6 +265,41 @@ def _holds(claim: Claim) -> ColumnElement[bool]:
         predictions.c.owner == claim.owner,
         predictions.c.state == State.PROCESSING,
     )
+
+
+def _is_rested(now: float) -> ColumnElement[bool]:
+    """Whether a prediction that waits for a client may be tried again."""
+    return or_(predictions.c.not_before.is_(None), predictions.c.not_before <= now)
+
+
+def _pause_s(waits: int, error: CastmateError) -> float:
+    asked_s = error.retry_after_s if isinstance(error, Overloaded) else 0.0
+    doubled_s = math.ldexp(FIRST_PAUSE_S, min(waits, _DOUBLINGS))
+    return min(max(doubled_s, asked_s), LONGEST_PAUSE_S)
+
+
+def _finish(
+    tx: Transaction,
+    claim: Claim,
+    state: State,
+    outcome: Outcome,
+    *,
+    result: str | None = None,
+    client: str | None = None,
+    error: CastmateError | None = None,
+) -> bool:
+    """End a prediction, unless another attempt has taken over."""
+    told = _told(tx, claim.id, error) if error else None
+    ended = (
+        update(predictions)
+        .where(_holds(claim))
+        .values(state=state, result=result, error=told, finished=tx.now, lease_until=None)
+    )
+    if not tx.connection.execute(ended).rowcount:
+        return False
+    _end_attempt(tx, claim.id, claim.attempt, outcome, client=client, error=told)
+    tx.tell(notify.done(claim.id))
+    return True
 
 
 def _end_attempt(

@@ -37,7 +37,7 @@ from castmate.jobs.queue import (
     lock_queue,
 )
 from castmate.jobs.storage import Storage
-from castmate.jobs.tables import attempts, predictions, webhooks
+from castmate.jobs.tables import attempts, predictions, queue, webhooks
 from castmate.schema import MAX_SEED, GenerateRequest
 
 MAX_IDEMPOTENCY_CHARACTERS = 255
@@ -55,10 +55,20 @@ class Ledger:
         storage: Storage,
         limits: Limits | None = None,
         clock: Clock = time.time,
+        keep_s: float | None = None,
     ) -> None:
+        """Use a database and a storage that are open.
+
+        Args:
+            database: Where rows are.
+            storage: Where pictures are.
+            limits: The rules of the queue.
+            clock: Seconds since 1970; only tests replace it.
+            keep_s: How long what is submitted here is kept once it is final; None is for ever.
+        """
         self.database, self.storage = database, storage
         self.limits = limits or Limits()
-        self.clock = clock
+        self.clock, self.keep_s = clock, keep_s
         self.pictures = Pictures(database, storage, clock, self.limits.stored_bytes_per_key)
 
     async def submit(
@@ -122,6 +132,7 @@ class Ledger:
             "cancel_requested": 0,
             "may_spend": int(may_spend),
             "note": note,
+            "keep_s": self.keep_s,
         }
         cost = request.num_images / weight
 
@@ -243,8 +254,8 @@ class Ledger:
                         await signal.wait()
                         signal.clear()
                         prediction = await self.get(prediction_id)
-            except TimeoutError:
-                pass
+            except TimeoutError:  # nobody tells that it began, or that it waits
+                prediction = await self.get(prediction_id)
             return prediction
 
     async def cancel(self, prediction_id: str, key_name: str | None = None) -> Prediction:
@@ -276,6 +287,15 @@ class Ledger:
             return Prediction.of(tx.connection.execute(change.returning(predictions)).one())
 
         return await self.database.run(work)
+
+    async def check(self) -> None:
+        """Whether anything can be written down now.
+
+        Raises:
+            Unavailable: It cannot.
+        """
+        touched = update(queue).values(id=queue.c.id)
+        await self.database.run(lambda tx: tx.connection.execute(touched).rowcount)
 
     async def count_unfinished(self) -> Mapping[State, int]:
         """How many predictions wait, and how many are being made."""

@@ -52,6 +52,7 @@ class Outcome(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     RELEASED = "released"  # its process was stopped in order and gave the work back
+    DEFERRED = "deferred"  # no client could draw: it waits until one can
     DIED = "died"  # its process was silent for longer than its lease
 
 
@@ -151,6 +152,9 @@ class Prediction:
         attempts: Every attempt, the oldest first; only where one prediction is asked for.
         may_spend: Whether a client that costs money may make it, within the caps.
         joined: Whether an earlier submit took it; only what `Ledger.submit` returns says so.
+        waits_for: Why no client could draw it, `CastmateError.as_dict`, while it waits for one.
+        not_before: When it is tried again, seconds since 1970, while it waits for a client.
+        keep_s: How long it is kept once it is final; None is for ever.
     """
 
     id: str
@@ -170,6 +174,16 @@ class Prediction:
     attempts: tuple[Attempt, ...] = ()
     may_spend: bool = True
     joined: bool = False
+    waits_for: Mapping[str, Any] | None = None
+    not_before: float | None = None
+    keep_s: float | None = None
+
+    @property
+    def expires(self) -> float | None:
+        """When it may be removed, seconds since 1970; None while it runs, or if it is kept."""
+        if self.finished is None or self.keep_s is None:
+            return None
+        return self.finished + self.keep_s
 
     @property
     def images(self) -> tuple[StoredImage, ...]:
@@ -196,6 +210,9 @@ class Prediction:
             row.note,
             tuple(map(_attempt, attempts)),
             bool(row.may_spend),
+            waits_for=json.loads(row.waits_for) if row.waits_for else None,
+            not_before=row.not_before,
+            keep_s=row.keep_s,
         )
 
 

@@ -43,6 +43,8 @@ class Limits:
         lease_s: How long a worker may be silent before its work is given to another.
         ageing_s: A waiting prediction climbs one priority each time this has passed.
         max_deaths: A prediction whose workers died this often fails.
+        wait_s: How long a prediction may wait for a client that can draw, from the first time that
+            none could.
         stored_bytes_per_key: What a key may keep of pictures that it sent; None is no quota.
     """
 
@@ -50,6 +52,7 @@ class Limits:
     lease_s: float = 15.0
     ageing_s: float = 60.0
     max_deaths: int = 3
+    wait_s: float = 3600.0
     stored_bytes_per_key: int | None = None
 
 
@@ -87,6 +90,8 @@ def take(tx: Transaction, ids: Sequence[str], owner: str, lease_s: float) -> Seq
             attempt=predictions.c.attempt + 1,
             started=tx.now,
             lease_until=tx.now + lease_s,
+            waits_for=None,
+            not_before=None,
         )
         .returning(predictions)
     )

@@ -45,10 +45,15 @@ class Swept:
     files: int
 
 
-async def sweep(ledger: Ledger, keep_s: float) -> Swept:
-    """Remove finished predictions older than `keep_s`, and files that belong to nothing.
+async def sweep(ledger: Ledger, keep_s: float | None = None) -> Swept:
+    """Remove finished predictions that are old enough, and files that belong to nothing.
 
     Payments and characters stay. It may run in several processes, and be killed at any time.
+
+    Args:
+        ledger: Of which.
+        keep_s: How long every prediction is kept once it is final; None is for each as long as was
+            said when it was submitted.
     """
     removed = 0
     while count := await ledger.database.run(lambda tx: _remove_rows(tx, keep_s)):
@@ -64,8 +69,9 @@ async def sweep(ledger: Ledger, keep_s: float) -> Swept:
     return Swept(removed, unused + outputs + previews + inputs + saved + uploads)
 
 
-def _remove_rows(tx: Transaction, keep_s: float) -> int:
-    old = select(predictions.c.id).where(predictions.c.finished < tx.now - keep_s).limit(_BATCH)
+def _remove_rows(tx: Transaction, keep_s: float | None) -> int:
+    kept_s = predictions.c.keep_s if keep_s is None else keep_s
+    old = select(predictions.c.id).where(predictions.c.finished < tx.now - kept_s).limit(_BATCH)
     ids = list(tx.connection.execute(old).scalars())
     remove(tx, ids)
     return len(ids)

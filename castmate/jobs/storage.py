@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
+import logging
 import os
 import re
 import secrets
@@ -46,7 +47,10 @@ SIGNED_FOR_S: Final = 24 * 3600.0
 SECRET: Final = "files.secret"
 SECRET_BYTES: Final = 32
 
+_OS_ERROR: Final = re.compile(r"\(os error (\d{1,4})\)")
+_BLOCK: Final = 4096
 _LINK: Final = re.compile(r"/files/([0-9]{1,19})-([0-9a-f]{64})/(.+)")
+_log = logging.getLogger(__name__)
 _SIGNING = (S3Store, GCSStore, AzureStore)
 
 
@@ -112,7 +116,8 @@ class Storage:
             Unavailable: The disk is full, or the store cannot be reached.
         """
         path = self.local_path(name)
-        with _translating(name):
+        with self._translating(name):
+            self._check_folder()
             if path is not None:
                 make_private_folder(path.parent)
             try:
@@ -135,20 +140,33 @@ class Storage:
             FileNotFoundError: There is none.
             Unavailable: The store cannot be reached.
         """
-        with _translating(name):
+        with self._translating(name):
             found = await obstore.get_async(self._store, name)
             return bytes(await found.bytes_async())
 
+    async def check(self) -> None:
+        """Whether pictures can be stored now: that what has them is there, and has room.
+
+        Raises:
+            Unavailable: They cannot.
+        """
+        if self._folder is None:
+            await self.exists(INPUTS)
+            return
+        with self._translating("its folder"):
+            self._check_folder()
+            await asyncio.to_thread(_try_to_write, Path(self._folder))
+
     async def exists(self, name: str) -> bool:
         """Whether there is such an object."""
-        with contextlib.suppress(FileNotFoundError), _translating(name):
+        with contextlib.suppress(FileNotFoundError), self._translating(name):
             await obstore.head_async(self._store, name)
             return True
         return False
 
     async def delete(self, name: str) -> None:
         """Remove an object; it is no error if there is none."""
-        with contextlib.suppress(FileNotFoundError), _translating(name):
+        with contextlib.suppress(FileNotFoundError), self._translating(name):
             await obstore.delete_async(self._store, name)
 
     async def delete_picture(self, name: str) -> None:
@@ -159,7 +177,7 @@ class Storage:
 
     async def list(self, prefix: str) -> AsyncIterator[list[StoredObject]]:
         """Everything below `prefix`, a few hundred at a time."""
-        with _translating(prefix):
+        with self._translating(prefix):
             async for chunk in obstore.list(self._store, prefix, chunk_size=200):
                 yield [
                     StoredObject(meta["path"], meta["size"], meta["last_modified"].timestamp())
@@ -226,6 +244,27 @@ class Storage:
     def _sign(self, name: str, expires: int) -> str:
         return self.sign("file", f"{expires}\n{name}")
 
+    def _check_folder(self) -> None:
+        """Refuse to work without the folder: a disk that is away comes back, and must be empty."""
+        if self._folder is not None and not Path(self._folder).is_dir():
+            raise Unavailable(
+                "The storage's folder is away (see CASTMATE_STORAGE_URL); it is used again as soon "
+                "as it is back."
+            )
+
+    @contextlib.contextmanager
+    def _translating(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (NotFoundError, FileNotFoundError, ValueError):  # ValueError: no name, like ../a
+            self._check_folder()
+            raise FileNotFoundError(name) from None
+        except (BaseError, OSError) as error:
+            _log.warning("the storage failed at %s: %s", name, error)
+            raise Unavailable(
+                f"The storage failed at {name}: {_reason(error)} (see CASTMATE_STORAGE_URL)."
+            ) from error
+
 
 def memory_storage(secret: bytes = b"secret") -> Storage:
     """A storage that ends with the process, for tests and benchmarks."""
@@ -246,14 +285,22 @@ def day_of(now: float) -> str:
     return datetime.fromtimestamp(now, UTC).date().isoformat()
 
 
-@contextlib.contextmanager
-def _translating(name: str) -> Iterator[None]:
+def _reason(error: Exception) -> str:
+    """What the system said, without the places that it named: callers read this."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if found := _OS_ERROR.search(str(error)):
+        return os.strerror(int(found[1]))
+    return f"it answered with {type(error).__name__}; the log says more"
+
+
+def _try_to_write(folder: Path) -> None:
+    """Write a block and remove it."""
+    path = folder / f".{secrets.token_hex(8)}.check"
     try:
-        yield
-    except (NotFoundError, FileNotFoundError, ValueError):  # ValueError: no name at all, like ../a
-        raise FileNotFoundError(name) from None
-    except (BaseError, OSError) as error:
-        raise Unavailable(f"The storage failed at {name}: {_first_line(error)}.") from error
+        path.write_bytes(bytes(_BLOCK))
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _first_line(error: Exception) -> str:

@@ -52,6 +52,13 @@ predictions: Final = Table(
     Column("note", Text),
     # 0 where nobody agreed to pay for it; whatever else is a cap.
     Column("may_spend", Integer, nullable=False, server_default="1"),
+    # Where no client could draw it: how often it was put back, since when, why, and until when.
+    Column("waits", Integer, nullable=False, server_default="0"),
+    Column("waits_since", Double),
+    Column("waits_for", Text),
+    Column("not_before", Double),
+    # Seconds for which it is kept once it is final; null is for ever.
+    Column("keep_s", Double),
 )
 # The first three cover some rows only, as the migrations say. To say so here, too, would load the
 # dialects of both engines, and the command line waits for them.
@@ -189,6 +196,16 @@ consents: Final = Table(
     Column("day", Text, primary_key=True),
 )
 
+# Prices that an agent was told of and may pay once, after it has asked its user.
+named_prices: Final = Table(
+    "named_prices",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("key_name", Text, nullable=False),
+    Column("price_micro_usd", BigInteger, nullable=False),
+    Column("named", Double, nullable=False),
+)
+
 # Applied in order, once each; a published one is never edited. Both engines read these types.
 MIGRATIONS: Final[Sequence[Sequence[str]]] = (
     (
@@ -245,6 +262,18 @@ MIGRATIONS: Final[Sequence[Sequence[str]]] = (
         """create unique index one_character_of_a_content on characters (key_name, content_hash)""",
         """create table consents (
              key_name text not null, day text not null, primary key (key_name, day))""",
+    ),
+    (
+        """alter table predictions add column waits integer not null default 0""",
+        """alter table predictions add column waits_since double precision""",
+        """alter table predictions add column waits_for text""",
+        """alter table predictions add column not_before double precision""",
+        """alter table predictions add column keep_s double precision""",
+    ),
+    (
+        """create table named_prices (
+             id text primary key not null, key_name text not null,
+             price_micro_usd bigint not null, named double precision not null)""",
     ),
     (
         """create index predictions_by_input on predictions (input)""",

@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import functools
 import logging
+import math
 import os
 import secrets
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from castmate.clients.base import Client, Progress
+from castmate.clients.base import Client, Progress, Resting
 from castmate.errors import Cancelled, CastmateError, Unavailable
 from castmate.images import Reference
 from castmate.jobs import notify
@@ -26,7 +28,10 @@ from castmate.schema import GenerateRequest, GenerateResult
 _log = logging.getLogger(__name__)
 
 _BEATS_PER_LEASE: Final = 3
-_RETRY_S: Final = 0.5  # when the ledger cannot be reached
+_RETRY_S: Final = 0.5  # when the ledger or the storage cannot be reached
+_LONGEST_RETRY_S: Final = 8.0
+_LONGEST_REST_S: Final = 4.0  # between two claims while no client can draw
+_IMPATIENT_S: Final = 10.0  # for a caller who waits for the ledger and the storage in person
 
 T = TypeVar("T")
 
@@ -56,7 +61,8 @@ class Worker:
             budget: Its caps; by default there are none.
             slots: How many predictions it makes at a time, besides those submitted through it.
             owner: Its name, which no other worker has; by default one is drawn.
-            own_only: Leave to others what was not submitted through it.
+            own_only: Leave to others what was not submitted through it, and give up soon: somebody
+                waits for it in person.
             on_drawn: Gets each result once its pictures are stored.
         """
         self._ledger, self._client, self._slots = ledger, client, slots
@@ -64,6 +70,10 @@ class Worker:
         self._budget = budget or Budget(ledger.database)
         self.owner = owner or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._own: tuple[str, ...] | None = () if own_only else None
+        self._wait_s = 0.0 if own_only else ledger.limits.wait_s
+        self._failures, self._rests_until = 0, 0.0  # claims that no client could draw, in a row
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Fails as soon as a prediction could not be ended in time; never done otherwise."""
         self._on_drawn = on_drawn
         self._running: dict[asyncio.Task[None], Claim] = {}
         self._unwanted: set[str] = set()  # ids whose work someone cancelled or took over
@@ -104,8 +114,9 @@ class Worker:
             while not self._stopping.is_set():
                 work.clear()
                 self._free.clear()
-                if (free := self._slots - len(self._running)) > 0:
-                    claim_some = functools.partial(self._claims.claim, self.owner, free, self._own)
+                room, rest_s = self._room()
+                if room > 0:
+                    claim_some = functools.partial(self._claims.claim, self.owner, room, self._own)
                     try:
                         claims = await self._until_reached(claim_some)
                     except Exception:
@@ -119,7 +130,25 @@ class Worker:
                         continue
                     await _first(work.wait(), self._free.wait())
                 else:
-                    await self._free.wait()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(None if math.isinf(rest_s) else rest_s):
+                            await self._free.wait()
+
+    def _room(self) -> tuple[int, float]:
+        """How many predictions to claim, and where that is none, seconds until it may be more.
+
+        While no client can draw, one is tried at a time, less and less often.
+        """
+        if (free := self._slots - len(self._running)) <= 0:
+            return 0, math.inf
+        rest_s = max(0.0, self._rests_until - time.monotonic())
+        if isinstance(self._client, Resting):
+            rest_s = max(rest_s, self._client.ready_in_s)
+        if rest_s > 0:
+            return 0, rest_s
+        if self._failures:
+            return (0, math.inf) if self._running else (1, 0.0)
+        return free, 0.0
 
     def _begin(self, claim: Claim) -> None:
         task = asyncio.create_task(self._work(claim))
@@ -138,6 +167,7 @@ class Worker:
             except Exception:
                 _log.exception("no heartbeat")
             await asyncio.sleep(self._ledger.limits.lease_s / _BEATS_PER_LEASE)
+            self._free.set()  # what waited for a client elsewhere may be due
 
     async def _keep_alive(self) -> None:
         held = {claim.id: claim.attempt for claim in self._running.values()}
@@ -165,6 +195,8 @@ class Worker:
             except CastmateError as error:
                 if isinstance(error, Cancelled) and self._stopping.is_set():
                     await self._stopped(claim)  # the client was closed: someone else can do it
+                elif error.passes:
+                    await self._defer(claim, error)
                 else:
                     await self._until_reached(functools.partial(self._claims.fail, claim, error))
             except Exception as error:
@@ -189,18 +221,65 @@ class Worker:
         reference = await Reference.read(data, "the reference")
 
         def on_progress(progress: Progress) -> None:
+            if progress.step > 0:
+                self._works()
             self._ledger.database.hub.progress(claim.id, progress)
 
         payments = self._budget.payments(claim)
         result = await self._client.generate(prediction.request, reference, on_progress, payments)
+        self._works()
         names = []
         for number, image in enumerate(result.images):
             name = output_name(claim.id, claim.attempt, number, image.output_format)
-            await storage.put(name, image.data)
+            await self._keep(name, image.data, result.cost_usd)
             names.append(name)
         if self._on_drawn is not None:
             self._on_drawn(claim, result)
         return StoredResult.of(result, names)
+
+    async def _keep(self, name: str, data: bytes, cost_usd: float) -> None:
+        """Store a finished picture, however often it takes: it was drawn, and perhaps paid.
+
+        Meanwhile the lease is kept alive, and the picture is in memory.
+
+        Raises:
+            Unavailable: It could not be stored for as long as a prediction may wait.
+        """
+        began, pause_s, patience_s = time.monotonic(), _RETRY_S, max(self._wait_s, _IMPATIENT_S)
+        while True:
+            try:
+                return await self._ledger.storage.put(name, data)
+            except Unavailable as error:
+                waited_s = time.monotonic() - began
+                if waited_s + pause_s > patience_s:
+                    paid = f" and ${cost_usd:.2f} was paid for it" if cost_usd else ""
+                    error.args = (
+                        f"The picture was drawn{paid}, but it could not be stored for "
+                        f"{waited_s:.0f} s. {error}",
+                    )
+                    error.passes = False
+                    raise
+                _log.warning("A finished picture is kept in memory: %s", error)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_RETRY_S)
+
+    def _works(self) -> None:
+        """Someone draws: claim as before."""
+        if self._failures:
+            self._failures, self._rests_until = 0, 0.0
+            self._free.set()
+
+    async def _defer(self, claim: Claim, error: CastmateError) -> None:
+        """Let a prediction wait for a client, and claim less until one has drawn again."""
+        self._failures += 1
+        rest_s = min(_RETRY_S * 2 ** (min(self._failures, 10) - 1), _LONGEST_REST_S)
+        self._rests_until = time.monotonic() + rest_s
+        pause_s = await self._until_reached(lambda: self._claims.defer(claim, error, self._wait_s))
+        if pause_s is None:
+            return
+        _log.warning("%s waits %.1f s for a client that can draw: %s", claim.id, pause_s, error)
+        self._ledger.database.hub.progress(claim.id, Progress(0, 0, str(error)))
+        asyncio.get_running_loop().call_later(pause_s, self._free.set)
 
     async def _watch(
         self, claim: Claim, unwanted: asyncio.Event, making: asyncio.Task[StoredResult]
@@ -227,14 +306,22 @@ class Worker:
         del self._running[task]
         self._free.set()
         if not task.cancelled() and (error := task.exception()):
+            if self._own is not None and isinstance(error, Unavailable):
+                if not self.lost.done():
+                    self.lost.set_exception(error)
+                    self.lost.exception()  # whoever asks gets it, and nobody has to
+                return
             _log.error("a prediction could not be ended", exc_info=error)
 
     async def _until_reached(self, call: Callable[[], Awaitable[T]]) -> T:
         """Try until the ledger answers; whoever took over meanwhile is protected by the fence."""
+        began = time.monotonic()
         while True:
             try:
                 return await call()
             except Unavailable as error:
+                if self._own is not None and time.monotonic() - began > _IMPATIENT_S:
+                    raise
                 _log.warning("%s", error)
                 await asyncio.sleep(_RETRY_S)
 

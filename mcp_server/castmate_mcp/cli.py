@@ -61,11 +61,12 @@ def command(
 
 async def _serve(settings: Settings) -> None:
     from castmate.service import Castmate
+    from castmate_mcp.agent import stdio
     from castmate_mcp.agent.server import build_server
 
     async with Castmate.open(settings) as castmate:
         castmate.work()
-        await build_server(castmate).run_stdio_async()
+        await stdio.serve(build_server(castmate))
 
 
 def serve(

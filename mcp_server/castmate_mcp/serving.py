@@ -24,6 +24,7 @@ from castmate_mcp.http.gateway import Gateway
 
 _log = structlog.stdlib.get_logger("castmate.serve")
 _CLOSE_S: Final = 10  # for answers that are on their way when the server stops
+KEPT_DAYS: Final = 30.0  # pictures of callers elsewhere, where CASTMATE_RETENTION_DAYS is not set
 Say = Callable[[str], object]
 
 
@@ -42,7 +43,8 @@ async def serve(settings: Settings, say: Say) -> None:
         Unavailable: The database cannot be reached.
     """
     places = Places(raise_open_files())
-    async with Castmate.open(settings, drain_s=settings.drain_s) as castmate:
+    opening = Castmate.open(settings, drain_s=settings.drain_s, keep_days=KEPT_DAYS)
+    async with opening as castmate:
         configured = await castmate.keys.configured()
         if not (configured or is_here(settings.host)):
             raise SettingsError(

@@ -8,6 +8,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from castmate.clients.base import Progress
@@ -64,6 +65,31 @@ async def test_true_cfg_scale_matters_only_with_a_negative_prompt(
     assert await draw() == await draw(true_cfg_scale=9.0)
     negative = {"negative_prompt": "trees"}
     assert await draw(**negative) != await draw(**negative, true_cfg_scale=9.0)
+
+
+async def test_at_scale_1_a_negative_prompt_changes_no_byte_and_is_said_to_be_ignored(
+    local: LocalClient, make_request: MakeRequest, character: Character
+) -> None:
+    plain = await local.generate(make_request(), character("mira"))
+    request = make_request(negative_prompt="trees", true_cfg_scale=1)
+    result = await local.generate(request, character("mira"))
+    assert result.images[0].data == plain.images[0].data
+    assert result.warnings == (
+        "negative_prompt has no effect when true_cfg_scale is 1, so it was ignored.",
+    )
+
+
+async def test_two_passes_at_a_scale_beside_1_give_that_picture_within_rounding(
+    local: LocalClient, make_request: MakeRequest, character: Character
+) -> None:
+    async def pixels(**values: object) -> NDArray[np.int16]:
+        data = await picture(local, make_request(**values), character("mira"))
+        return np.asarray(Image.open(BytesIO(data)), np.int16)
+
+    one_pass = await pixels(negative_prompt="trees", true_cfg_scale=1)
+    two_passes = await pixels(negative_prompt="trees", true_cfg_scale=1 + 1e-6)
+    assert np.abs(one_pass - two_passes).max() <= 1
+    assert np.abs(one_pass - await pixels(negative_prompt="trees")).max() > 20
 
 
 async def test_another_reference_gives_another_picture_unless_the_scale_is_zero(

@@ -86,6 +86,8 @@ def test_a_second_picture_of_a_character_encodes_nothing_again(
     assert draw("rusty") == picture | subject
     assert draw(num_inference_steps=4) == picture | steps(4) | {"subject_resampler": 1}
     assert draw(negative_prompt="trees") == picture | text
+    ignored = draw(negative_prompt="clouds", true_cfg_scale=1)
+    assert ignored == picture, "a negative prompt without effect was encoded"
     assert draw(num_images=2) == {**steps(6), "vae_decoder": 2, "safety_checker": 2}
 
 

@@ -14,6 +14,7 @@ from opentelemetry import context, trace
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import serialize_byte_tensor
 
+from castmate.clients.endpoints import Endpoint
 from castmate.clients.triton import TritonClient
 from castmate.errors import (
     ImageRejected,
@@ -268,14 +269,28 @@ async def test_another_server_takes_a_request_that_the_first_refused_before_it_b
     assert (len(broken.requests), len(whole.requests)) == (1, 2)  # the broken one rests
 
 
-async def test_a_request_that_began_is_never_sent_again(
+async def test_when_a_server_dies_in_the_midst_another_one_draws_the_same_picture(
     servers: list[ScriptedServer], connect: Connect, draw: Draw
 ) -> None:
     broken, whole = servers
     broken.script = [wire.ahead(0), gone()]
-    with pytest.raises(Unavailable, match="Socket closed"):
-        await draw(connect(broken, whole))
-    assert whole.requests == []
+    assert (await draw(connect(broken, whole))).images
+    assert len(whole.requests) == 1
+    assert whole.requests[0].inputs == broken.requests[0].inputs
+
+
+async def test_a_request_that_kills_whatever_draws_it_does_not_meet_every_server(
+    servers: list[ScriptedServer], connect: Connect, draw: Draw
+) -> None:
+    third = Endpoint("127.0.0.1:1")
+    broken = connect(*servers)
+    broken._endpoints._all.append(third)
+    for server in servers:
+        server.script = [wire.ahead(0), gone()]
+    with pytest.raises(Unavailable, match="Socket closed") as caught:
+        await draw(broken)
+    assert caught.value.died
+    assert third.last_used == 0
 
 
 async def test_a_full_server_passes_the_request_on_and_when_all_are_full_the_shortest_wait_is_told(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from castmate.clients.base import ProgressCallback
 from castmate.clients.payments import Payments, PaymentState
 from castmate.images import Reference
@@ -27,4 +29,5 @@ class PaidClient(FlatClient):
         await payments.reserve(0, self.name, self._price_usd)
         await payments.move(0, PaymentState.SUBMITTED, "abc")
         await payments.move(0, PaymentState.SETTLED)
-        return await super().generate(request, reference, on_progress, payments)
+        result = await super().generate(request, reference, on_progress, payments)
+        return replace(result, cost_usd=self._price_usd)

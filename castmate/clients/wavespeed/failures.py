@@ -25,14 +25,14 @@ _REFUND = "WaveSpeed refunds failed tasks, by its documentation within 3 hours."
 
 def no_key() -> Unavailable:
     """Nothing may be sent."""
-    return Unavailable(
+    return _for_a_person(
         "WaveSpeed needs a key: set CASTMATE_WAVESPEED_API_KEY. Nothing was sent or charged."
     )
 
 
 def no_account() -> Unavailable:
     """Nothing may be paid."""
-    return Unavailable(
+    return _for_a_person(
         "WaveSpeed costs money, and here nothing keeps account of it and holds the budget. Nothing "
         "was sent or charged."
     )
@@ -76,8 +76,11 @@ def refusal(refused: Refused) -> CastmateError:
         case 400 | 413 | 422:
             return _bad_input(refused.message)
         case status:
-            why = f"does not take it (HTTP status {status}). Try again later."
-    return Unavailable(f"WaveSpeed {why}{said} Nothing was charged.")
+            return Unavailable(
+                f"WaveSpeed does not take it (HTTP status {status}). Try again later.{said} "
+                "Nothing was charged."
+            )
+    return _for_a_person(f"WaveSpeed {why}{said} Nothing was charged.")
 
 
 def failed(number: int, remote: RemotePrediction, told: str) -> CastmateError:
@@ -109,6 +112,7 @@ def failed(number: int, remote: RemotePrediction, told: str) -> CastmateError:
     else:
         error = Unavailable(f"WaveSpeed failed to make {about}{said}. {_REFUND} Try another seed.")
     error.charged = None
+    error.passes = False  # another go at it would be another payment
     return error
 
 
@@ -131,7 +135,7 @@ def forgotten(number: int, remote_id: str) -> Unavailable:
         f"WaveSpeed does not know picture {number} (prediction {remote_id}) any more: results are "
         "kept for 7 days. It was charged; a new request would be charged again."
     )
-    error.charged = True
+    error.charged, error.passes = True, False
     return error
 
 
@@ -162,6 +166,13 @@ def with_paid(error: CastmateError, paid: Mapping[int, str]) -> CastmateError:
         )
         if error.charged is False:
             error.charged = True
+    return error
+
+
+def _for_a_person(message: str) -> Unavailable:
+    """Someone has to do something first: waiting does not help."""
+    error = Unavailable(message)
+    error.passes = False
     return error
 
 

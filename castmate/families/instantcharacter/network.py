@@ -54,8 +54,9 @@ class InstantCharacter:
             -(-side // constants.pixels_per_token) for side in (request.height, request.width)
         )
         sigmas = flow_match_sigmas(request.num_inference_steps, rows * columns, constants.scheduler)
+        negative_prompt, ignored = _effective_negative_prompt(request)
         with watch("text"):
-            prompt = self._prompts.encode(request.prompt, request.negative_prompt)
+            prompt = self._prompts.encode(request.prompt, negative_prompt)
         with watch("subject"):
             subject_embeds = self._subjects.encode(reference, sigmas)
         num_tokens = self._prompts.num_tokens
@@ -72,9 +73,10 @@ class InstantCharacter:
             "rotary_emb_sin": runtime.upload(sin),
         }
         if self._caches_steps:
-            passes = 2 if request.negative_prompt else 1
+            passes = 2 if negative_prompt else 1
             conditions["previous_head_residual"] = self._zeros(passes, rows * columns)
-        return Encoded((1, rows, columns, constants.latent_channels), conditions, prompt.warnings)
+        noise_shape = (1, rows, columns, constants.latent_channels)
+        return Encoded(noise_shape, conditions, ignored + prompt.warnings)
 
     def decode(self, latents: Tensor) -> Array:
         """See `castmate.pipeline.network.Network`."""
@@ -97,6 +99,16 @@ class InstantCharacter:
         if shape not in self._nothing:  # kept: at full size it is 50 MB to upload
             self._nothing = {shape: self._runtime.upload(np.zeros(shape, np.float32))}
         return self._nothing[shape]
+
+
+def _effective_negative_prompt(request: GenerateRequest) -> tuple[str, tuple[str, ...]]:
+    """The negative prompt, if it changes the picture, and else a warning.
+
+    A scale of 1 mixes the two passes into the positive one, so a second pass would be for nothing.
+    """
+    if not request.negative_prompt or request.true_cfg_scale != 1:
+        return request.negative_prompt, ()
+    return "", ("negative_prompt has no effect when true_cfg_scale is 1, so it was ignored.",)
 
 
 def _scalar(value: float) -> NDArray[np.float32]:

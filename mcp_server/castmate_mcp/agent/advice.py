@@ -42,6 +42,11 @@ def explain(error: Mapping[str, Any], tool: str) -> str:
     return f"{message} {_money(error, message)}{_next_step(error, tool)}"
 
 
+def codes(error: Mapping[str, Any]) -> set[str]:
+    """What kind of error it is, and of what kind those of its clients are."""
+    return {error["code"], *(cause["code"] for cause in error.get("causes", {}).values())}
+
+
 def _money(error: Mapping[str, Any], message: str) -> str:
     if error["charged"] is None:
         return "It may have been charged. "
@@ -51,8 +56,7 @@ def _money(error: Mapping[str, Any], message: str) -> str:
 
 
 def _next_step(error: Mapping[str, Any], tool: str) -> str:
-    codes = {error["code"], *(cause["code"] for cause in error.get("causes", {}).values())}
-    if "not_agreed" in codes:
+    if "not_agreed" in codes(error):
         return _CODES["not_agreed"].format(tool=tool)
     if "retry_after_s" in error:
         return f"Call {tool} again in {math.ceil(error['retry_after_s'])} s."

@@ -15,7 +15,7 @@ from castmate.jobs.predictions import Prediction, State
 from castmate_mcp.agent.advice import explain
 from castmate_mcp.agent.extensions.tasks import TaskSession
 from castmate_mcp.agent.ids import job_id_of
-from castmate_mcp.agent.results import describe, to_content
+from castmate_mcp.agent.results import describe, to_content, waiting_for
 from castmate_mcp.agent.studio import GENERATE, Studio
 
 
@@ -42,11 +42,19 @@ async def hold(
     ledger = studio.castmate.ledger
     waiting = asyncio.ensure_future(ledger.wait(job.id, wait_s, steps.put_nowait))
     waiting.add_done_callback(lambda _: steps.put_nowait(None))
-    last, progress = -1, None
+    last, told, progress = -1, 0, None
     began = time.monotonic()
     try:
         while (step := await steps.get()) is not None:
-            if step.step > last:  # the protocol wants it to grow
+            if step.waits_for:
+                # The protocol wants it to grow, and no step is done.
+                last, told = max(last, 0), told + 1
+                await ctx.report_progress(
+                    last + 1 - 1 / (1 + told),
+                    step.total or None,
+                    waiting_for(studio, step.waits_for),
+                )
+            elif step.step > last:  # the protocol wants it to grow
                 last, progress = step.step, f"Step {step.step} of {step.total}"
                 if last and (left_s := _left_s(step, time.monotonic() - began)) >= 1:
                     progress += f", about {left_s:.0f} s left"

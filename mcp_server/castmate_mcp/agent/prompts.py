@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Annotated, Final
 
 from mcp.types import (
@@ -58,12 +59,15 @@ def add(server: StrictServer, studio: Studio) -> None:
         panels: Annotated[str, Field(description="How many pictures.")] = "4",
     ) -> str:
         """A story in pictures, the same character in each."""
+        story_id = f"story-{secrets.token_hex(4)}"  # else the next one gets the panels of this one
         return (
             f"Make a storyboard of {panels} panels with {character}: {story}\n"
             "Save the character with create_character first, unless it is a character_id. Write "
             "one line a panel: action, place, mood, camera. Draw each with "
             "generate_character_image, size 1024*640, the same style words in every prompt, and "
-            "the panel's number as idempotency_key. Show the panels in order, each with its line."
+            f"the idempotency_key {story_id}-1 for the first panel, {story_id}-2 for the second "
+            "and so on; another key only where a panel is drawn again. Show the panels in order, "
+            "each with its line."
         )
 
     @server.prompt(title="Same character, new outfit")

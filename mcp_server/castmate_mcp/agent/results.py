@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
+from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from mcp.server.mcpserver import Context
@@ -20,8 +21,10 @@ from pydantic import BaseModel, Field
 
 from castmate.images import PREVIEW_LIMIT, base64_length, preview
 from castmate.jobs.predictions import Prediction, State
+from castmate_mcp.agent.advice import codes
 from castmate_mcp.agent.ids import ImageName, job_id_of
-from castmate_mcp.agent.studio import Studio
+from castmate_mcp.agent.studio import GENERATE, Studio
+from castmate_mcp.http.envelope import without_paths
 
 STATUS: Final[dict[State, Literal["running", "completed", "cancelled", "failed"]]] = {
     State.CREATED: "running",
@@ -40,6 +43,8 @@ MONEY: Final = {
 
 class ImageOut(BaseModel):
     """One finished picture; one that is unsafe was replaced by a black one."""
+
+    # Of an `ImageRecord`, those fields are shown that stand here.
 
     image_id: str
     image_uri: str
@@ -60,6 +65,7 @@ class JobOut(BaseModel):
     progress: str | None = None
     client: str | None = None
     elapsed_s: float | None = None
+    expires_at: str | None = None
     cost_usd: float = 0.0
     computed_steps: int | None = None
     deduplicated: bool = False
@@ -77,6 +83,7 @@ def describe(
         status=STATUS[job.state],
         job_id=job_id,
         elapsed_s=round((job.finished or time.time()) - started, 2),
+        expires_at=as_date(job.expires) if job.expires else None,
         next_step="",
     )
     if result is None:
@@ -84,13 +91,20 @@ def describe(
             charged = job.error["charged"] if job.error else False
             out.next_step = f"{MONEY[charged]} Call generate_character_image again if it is wanted."
             return out
-        out.progress = progress or (
-            "waiting for its turn" if job.state is State.CREATED else "drawing"
-        )
+        if job.waits_for is not None:
+            out.progress = waiting_for(studio, str(job.waits_for["message"]))
+        else:
+            turn = "waiting for its turn" if job.state is State.CREATED else "drawing"
+            out.progress = progress or turn
         out.next_step = (
             f"Not finished, not lost: call get_job with job_id {job_id} to wait for the picture. "
             "Do not generate it again."
         )
+        if job.waits_for is not None and "not_agreed" in codes(job.waits_for):
+            out.next_step = (
+                f"Call {GENERATE} again with the same arguments: the user is asked whether to pay. "
+                f"Or wait with get_job, job_id {job_id}."
+            )
         return out
     for number, image in enumerate(result.images):
         name = ImageName(job.id, number)
@@ -100,10 +114,7 @@ def describe(
                 image_uri=name.uri,
                 file_path=studio.file_path(image),
                 download_url=studio.download_url(image, ctx),
-                width=image.width,
-                height=image.height,
-                seed=image.seed,
-                has_nsfw=image.has_nsfw,
+                **image.record(),
             )
         )
     out.client, out.cost_usd, out.warnings = result.client, result.cost_usd, [*result.warnings]
@@ -116,6 +127,18 @@ def describe(
         "image_id. For another scene, generate again with the same `image`."
     )
     return out
+
+
+def waiting_for(studio: Studio, why: str) -> str:
+    """What a job says of itself while no client can draw it."""
+    if studio.base_url is not None:
+        why = without_paths(why)
+    return f"waiting for someone who can draw, and tried again by itself: {why}"
+
+
+def as_date(seconds: float) -> str:
+    """A time for an agent: ISO 8601 in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 async def to_content(studio: Studio, job: Prediction, out: JobOut) -> CallToolResult:

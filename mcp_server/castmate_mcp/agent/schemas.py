@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 
@@ -13,7 +13,8 @@ def compact(schema: Mapping[str, Any], *, result: bool = False) -> dict[str, Any
 
     Args:
         schema: Of an object; none of its parts contains itself.
-        result: Of a result: nobody needs its defaults, nor what its models are.
+        result: Of a result: nobody needs its defaults, nor what its models are, nor which of its
+            parts are always there, since whoever reads a result sees which are.
     """
     parts = schema.get("$defs", {})
 
@@ -34,8 +35,40 @@ def compact(schema: Mapping[str, Any], *, result: bool = False) -> dict[str, Any
             node["properties"] = {name: clean(one) for name, one in node["properties"].items()}
             if result:
                 node.pop("description", None)
+                node.pop("required", None)
         if isinstance(node.get("items"), dict):
             node["items"] = clean(node["items"])
         return node
 
     return clean(schema)
+
+
+def in_words(parameter: Mapping[str, Any]) -> dict[str, Any]:
+    """A parameter whose description says its range and default, too: hosts drop the keywords."""
+    words = [parameter.get("description", "")]
+    facts = [*_range(parameter), *_default(parameter)]
+    if facts:
+        words.append(", ".join(facts) + ".")
+    return {**parameter, "description": " ".join(filter(None, words))}
+
+
+def _range(parameter: Mapping[str, Any]) -> Iterator[str]:
+    match parameter:
+        case {"enum": values}:
+            yield "|".join(values)
+        case {"minimum": low, "maximum": high}:
+            yield f"{low:g}..{high:.10g}"
+        case {"minimum": low}:
+            yield f"{low:g} or more"
+        case {"maxLength": most}:
+            yield f"Up to {most} characters"
+        case {"maxItems": most}:
+            yield f"Up to {most}"
+
+
+def _default(parameter: Mapping[str, Any]) -> Iterator[str]:
+    default = parameter.get("default")
+    if isinstance(default, bool):
+        yield f"default {str(default).lower()}"
+    elif default not in (None, ""):
+        yield f"default {default}"

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from castmate.errors import CastmateError, ImageRejected
 from castmate.images import Reference
 from castmate.jobs.storage import UPLOADS
-from castmate.references import resolve
+from castmate.references import is_base64, resolve
 from castmate_mcp.agent.ids import CharacterName, ImageName, prediction_id_of
 from castmate_mcp.agent.studio import Studio
 
 _SHOWN: Final = 5
+_URI: Final = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+:", re.IGNORECASE)
 _UPLOAD: Final = re.compile(r"upload://([0-9-]{10}/[0-9a-f]{32}\.png)")
 
 
@@ -34,13 +37,69 @@ async def reference_of(studio: Studio, source: str) -> Reference:
         return await _of_character(studio, character)
     if upload := _UPLOAD.fullmatch(source):
         return await _of_upload(studio, upload[1])
+    if stored := _signed_file(studio, source):
+        return await _of_signed_file(studio, stored)
     if prediction_id_of(source):
         raise await _instead_of_job(studio, source)
     if source.startswith(("img_", "chr_", "image://", "character://")):
         raise await _unknown(studio, source)
     settings = studio.castmate.settings
     roots = settings.image_roots if studio.reads_paths else ()
-    return await resolve(source, roots=roots, allow_http=settings.allow_http, caller=studio.caller)
+    try:
+        return await resolve(
+            source, roots=roots, allow_http=settings.allow_http, caller=studio.caller
+        )
+    except ImageRejected as error:
+        if studio.base_url is None or _URI.match(source) or is_base64(source):
+            raise
+        raise _instead_of_path(studio, source, error) from None
+
+
+def _signed_file(studio: Studio, source: str) -> str | None:
+    """The stored file whose `download_url` this is, whatever address of ours it begins with.
+
+    Raises:
+        ImageRejected: It has expired.
+    """
+    if not source[:8].lower().startswith(("https://", "http://")):
+        return None
+    try:
+        path = urlsplit(source).path
+    except ValueError:
+        return None
+    storage = studio.castmate.storage
+    name = storage.verify(path, 0.0)  # who signed it, whenever that was
+    if name is not None and storage.verify(path, time.time()) is None:
+        raise ImageRejected(
+            "that download_url has expired",
+            hint="Use the image_id of the picture, or get_job for a new download_url.",
+        )
+    return name
+
+
+async def _of_signed_file(studio: Studio, name: str) -> Reference:
+    try:
+        data = await studio.castmate.storage.get(name)
+    except FileNotFoundError:
+        raise ImageRejected(
+            "the picture of that download_url is no longer in the storage",
+            hint="list_library shows what there is.",
+        ) from None
+    return await Reference.read(data, "the download_url", studio.caller)
+
+
+def _instead_of_path(studio: Studio, source: str, error: ImageRejected) -> ImageRejected:
+    """The way for a file of the user's, where the server runs on another machine or may."""
+    (problem,) = error.problems
+    upload = "call create_upload_link, send the file there and use the `image` that it gives."
+    if studio.reads_paths:
+        hint = f"{problem.hint.rstrip('.')}. Or {upload}" if problem.hint else f"Else {upload}"
+        return ImageRejected(problem.message, allowed=problem.allowed, hint=hint)
+    return ImageRejected(
+        f"{source[:60]!r} is a path, and this server cannot see the user's files",
+        allowed="an image_id, a character_id, an https URL, a data URI; no path",
+        hint=upload[0].upper() + upload[1:],
+    )
 
 
 def _own_file(studio: Studio, source: str) -> ImageName | None:

@@ -1,7 +1,11 @@
-"""Money: the user is asked before the first paid picture of a day, and nobody else decides."""
+"""Money: the user is asked before the first paid picture of a day, and nobody else decides.
+
+Where the host cannot ask, the agent does; its word opens one call, at the price that it was told.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +14,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel, Field
 
 from castmate.clients import registry
+from castmate.jobs.consents import NAMED_FOR_S
 from castmate.settings import Settings
 from castmate_mcp.agent.studio import Studio
 
@@ -22,6 +27,12 @@ class Agreement(BaseModel):
 
 class Unasked(Agreement):
     """The answer where there was no question."""
+
+
+class Unaskable(Agreement):
+    """There is a question, and the host cannot ask it."""
+
+    proceed: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,14 +64,8 @@ class Spending:
             + (", after the user has agreed." if asks else ", within the user's budget.")
         )
 
-    async def ask(
-        self, ctx: Context[Any, Any], num_images: int, accept_cost_usd: float | None
-    ) -> Agreement | Elicit[Agreement]:
-        """The question for the user, or the answer where there is none to ask.
-
-        Raises:
-            ToolError: There is one, and the host cannot ask it.
-        """
+    async def ask(self, ctx: Context[Any, Any], num_images: int) -> Agreement | Elicit[Agreement]:
+        """The question for the user, or the answer where there is none to ask."""
         if not self.possible:
             return Unasked(proceed=False)
         if self._settings.paid == "always":
@@ -72,21 +77,19 @@ class Spending:
             for client in self.studio.castmate.router.status()
         ):
             return Unasked(proceed=False)
-        cost_usd = self.price_usd * num_images
         capabilities = ctx.client_capabilities
-        if capabilities is not None and capabilities.elicitation is not None:
-            return Elicit(
-                f"Your own machine cannot draw now. May {self._title} draw it for about "
-                f"${cost_usd:.2f}? The answer holds until midnight (UTC), within your budget.",
-                Agreement,
-            )
-        if accept_cost_usd is not None and accept_cost_usd >= cost_usd:
-            return Agreement(proceed=True)
-        raise ToolError(
-            f"The user's own machine cannot draw now, and {self._title} would cost about "
-            f"${cost_usd:.2f}. Nothing was charged. Ask the user; if they agree, call "
-            f"generate_character_image again with accept_cost_usd {cost_usd:.2f}."
+        if capabilities is None or capabilities.elicitation is None:
+            return Unaskable()
+        return Elicit(
+            f"Your own machine cannot draw now. May {self._title} draw it for about "
+            f"${self._quote(num_images):.2f}? The answer holds until midnight (UTC), within your "
+            "budget.",
+            Agreement,
         )
+
+    def _quote(self, num_images: int) -> float:
+        """What pictures cost, in whole cents, not less than it is."""
+        return math.ceil(self.price_usd * num_images * 100 - 1e-6) / 100
 
     @property
     def _settings(self) -> Settings:
@@ -101,17 +104,51 @@ class Spending:
         return self._client.title if self._client else ""
 
     async def settle(self, agreement: Agreement) -> bool:
-        """Whether the job may cost money; a fresh yes is remembered for the day.
+        """Whether the job may cost money; the user's own yes is remembered for the day.
 
         Raises:
             ToolError: The user has just said no.
         """
-        if isinstance(agreement, Unasked):
+        if isinstance(agreement, Unasked | Unaskable):
             return agreement.proceed
         if not agreement.proceed:
             raise declined()
         await self.studio.castmate.consents.give(self.studio.caller)
         return True
+
+    async def accept(self, num_images: int, accept_cost_usd: float | None) -> bool:
+        """Let one call pay the price that the agent was told, where the host cannot ask.
+
+        Args:
+            num_images: How many pictures the call asks for.
+            accept_cost_usd: What the agent says that the user has agreed to.
+
+        Returns:
+            True.
+
+        Raises:
+            ToolError: The agent was not told, or does not accept the price: here it is.
+        """
+        price_usd = self._quote(num_images)
+        consents, caller = self.studio.castmate.consents, self.studio.caller
+        if (
+            accept_cost_usd is not None
+            and accept_cost_usd >= price_usd
+            and await consents.accept_price(caller, price_usd)
+        ):
+            return True
+        await consents.name_price(caller, price_usd)
+        early = (
+            ""
+            if accept_cost_usd is None
+            else "accept_cost_usd counts only after the price was named, and for one call. "
+        )
+        raise ToolError(
+            f"The user's own machine cannot draw now, and {self._title} would cost about "
+            f"${price_usd:.2f}. Nothing was charged. {early}Ask the user; only if they agree, call "
+            f"generate_character_image again with accept_cost_usd {price_usd:.2f}, within "
+            f"{NAMED_FOR_S / 60:.0f} minutes. It pays for that one call."
+        )
 
 
 def declined() -> ToolError:

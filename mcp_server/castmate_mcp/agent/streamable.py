@@ -27,7 +27,7 @@ from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection, Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
 from castmate.errors import CastmateError, SettingsError
@@ -37,6 +37,7 @@ from castmate.service import Castmate
 from castmate.settings import Settings, is_here
 from castmate_mcp.agent.server import Register, build_server
 from castmate_mcp.agent.studio import calling_key
+from castmate_mcp.agent.surrogates import mend
 from castmate_mcp.http.auth import from_here
 from castmate_mcp.http.body import MAX_JSON_BYTES, expected_bytes
 from castmate_mcp.http.envelope import as_response
@@ -207,7 +208,23 @@ class Gated:
                     self._sessions.check_room(key, scope["user"])
             except CastmateError as error:
                 return await as_response(error)(scope, receive, send)
-            await self._app(scope, receive, send)
+            await self._app(scope, _mended(receive), send)
+
+
+def _mended(receive: Receive) -> Receive:
+    """The same request, its body whole and with every lone half of a character marked."""
+
+    async def mended() -> Message:
+        message, body = await receive(), bytearray()
+        while message["type"] == "http.request":
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if not more or len(body) > MAX_JSON_BYTES:  # too large is the transport's to say
+                return {"type": "http.request", "body": mend(bytes(body)), "more_body": more}
+            message = await receive()
+        return message
+
+    return mended
 
 
 def _protection(settings: Settings) -> TransportSecuritySettings:

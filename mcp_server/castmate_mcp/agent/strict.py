@@ -15,13 +15,15 @@ from typing import Any, Final
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
-from mcp.types import CallToolResult, InputRequiredResult
+from mcp.shared.exceptions import MCPError
+from mcp.types import INVALID_PARAMS, CallToolResult, GetPromptResult, InputRequiredResult
 from pydantic import BaseModel, ValidationError
 
 from castmate.errors import CastmateError, InvalidRequest, Problem
 from castmate.schema import problems_of
+from castmate_mcp.agent import surrogates
 from castmate_mcp.agent.advice import as_tool_error
-from castmate_mcp.agent.schemas import compact
+from castmate_mcp.agent.schemas import compact, in_words
 
 # What models call our parameters, where the letters are too different for a likeness.
 _MEANT: Final = {
@@ -63,7 +65,9 @@ class StrictServer(MCPServer[Any]):
         tool.description = inspect.cleandoc(tool.description)
         tool.fn_metadata.arg_model.model_config["extra"] = "forbid"
         tool.fn_metadata.arg_model.model_rebuild(force=True)
-        tool.parameters = compact(tool.parameters) | {"additionalProperties": False}
+        parameters = compact(tool.parameters)
+        told = {name: in_words(one) for name, one in parameters["properties"].items()}
+        tool.parameters = parameters | {"properties": told, "additionalProperties": False}
         if (schema := tool.fn_metadata.output_schema) is not None:
             tool.fn_metadata.output_schema = compact(schema, result=True)
 
@@ -76,6 +80,11 @@ class StrictServer(MCPServer[Any]):
             ToolError: With what is wrong, what is allowed, what it cost and what to do next.
         """
         self._ask_admittance(name, context)
+        tool = self._tool_manager.get_tool(name)
+        if halves := surrogates.problems(arguments):
+            raise as_tool_error(InvalidRequest(halves), name)
+        if tool is not None:
+            arguments = _without_null(tool.fn_metadata.arg_model, arguments)
         try:
             return await super().call_tool(name, arguments, context)
         except ToolError as error:
@@ -84,7 +93,6 @@ class StrictServer(MCPServer[Any]):
                 raise as_tool_error(cause, name) from None
             if isinstance(error, UnexpectedToolError):
                 raise  # a bug of ours: logged, and its text stays here
-            tool = self._tool_manager.get_tool(name)
             if tool is None:
                 known = ", ".join(known.name for known in self._tool_manager.list_tools())
                 raise ToolError(f"There is no tool {name!r}. Tools: {known}.") from None
@@ -94,6 +102,21 @@ class StrictServer(MCPServer[Any]):
             if isinstance(cause, ToolError):
                 raise cause from None
             raise
+
+    async def get_prompt(
+        self,
+        name: str,
+        arguments: dict[str, Any] | None = None,
+        context: Context[Any, Any] | None = None,
+    ) -> GetPromptResult | InputRequiredResult:
+        """Like the base; text that no answer could hold is refused.
+
+        Raises:
+            MCPError: With the argument's name.
+        """
+        if halves := surrogates.problems(arguments or {}):
+            raise MCPError(INVALID_PARAMS, "; ".join(map(str, halves)))
+        return await super().get_prompt(name, arguments, context)
 
     def _ask_admittance(self, name: str, context: Context[Any, Any] | None) -> None:
         tool = self._tool_manager.get_tool(name)
@@ -105,6 +128,16 @@ class StrictServer(MCPServer[Any]):
             self.admit(context)
         except CastmateError as error:
             raise as_tool_error(error, name) from None
+
+
+def _without_null(model: type[BaseModel], arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments without those that are null and may be left out, which is the same."""
+    fields = model.model_fields
+    return {
+        name: value
+        for name, value in arguments.items()
+        if value is not None or name not in fields or fields[name].is_required()
+    }
 
 
 def _problems(model: type[BaseModel], error: ValidationError) -> list[Problem]:

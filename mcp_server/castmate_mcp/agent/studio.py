@@ -17,6 +17,7 @@ from starlette.requests import HTTPConnection
 from castmate.errors import InvalidRequest, PredictionNotFound, Problem
 from castmate.jobs.keys import LOCAL, Key
 from castmate.jobs.predictions import Prediction, StoredImage
+from castmate.jobs.storage import SIGNED_FOR_S
 from castmate.service import Castmate
 from castmate_mcp.agent.ids import ImageName, prediction_id_of
 from castmate_mcp.agent.notices import Notices
@@ -25,6 +26,7 @@ from castmate_mcp.http.oauth import KeyToken
 
 BaseUrl = Callable[[HTTPConnection], str]
 GENERATE: Final = "generate_character_image"
+_HOUR_S: Final = 3600.0
 
 
 def calling_key() -> Key:
@@ -120,12 +122,16 @@ class Studio:
         return found.relative_to(root).as_posix() if found.is_relative_to(root) else None
 
     def download_url(self, image: StoredImage, ctx: Context[Any, Any]) -> str | None:
-        """An address of a picture that works without a key for a day, over HTTP."""
+        """An address of a picture that works without a key for a day, over HTTP.
+
+        It is the same for an hour, so that whoever asks again finds it in a cache.
+        """
         request = ctx.request_context.request
         if self.base_url is None or not isinstance(request, HTTPConnection):
             return None
-        url = self.castmate.storage.signed_url(image.name, time.time())
-        return self.base_url(request) + url if url.startswith("/") else url
+        hour = time.time() // _HOUR_S * _HOUR_S
+        link = self.castmate.storage.link(image.name, hour, SIGNED_FOR_S + _HOUR_S)
+        return self.base_url(request) + link
 
     def count(self, ctx: Context[Any, Any]) -> None:
         """Count a prediction that a call has submitted, where there is `/metrics` to show it."""

@@ -7,9 +7,11 @@ that read either. A success never has a top-level `error`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -44,6 +46,17 @@ def business_code(code: str) -> int:
     return _CODES.get(code, _OTHER_CODE)
 
 
+# A path that leads through a folder, on either system; what follows a word or a slash is a URL's.
+_PATH: Final = re.compile(
+    r"(?<![\w/:.}])(?:/(?!api/|docs\b|files/)|[A-Za-z]:[\\/])[^\s'\",;:()]*[\\/]([^\s'\",;:()/\\]+)"
+)
+
+
+def without_paths(text: str) -> str:
+    """An error without the folders of this machine: callers elsewhere need not know them."""
+    return _PATH.sub(r"\1", text)
+
+
 class Refusal(CastmateError):
     """A request that is answered with an HTTP status of our choice."""
 
@@ -63,9 +76,14 @@ class Refusal(CastmateError):
         super().__init__(message)
 
 
-def success(data: Any) -> JSONResponse:
-    """HTTP 200 with `data`."""
-    return JSONResponse({"code": 200, "message": "success", "data": data})
+def success(data: BaseModel | Sequence[BaseModel]) -> JSONResponse:
+    """HTTP 200 with `data`; what is optional and missing is left out, never null."""
+    values = (
+        data.model_dump(mode="json", exclude_none=True)
+        if isinstance(data, BaseModel)
+        else [one.model_dump(mode="json", exclude_none=True) for one in data]
+    )
+    return JSONResponse({"code": 200, "message": "success", "data": values})
 
 
 def refusal(
@@ -105,7 +123,7 @@ def as_response(error: CastmateError) -> JSONResponse:
             headers["retry-after"] = "5"
         case _:
             status = 500
-    return refusal(status, str(error), headers, **details)
+    return refusal(status, without_paths(str(error)), headers, **details)
 
 
 async def on_castmate_error(request: Request, error: Exception) -> Response:

@@ -13,6 +13,7 @@ from castmate import __version__
 from castmate.errors import Unavailable
 from castmate.jobs.keys import Scope
 from castmate_mcp.http.auth import caller
+from castmate_mcp.http.envelope import without_paths
 from castmate_mcp.http.gateway import gateway
 
 
@@ -22,15 +23,18 @@ async def healthz(request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """Whether requests should be sent here: 503 while the server drains or has no ledger.
+    """Whether requests should be sent here: 503 while it drains, or can write nothing down.
 
     A model that still loads, or a GPU that is down, is no reason: what is submitted waits.
     """
     here = gateway(request)
-    try:
-        await here.castmate.keys.configured()
-    except Unavailable as error:
-        return JSONResponse({"status": "no ledger", "reason": str(error)}, 503)
+    ledger = here.castmate.ledger
+    for name, check in (("ledger", ledger.check), ("storage", ledger.storage.check)):
+        try:
+            await check()
+        except Unavailable as error:
+            reason = without_paths(str(error))
+            return JSONResponse({"status": f"no {name}", "reason": reason}, 503)
     if here.draining.is_set():
         return JSONResponse({"status": "draining"}, 503)
     return JSONResponse({"status": "ready"})

@@ -8,7 +8,14 @@ from starlette.responses import Response
 
 from castmate.clients.registry import licences, price_usd
 from castmate_mcp.http.envelope import Refusal, success
-from castmate_mcp.rest.models import PriceQuery, Submission
+from castmate_mcp.rest.models import (
+    Balance,
+    ModelOut,
+    Price,
+    PriceQuery,
+    Submission,
+    UnitPrice,
+)
 from castmate_mcp.rest.operation import Call
 from castmate_mcp.rest.submit import accepted
 
@@ -22,27 +29,26 @@ _DESCRIPTION: Final = (
 async def balance(call: Call) -> Response:
     """`GET /api/v3/balance`: what this key may still cause on the hosted service, in dollars."""
     left = await call.gateway.castmate.budget.left(call.key.name)
-    return success({"balance": UNCAPPED if left is None else left})
+    return success(Balance(balance=UNCAPPED if left is None else left))
 
 
 async def models(call: Call) -> Response:
     """`GET /api/v3/models`: a bare list, with the inputs of each as JSON schema."""
     settings = call.gateway.castmate.settings
     price = price_usd(settings)
-    terms = {part: licence.model_dump() for part, licence in licences(settings).items()}
-    schema = request_schema()
+    terms, schema = licences(settings), request_schema()
     return success(
         [
-            {
-                "model_id": name,
-                "name": name,
-                "description": _DESCRIPTION,
-                "type": "image-to-image",
-                "base_price": price,
-                "formula": "",
-                "sort_order": number,
-                "licences": terms,
-                "api_schema": {
+            ModelOut(
+                model_id=name,
+                name=name,
+                description=_DESCRIPTION,
+                type="image-to-image",
+                base_price=price,
+                formula="",
+                sort_order=number,
+                licences=terms,
+                api_schema={
                     "api_schemas": [
                         {
                             "type": "model_run",
@@ -53,7 +59,7 @@ async def models(call: Call) -> Response:
                         }
                     ]
                 },
-            }
+            )
             for number, name in enumerate(call.gateway.models)
         ]
     )
@@ -62,14 +68,15 @@ async def models(call: Call) -> Response:
 async def price(call: Call) -> Response:
     """`POST /api/v3/model/price`."""
     query, usd = await _priced(call)
-    values = {"price": usd, "discounted_price": usd, "discount_rate": 0.0}
-    return success({"model_id": query.model_id, **values, "currency": "USD"})
+    return success(
+        Price(model_id=query.model_id, price=usd, discounted_price=usd, discount_rate=0.0)
+    )
 
 
 async def pricing(call: Call) -> Response:
     """`POST /api/v3/model/pricing`: the older form."""
     query, usd = await _priced(call)
-    return success({"model_id": query.model_id, "unit_price": usd, "currency": "USD"})
+    return success(UnitPrice(model_id=query.model_id, unit_price=usd))
 
 
 def request_schema() -> dict[str, Any]:

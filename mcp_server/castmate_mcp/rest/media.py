@@ -21,7 +21,7 @@ from castmate_mcp.http.body import (
 )
 from castmate_mcp.http.envelope import Refusal, success
 from castmate_mcp.http.uploads import TICKET_S, check_picture, new_upload, upload_path
-from castmate_mcp.rest.models import UploadTicketQuery
+from castmate_mcp.rest.models import Uploaded, UploadInstruction, UploadTicket, UploadTicketQuery
 from castmate_mcp.rest.operation import Call
 from castmate_mcp.rest.telling import as_time
 
@@ -47,14 +47,19 @@ async def ticket(call: Call) -> Response:
     name, now = new_upload(suffix), time.time()
     expires = int(now + TICKET_S)
     storage = call.gateway.castmate.storage
-    upload = {
-        "method": "PUT",
-        "url": call.base_url + upload_path(storage, name, query.size, call.key, now),
-        "headers": {"Content-Type": query.content_type},
-        "expires_at": as_time(expires),
-    }
-    told = _uploaded(call, name, query.filename, query.size) | {"upload": upload}
-    return success(told)
+    upload = UploadInstruction(
+        url=call.base_url + upload_path(storage, name, query.size, call.key, now),
+        headers={"Content-Type": query.content_type},
+        expires_at=as_time(expires),
+    )
+    return success(
+        UploadTicket(
+            download_url=call.gateway.file_url(call.base_url, name),
+            filename=query.filename,
+            size=query.size,
+            upload=upload,
+        )
+    )
 
 
 async def upload_form(call: Call) -> Response:
@@ -70,6 +75,13 @@ async def upload_form(call: Call) -> Response:
     parser = MultiPartParser(
         call.request.headers, whole(), max_files=1, max_fields=8, max_part_size=64 * 1024
     )
+    # Larger files would go to a temporary one, and the disk may be read-only.
+    parser.spool_max_size = MAX_FORM_BYTES
+    with call.gateway.gate.body_bytes.hold_for(call.key, len(body)):
+        return await _uploaded_file(call, parser)
+
+
+async def _uploaded_file(call: Call, parser: MultiPartParser) -> Response:
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError, UnicodeDecodeError) as error:
@@ -86,9 +98,5 @@ async def upload_form(call: Call) -> Response:
         raise too_large(MAX_PICTURE_BYTES)
     check_picture(data)
     name = await call.gateway.castmate.ledger.pictures.keep_upload(data, call.key.name)
-    return success(_uploaded(call, name, filename, len(data)))
-
-
-def _uploaded(call: Call, name: str, filename: str, size: int) -> dict[str, object]:
     url = call.gateway.file_url(call.base_url, name)
-    return {"type": "image", "download_url": url, "filename": filename, "size": size}
+    return success(Uploaded(download_url=url, filename=filename, size=len(data)))

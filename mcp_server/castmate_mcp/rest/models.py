@@ -72,6 +72,12 @@ class PredictionOut(BaseModel):
     cost_usd: float = Field(description="What was charged; 0 on one's own machine.")
     warnings: list[str] = Field(description="What was ignored, cut or replaced.")
     code: int | None = Field(None, description="WaveSpeed's business code, where it failed.")
+    waiting_for: str | None = Field(
+        None, description="Why nobody can draw it now; it is tried again by itself."
+    )
+    expires_at: str | None = Field(
+        None, description="When it is removed with its pictures: RFC 3339, UTC."
+    )
     input: dict[str, Any] | None = Field(None, description="In lists, and in webhooks.")
 
 

@@ -6,15 +6,15 @@ from starlette.responses import Response
 
 from castmate.jobs.predictions import Prediction, State
 from castmate_mcp.http.envelope import Refusal, success
-from castmate_mcp.rest.models import Ids, ListQuery
+from castmate_mcp.rest.models import Deleted, DeletedCount, Ids, ListQuery, PredictionList
 from castmate_mcp.rest.operation import Call
 from castmate_mcp.rest.submit import told
-from castmate_mcp.rest.telling import Teller, as_json
+from castmate_mcp.rest.telling import Teller
 
 
 async def result(call: Call) -> Response:
     """`GET /api/v3/predictions/{id}/result` and `/{id}`: as it is now, at once."""
-    return success(as_json(await told(call, await _find(call))))
+    return success(await told(call, await _find(call)))
 
 
 async def list_predictions(call: Call) -> Response:
@@ -34,15 +34,15 @@ async def list_predictions(call: Call) -> Response:
         )
     # Base64 stands in single answers alone: a page of it could be a gigabyte.
     teller = Teller.to(call.gateway, call.request)
-    items = [as_json(teller.tell(one, with_input=query.include_inputs)) for one in found]
-    return success({"page": query.page, "items": items})
+    items = [teller.tell(one, with_input=query.include_inputs) for one in found]
+    return success(PredictionList(page=query.page, items=items))
 
 
 async def delete_predictions(call: Call) -> Response:
     """`POST /api/v3/predictions/delete`: those that are finished; others are left alone."""
     ids = (await call.json(Ids)).ids
     count = await call.gateway.castmate.ledger.delete(ids, call.key.name)
-    return success({"deleted_count": count})
+    return success(DeletedCount(deleted_count=count))
 
 
 async def delete_prediction(call: Call) -> Response:
@@ -54,14 +54,14 @@ async def delete_prediction(call: Call) -> Response:
             f"Prediction {prediction.id} is {prediction.state.value}; cancel it first: "
             f"POST /api/v3/predictions/{prediction.id}/cancel.",
         )
-    return success({"id": prediction.id, "status": "deleted"})
+    return success(Deleted(id=prediction.id))
 
 
 async def cancel(call: Call) -> Response:
     """`POST /api/v3/predictions/{id}/cancel`: of Castmate alone."""
     name = call.request.path_params["id"]
     prediction = await call.gateway.castmate.ledger.cancel(name, call.key.name)
-    return success(as_json(await told(call, prediction)))
+    return success(await told(call, prediction))
 
 
 async def _find(call: Call) -> Prediction:

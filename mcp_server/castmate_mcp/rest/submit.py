@@ -19,7 +19,7 @@ from castmate_mcp.http.body import read_json
 from castmate_mcp.http.envelope import Refusal, success
 from castmate_mcp.rest.models import PredictionOut, Submission
 from castmate_mcp.rest.operation import Call
-from castmate_mcp.rest.telling import SYNC_TIMEOUT_CODE, Teller, as_json
+from castmate_mcp.rest.telling import SYNC_TIMEOUT_CODE, Teller
 from castmate_mcp.rest.webhooks import check_target
 
 BASE64: Final = "base64"
@@ -63,7 +63,7 @@ async def submit(call: Call) -> Response:
     )
     gateway.metrics.submitted.labels("rest").inc()
     if not submission.enable_sync_mode:
-        return success(as_json(await told(call, prediction)))
+        return success(await told(call, prediction))
     return await _when_finished(call, prediction, same)
 
 
@@ -113,14 +113,11 @@ async def _when_finished(call: Call, prediction: Prediction, same: Same) -> Resp
     if hung_up.done() and not hung_up.cancelled():
         # There are clients that give up after 10 s and ask again: they get this one.
         gateway.abandoned.add(same, prediction.id)
-    values = as_json(await told(call, prediction))
+    answer = await told(call, prediction)
     if not prediction.state.final:
-        values |= {
-            "status": "processing",
-            "code": SYNC_TIMEOUT_CODE,
-            "error": "Sync mode timed out; the prediction goes on. Ask for it by its id.",
-        }
-    return success(values)
+        answer.status, answer.code = "processing", SYNC_TIMEOUT_CODE
+        answer.error = "Sync mode timed out; the prediction goes on. Ask for it by its id."
+    return success(answer)
 
 
 async def _hung_up(request: Request) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from starlette.requests import Request
 
 from castmate.jobs.predictions import Prediction, State
-from castmate_mcp.http.envelope import business_code
+from castmate_mcp.http.envelope import business_code, without_paths
 from castmate_mcp.http.gateway import Gateway
 from castmate_mcp.rest.models import PredictionOut, Status, Timings, Urls
 
@@ -74,13 +74,15 @@ class Teller:
             has_nsfw_contents=[image.has_nsfw for image in images],
             status=self._status(prediction.state),
             created_at=as_time(prediction.created),
-            error=without_rerun_words(str(error.get("message", ""))),
+            error=for_callers(str(error.get("message", ""))),
             executionTime=took_ms,
             timings=Timings(inference=round(result.timings_ms["total"]) if result else 0),
             seeds=[image.seed for image in images],
             cost_usd=result.cost_usd if result else 0.0,
             warnings=list(result.warnings) if result else [],
             code=business_code(str(error["code"])) if error else None,
+            waiting_for=_waiting_for(prediction),
+            expires_at=as_time(prediction.expires) if prediction.expires else None,
             input=_input(prediction) if with_input else None,
         )
 
@@ -88,12 +90,6 @@ class Teller:
         if state is State.CANCELLED and not self.knows_cancelled:
             return "failed"
         return state.value
-
-
-def as_json(told: PredictionOut) -> dict[str, Any]:
-    """As it goes out: what is optional and missing is left out, never null."""
-    values = told.model_dump(mode="json")
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def without_rerun_words(text: str) -> str:
@@ -112,6 +108,15 @@ def _took_ms(prediction: Prediction) -> int:
     if prediction.started is None or prediction.finished is None:
         return 0
     return max(0, round((prediction.finished - prediction.started) * 1000))
+
+
+def for_callers(text: str) -> str:
+    """An error as someone elsewhere may read it: no paths of this machine, no words to rerun on."""
+    return without_rerun_words(without_paths(text))
+
+
+def _waiting_for(prediction: Prediction) -> str | None:
+    return for_callers(str(prediction.waits_for["message"])) if prediction.waits_for else None
 
 
 def _input(prediction: Prediction) -> dict[str, Any]:

@@ -25,8 +25,9 @@ from castmate.jobs.storage import Storage
 from castmate.jobs.webhooks import TOPIC, Delivery
 from castmate_mcp.http.envelope import success
 from castmate_mcp.http.gateway import Gateway
+from castmate_mcp.rest.models import WebhookSecret
 from castmate_mcp.rest.operation import Call
-from castmate_mcp.rest.telling import Teller, as_json
+from castmate_mcp.rest.telling import Teller
 
 _log = structlog.stdlib.get_logger("castmate.webhooks")
 
@@ -61,7 +62,7 @@ def signature(secret: str, webhook_id: str, timestamp: str, body: bytes) -> str:
 
 async def webhook_secret(call: Call) -> Response:
     """`GET /api/v3/webhook/secret`."""
-    return success({"secret": secret_of(call.gateway.castmate.storage, call.key.name)})
+    return success(WebhookSecret(secret=secret_of(call.gateway.castmate.storage, call.key.name)))
 
 
 class Courier:
@@ -135,7 +136,8 @@ class Courier:
         """Why it was not taken, or None."""
         prediction = await self._ledger.get(due.prediction_id)
         told = Teller(self._gateway, due.base_url).tell(prediction, with_input=True)
-        body = json.dumps(as_json(told), ensure_ascii=False).encode()
+        values = told.model_dump(mode="json", exclude_none=True)
+        body = json.dumps(values, ensure_ascii=False).encode()
         timestamp = str(int(time.time()))
         secret = secret_of(self._ledger.storage, prediction.key_name)
         status = await send(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from castmate.clients.base import Client, Progress
-from castmate.errors import Cancelled, ImageRejected, MaybeCharged, Unavailable
+from castmate.errors import BudgetExceeded, Cancelled, ImageRejected, MaybeCharged
 from castmate.images import Reference
 from castmate.jobs.budget import Budget, Caps
 from castmate.jobs.claims import Claims
@@ -167,7 +167,7 @@ async def test_a_worker_goes_on_after_a_cancellation(
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (Unavailable("No GPU."), "unavailable"),
+        (BudgetExceeded("The cap."), "budget_exceeded"),
         (ImageRejected("no face"), "image_rejected"),
         (MaybeCharged("Lost."), "maybe_charged"),
     ],
@@ -287,7 +287,7 @@ async def test_a_worker_that_lost_its_lease_stops_its_client_and_changes_nothing
     held = {prediction.id: 1}
     await ahead.keep_alive(worker.owner, held)  # as if it had been silent for long
     assert await ahead.recover() == 1
-    (claim,) = await Claims(ledger.database, Limits(lease_s=60)).claim("successor", 1)
+    (claim,) = await Claims(ledger.database, ledger.limits).claim("successor", 1)
     await asyncio.wait_for(client.cancelled.wait(), 10)
     found = await ledger.get(prediction.id)
     assert (found.state, found.attempt) == (State.PROCESSING, claim.attempt)

@@ -248,7 +248,7 @@ async def test_an_id_that_does_not_exist_is_answered_with_those_that_do(agent: A
 async def test_a_failure_says_why_what_it_cost_and_what_to_do(
     connect: Connect, error: Exception, told: str
 ) -> None:
-    async with connect(FlatClient(error=error)) as agent:
+    async with connect(FlatClient(error=error), wait_s=0) as agent:
         said = await agent.fail()
         assert said.startswith("Job job_")
         assert said.endswith(f" failed. {told}")

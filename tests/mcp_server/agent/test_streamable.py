@@ -117,8 +117,9 @@ async def upload(agent: Agent, here: Site) -> dict[str, Any]:
     return link
 
 
-async def test_eight_tools_are_below_12_kb(own_folder: Path) -> None:
-    async with site() as here, here.agent("auto") as agent:
+@pytest.mark.parametrize("options", [{}, {"wavespeed_api_key": "key"}], ids=["free", "paid"])
+async def test_eight_tools_are_below_12_kb(own_folder: Path, options: dict[str, str]) -> None:
+    async with site(**options) as here, here.agent("auto") as agent:
         tools = (await agent.client.list_tools()).tools
         wire = [tool.model_dump_json(by_alias=True, exclude_none=True) for tool in tools]
         assert len(tools) == 8

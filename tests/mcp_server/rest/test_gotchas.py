@@ -94,7 +94,7 @@ async def test_cancelled_is_told_as_failed_to_clients_that_would_poll_for_ever(
 
 async def test_a_failed_task_is_http_200_with_its_reason_and_code(tmp_path: Path) -> None:
     error = DeadlineExceeded("The connection had a timeout, HTTP 503 and HTTP 429. Sorry.")
-    async with serving(FlatClient(error), tmp_path / "data") as api:
+    async with serving(FlatClient(error), tmp_path / "data", wait_s=0) as api:
         data = await api.final((await api.submit())["id"])
         assert (data["status"], data["outputs"], data["code"]) == ("failed", [], 5003)
         for word in ("HTTP 5", "HTTP 429", "timeout", "connection"):
@@ -328,6 +328,7 @@ async def test_a_public_url_wins(tmp_path: Path) -> None:
 
 
 async def test_while_nothing_can_draw_submits_are_still_taken(tmp_path: Path) -> None:
-    async with serving(FlatClient(Unavailable("The GPU is down.")), tmp_path / "data") as api:
+    down = FlatClient(Unavailable("The GPU is down."))
+    async with serving(down, tmp_path / "data", wait_s=0) as api:
         data = await api.final((await api.submit())["id"])
         assert (data["status"], data["code"]) == ("failed", 5003)

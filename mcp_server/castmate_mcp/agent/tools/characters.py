@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Final
+from unicodedata import category
 
 from mcp.types import CallToolResult, ResourceLink, ToolAnnotations
 from pydantic import BaseModel, Field
@@ -17,6 +18,9 @@ from castmate_mcp.agent.results import told
 from castmate_mcp.agent.sources import reference_of
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import Studio
+
+MAX_NAME: Final = 100
+_BREAKS: Final = ("Cc", "Zl", "Zp")  # controls, separators of lines and paragraphs
 
 
 class CharacterOut(BaseModel):
@@ -50,7 +54,10 @@ def add(server: StrictServer, studio: Studio) -> None:
     )
     async def create_character(
         name: Annotated[
-            str, Field(min_length=1, max_length=100, description="What the user calls it.")
+            str,
+            Field(
+                max_length=MAX_NAME, description="What the user calls it, such as Mira; one line."
+            ),
         ],
         references: Annotated[
             list[str],
@@ -69,6 +76,7 @@ def add(server: StrictServer, studio: Studio) -> None:
         Returns character_id. Next: generate_character_image with it as `image` (character_id/2
         draws from the second picture).
         """
+        name = _one_line(name)
         first: list[Reference] = []
 
         async def read() -> AsyncIterator[Reference]:
@@ -79,7 +87,7 @@ def add(server: StrictServer, studio: Studio) -> None:
                 yield picture
 
         saved = studio.castmate.characters
-        character = await saved.create(name.strip(), read(), key_name=studio.caller)
+        character = await saved.create(name, read(), key_name=studio.caller)
         studio.begin(_encode(studio, first[0]))
         out = CharacterOut(
             character_id=character.id,
@@ -99,6 +107,20 @@ def add(server: StrictServer, studio: Studio) -> None:
             )
         )
         return result
+
+
+def _one_line(name: str) -> str:
+    """The name without the space around it.
+
+    Raises:
+        InvalidRequest: Nothing is left of it, or it would break the lists in which it is shown.
+    """
+    line = name.strip()
+    if line and not any(category(letter) in _BREAKS for letter in line):
+        return line
+    raise InvalidRequest(
+        [Problem("name", f"{name[:60]!r} is not allowed", f"one line of 1..{MAX_NAME} characters")]
+    )
 
 
 async def _reference(studio: Studio, parameter: str, source: str) -> Reference:

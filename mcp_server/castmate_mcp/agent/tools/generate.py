@@ -15,7 +15,7 @@ from castmate_mcp.agent.holding import hold
 from castmate_mcp.agent.parameters import with_fields_of
 from castmate_mcp.agent.results import JobOut
 from castmate_mcp.agent.sources import reference_of
-from castmate_mcp.agent.spending import Agreement, Spending, declined
+from castmate_mcp.agent.spending import Agreement, Spending, Unaskable, declined
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import Studio
 
@@ -23,16 +23,17 @@ NAME: Final = "generate_character_image"
 
 # Every agent pays for these words in every conversation; the guide has more.
 _SHORT: Final = {
-    "prompt": "What the character does and where. Its look comes from the image: do not describe "
-    "it, unless it should change.",
-    "size": "Width*height in pixels, each 512..1536.",
+    "prompt": "What the character does and where, such as waving on a beach at sunset. Its look "
+    "comes from the image: describe only what should change.",
+    "size": "Width*height in pixels, each 512..1536;",
     "negative_prompt": "What must not be in it. Doubles the time.",
-    "seed": "Same seed and call, same picture. -1 draws one and returns it.",
-    "guidance_scale": "How closely to follow the prompt.",
-    "num_inference_steps": "More is slower and finer.",
-    "enable_safety_checker": "Replace unsafe pictures by black ones.",
-    "subject_scale": "How closely to follow the image.",
-    "true_cfg_scale": "Strength of negative_prompt.",
+    "seed": "Same seed and call, same picture; -1 draws one and returns it.",
+    "guidance_scale": "How closely to follow the prompt:",
+    "num_inference_steps": "More is slower and finer:",
+    "num_images": "How many pictures:",
+    "enable_safety_checker": "Replace unsafe pictures by black ones;",
+    "subject_scale": "How closely to follow the image:",
+    "true_cfg_scale": "Strength of negative_prompt:",
     "output_format": "png is lossless.",
     "cache": "Skip steps that change little: quicker, less exact.",
 }
@@ -43,7 +44,7 @@ WaitSeconds = Annotated[
         ge=0,
         le=3600,
         allow_inf_nan=False,
-        description="When to answer `running`. By default before any host gives up.",
+        description="When to answer `running`, such as 20; by default before any host gives up.",
     ),
 ]
 
@@ -57,10 +58,8 @@ def add(server: StrictServer, studio: Studio) -> None:
     """
     spending = Spending(studio)
 
-    async def agreement(
-        ctx: Context[Any, Any], num_images: int, accept_cost_usd: float | None
-    ) -> Agreement | Elicit[Agreement]:
-        return await spending.ask(ctx, num_images, accept_cost_usd)
+    async def agreement(ctx: Context[Any, Any], num_images: int) -> Agreement | Elicit[Agreement]:
+        return await spending.ask(ctx, num_images)
 
     @server.tool(
         title="Draw a character in a new scene",
@@ -83,7 +82,8 @@ def add(server: StrictServer, studio: Studio) -> None:
             Field(
                 min_length=1,
                 max_length=255,
-                description="Any text: a second call with it gives the first one's job.",
+                description="Any text, such as fox-4f9a1c-1: a second call with it gives the first "
+                "one's job.",
             ),
         ] = None,
         accept_cost_usd: Annotated[
@@ -91,7 +91,8 @@ def add(server: StrictServer, studio: Studio) -> None:
             Field(
                 ge=0,
                 allow_inf_nan=False,
-                description="Leave it out, unless an error asked for it and the user agreed.",
+                description="Leave it out, unless an error named the price, such as 0.25, and the "
+                "user agreed.",
             ),
         ] = None,
         **values: Any,
@@ -101,6 +102,8 @@ def add(server: StrictServer, studio: Studio) -> None:
         may_spend = await spending.settle(agreed.data)
         request = GenerateRequest.parse(values)
         reference = await reference_of(studio, request.image)
+        if isinstance(agreed.data, Unaskable):  # last: a call that is refused uses nothing up
+            may_spend = await spending.accept(request.num_images, accept_cost_usd)
         job = await studio.castmate.ledger.submit(
             request,
             reference,
@@ -124,7 +127,7 @@ def _image(studio: Studio) -> str:
         local = studio.base_url is None
         path = "the file_path of an earlier result" if local else "what create_upload_link gave"
     return (
-        "The character: a character_id, the image_id of an earlier result, an https URL, "
+        "The character: a character_id (chr_...), an image_id (img_...), an https URL, "
         f"{path}, or a data URI. One character, whole, on a plain background works best. Never "
         "write base64 yourself."
     )
@@ -133,10 +136,9 @@ def _image(studio: Studio) -> str:
 def _description(spending: Spending) -> str:
     return f"""Draw the character of a reference picture in a new scene, looking the same.
 
-Use it whenever a picture must show a certain character: a mascot, a hero, a game figure. Not for
-editing a picture, nor for one without a character.
-It takes seconds on a GPU, up to minutes on a CPU; fewer num_inference_steps or a smaller size are
-quicker. {spending.price}
+Use it whenever a picture must show a certain character: a mascot, a hero. Not for editing a
+picture, nor for one without a character.
+It takes seconds on a GPU, up to minutes on a CPU. {spending.price}
 Returns image_id, file_path or download_url, seed and a preview. If it is not finished in time:
 status running and a job_id; call get_job then, not this again.
 Next: show the user the picture; for another scene call again with the same image."""

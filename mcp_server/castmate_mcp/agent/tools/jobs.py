@@ -22,7 +22,7 @@ _STOP_S: Final = 10.0  # a denoise step is over by then
 
 JobId = Annotated[
     str,
-    Field(min_length=1, description="What generate_character_image returned."),
+    Field(min_length=1, description="The id of a job (job_...)."),
 ]
 
 

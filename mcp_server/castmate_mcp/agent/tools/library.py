@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
 from mcp.types import CallToolResult
@@ -12,7 +11,7 @@ from pydantic import BaseModel, Field
 from castmate.jobs.predictions import Prediction, State
 from castmate_mcp.agent.extensions import viewer
 from castmate_mcp.agent.ids import CharacterName, ImageName, job_id_of
-from castmate_mcp.agent.results import told
+from castmate_mcp.agent.results import as_date, told
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import Studio
 from castmate_mcp.agent.tools import READS
@@ -55,12 +54,12 @@ def add(server: StrictServer, studio: Studio) -> None:
         annotations=READS,
     )
     async def list_library(
-        kind: Annotated[Kind, Field(description="What to list.")] = "images",
+        kind: Annotated[Kind, Field(description="What to list:")] = "images",
         query: Annotated[
             str,
-            Field(max_length=200, description="Part of the prompt or name."),
+            Field(max_length=200, description="Part of the prompt or name, such as beach."),
         ] = "",
-        limit: Annotated[int, Field(ge=1, le=100, description="How many, at most.")] = 20,
+        limit: Annotated[int, Field(ge=1, le=100, description="How many, at most:")] = 20,
     ) -> Annotated[CallToolResult, LibraryOut]:
         """List finished pictures, saved characters, or jobs of any status, the newest first.
 
@@ -88,7 +87,7 @@ async def _items(studio: Studio, kind: Kind, query: str, limit: int) -> AsyncIte
                     id=character.id,
                     uri=CharacterName(character.id).uri,
                     about=character.name,
-                    created=_date(character.created),
+                    created=as_date(character.created),
                 )
         return
     async for prediction in predictions(studio, State.COMPLETED if kind == "images" else None):
@@ -114,7 +113,7 @@ async def predictions(studio: Studio, state: State | None) -> AsyncIterator[Pred
 
 
 def _of(studio: Studio, prediction: Prediction, kind: Kind) -> list[ItemOut]:
-    about, created = prediction.request.prompt[:200], _date(prediction.created)
+    about, created = prediction.request.prompt[:200], as_date(prediction.created)
     if kind == "jobs":
         job_id = job_id_of(prediction.id)
         status = "running" if prediction.state is State.PROCESSING else str(prediction.state)
@@ -133,7 +132,3 @@ def _of(studio: Studio, prediction: Prediction, kind: Kind) -> list[ItemOut]:
         )
         for name, image in zip(names, images, strict=False)
     ]
-
-
-def _date(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final
 
 from mcp.types import ImageContent
 from pydantic import Field
 
 from castmate.errors import InvalidRequest, Problem
+from castmate.jobs.storage import PREVIEW_SIDES
+from castmate.schema import Int
 from castmate_mcp.agent.extensions import viewer
 from castmate_mcp.agent.ids import ImageName
 from castmate_mcp.agent.results import image_content
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import Studio
 from castmate_mcp.agent.tools import READS
+
+# Not an enum in the schema: Gemini refuses every request that holds one of numbers.
+_SIDES: Final = ", ".join(map(str, PREVIEW_SIDES))
 
 
 def add(server: StrictServer, studio: Studio) -> None:
@@ -32,18 +37,17 @@ def add(server: StrictServer, studio: Studio) -> None:
     )
     async def view_image(
         image_id: Annotated[
-            str, Field(min_length=1, description="The image_id of a finished picture.")
+            str, Field(min_length=1, description="Of a finished picture (img_...).")
         ],
-        max_px: Annotated[
-            Literal[256, 512, 768, 1024],
-            Field(description="Longer side in pixels, at most."),
-        ] = 768,
+        max_px: Annotated[Int, Field(description=f"Longer side in pixels: {_SIDES};")] = 768,
     ) -> list[ImageContent]:
         """Show a finished picture, small enough for every host.
 
         Use it to look at a picture when another tool's result showed none. Not for the whole
         picture: that is its image_uri or file_path. It is free. Returns only the JPEG.
         """
+        if max_px not in PREVIEW_SIDES:
+            raise InvalidRequest([Problem("max_px", f"{max_px} is not allowed", _SIDES)])
         name = ImageName.parse(image_id)
         try:
             if name is None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from castmate.clients.registry import is_paid, licences
 from castmate.engines.licences import in_short
 from castmate.jobs.budget import totals
-from castmate.jobs.storage import day_of
+from castmate.jobs.storage import DAY_S, day_of
 from castmate.router import ClientStatus
 from castmate_mcp.agent.results import told
 from castmate_mcp.agent.spending import Spending
@@ -39,9 +39,10 @@ class StatusOut(BaseModel):
     cost_usd: float = Field(description="Of num_images now, about.")
     paid_pictures: Literal["never", "ask", "always"]
     agreed_today: bool
+    kept_days: float | None = None
     spent_today_usd: float
     left_today_usd: float | None = None
-    licence: str = ""
+    licence: str = Field("", description="Of the model on this machine.")
     next_step: str
 
 
@@ -59,7 +60,7 @@ def add(server: StrictServer, studio: Studio) -> None:
         annotations=READS,
     )
     async def get_status(
-        num_images: Annotated[int, Field(ge=1, le=4, description="The price is for so many.")] = 1,
+        num_images: Annotated[int, Field(ge=1, le=4, description="The price is for so many:")] = 1,
     ) -> Annotated[CallToolResult, StatusOut]:
         """Tell who can draw now, the queue, the price, and what is left of the day's budget.
 
@@ -93,6 +94,7 @@ async def _status(studio: Studio, spending: Spending, num_images: int) -> Status
         cost_usd=0.0 if free or not spending.possible else spending.price_usd * num_images,
         paid_pictures=settings.paid,
         agreed_today=await castmate.consents.given(studio.caller),
+        kept_days=None if (kept_s := castmate.ledger.keep_s) is None else kept_s / DAY_S,
         spent_today_usd=mine.get(today, 0.0),
         left_today_usd=None if cap is None else round(max(0.0, cap - spent_usd), 4),
         licence=in_short(licences(settings)),
