@@ -67,7 +67,6 @@ class Castmate:
         limits = Limits(
             settings.queue_limit,
             settings.lease_s,
-            settings.priority_ageing_s,
             wait_s=settings.wait_s,
             stored_bytes_per_key=quota_mb and quota_mb * 2**20,
         )

@@ -141,9 +141,6 @@ class Settings(BaseSettings):
         description="A process that is silent for so long loses its work to another, seconds; the "
         "same for all processes that share a ledger.",
     )
-    priority_ageing_s: float = Field(
-        60, gt=0, description="A waiting prediction climbs one priority each time, seconds."
-    )
     worker_slots: int = Field(
         1, ge=0, le=256, description="Predictions that a server makes at a time; 0 makes none."
     )

@@ -8,13 +8,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, and_, case, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, or_, select, update
 
 from castmate.clients.payments import PaymentState
 from castmate.errors import Cancelled, CastmateError, Interrupted, Overloaded
 from castmate.jobs import notify
 from castmate.jobs.database import Database, Transaction
-from castmate.jobs.predictions import Outcome, Prediction, Priority, State, StoredResult
+from castmate.jobs.predictions import Outcome, Prediction, State, StoredResult
 from castmate.jobs.queue import Limits, lock_queue, take
 from castmate.jobs.tables import attempts, payments, predictions, queue
 
@@ -61,8 +61,7 @@ class Claims:
     ) -> Sequence[Claim]:
         """Take up to `limit` waiting predictions, those whose turn it is.
 
-        Urgent ones first, each priority lower after it has waited; among those of the same
-        priority, keys take turns (start-time fair queueing). `only` names those that may be taken.
+        Keys take turns (start-time fair queueing). `only` names those that may be taken.
         """
 
         def work(tx: Transaction) -> list[Claim]:
@@ -70,7 +69,7 @@ class Claims:
             waiting = (
                 select(predictions.c.id)
                 .where(predictions.c.state == State.CREATED, _is_rested(tx.now))
-                .order_by(self._level(tx.now), predictions.c.turn, predictions.c.id)
+                .order_by(predictions.c.turn, predictions.c.id)
                 .limit(limit)
             )
             if only is not None:
@@ -219,19 +218,6 @@ class Claims:
             return len(rows)
 
         return await self._database.run(work)
-
-    def _level(self, now: float) -> ColumnElement[Any]:
-        """The priority, after the time that a prediction has waited."""
-        ageing_s, created = self._limits.ageing_s, predictions.c.created
-        climbs = [
-            (
-                and_(predictions.c.priority == start, created <= now - steps * ageing_s),
-                start - steps,
-            )
-            for start in Priority
-            for steps in range(start, 0, -1)  # the highest climb first
-        ]
-        return case(*climbs, else_=predictions.c.priority)
 
     def _put_back(
         self, tx: Transaction, row: Row[Any], outcome: Outcome, deaths: int, last: str = ""

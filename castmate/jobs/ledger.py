@@ -25,7 +25,7 @@ from castmate.images import Reference
 from castmate.jobs import notify
 from castmate.jobs.database import Clock, Database, Transaction
 from castmate.jobs.pictures import Pictures, release
-from castmate.jobs.predictions import Prediction, Priority, State, hash_of
+from castmate.jobs.predictions import Prediction, State, hash_of
 from castmate.jobs.queue import (
     Limits,
     Load,
@@ -78,7 +78,6 @@ class Ledger:
         *,
         key_name: str = "local",
         idempotency_key: str | None = None,
-        priority: Priority = Priority.NORMAL,
         weight: float = 1.0,
         owner: str | None = None,
         may_spend: bool = True,
@@ -95,7 +94,6 @@ class Ledger:
             key_name: Whose it is: the name of an API key, never the key. Keys share the clients
                 fairly, whatever each of them submits.
             idempotency_key: A second submit of the same request with it gives the same prediction.
-            priority: Who goes first among all keys.
             weight: A key of weight 2 gets twice the share of one of weight 1.
             owner: A worker that begins with it at once; it does not wait in the queue, nor is it
                 refused because others do.
@@ -125,7 +123,6 @@ class Ledger:
             "idempotency_key": idempotency_key,
             "body_hash": hash_of(request),
             "state": State.CREATED,
-            "priority": int(priority),
             "request": _with_seed(request).model_dump_json(),
             "attempt": 0,
             "deaths": 0,

@@ -7,7 +7,7 @@ import json
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from typing import Any, Self
 from uuid import UUID
 
@@ -35,14 +35,6 @@ class State(StrEnum):
     def final(self) -> bool:
         """Nothing changes any more."""
         return self in (State.COMPLETED, State.FAILED, State.CANCELLED)
-
-
-class Priority(IntEnum):
-    """Who goes first; the longer a prediction waits, the higher it climbs."""
-
-    URGENT = 0
-    NORMAL = 1
-    LOW = 2
 
 
 class Outcome(StrEnum):
@@ -140,7 +132,6 @@ class Prediction:
         state: Where it is.
         request: What was asked; its `image` names the stored reference.
         input: The reference's name in the storage.
-        priority: What was asked for.
         attempt: How many attempts there were; the last one counts.
         cancel_requested: Someone wants it to stop.
         created: Seconds since 1970.
@@ -162,7 +153,6 @@ class Prediction:
     state: State
     request: GenerateRequest = field(repr=False)
     input: str = field(repr=False)
-    priority: Priority
     attempt: int
     cancel_requested: bool
     created: float
@@ -199,7 +189,6 @@ class Prediction:
             State(row.state),
             GenerateRequest.model_validate_json(row.request),
             row.input,
-            Priority(row.priority),
             row.attempt,
             bool(row.cancel_requested),
             row.created,

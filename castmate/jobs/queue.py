@@ -41,7 +41,6 @@ class Limits:
     Attributes:
         queue_limit: How many predictions may wait.
         lease_s: How long a worker may be silent before its work is given to another.
-        ageing_s: A waiting prediction climbs one priority each time this has passed.
         max_deaths: A prediction whose workers died this often fails.
         wait_s: How long a prediction may wait for a client that can draw, from the first time that
             none could.
@@ -50,7 +49,6 @@ class Limits:
 
     queue_limit: int = 256
     lease_s: float = 15.0
-    ageing_s: float = 60.0
     max_deaths: int = 3
     wait_s: float = 3600.0
     stored_bytes_per_key: int | None = None

@@ -35,7 +35,6 @@ predictions: Final = Table(
     Column("idempotency_key", Text),
     Column("body_hash", Text, nullable=False),
     Column("state", Text, nullable=False),
-    Column("priority", Integer, nullable=False),
     Column("turn", Double, nullable=False),
     Column("request", Text, nullable=False),
     Column("input", Text, nullable=False),
@@ -275,6 +274,7 @@ MIGRATIONS: Final[Sequence[Sequence[str]]] = (
              id text primary key not null, key_name text not null,
              price_micro_usd bigint not null, named double precision not null)""",
     ),
+    ("""alter table predictions drop column priority""",),
     (
         """create index predictions_by_input on predictions (input)""",
         """create table pictures (

@@ -101,9 +101,9 @@ def describe(
             "Do not generate it again."
         )
         if job.waits_for is not None and "not_agreed" in codes(job.waits_for):
-            out.next_step = (
-                f"Call {GENERATE} again with the same arguments: the user is asked whether to pay. "
-                f"Or wait with get_job, job_id {job_id}."
+            out.next_step += (
+                f" If it goes on waiting, {GENERATE} with the same arguments asks the user whether "
+                "to pay for it."
             )
         return out
     for number, image in enumerate(result.images):

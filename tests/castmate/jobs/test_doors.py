@@ -14,7 +14,7 @@ from castmate.jobs.budget import Budget, Caps
 from castmate.jobs.claims import Claim, Claims
 from castmate.jobs.database import Database, Transaction
 from castmate.jobs.ledger import Ledger
-from castmate.jobs.predictions import Priority, State, StoredImage, StoredResult
+from castmate.jobs.predictions import State, StoredImage, StoredResult
 from castmate.jobs.retention import sweep
 from castmate.jobs.storage import UPLOADS_KEPT_S, output_name
 from castmate.jobs.tables import api_keys
@@ -75,7 +75,7 @@ async def test_the_list_is_cut_by_time_and_place(
 async def test_only_finished_predictions_of_the_key_are_deleted_with_their_pictures(
     ledger: Ledger, claims: Claims, submit: Submit
 ) -> None:
-    waiting, finished = await submit(priority=Priority.LOW), await submit()
+    finished, waiting = await submit(), await submit()
     claim = await claim_one(claims)
     assert claim.id == finished.id
     name = output_name(claim.id, 1, 0, "png")

@@ -42,7 +42,7 @@ from castmate.jobs.budget import Budget
 from castmate.jobs.claims import Claim, Claims
 from castmate.jobs.ledger import Ledger
 from castmate.jobs.opening import open_database
-from castmate.jobs.predictions import Priority, State, StoredResult
+from castmate.jobs.predictions import State, StoredResult
 from castmate.jobs.queue import Limits
 from castmate.jobs.storage import memory_storage
 from castmate.schema import GenerateRequest
@@ -50,7 +50,7 @@ from tests.castmate.jobs.conftest import Clock, empty
 from tests.doubles import picture
 
 T = TypeVar("T")
-LIMITS = Limits(queue_limit=4, lease_s=10, ageing_s=60, max_deaths=3)
+LIMITS = Limits(queue_limit=4, lease_s=10, max_deaths=3)
 REFERENCE = Reference.from_bytes(picture(), "red.png")
 FINAL = {State.COMPLETED, State.FAILED, State.CANCELLED}
 
@@ -65,6 +65,8 @@ class Model:
     deaths: int = 0
     cancel: bool = False
     lease_until: float = 0.0
+    waits_since: float | None = None
+    not_before: float = 0.0
     owner: str = ""
     result_of: int | None = None
     payments: dict[int, PaymentState] = field(default_factory=dict)
@@ -118,7 +120,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.open()
         # Most examples would spend half of their steps on the way to here.
         for prompt in ("waving", "running", "waving"):
-            self.submit(prompt, None, "ann", Priority.NORMAL)
+            self.submit(prompt, None, "ann")
         return self.claim("one", 2)
 
     def open(self) -> None:
@@ -138,11 +140,8 @@ class LedgerMachine(RuleBasedStateMachine):
         prompt=st.sampled_from(["waving", "running"]),
         idempotency_key=st.sampled_from([None, None, "a", "b"]),
         key_name=st.sampled_from(["ann", "bob"]),
-        priority=st.sampled_from(Priority),
     )
-    def submit(
-        self, prompt: str, idempotency_key: str | None, key_name: str, priority: Priority
-    ) -> Any:
+    def submit(self, prompt: str, idempotency_key: str | None, key_name: str) -> Any:
         values = {"prompt": prompt, "image": "red.png", "seed": 1, "num_images": 2}
         known = self.by_key.get(f"{key_name} {idempotency_key}")
         waiting = sum(model.state is State.CREATED for model in self.models.values())
@@ -153,7 +152,6 @@ class LedgerMachine(RuleBasedStateMachine):
                     REFERENCE,
                     key_name=key_name,
                     idempotency_key=idempotency_key,
-                    priority=priority,
                 )
             )
         except IdempotencyConflict:
@@ -191,7 +189,11 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(target=claimed, owner=owners, limit=st.integers(1, 3))
     def claim(self, owner: str, limit: int) -> Any:
         claims = self.run(self.claims.claim(owner, limit))
-        waiting = [model for model in self.models.values() if model.state is State.CREATED]
+        waiting = [
+            model
+            for model in self.models.values()
+            if model.state is State.CREATED and model.not_before <= self.clock.now
+        ]
         assert len(claims) == min(limit, len(waiting))
         for claim in claims:
             model = self.models[claim.id]
@@ -199,6 +201,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert claim.attempt == model.attempt + 1
             model.state, model.attempt, model.owner = State.PROCESSING, claim.attempt, owner
             model.lease_until = self.clock.now + LIMITS.lease_s
+            model.not_before = 0.0
         return multiple(*claims)
 
     @rule(claim=claimed)
@@ -237,6 +240,28 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.run(self.claims.release(claim)) == held
         if held:
             model.put_back()
+
+    @rule(claim=claimed, died=st.booleans())
+    def defer(self, claim: Claim, died: bool) -> None:
+        """No client can draw it: it waits, a minute at most, and ends if it kills what draws."""
+        model = self.models[claim.id]
+        error = Unavailable("Nobody can draw.")
+        error.died = died
+        held = model.held_by(claim)
+        pause_s = self.run(self.claims.defer(claim, error, 60))
+        if not held:
+            assert pause_s is None
+            return
+        now = self.clock.now
+        since = now if model.waits_since is None else model.waits_since
+        if not model.cancel and model.deaths + died < LIMITS.max_deaths and now - since >= 60:
+            model.state = State.FAILED
+        else:
+            model.put_back(deaths=int(died))
+        assert (pause_s is not None) == (model.state is State.CREATED)
+        if pause_s is not None:
+            assert 0 < pause_s <= since + 60 - now
+            model.waits_since, model.not_before = since, now + pause_s
 
     @rule(id=ids)
     def cancel(self, id: str) -> None:
@@ -310,6 +335,8 @@ class LedgerMachine(RuleBasedStateMachine):
         for id, model in self.models.items():
             one = found[id]
             assert (one.state, one.attempt) == (model.state, model.attempt)
+            if one.waits_for is not None:
+                assert model.waits_since is not None
             assert (one.finished is not None) == (model.state in FINAL)
             assert (one.result is not None) == (model.state is State.COMPLETED)
             assert (one.error is not None) == (model.state in FINAL - {State.COMPLETED})

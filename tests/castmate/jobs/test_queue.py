@@ -11,7 +11,7 @@ from castmate.images import Reference
 from castmate.jobs.claims import Claims
 from castmate.jobs.database import Database
 from castmate.jobs.ledger import Ledger
-from castmate.jobs.predictions import Priority, State
+from castmate.jobs.predictions import State
 from castmate.jobs.queue import Limits
 from castmate.jobs.storage import Storage
 from tests.castmate.jobs.claiming import RESULT, claim_one, order
@@ -55,26 +55,6 @@ async def test_a_request_for_four_pictures_takes_four_turns(claims: Claims, subm
     await asyncio.gather(*(submit(key_name="small") for _ in range(16)))
     first = (await order(claims))[:10]
     assert len(set(first) & set(ids(big))) == 2
-
-
-async def test_urgent_ones_go_first_and_low_ones_last(claims: Claims, submit: Submit) -> None:
-    low = await submit(priority=Priority.LOW, key_name="a")
-    normal = await submit(key_name="b")
-    urgent = await submit(priority=Priority.URGENT, key_name="c")
-    assert await order(claims) == [urgent.id, normal.id, low.id]
-
-
-async def test_a_low_one_that_waited_long_enough_goes_before_new_urgent_ones(
-    claims: Claims, submit: Submit, clock: Clock
-) -> None:
-    low = await submit(priority=Priority.LOW)
-    clock.now += 61
-    normal = await submit()
-    urgent = await submit(priority=Priority.URGENT)
-    assert (await claim_one(claims)).id == urgent.id
-    clock.now += 60
-    urgent = await submit(priority=Priority.URGENT)
-    assert await order(claims) == [low.id, normal.id, urgent.id]
 
 
 async def test_a_full_queue_says_when_to_try_again(

