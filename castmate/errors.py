@@ -14,6 +14,7 @@ CastmateError
 ├── Interrupted            submit again: whoever worked on it died, several times
 ├── PredictionNotFound     correct the id
 ├── IdempotencyConflict    use a new idempotency key: this one stands for another request
+├── QuotaExceeded          delete pictures first: this key keeps as many as it may
 ├── BundleError            repair the installation
 │   ├── BundleNotFound     install or name another bundle
 │   ├── BundleCorrupt      a file is missing or changed: reinstall or export again
@@ -216,6 +217,12 @@ class PredictionNotFound(CastmateError):
     """There is no such prediction, or it belongs to another key."""
 
     code = "prediction_not_found"
+
+
+class QuotaExceeded(CastmateError):
+    """The caller keeps as much on the server as it may."""
+
+    code = "quota_exceeded"
 
 
 class IdempotencyConflict(CastmateError):

@@ -7,7 +7,13 @@ from typing import Final
 
 CONVERT: Final = "Convert it to PNG or JPEG and try again."
 
-_PICTURES: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"\xff\x0a")
+_SUFFIXES: Final = (
+    (b"\x89PNG\r\n\x1a\n", ".png"),
+    (b"\xff\xd8\xff", ".jpg"),
+    (b"GIF87a", ".gif"),
+    (b"GIF89a", ".gif"),
+)
+_PICTURES: Final = (*(start for start, _ in _SUFFIXES), b"\xff\x0a")
 _JPEG_XL: Final = b"\0\0\0\x0cJXL \r\n\x87\n"
 _HEIC_BRANDS: Final = frozenset(
     b"heic heix heim heis hevc hevx hevm hevs mif1 mif2 msf1 miaf MiHA MiHB MiHE".split()
@@ -86,6 +92,16 @@ def is_picture(data: bytes) -> bool:
     if data[:4] == b"RIFF":
         return data[8:12] == b"WEBP"
     return recognise(data) in (AVIF, HEIC) if data[4:8] == b"ftyp" else False
+
+
+def suffix_of(data: bytes) -> str | None:
+    """What the name of a picture that we read ends with, by its first kilobyte; else None."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return ".webp"
+    if data[4:8] == b"ftyp":
+        kind = _of_brands(data)
+        return ".avif" if kind is AVIF else ".heic" if kind is HEIC else None
+    return next((suffix for start, suffix in _SUFFIXES if data.startswith(start)), None)
 
 
 def _of_brands(data: bytes) -> Kind:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import os
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +28,10 @@ PREVIEW_LIMIT: Final = 90_000
 PREVIEW_SIDE: Final = 512
 
 # Decoding has its own threads, so that pictures waiting for room delay no file or database access.
-_DECODERS: Final = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decoder")
+_THREADS: Final = os.cpu_count() or 1
+_DECODERS: Final = ThreadPoolExecutor(_THREADS, thread_name_prefix="decoder")
+_AT_A_TIME: Final = -(-_THREADS // 2)  # of one caller
+_TURNS: Final[WeakValueDictionary[str, asyncio.Semaphore]] = WeakValueDictionary()
 
 # Fixed, so that the same pixels give the same bytes, and tuned for latency: 1024*1024 takes
 # ~80 ms as PNG (200 ms at Pillow's default level, for 15 % fewer bytes), 4 as JPEG, 25 as WEBP.
@@ -79,10 +85,28 @@ class Reference:
         return cls(data, hashlib.sha256(data).hexdigest(), image)
 
     @classmethod
-    async def read(cls, data: bytes, label: str) -> Self:
-        """Like `from_bytes`, off the event loop; servers use this one."""
+    async def read(cls, data: bytes, label: str, caller: str | None = None) -> Self:
+        """Like `from_bytes`, off the event loop; servers use this one.
+
+        Args:
+            data: An encoded picture.
+            label: How an error names it, such as its path.
+            caller: Whose picture it is. Those of one caller are read a few at a time, so that those
+                of others need not wait for all of them.
+        """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(_DECODERS, cls.from_bytes, data, label)
+        async with _turn_of(caller):
+            return await loop.run_in_executor(_DECODERS, cls.from_bytes, data, label)
+
+
+@contextlib.asynccontextmanager
+async def _turn_of(caller: str | None) -> AsyncIterator[None]:
+    if caller is None:
+        yield
+        return
+    turn = _TURNS.setdefault(caller, asyncio.Semaphore(_AT_A_TIME))
+    async with turn:
+        yield
 
 
 def encode(pixels: NDArray[np.uint8], output_format: OutputFormat) -> bytes:

@@ -37,6 +37,7 @@ async def resolve(
     allow_http: bool = False,
     use_proxy: bool = False,
     fetch: Fetch | None = None,
+    caller: str | None = None,
 ) -> Reference:
     """Read and check the picture that `source` names.
 
@@ -48,6 +49,7 @@ async def resolve(
         allow_http: Whether http:// URLs are allowed too.
         use_proxy: Whether URLs are fetched through the proxy of the environment.
         fetch: Downloads URLs; by default `castmate.fetch`, which reaches only public addresses.
+        caller: Who asks, where there are many; see `Reference.read`.
 
     Raises:
         ImageRejected: Says why, and what is allowed instead.
@@ -68,7 +70,7 @@ async def resolve(
         data, label = await asyncio.to_thread(_read, path, roots), _shown(str(path))
     else:
         raise ImageRejected(f"{_shown(source)} is a {scheme} URI", allowed=_allowed(roots))
-    return await Reference.read(data, label)
+    return await Reference.read(data, label, caller)
 
 
 def is_base64(source: str) -> bool:

@@ -68,10 +68,12 @@ class Castmate(Generic[AnySettings]):
     ) -> None:
         """Put the parts together; `open` opens them first."""
         self.settings, self.router, self.storage = settings, router, storage
+        quota_mb = settings.stored_mb_per_key
         limits = Limits(
             settings.queue_limit,
             settings.lease_s,
             wait_s=settings.wait_s,
+            stored_bytes_per_key=quota_mb and quota_mb * 2**20,
         )
         days = keep_days if settings.retention_days is None else settings.retention_days
         self.ledger = Ledger(database, storage, limits, keep_s=days * DAY_S if days else None)
@@ -81,7 +83,7 @@ class Castmate(Generic[AnySettings]):
                 settings.max_usd_per_prediction, settings.max_usd_per_day, settings.max_usd_per_key
             ),
         )
-        self.characters = Characters(database, storage)
+        self.characters = Characters(database, self.ledger.pictures)
         self.consents = Consents(database)
         self.keys = KeyRing(database)
         self.webhooks = Webhooks(database)

@@ -246,6 +246,13 @@ class Settings(BaseSettings):
         description="Whether pictures that cost money may be drawn for agents, within the caps: "
         "`ask` lets the user agree first, once a day.",
     )
+    stored_mb_per_key: int | None = Field(
+        1024,
+        ge=1,
+        description="What an API key may keep on the server of the pictures that it sends "
+        "(uploads, references, characters), MiB; each is stored and counted once. Callers without "
+        "a key have no such limit.",
+    )
     triton_urls: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="gRPC addresses of Triton servers, host:port, separated by commas."
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -14,9 +15,10 @@ from sqlalchemy import Executable, Row, delete, insert, select
 from castmate.errors import InvalidRequest, Problem
 from castmate.images import Reference
 from castmate.jobs.database import Database, Transaction, check_storable
+from castmate.jobs.pictures import Brought, Pictures, release
 from castmate.jobs.queue import lock_queue
-from castmate.jobs.storage import CHARACTERS, Storage
-from castmate.jobs.tables import characters
+from castmate.jobs.storage import CHARACTERS
+from castmate.jobs.tables import character_pictures, characters
 
 PREFIX: Final = "chr_"
 MAX_PICTURES: Final = 8
@@ -56,46 +58,61 @@ class Character:
 class Characters:
     """Every character of a ledger; no key sees those of another."""
 
-    def __init__(self, database: Database, storage: Storage) -> None:
-        self._database, self._storage = database, storage
+    def __init__(self, database: Database, pictures: Pictures) -> None:
+        self._database, self._pictures = database, pictures
 
     async def create(
-        self, name: str, references: Sequence[Reference], *, key_name: str
+        self, name: str, references: AsyncIterable[Reference], *, key_name: str
     ) -> Character:
         """Save a character; the same name and pictures again give the same one.
 
-        Its pictures have names of their own, so that deleting one takes nothing from another.
+        Args:
+            name: What its owner calls it.
+            references: Its pictures, the best first. Each goes to the storage before the next one
+                is asked for, so that one is held at a time.
+            key_name: Whose it is.
 
         Raises:
             InvalidRequest: The name cannot be stored.
+            QuotaExceeded: The key keeps as many pictures as it may.
             Unavailable: The storage or the ledger cannot be reached.
         """
         check_storable("name", name)
-        content = json.dumps([name, *(reference.sha256 for reference in references)])
+        async with contextlib.AsyncExitStack() as stack:
+            brought: dict[str, Brought] = {}
+            hashes = []
+            async for reference in references:
+                hashes.append(sha256 := reference.sha256)
+                if sha256 not in brought:
+                    bringing = self._pictures.bringing(reference.data, sha256, key_name)
+                    brought[sha256] = await stack.enter_async_context(bringing)
+            return await self._save(name, [brought[sha256] for sha256 in hashes], key_name)
+
+    async def _save(self, name: str, brought: Sequence[Brought], key_name: str) -> Character:
+        content = json.dumps([name, *(picture.sha256 for picture in brought)])
         content_hash = hashlib.sha256(content.encode()).hexdigest()
         same = select(characters).where(
             characters.c.key_name == key_name, characters.c.content_hash == content_hash
         )
-        if (known := await self._first(same)) is not None:
-            return replace(known, known=True)
         character_id = PREFIX + secrets.token_hex(8)
-        pictures = [f"{CHARACTERS}/{character_id}-{n}" for n in range(1, len(references) + 1)]
-        for picture, reference in zip(pictures, references, strict=True):
-            await self._storage.put(picture, reference.data)
-        values = {
-            "id": character_id,
-            "key_name": key_name,
-            "name": name,
-            "content_hash": content_hash,
-            "pictures": json.dumps(pictures),
-        }
 
         def work(tx: Transaction) -> Character:
-            lock_queue(tx)  # two calls at once make one; the pictures of the other are swept
+            lock_queue(tx)  # two calls at once make one
             if row := tx.connection.execute(same).one_or_none():
                 return replace(_character(row), known=True)
+            names = [self._pictures.take(tx, picture) for picture in brought]
+            used = [{"character_id": character_id, "picture": one} for one in dict.fromkeys(names)]
+            tx.connection.execute(insert(character_pictures), used)
+            values = {
+                "id": character_id,
+                "key_name": key_name,
+                "name": name,
+                "content_hash": content_hash,
+                "pictures": json.dumps(names),
+                "created": tx.now,
+            }
             made = insert(characters).returning(characters)
-            return _character(tx.connection.execute(made, values | {"created": tx.now}).one())
+            return _character(tx.connection.execute(made, values).one())
 
         return await self._database.run(work)
 
@@ -117,7 +134,9 @@ class Characters:
         )
 
     async def delete(self, character_id: str, key_name: str | None = None) -> Character:
-        """Remove a character and its pictures; what was drawn from it stays.
+        """Remove a character, and those of its pictures that nothing else refers to.
+
+        What was drawn from it stays.
 
         Args:
             character_id: Its handle.
@@ -134,14 +153,23 @@ class Characters:
         query = delete(characters).where(characters.c.id == character_id)
         if key_name is not None:
             query = query.where(characters.c.key_name == key_name)
-        removed = await self._first(query.returning(characters))
-        if removed is None:
-            told = f"there is no character {character_id!r}"
-            raise InvalidRequest(
-                [Problem("character_id", told, "an id of `castmate characters list`")]
-            )
-        for picture in removed.pictures:
-            await self._storage.delete(picture)
+
+        def work(tx: Transaction) -> tuple[Character, list[str]]:
+            lock_queue(tx)
+            row = tx.connection.execute(query.returning(characters)).one_or_none()
+            if row is None:
+                told = f"there is no character {character_id!r}"
+                raise InvalidRequest(
+                    [Problem("character_id", told, "an id of `castmate characters list`")]
+                )
+            removed = _character(row)
+            of_it = character_pictures.c.character_id == character_id
+            tx.connection.execute(delete(character_pictures).where(of_it))
+            own = [name for name in removed.pictures if name.startswith(f"{CHARACTERS}/")]
+            return removed, own + release(tx, removed.pictures)
+
+        removed, unused = await self._database.run(work)
+        await self._pictures.remove_files(unused)
         return removed
 
     async def _first(self, query: Executable) -> Character | None:

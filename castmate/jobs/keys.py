@@ -23,6 +23,7 @@ LOCAL_KEY: Final = "local"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SECRET_BYTES: Final = 32
 _MICRO: Final = 1_000_000
+_KEYS_AT_ONCE: Final = 4
 
 
 class Scope(StrEnum):
@@ -64,6 +65,11 @@ class Key:
 
 LOCAL: Final = Key(LOCAL_KEY)
 """Who calls where no key was ever created."""
+
+
+def share_of(limit: int) -> int:
+    """How much of something that is bounded one key may hold, so that others always get some."""
+    return -(-limit // _KEYS_AT_ONCE)
 
 
 class KeyRing:

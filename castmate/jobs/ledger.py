@@ -24,6 +24,7 @@ from castmate.errors import (
 from castmate.images import Reference
 from castmate.jobs import notify
 from castmate.jobs.database import Clock, Database, Transaction, check_storable
+from castmate.jobs.pictures import Pictures, release
 from castmate.jobs.predictions import Prediction, State, hash_of
 from castmate.jobs.queue import (
     Limits,
@@ -68,6 +69,7 @@ class Ledger:
         self.database, self.storage = database, storage
         self.limits = limits or Limits()
         self.clock, self.keep_s = clock, keep_s
+        self.pictures = Pictures(database, storage, clock, self.limits.stored_bytes_per_key)
 
     async def submit(
         self,
@@ -105,6 +107,7 @@ class Ledger:
         Raises:
             IdempotencyConflict: The idempotency key stands for another request.
             Overloaded: Too many are waiting, of all or of this key.
+            QuotaExceeded: The key keeps as many pictures as it may, and this is a new one.
             InvalidRequest: The idempotency key is empty or too long.
         """
         if idempotency_key is not None:
@@ -120,7 +123,6 @@ class Ledger:
             "body_hash": hash_of(request),
             "state": State.CREATED,
             "request": _with_seed(request).model_dump_json(),
-            "input": await self.storage.put_reference(reference, self.clock()),
             "attempt": 0,
             "deaths": 0,
             "cancel_requested": 0,
@@ -139,15 +141,19 @@ class Ledger:
                 return replace(Prediction.of(row), joined=True)
             check_unfinished(tx, key_name, max_unfinished)
             if owner is None:
-                check_waiting(tx, self.limits)
-                row = enqueue(tx, values, virtual_time, cost)
+                check_waiting(tx, self.limits, key_name)
+            new = values | {"input": self.pictures.take(tx, brought)}
+            if owner is None:
+                row = enqueue(tx, new, virtual_time, cost)
             else:
-                row = begin(tx, values, virtual_time + cost, owner, self.limits.lease_s)
+                row = begin(tx, new, virtual_time + cost, owner, self.limits.lease_s)
             if also is not None:
                 also(tx, row.id)
             return Prediction.of(row)
 
-        return await self.database.run(work)
+        bringing = self.pictures.bringing(reference.data, reference.sha256, key_name)
+        async with bringing as brought:
+            return await self.database.run(work)
 
     async def check_room(self, key_name: str, max_unfinished: int | None = None) -> None:
         """Refuse early what `submit` would refuse: before a reference is fetched and stored.
@@ -157,7 +163,7 @@ class Ledger:
         """
 
         def work(tx: Transaction) -> None:
-            check_waiting(tx, self.limits)
+            check_waiting(tx, self.limits, key_name)
             check_unfinished(tx, key_name, max_unfinished)
 
         await self.database.run(work)
@@ -312,7 +318,8 @@ class Ledger:
         Payments stay. One that waits or runs is left alone: cancel it first.
         """
 
-        def work(tx: Transaction) -> list[Prediction]:
+        def work(tx: Transaction) -> tuple[list[Prediction], list[str]]:
+            lock_queue(tx)
             query = select(predictions).where(
                 predictions.c.id.in_(ids),
                 predictions.c.state.in_([state for state in State if state.final]),
@@ -321,9 +328,10 @@ class Ledger:
                 query = query.where(predictions.c.key_name == key_name)
             found = [Prediction.of(row) for row in tx.connection.execute(query.with_for_update())]
             remove(tx, [one.id for one in found])
-            return found
+            return found, release(tx, [one.input for one in found])
 
-        found = await self.database.run(work)
+        found, unused = await self.database.run(work)
+        await self.pictures.remove_files(unused)
         for image in (image for one in found for image in one.images):
             await self.storage.delete_picture(image.name)
         return len(found)

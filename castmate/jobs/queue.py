@@ -11,6 +11,7 @@ from sqlalchemy import Row, func, insert, select, update
 from castmate.errors import Overloaded
 from castmate.jobs import notify
 from castmate.jobs.database import Transaction
+from castmate.jobs.keys import LOCAL_KEY, share_of
 from castmate.jobs.predictions import State, new_id
 from castmate.jobs.tables import attempts, predictions, queue
 
@@ -43,12 +44,14 @@ class Limits:
         max_deaths: A prediction whose workers died this often fails.
         wait_s: How long a prediction may wait for a client that can draw, from the first time that
             none could.
+        stored_bytes_per_key: What a key may keep of pictures that it sent; None is no quota.
     """
 
     queue_limit: int = 256
     lease_s: float = 15.0
     max_deaths: int = 3
     wait_s: float = 3600.0
+    stored_bytes_per_key: int | None = None
 
 
 def lock_queue(tx: Transaction) -> float:
@@ -100,12 +103,16 @@ def take(tx: Transaction, ids: Sequence[str], owner: str, lease_s: float) -> Seq
     return rows
 
 
-def check_waiting(tx: Transaction, limits: Limits) -> None:
-    """Refuse one more prediction where no more may wait.
+def check_waiting(tx: Transaction, limits: Limits, key_name: str) -> None:
+    """Refuse one more prediction where no more may wait, of all or of this key.
 
     Raises:
         Overloaded: Too many do.
     """
+    share = share_of(limits.queue_limit)
+    if key_name != LOCAL_KEY and (mine := _count_waiting(tx, share, key_name)) >= share:
+        told = f"{mine} predictions of key {key_name!r} are waiting, its share of the queue"
+        raise _overloaded(tx, mine, told)
     waiting = _count_waiting(tx, limits.queue_limit)
     if waiting >= limits.queue_limit:
         raise _overloaded(tx, waiting, f"{waiting} predictions are waiting, as many as may")
@@ -150,8 +157,10 @@ def _overloaded(tx: Transaction, waiting: int, told: str) -> Overloaded:
     )
 
 
-def _count_waiting(tx: Transaction, limit: int) -> int:
+def _count_waiting(tx: Transaction, limit: int, key_name: str | None = None) -> int:
     some = select(predictions.c.id).where(predictions.c.state == State.CREATED).limit(limit)
+    if key_name is not None:
+        some = some.where(predictions.c.key_name == key_name)
     return tx.connection.execute(select(func.count()).select_from(some.subquery())).scalar_one()
 
 

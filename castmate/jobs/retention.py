@@ -23,7 +23,7 @@ from castmate.jobs.storage import (
     UPLOADS_KEPT_S,
     StoredObject,
 )
-from castmate.jobs.tables import characters, predictions
+from castmate.jobs.tables import characters, pictures, predictions
 from castmate.times import day_of
 
 _BATCH: Final = 200
@@ -58,14 +58,15 @@ async def sweep(ledger: Ledger, keep_s: float | None = None) -> Swept:
     removed = 0
     while count := await ledger.database.run(lambda tx: _remove_rows(tx, keep_s)):
         removed += count
+    unused = await ledger.pictures.remove_unused()
     before = ledger.clock() - GRACE_S
     outputs = await _sweep_files(ledger, OUTPUTS, before, _needed_outputs)
     previews = await _sweep_files(ledger, PREVIEWS, before, _needed_outputs)
     inputs = await _sweep_files(ledger, INPUTS, before, _needed_inputs)
-    pictures = await _sweep_files(ledger, CHARACTERS, before, _needed_pictures)
-    unused = ledger.clock() - UPLOADS_KEPT_S
-    uploads = await _sweep_files(ledger, UPLOADS, unused, lambda tx, found: set())
-    return Swept(removed, outputs + previews + inputs + pictures + uploads)
+    saved = await _sweep_files(ledger, CHARACTERS, before, _needed_pictures)
+    kept_until = ledger.clock() - UPLOADS_KEPT_S
+    uploads = await _sweep_files(ledger, UPLOADS, kept_until, _registered)
+    return Swept(removed, unused + outputs + previews + inputs + saved + uploads)
 
 
 def _remove_rows(tx: Transaction, keep_s: float | None) -> int:
@@ -115,11 +116,18 @@ def _needed_inputs(tx: Transaction, found: Sequence[StoredObject]) -> set[str]:
     used = select(predictions.c.input).where(predictions.c.input.in_(names)).distinct()
     yesterday = f"{INPUTS}/{day_of(tx.now - DAY_S)}"
     recent = {name for name in names if name >= yesterday}
-    return recent | set(tx.connection.execute(used).scalars())
+    return recent | set(tx.connection.execute(used).scalars()) | _registered(tx, found)
+
+
+def _registered(tx: Transaction, found: Sequence[StoredObject]) -> set[str]:
+    """Those that callers have sent, and that are still kept for them."""
+    names = [item.name for item in found]
+    kept = select(pictures.c.name).where(pictures.c.name.in_(names))
+    return set(tx.connection.execute(kept).scalars())
 
 
 def _needed_pictures(tx: Transaction, found: Sequence[StoredObject]) -> set[str]:
-    """Those of saved characters; the others lost their row, or never had one."""
+    """Of what earlier releases kept for each character, that of those that are still there."""
     owners = {item.name: match[1] for item in found if (match := _PICTURE.fullmatch(item.name))}
     query = select(characters.c.id).where(characters.c.id.in_(set(owners.values())))
     saved = set(tx.connection.execute(query).scalars())

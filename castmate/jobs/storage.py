@@ -31,10 +31,9 @@ from obstore.store import (
 
 from castmate.errors import CastmateError, SettingsError, Unavailable
 from castmate.files import make_private_file, make_private_folder, write_atomically
-from castmate.images import PREVIEW_SIDE, Reference, preview
+from castmate.images import PREVIEW_SIDE, preview
 from castmate.jobs.database import Durability
 from castmate.paths import expand
-from castmate.times import day_of
 
 INPUTS: Final = "inputs"
 OUTPUTS: Final = "outputs"
@@ -191,16 +190,6 @@ class Storage:
                     StoredObject(meta["path"], meta["size"], meta["last_modified"].timestamp())
                     for meta in chunk
                 ]
-
-    async def put_reference(self, reference: Reference, now: float) -> str:
-        """Keep a reference under its content's hash; gives its name.
-
-        The day is a part of the name: what a sweep may delete is never named again.
-        """
-        name = f"{INPUTS}/{day_of(now)}/{reference.sha256}"
-        if not await self.exists(name):
-            await self.put(name, reference.data)
-        return name
 
     async def preview(self, name: str, side: int = PREVIEW_SIDE) -> bytes:
         """A small JPEG of a stored picture; made once, also when many ask at the same time.

@@ -70,6 +70,7 @@ Index(
 Index("waiting_by_key", predictions.c.key_name, predictions.c.turn)
 Index("running_by_lease", predictions.c.lease_until)
 Index("predictions_by_finish", predictions.c.finished)
+Index("predictions_by_input", predictions.c.input)
 
 attempts: Final = Table(
     "attempts",
@@ -157,12 +158,34 @@ characters: Final = Table(
     Column("pictures", Text, nullable=False),
     Column("created", Double, nullable=False),
 )
+character_pictures: Final = Table(
+    "character_pictures",
+    metadata,
+    Column("character_id", Text, primary_key=True),
+    Column("picture", Text, primary_key=True),
+)
 Index(
     "one_character_of_a_content",
     characters.c.key_name,
     characters.c.content_hash,
     unique=True,
 )
+
+Index("characters_with_picture", character_pictures.c.picture)
+
+# What callers have sent, once for each key and content. A row has a file; it goes, and then the
+# file, when nothing refers to it and `until` has passed.
+pictures: Final = Table(
+    "pictures",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("key_name", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("num_bytes", BigInteger, nullable=False),
+    Column("until", Double, nullable=False),
+)
+Index("pictures_by_content", pictures.c.key_name, pictures.c.sha256)
+Index("pictures_by_end", pictures.c.until)
 
 # Who agreed on which day (UTC) that hosted pictures may be paid.
 consents: Final = Table(
@@ -252,6 +275,18 @@ MIGRATIONS: Final[Sequence[Sequence[str]]] = (
              price_micro_usd bigint not null, named double precision not null)""",
     ),
     ("""alter table predictions drop column priority""",),
+    (
+        """create index predictions_by_input on predictions (input)""",
+        """create table pictures (
+             name text primary key not null, key_name text not null, sha256 text not null,
+             num_bytes bigint not null, until double precision not null)""",
+        """create index pictures_by_content on pictures (key_name, sha256)""",
+        """create index pictures_by_end on pictures (until)""",
+        """create table character_pictures (
+             character_id text not null, picture text not null,
+             primary key (character_id, picture))""",
+        """create index characters_with_picture on character_pictures (picture)""",
+    ),
 )
 
 

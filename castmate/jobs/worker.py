@@ -220,7 +220,7 @@ class Worker:
             raise CastmateError(
                 "The reference picture is no longer in the storage; submit it again."
             ) from None
-        reference = await asyncio.to_thread(Reference.from_bytes, data, "the reference")
+        reference = await Reference.read(data, "the reference")
 
         def on_progress(progress: Progress) -> None:
             if progress.step > 0:

@@ -19,6 +19,7 @@ from castmate.errors import SettingsError
 from castmate.service import Castmate
 from castmate_mcp.agent.streamable import build_mcp_app
 from castmate_mcp.app import build_app
+from castmate_mcp.http.connections import Listener, Places, guarded, raise_open_files
 from castmate_mcp.http.gateway import Gateway
 from castmate_mcp.settings import ServerSettings
 
@@ -42,6 +43,7 @@ async def serve(settings: ServerSettings, say: Say) -> None:
         SettingsError: The address cannot be used, or only with keys.
         Unavailable: The database cannot be reached.
     """
+    places = Places(raise_open_files())
     opening = Castmate.open(settings, drain_s=settings.drain_s, keep_days=KEPT_DAYS)
     async with opening as castmate:
         configured = await castmate.keys.configured()
@@ -51,10 +53,10 @@ async def serve(settings: ServerSettings, say: Say) -> None:
                 "exists: anyone could draw on this one. Run `castmate keys create NAME` first, or "
                 "listen on 127.0.0.1."
             )
-        with _listening(settings.host, settings.port) as listener:
+        with _listening(settings.host, settings.port, places) as listener:
             castmate.work()
             app = build_app(castmate, mcp=build_mcp_app(castmate))
-            await _Server(_config(app, settings)).run(
+            await _Server(_config(app, places)).run(
                 listener, lambda url: _announce(say, url, configured)
             )
 
@@ -86,9 +88,11 @@ class _Server(uvicorn.Server):
         _log.info("draining", seconds=gateway.castmate.settings.drain_s)
 
 
-def _config(app: Starlette, settings: ServerSettings) -> uvicorn.Config:
+def _config(app: Starlette, places: Places) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=guarded(places),
+        ws="none",
         log_config=None,
         log_level=logging.WARNING,
         access_log=False,
@@ -100,7 +104,7 @@ def _config(app: Starlette, settings: ServerSettings) -> uvicorn.Config:
 
 
 @contextlib.contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
+def _listening(host: str, port: int, places: Places) -> Iterator[socket.socket]:
     """A socket that is bound before anything else is told.
 
     Raises:
@@ -110,7 +114,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         family, kind, proto, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listener = socket.socket(family, kind, proto)
+        listener = Listener.open(places, family, kind, proto)
     except OSError as error:
         raise SettingsError(f"CASTMATE_HOST: {host} is no address ({error.strerror})") from None
     with listener:

@@ -15,6 +15,7 @@ import uvicorn
 
 from castmate.clients.base import Client
 from castmate.service import Castmate
+from castmate_mcp.agent.streamable import build_mcp_app
 from castmate_mcp.app import build_app
 from castmate_mcp.http.gateway import Gateway
 from castmate_mcp.settings import ServerSettings
@@ -75,13 +76,19 @@ class Api:
 
 @asynccontextmanager
 async def serving(
-    client: Client, data_dir: Path, app_options: Any = None, **settings: Any
+    client: Client,
+    data_dir: Path,
+    app_options: Any = None,
+    *,
+    with_mcp: Any = False,
+    **settings: Any,
 ) -> AsyncIterator[Api]:
     """Serve on a loopback port, with `client` to draw and a picture uploaded."""
     known = ServerSettings.load(data_dir=data_dir, **settings)
     async with Castmate.open(known, router=routed(client)) as castmate:
         castmate.work()
-        app = build_app(castmate, **app_options or {})
+        mcp = build_mcp_app(castmate) if with_mcp else None
+        app = build_app(castmate, mcp=mcp, **app_options or {})
         listener = socket.create_server(("127.0.0.1", 0))
         config = uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=5)
         server = uvicorn.Server(config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from pathlib import Path
@@ -49,7 +48,11 @@ async def reference_of(studio: Studio, source: str) -> Reference:
     roots = settings.image_roots if studio.reads_paths else ()
     try:
         return await resolve(
-            source, roots=roots, allow_http=settings.allow_http, use_proxy=settings.fetch_proxy
+            source,
+            roots=roots,
+            allow_http=settings.allow_http,
+            use_proxy=settings.fetch_proxy,
+            caller=studio.caller,
         )
     except ImageRejected as error:
         if studio.base_url is None or _URI.match(source) or is_base64(source):
@@ -87,7 +90,7 @@ async def _of_signed_file(studio: Studio, name: str) -> Reference:
             "the picture of that download_url is no longer in the storage",
             hint="list_library shows what there is.",
         ) from None
-    return await asyncio.to_thread(Reference.from_bytes, data, "the download_url")
+    return await Reference.read(data, "the download_url", studio.caller)
 
 
 def _instead_of_path(studio: Studio, source: str, error: ImageRejected) -> ImageRejected:
@@ -120,7 +123,7 @@ async def _of_upload(studio: Studio, name: str) -> Reference:
             "nothing was sent to that upload link yet, or it was long ago",
             hint="PUT the file to its upload_url first; create_upload_link gives a new one.",
         ) from None
-    return await asyncio.to_thread(Reference.from_bytes, data, "the upload")
+    return await Reference.read(data, "the upload", studio.caller)
 
 
 async def _of_image(studio: Studio, name: ImageName) -> Reference:
@@ -129,7 +132,7 @@ async def _of_image(studio: Studio, name: ImageName) -> Reference:
         data = await studio.castmate.storage.get(image.name)
     except FileNotFoundError:
         raise await _unknown(studio, str(name)) from None
-    return await asyncio.to_thread(Reference.from_bytes, data, str(name))
+    return await Reference.read(data, str(name), studio.caller)
 
 
 async def _of_character(studio: Studio, name: CharacterName) -> Reference:
@@ -145,7 +148,7 @@ async def _of_character(studio: Studio, name: CharacterName) -> Reference:
         data = await studio.castmate.storage.get(character.pictures[name.picture - 1])
     except FileNotFoundError:  # deleted meanwhile
         raise await _unknown(studio, name.character_id) from None
-    return await asyncio.to_thread(Reference.from_bytes, data, character.id)
+    return await Reference.read(data, character.id, studio.caller)
 
 
 async def _instead_of_job(studio: Studio, source: str) -> ImageRejected:

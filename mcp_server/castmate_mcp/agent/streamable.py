@@ -8,10 +8,20 @@ from contextlib import ExitStack
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from mcp.server.auth.middleware.bearer_auth import (
+    AuthenticatedUser,
+    AuthorizationContext,
+    authorization_context,
+)
 from mcp.server.auth.provider import AccessToken, TokenVerifier
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.mcpserver import Context
-from mcp.server.streamable_http import EventStore
+from mcp.server.streamable_http import (
+    MCP_SESSION_ID_HEADER,
+    EventStore,
+    StreamableHTTPServerTransport,
+)
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
@@ -22,7 +32,7 @@ from structlog.contextvars import bind_contextvars
 
 from castmate.addresses import is_here
 from castmate.errors import CastmateError, SettingsError
-from castmate.jobs.keys import LOCAL, Key, KeyRing
+from castmate.jobs.keys import LOCAL, Key, KeyRing, share_of
 from castmate.jobs.keys import Scope as KeyScope
 from castmate.service import Castmate
 from castmate_mcp.agent.server import Register, build_server
@@ -32,6 +42,7 @@ from castmate_mcp.http.auth import from_here
 from castmate_mcp.http.body import MAX_JSON_BYTES, expected_bytes
 from castmate_mcp.http.envelope import as_response
 from castmate_mcp.http.gateway import gateway
+from castmate_mcp.http.limits import MAX_SESSIONS, beyond_share
 from castmate_mcp.http.oauth import KeyToken, OAuthTokens
 from castmate_mcp.settings import ServerSettings
 
@@ -74,6 +85,7 @@ def build_mcp_app(
         event_store=event_store,
         retry_interval=retry_interval,
         max_request_body_size=MAX_JSON_BYTES,
+        max_sessions=MAX_SESSIONS,
         transport_security=_protection(settings),
         auth=AuthSettings.model_validate(  # of texts: a URL that was parsed before gains a slash
             {
@@ -87,7 +99,8 @@ def build_mcp_app(
         token_verifier=verifier,
     )
     app.user_middleware.insert(0, Middleware(LocalCallers, verifier))
-    app.user_middleware.append(Middleware(Gated))
+    sessions = Sessions(server._lowlevel_server.session_manager)
+    app.user_middleware.append(Middleware(Gated, sessions))
     return app
 
 
@@ -140,26 +153,60 @@ class LocalCallers:
         await self._app(scope, receive, send)
 
 
+class Sessions:
+    """Holds the sessions of each caller within a share of those of all."""
+
+    def __init__(self, manager: StreamableHTTPSessionManager) -> None:
+        self._manager, self._admit = manager, manager._admit_session
+        manager._admit_session = self._admit_within_share  # type: ignore[method-assign]
+
+    def check_room(self, key: Key, user: AuthenticatedUser) -> None:
+        """Refuse what would open one more session than the share of a key.
+
+        Raises:
+            Overloaded: It has as many.
+        """
+        if not self._has_room(authorization_context(user)):
+            raise beyond_share(key, share_of(MAX_SESSIONS), "MCP sessions open")
+
+    def _admit_within_share(
+        self, requestor: AuthorizationContext | None
+    ) -> StreamableHTTPServerTransport | None:
+        """The SDK calls it alone; requests that passed `check_room` together meet here."""
+        return self._admit(requestor) if self._has_room(requestor) else None
+
+    def _has_room(self, requestor: AuthorizationContext | None) -> bool:
+        if requestor is None or requestor["client_id"] == LOCAL.name:
+            return True
+        owners = self._manager._session_owners.values()
+        return sum(owner == requestor for owner in owners) < share_of(MAX_SESSIONS)
+
+
 class Gated:
     """Holds what callers send within the same bounds as the REST API; nothing for strangers.
 
     An overload of the whole server is HTTP's to tell: there is no room to read whose call it is.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, sessions: Sessions) -> None:
+        self._app, self._sessions = app, sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if scope["type"] != "http" or not scope["user"].is_authenticated:
             return await self._app(scope, receive, send)
         request = Request(scope)
-        gate = gateway(request).gate
+        gate, key = gateway(request).gate, scope["user"].access_token.key
         with ExitStack() as held:
             try:
-                if request.method == "POST":  # a GET is a stream that stays open, and sends nothing
-                    held.enter_context(gate.inside())
-                    held.enter_context(gate.holding(expected_bytes(request, MAX_JSON_BYTES)))
+                if request.method == "GET":  # a stream that stays open
+                    held.enter_context(gate.streams.hold_for(key))
+                else:
+                    held.enter_context(gate.requests.hold_for(key))
+                    num_bytes = expected_bytes(request, MAX_JSON_BYTES)
+                    held.enter_context(gate.body_bytes.hold_for(key, num_bytes))
+                if MCP_SESSION_ID_HEADER not in request.headers:
+                    self._sessions.check_room(key, scope["user"])
             except CastmateError as error:
                 return await as_response(error)(scope, receive, send)
             await self._app(scope, _mended(receive), send)

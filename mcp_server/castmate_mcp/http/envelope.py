@@ -22,6 +22,7 @@ from castmate.errors import (
     InvalidRequest,
     Overloaded,
     PredictionNotFound,
+    QuotaExceeded,
     Unavailable,
 )
 
@@ -112,6 +113,8 @@ def as_response(error: CastmateError) -> JSONResponse:
             status = 404
         case IdempotencyConflict():
             status = 409
+        case QuotaExceeded():
+            status = 413
         case Overloaded():
             status = 429
             headers["retry-after"] = str(math.ceil(error.retry_after_s))

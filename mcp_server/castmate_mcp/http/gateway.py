@@ -49,7 +49,7 @@ class Gateway:
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.castmate.ledger)
-        self.references = References(self.castmate)
+        self.references = References(self.castmate, lambda: self.gate.fetches)
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -1,6 +1,8 @@
-"""What one caller, and all of them together, may ask of the server; more is told to wait.
+"""What one caller, and all of them together, may ask of the server; whoever asks for more waits.
 
-Both stand before anything is read, so an overload costs neither memory nor the ledger's time.
+Everything here is checked before anything is read, so an overload costs neither memory nor the
+ledger's time. Of whatever is bounded, a key gets a quarter at most, so whatever one caller does,
+others get in at once. Without keys there is one caller, this machine, and it may take all.
 """
 
 from __future__ import annotations
@@ -8,15 +10,19 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final
 
 from castmate.errors import Overloaded
-from castmate.jobs.keys import Key
+from castmate.jobs.keys import LOCAL, Key, share_of
 
 BURST_S: Final = 10.0  # of a key's rate may come at once
 MAX_REQUESTS: Final = 1024
 MAX_BODY_BYTES: Final = 256 * 2**20
+MAX_STREAMS: Final = 1024  # that stay open for what the server has to say
+MAX_SESSIONS: Final = 1024  # of MCP's older era, which end after half an hour without a request
+MAX_FETCHES: Final = 64  # of pictures at addresses that callers name
 _SHED_RETRY_S: Final = 1.0
 _KEYS_REMEMBERED: Final = 10_000
 
@@ -53,49 +59,94 @@ class RateLimiter:
         self._due[key.name] = begin + every_s * cost
 
 
+class Bound:
+    """So much of something for all callers together, and a share of it for each key."""
+
+    def __init__(self, limit: int, what: str) -> None:
+        """Nothing is held yet.
+
+        Args:
+            limit: How much there is.
+            what: What a key has too much of, as an error names it.
+        """
+        self._limit, self._what = limit, what
+        self._held = 0
+        self._by_key: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def hold(self, amount: int = 1) -> Iterator[None]:
+        """Hold so much of it for somebody whose key is not known yet.
+
+        Raises:
+            Overloaded: There is not enough left.
+        """
+        if self._held + amount > self._limit:
+            raise Overloaded(
+                "The server has as many requests in hand as it can hold; nothing was charged. Try "
+                f"again in {_SHED_RETRY_S:.0f} s.",
+                retry_after_s=_SHED_RETRY_S,
+            )
+        self._held += amount
+        try:
+            yield
+        finally:
+            self._held -= amount
+
+    @contextlib.contextmanager
+    def count(self, key: Key, amount: int = 1) -> Iterator[None]:
+        """Count what is held against the share of a key.
+
+        Raises:
+            Overloaded: It is more than the share.
+        """
+        if key.name != LOCAL.name and self._by_key[key.name] + amount > share_of(self._limit):
+            raise beyond_share(key, share_of(self._limit), self._what)
+        self._by_key[key.name] += amount
+        try:
+            yield
+        finally:
+            self._by_key[key.name] -= amount
+            if not self._by_key[key.name]:
+                del self._by_key[key.name]
+
+    @contextlib.contextmanager
+    def hold_for(self, key: Key, amount: int = 1) -> Iterator[None]:
+        """Hold so much of it for a key.
+
+        Raises:
+            Overloaded: There is not enough left, or it is more than the key's share.
+        """
+        with self.count(key, amount), self.hold(amount):
+            yield
+
+
 class Gate:
-    """How many requests are inside at a time, and how many bytes are held for them."""
+    """What requests hold while they are inside.
+
+    Attributes:
+        requests: That are being answered.
+        body_bytes: Held of what callers send or get.
+        streams: Answers that stay open.
+        fetches: Addresses that are being read.
+    """
 
     def __init__(
-        self, max_requests: int = MAX_REQUESTS, max_body_bytes: int = MAX_BODY_BYTES
+        self,
+        max_requests: int = MAX_REQUESTS,
+        max_body_bytes: int = MAX_BODY_BYTES,
+        max_streams: int = MAX_STREAMS,
+        max_fetches: int = MAX_FETCHES,
     ) -> None:
-        self._max_requests, self._max_body_bytes = max_requests, max_body_bytes
-        self._requests = self._body_bytes = 0
-
-    @contextlib.contextmanager
-    def inside(self) -> Iterator[None]:
-        """Let a request in until it is answered.
-
-        Raises:
-            Overloaded: There are too many.
-        """
-        if self._requests >= self._max_requests:
-            raise _full()
-        self._requests += 1
-        try:
-            yield
-        finally:
-            self._requests -= 1
-
-    @contextlib.contextmanager
-    def holding(self, num_bytes: int) -> Iterator[None]:
-        """Hold so much for a request, of what it sends or gets.
-
-        Raises:
-            Overloaded: There is no room for it.
-        """
-        if self._body_bytes + num_bytes > self._max_body_bytes:
-            raise _full()
-        self._body_bytes += num_bytes
-        try:
-            yield
-        finally:
-            self._body_bytes -= num_bytes
+        self.requests = Bound(max_requests, "requests in hand")
+        self.body_bytes = Bound(max_body_bytes, "bytes of requests and answers in hand")
+        self.streams = Bound(max_streams, "streams open")
+        self.fetches = Bound(max_fetches, "pictures being fetched from addresses")
 
 
-def _full() -> Overloaded:
+def beyond_share(key: Key, share: int, what: str) -> Overloaded:
+    """The refusal of what would be more than a key's share."""
     return Overloaded(
-        "The server has as many requests in hand as it can hold; nothing was charged. Try again in "
-        f"{_SHED_RETRY_S:.0f} s.",
+        f"Key {key.name!r} has {share} {what}, its share of this server; nothing was charged. "
+        f"Try again when one of them has ended.",
         retry_after_s=_SHED_RETRY_S,
     )

@@ -5,9 +5,7 @@ A path of this machine is never read: callers are elsewhere.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import functools
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -18,9 +16,11 @@ from cachetools import LRUCache
 from castmate.errors import ImageRejected
 from castmate.fetch import fetch
 from castmate.images import MAX_BYTES, Reference
+from castmate.jobs.keys import Key
 from castmate.references import is_base64, resolve
 from castmate.service import Castmate
 from castmate.shorten import shorten
+from castmate_mcp.http.limits import Bound
 from castmate_mcp.settings import ServerSettings
 
 ALLOWED: Final = (
@@ -29,7 +29,6 @@ ALLOWED: Final = (
 )
 # Below the 10 s after which there are clients that submit again.
 FETCH_S: Final = 8.0
-DECODED_AT_A_TIME: Final = 2
 REMEMBERED_BYTES: Final = 64 * 2**20
 
 
@@ -39,21 +38,23 @@ Admit = Callable[[], Awaitable[None]]
 class References:
     """Finds references, and remembers uploads that were checked: one is drawn from many times."""
 
-    def __init__(self, castmate: Castmate[ServerSettings]) -> None:
+    def __init__(self, castmate: Castmate[ServerSettings], fetches: Callable[[], Bound]) -> None:
         self._settings, self._storage = castmate.settings, castmate.storage
-        self._decoding = asyncio.Semaphore(DECODED_AT_A_TIME)
+        self._fetches = fetches
         self._checked: LRUCache[str, Reference] = LRUCache(REMEMBERED_BYTES, _size)
 
-    async def find(self, source: str, base_url: str, admit: Admit) -> Reference:
+    async def find(self, source: str, base_url: str, key: Key, admit: Admit) -> Reference:
         """Get and check a picture.
 
         Args:
             source: What the caller named.
             base_url: Our address as the caller sees it.
+            key: Whose call it is.
             admit: Awaited before anything that costs: raises where there is no room.
 
         Raises:
             ImageRejected: Says why, and what is allowed instead.
+            Overloaded: The caller has too many pictures fetched at this moment.
             Unavailable: The storage cannot be reached.
         """
         is_address = source[:16].lower().startswith(("https:", "http:", "data:"))
@@ -67,18 +68,26 @@ class References:
         if name is not None and (known := self._checked.get(name)) is not None:
             return known
         await admit()
-        async with self._decoding:  # a few bytes are many pixels once they are decoded
-            if name is not None:
-                return await self._read(name)
-            allow_http = self._settings.allow_http
-            get = functools.partial(
-                fetch,
-                max_bytes=MAX_BYTES,
-                allow_http=allow_http,
-                use_proxy=self._settings.fetch_proxy,
-                deadline_s=FETCH_S,
-            )
-            return await resolve(source, roots=(), allow_http=allow_http, fetch=get)
+        if name is not None:
+            return await self._read(name, key)
+
+        async def get(url: str) -> bytes:
+            with self._fetches().hold_for(key):
+                return await fetch(
+                    url,
+                    max_bytes=MAX_BYTES,
+                    allow_http=self._settings.allow_http,
+                    use_proxy=self._settings.fetch_proxy,
+                    deadline_s=FETCH_S,
+                )
+
+        return await resolve(
+            source,
+            roots=(),
+            allow_http=self._settings.allow_http,
+            fetch=get,
+            caller=key.name,
+        )
 
     def _own_name(self, source: str, base_url: str) -> str | None:
         """The name of a file of ours, whatever address we have: its signature says that it is."""
@@ -98,14 +107,14 @@ class References:
             )
         return name
 
-    async def _read(self, name: str) -> Reference:
+    async def _read(self, name: str, key: Key) -> Reference:
         try:
             data = await self._storage.get(name)
         except FileNotFoundError:
             raise ImageRejected(
                 f"{name} is no longer in the storage", hint="Upload the picture again."
             ) from None
-        reference = await Reference.read(data, name)
+        reference = await Reference.read(data, name, key.name)
         with contextlib.suppress(ValueError):  # larger than all that is remembered
             self._checked[name] = reference
         return reference

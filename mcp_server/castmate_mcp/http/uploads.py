@@ -6,6 +6,7 @@ and works on every server that shares the storage.
 
 from __future__ import annotations
 
+import base64
 import hmac
 import re
 import secrets
@@ -16,7 +17,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from castmate.decoding import ALLOWED
 from castmate.errors import InvalidRequest, Problem
+from castmate.file_kinds import CONVERT, recognise, suffix_of
+from castmate.jobs.keys import Key
 from castmate.jobs.storage import UPLOADS, Storage
 from castmate.times import day_of
 from castmate_mcp.http.body import MAX_PICTURE_BYTES, expected_bytes, read
@@ -25,7 +29,7 @@ from castmate_mcp.http.gateway import gateway
 
 TICKET_S: Final = 3600.0
 ANY_SIZE: Final = 0
-_TICKET: Final = re.compile(r"([0-9]{1,12})-([0-9]{1,12})-([0-9a-f]{64})")
+_TICKET: Final = re.compile(r"([0-9]{1,12})-([0-9]{1,12})-([0-9a-f]{64})-([A-Za-z0-9_=-]+)")
 
 
 async def put(request: Request) -> Response:
@@ -36,55 +40,51 @@ async def put(request: Request) -> Response:
     if not (match := _TICKET.fullmatch(request.path_params["proof"])):
         raise unknown
     expires, size = int(match[1]), int(match[2])
-    if not hmac.compare_digest(match[3], _proof(storage, name, expires, size)) or now > expires:
+    if (
+        not hmac.compare_digest(match[3], _proof(storage, name, expires, size, match[4]))
+        or now > expires
+    ):
         raise unknown
     if await storage.exists(name):
         raise Refusal(409, "This upload address was used; ask for another one.")
     most = size or MAX_PICTURE_BYTES
-    with here.gate.inside(), here.gate.holding(expected_bytes(request, most)):
+    key = Key(base64.urlsafe_b64decode(match[4]).decode())
+    num_bytes = expected_bytes(request, most)
+    with here.gate.requests.hold_for(key), here.gate.body_bytes.hold_for(key, num_bytes):
         data = await read(request, most)
         if size != ANY_SIZE and len(data) != size:
             raise Refusal(400, f"The ticket is for {size} bytes, and {len(data)} came.")
         check_picture(data)
-        await storage.put(name, data)
+        await here.castmate.ledger.pictures.keep_upload_as(name, data, key.name)
     return Response()
 
 
-def sniff(start: bytes) -> str | None:
-    """The suffix of a picture by its first bytes, or None."""
-    if start.startswith(b"\x89PNG\r\n\x1a\n"):
-        return ".png"
-    if start.startswith(b"\xff\xd8\xff"):
-        return ".jpg"
-    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
-        return ".webp"
-    return ".gif" if start[:6] in (b"GIF87a", b"GIF89a") else None
-
-
 def check_picture(data: bytes) -> str:
-    """Its suffix.
+    """What its name ends with.
 
     Raises:
-        InvalidRequest: It is none.
+        InvalidRequest: It is not a picture that can be read.
     """
-    if (suffix := sniff(data[:16])) is None:
-        raise InvalidRequest(
-            [Problem("file", "is no picture", "a PNG, JPEG, WEBP or GIF picture", "Convert it.")]
-        )
+    if (suffix := suffix_of(data[:1024])) is None:
+        kind = recognise(data[:1024])
+        told = f"is {kind.name}, no picture" if kind else "is no picture"
+        raise InvalidRequest([Problem("file", told, ALLOWED, kind.hint if kind else CONVERT)])
     return suffix
 
 
-def upload_path(storage: Storage, name: str, size: int, now: float) -> str:
+def upload_path(storage: Storage, name: str, size: int, key: Key, now: float) -> str:
     """The path of our server that takes a file once.
 
     Args:
         storage: Signs it.
         name: Under which the file will be there.
         size: Its bytes; ANY_SIZE where nobody knows them.
+        key: Whose it will be.
         now: Seconds since 1970; it expires TICKET_S later.
     """
     expires = int(now + TICKET_S)
-    return f"/upload/{expires}-{size}-{_proof(storage, name, expires, size)}/{name}"
+    owner = base64.urlsafe_b64encode(key.name.encode()).decode()
+    return f"/upload/{expires}-{size}-{_proof(storage, name, expires, size, owner)}-{owner}/{name}"
 
 
 def new_upload(suffix: str = ".png") -> str:
@@ -92,8 +92,8 @@ def new_upload(suffix: str = ".png") -> str:
     return f"{UPLOADS}/{day_of(time.time())}/{secrets.token_hex(16)}{suffix}"
 
 
-def _proof(storage: Storage, name: str, expires: int, size: int) -> str:
-    return storage.sign("upload", f"{expires}\n{size}\n{name}")
+def _proof(storage: Storage, name: str, expires: int, size: int, owner: str) -> str:
+    return storage.sign("upload", f"{expires}\n{size}\n{owner}\n{name}")
 
 
 ROUTES: Final = (Route("/upload/{proof}/{name:path}", put, methods=["PUT"]),)

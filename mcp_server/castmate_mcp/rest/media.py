@@ -11,6 +11,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.responses import Response
 
+from castmate.decoding import ALLOWED
 from castmate.errors import InvalidRequest, Problem
 from castmate.times import rfc3339
 from castmate_mcp.http.body import (
@@ -24,8 +25,10 @@ from castmate_mcp.http.uploads import TICKET_S, check_picture, new_upload, uploa
 from castmate_mcp.rest.models import Uploaded, UploadInstruction, UploadTicket, UploadTicketQuery
 from castmate_mcp.rest.operation import Call
 
-_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".gif")
-_OF_TYPE: Final = {"image/jpeg": ".jpg", "image/webp": ".webp", "image/gif": ".gif"}
+_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".heic", ".heif")
+_OF_TYPE: Final = {"image/jpeg": ".jpg"} | {
+    f"image/{kind}": f".{kind}" for kind in ("webp", "gif", "avif", "heic", "heif")
+}
 _MIB: Final = 2**20
 
 
@@ -45,7 +48,7 @@ async def ticket(call: Call) -> Response:
     expires = int(now + TICKET_S)
     storage = call.gateway.castmate.storage
     upload = UploadInstruction(
-        url=call.base_url + upload_path(storage, name, query.size, now),
+        url=call.base_url + upload_path(storage, name, query.size, call.key, now),
         headers={"Content-Type": query.content_type},
         expires_at=rfc3339(expires),
     )
@@ -74,7 +77,7 @@ async def upload_form(call: Call) -> Response:
     )
     # Larger files would go to a temporary one, and the disk may be read-only.
     parser.spool_max_size = MAX_FORM_BYTES
-    with call.gateway.gate.holding(len(body)):
+    with call.gateway.gate.body_bytes.hold_for(call.key, len(body)):
         return await _uploaded_file(call, parser)
 
 
@@ -87,13 +90,13 @@ async def _uploaded_file(call: Call, parser: MultiPartParser) -> Response:
     try:
         file = form.get("file")
         if not isinstance(file, UploadFile):
-            raise InvalidRequest([Problem("file", "is required", "a PNG, JPEG, WEBP or GIF file")])
+            raise InvalidRequest([Problem("file", "is required", ALLOWED)])
         data, filename = await file.read(), file.filename or "upload"
     finally:
         await form.close()
     if len(data) > MAX_PICTURE_BYTES:
         raise too_large(MAX_PICTURE_BYTES)
-    name = new_upload(check_picture(data))
-    await call.gateway.castmate.storage.put(name, data)
+    check_picture(data)
+    name = await call.gateway.castmate.ledger.pictures.keep_upload(data, call.key.name)
     url = call.gateway.file_url(call.base_url, name)
     return success(Uploaded(download_url=url, filename=filename, size=len(data)))

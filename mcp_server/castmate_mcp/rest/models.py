@@ -169,7 +169,7 @@ class UploadTicket(Uploaded):
 class UploadForm(BaseModel):
     """A form with one file."""
 
-    file: bytes = Field(description="A PNG, JPEG, WEBP or GIF picture.")
+    file: bytes = Field(description="A PNG, JPEG, WEBP, GIF, AVIF or HEIC picture.")
 
 
 class Balance(BaseModel):

@@ -93,13 +93,14 @@ class Operation:
 
     async def _answer(self, request: Request) -> Response:
         here = gateway(request)
-        with here.gate.inside():
+        with here.gate.requests.hold():
             key = await caller(request, self.scope)  # before anything is held for it
-            if self.limited:
-                here.rate.take(key)
-            held = expected_bytes(request, self.max_body_bytes) if self.body else 0
-            with here.gate.holding(held):
-                return await self.handler(Call(request, here, key))
+            with here.gate.requests.count(key):
+                if self.limited:
+                    here.rate.take(key)
+                held = expected_bytes(request, self.max_body_bytes) if self.body else 0
+                with here.gate.body_bytes.hold_for(key, held):
+                    return await self.handler(Call(request, here, key))
 
 
 def parse(model: type[Model], values: Mapping[str, Any]) -> Model:

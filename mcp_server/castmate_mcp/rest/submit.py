@@ -43,7 +43,7 @@ async def submit(call: Call) -> Response:
     if webhook is not None:
         check_target(webhook, allow_http=gateway.castmate.settings.allow_http)
     reference = await gateway.references.find(
-        submission.image, call.base_url, lambda: ledger.check_room(key.name, key.concurrency)
+        submission.image, call.base_url, key, lambda: ledger.check_room(key.name, key.concurrency)
     )
     request = GenerateRequest.model_validate(submission.model_dump(exclude=_FLAGS))
     asked = request.model_copy(update={"image": reference.sha256})
@@ -87,7 +87,8 @@ async def told(call: Call, prediction: Prediction) -> PredictionOut:
 
 async def _as_base64(call: Call, images: Sequence[StoredImage]) -> list[str]:
     storage, outputs = call.gateway.castmate.storage, []
-    with call.gateway.gate.holding(3 * sum(image.num_bytes for image in images)):
+    num_bytes = 3 * sum(image.num_bytes for image in images)
+    with call.gateway.gate.body_bytes.hold_for(call.key, num_bytes):
         for image in images:
             try:
                 outputs.append(base64.b64encode(await storage.get(image.name)).decode())

@@ -98,7 +98,7 @@ def storage(tmp_path: Path) -> Storage:
 
 @pytest.fixture
 def ledger(database: Database, storage: Storage, clock: Clock) -> Ledger:
-    return Ledger(database, storage, Limits(lease_s=10), clock)
+    return Ledger(database, storage, Limits(queue_limit=1000, lease_s=10), clock)
 
 
 @pytest.fixture

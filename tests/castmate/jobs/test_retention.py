@@ -144,16 +144,16 @@ async def test_a_reference_stays_as_long_as_any_prediction_needs_it(
 
 
 async def test_a_reference_of_today_or_yesterday_stays_for_a_submit_that_is_on_its_way(
-    ledger: Ledger, storage: Storage, reference: Reference, files: Any, clock: Clock
+    ledger: Ledger, reference: Reference, files: Any, clock: Clock
 ) -> None:
-    name = await storage.put_reference(reference, clock.now)
-    files.age()
-    clock.now += 1.4 * DAY_S
-    await sweep(ledger, keep_s=0)
-    assert files.names() == {name}
-    clock.now += 1 * DAY_S
-    await sweep(ledger, keep_s=0)
-    assert files.names() == set()
+    async with ledger.pictures.bringing(reference.data, reference.sha256, "ann") as brought:
+        files.age()
+        clock.now += 1.4 * DAY_S
+        await sweep(ledger, keep_s=0)
+        assert files.names() == {brought.name}
+        clock.now += 1 * DAY_S
+        await sweep(ledger, keep_s=0)
+        assert files.names() == set()
 
 
 async def test_payments_outlive_their_predictions(

@@ -14,7 +14,6 @@ from obstore.store import S3Store
 from PIL import Image
 
 from castmate.errors import CastmateError, SettingsError
-from castmate.images import Reference
 from castmate.jobs.database import Durability
 from castmate.jobs.storage import Storage, memory_storage, output_name
 from tests.castmate.jobs.conftest import NOON
@@ -69,14 +68,6 @@ async def test_no_name_leaves_the_folder(tmp_path: Path, name: str) -> None:
     storage = Storage.open(None, tmp_path)
     with pytest.raises(FileNotFoundError):
         await storage.get(name)
-
-
-async def test_a_reference_is_kept_once_a_day_under_its_hash(storage: Storage) -> None:
-    reference = Reference.from_bytes(picture(), "red.png")
-    name = await storage.put_reference(reference, NOON)
-    assert name == f"inputs/2027-01-15/{reference.sha256}"
-    assert await storage.put_reference(reference, NOON) == name
-    assert await storage.get(name) == reference.data
 
 
 async def test_a_preview_is_a_small_jpeg_made_once(storage: Storage) -> None:

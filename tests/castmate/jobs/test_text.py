@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from sqlalchemy import text
@@ -12,10 +12,9 @@ from castmate.images import Reference
 from castmate.jobs.budget import Budget
 from castmate.jobs.characters import Characters
 from castmate.jobs.consents import Consents
-from castmate.jobs.database import Database, Transaction
+from castmate.jobs.database import Transaction
 from castmate.jobs.keys import KeyRing
 from castmate.jobs.ledger import Ledger
-from castmate.jobs.storage import Storage
 from tests.castmate.jobs.conftest import Submit
 
 pytestmark = pytest.mark.anyio
@@ -30,7 +29,7 @@ WAYS: dict[str, Doing] = {
     "a key to revoke": lambda ledger, bad: KeyRing(ledger.database).revoke(bad),
     "a budget": lambda ledger, bad: Budget(ledger.database).left(bad),
     "an agreement": lambda ledger, bad: Consents(ledger.database).give(bad),
-    "a character": lambda ledger, bad: Characters(ledger.database, ledger.storage).find(bad, "me"),
+    "a character": lambda ledger, bad: Characters(ledger.database, ledger.pictures).find(bad, "me"),
 }
 
 
@@ -52,12 +51,13 @@ async def test_a_submit_names_the_parameter(submit: Submit, ledger: Ledger, bad:
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
-async def test_a_characters_name_is_refused(
-    database: Database, storage: Storage, reference: Reference, bad: str
-) -> None:
-    saved = Characters(database, storage)
+async def test_a_characters_name_is_refused(ledger: Ledger, reference: Reference, bad: str) -> None:
+    async def pictures() -> AsyncIterator[Reference]:
+        yield reference
+
+    saved = Characters(ledger.database, ledger.pictures)
     with pytest.raises(InvalidRequest, match="`name`: has"):
-        await saved.create(bad, [reference], key_name="local")
+        await saved.create(bad, pictures(), key_name="local")
     assert await saved.list() == []
 
 

@@ -111,14 +111,14 @@ async def test_a_rate_lets_its_burst_through_and_then_one_after_the_other() -> N
 
 async def test_a_gate_counts_requests_and_bytes_and_forgets_them() -> None:
     gate = Gate(max_requests=1, max_body_bytes=100)
-    with gate.inside(), pytest.raises(Overloaded), gate.inside():
+    with gate.requests.hold(), pytest.raises(Overloaded), gate.requests.hold():
         pass
-    with gate.holding(60):
-        with pytest.raises(Overloaded), gate.holding(41):
+    with gate.body_bytes.hold(60):
+        with pytest.raises(Overloaded), gate.body_bytes.hold(41):
             pass
-        with gate.holding(40):
+        with gate.body_bytes.hold(40):
             pass
-    with gate.inside(), gate.holding(100):
+    with gate.requests.hold(), gate.body_bytes.hold(100):
         pass
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import AsyncIterator
 from typing import Annotated, Final
 from unicodedata import category
 
@@ -77,13 +78,18 @@ def add(server: StrictServer, studio: Studio) -> None:
         draws from the second picture).
         """
         name = _one_line(name)
-        pictures = [
-            await _reference(studio, f"references.{number}", source)
-            for number, source in enumerate(references)
-        ]
+        first: list[Reference] = []
+
+        async def read() -> AsyncIterator[Reference]:
+            for number, source in enumerate(references):
+                picture = await _reference(studio, f"references.{number}", source)
+                if not first:
+                    first.append(picture)
+                yield picture
+
         saved = studio.castmate.characters
-        character = await saved.create(name, pictures, key_name=studio.caller)
-        studio.begin(_encode(studio, pictures[0]))
+        character = await saved.create(name, read(), key_name=studio.caller)
+        studio.begin(_encode(studio, first[0]))
         out = CharacterOut(
             character_id=character.id,
             character_uri=CharacterName(character.id).uri,

@@ -47,7 +47,7 @@ def add(server: StrictServer, studio: Studio) -> None:
         """
         request = ctx.request_context.request
         storage, name = studio.castmate.storage, new_upload()
-        path = upload_path(storage, name, ANY_SIZE, time.time())
+        path = upload_path(storage, name, ANY_SIZE, studio.key, time.time())
         url = gateway(request).base_url(request) + path  # type: ignore[arg-type]
         image = f"upload://{name.partition('/')[2]}"
         out = UploadOut(
