@@ -15,6 +15,7 @@ from castmate import __version__
 from castmate.addresses import Lookup, is_public, system_lookup
 from castmate.errors import ImageRejected, Unavailable
 from castmate.proxies import proxy_for
+from castmate.shorten import shorten
 
 MAX_REDIRECTS: Final = 3
 DEADLINE_S: Final = 15.0
@@ -340,5 +341,4 @@ def _checked(text: str, base: URL | None, schemes: Sequence[str]) -> URL:
 
 def _shown(url: URL) -> str:
     """The URL without its possibly secret parts: user, query and fragment."""
-    text = f"{url.scheme}://{url.host}{url.path}"
-    return text if len(text) <= 100 else f"{text[:97]}..."
+    return shorten(f"{url.scheme}://{url.host}{url.path}", 100)

@@ -18,6 +18,7 @@ from castmate import paths, streams
 from castmate.errors import ImageRejected
 from castmate.file_kinds import is_picture
 from castmate.images import MAX_BYTES, Reference
+from castmate.shorten import shorten
 
 _DATA_URI: Final = re.compile(r"(?:data:|image/)[^,]*;base64,", re.IGNORECASE)
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)  # a single letter is a drive
@@ -195,4 +196,4 @@ def _allowed(roots: Sequence[Path] | None) -> str:
 
 
 def _shown(text: str) -> str:
-    return text if len(text) <= 100 else f"{text[:60]}... ({len(text)} characters)"
+    return text if len(text) <= 100 else f"{shorten(text, 63)} ({len(text)} characters)"

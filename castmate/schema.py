@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 
 from castmate.errors import InvalidRequest, Problem
+from castmate.shorten import shorten
 
 MIN_SIDE, MAX_SIDE = 512, 1536
 MAX_SEED = 9_999_999_999
@@ -176,10 +177,10 @@ def _problem(model: type[BaseModel], detail: ErrorDetails) -> Problem:
     if detail["type"] == "missing":
         field_ = model.model_fields.get(str(detail["loc"][0]))
         return Problem(name, "is required", (field_ and field_.description) or "")
-    shown = repr(detail["input"])
-    shown = (
-        shown if len(shown) <= 60 else f"{shown[:57]}... ({len(str(detail['input']))} characters)"
-    )
+    text = repr(detail["input"])
+    shown = shorten(text, 60)
+    if shown != text:
+        shown += f" ({len(str(detail['input']))} characters)"
     hint = "Take out the NUL character." if "\0" in str(detail["input"]) else ""
     return Problem(name, f"{shown} is not allowed", describe_range(model, name), hint)
 

@@ -104,11 +104,12 @@ def _with(use: Callable[[Castmate], Awaitable[None]], data_dir: Path | None) -> 
 
 
 async def _list(days: int, key: str | None, as_json: bool) -> None:
-    from castmate.jobs.budget import day_before, totals
+    from castmate.jobs.budget import totals
     from castmate.service import Castmate
     from castmate.settings import Settings
+    from castmate.times import day_of
 
-    since = day_before(days, time.time())
+    since = day_of(time.time(), days - 1)
     async with Castmate.open(Settings.load()) as castmate:
         spent = await castmate.budget.spending(since=since, key_name=key)
     by_day = totals(spent, lambda one: one.day)

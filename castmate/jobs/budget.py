@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Row, and_, func, insert, select, update
@@ -15,8 +14,8 @@ from castmate.errors import BudgetExceeded, Cancelled, LeaseLost, MaybeCharged, 
 from castmate.jobs.claims import Claim
 from castmate.jobs.database import Database, Transaction
 from castmate.jobs.predictions import State
-from castmate.jobs.storage import day_of
 from castmate.jobs.tables import api_keys, payments, predictions
+from castmate.times import day_of
 
 _MICRO: Final = 1_000_000
 _ORDER: Final = list(PaymentState)
@@ -266,11 +265,6 @@ def totals(spent: Sequence[Spent], name: Callable[[Spent], str]) -> dict[str, fl
         if one.counts:
             sums[name(one)] = sums.get(name(one), 0) + _micro(one.payment.price_usd)
     return {key: micro / _MICRO for key, micro in sums.items()}
-
-
-def day_before(days: int, now: float) -> str:
-    """The first of the last `days` days (UTC), today included."""
-    return datetime.fromtimestamp(now - (days - 1) * 86_400, UTC).date().isoformat()
 
 
 def _micro(usd: float) -> int:

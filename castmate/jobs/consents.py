@@ -9,8 +9,8 @@ from sqlalchemy import delete, insert, select
 
 from castmate.jobs.database import Database, Transaction
 from castmate.jobs.queue import lock_queue
-from castmate.jobs.storage import day_of
 from castmate.jobs.tables import consents, named_prices
+from castmate.times import day_of
 
 NAMED_FOR_S: Final = 15 * 60.0
 _MICRO: Final = 1_000_000

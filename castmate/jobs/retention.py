@@ -22,9 +22,9 @@ from castmate.jobs.storage import (
     UPLOADS,
     UPLOADS_KEPT_S,
     StoredObject,
-    day_of,
 )
 from castmate.jobs.tables import characters, predictions
+from castmate.times import day_of
 
 _BATCH: Final = 200
 _OUTPUT: Final = re.compile(rf"(?:{PREVIEWS}/)?{OUTPUTS}/([0-9a-f]{{32}})-(\d+)/")

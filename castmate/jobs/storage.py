@@ -12,7 +12,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Final, Self
 from urllib.parse import quote, unquote
@@ -34,6 +34,7 @@ from castmate.files import make_private_file, make_private_folder, write_atomica
 from castmate.images import PREVIEW_SIDE, Reference, preview
 from castmate.jobs.database import Durability
 from castmate.paths import expand
+from castmate.times import day_of
 
 INPUTS: Final = "inputs"
 OUTPUTS: Final = "outputs"
@@ -106,7 +107,14 @@ class Storage:
                 f"CASTMATE_STORAGE_URL: {url or data_dir / 'files'} cannot be used "
                 f"({_first_line(error)}); allowed: s3://bucket/prefix or file:///a/folder"
             ) from None
-        return cls(store, secret.encode() if secret else _own_secret(data_dir), durability)
+        try:
+            signing = secret.encode() if secret else _own_secret(data_dir)
+        except OSError as error:
+            raise SettingsError(
+                f"CASTMATE_DATA_DIR: {data_dir} cannot be written ({error.strerror}). Make room or "
+                "name another folder."
+            ) from None
+        return cls(store, signing, durability)
 
     async def put(self, name: str, data: bytes) -> None:
         """Write an object once; the same bytes again change nothing.
@@ -270,7 +278,7 @@ class Storage:
             self._check_folder()
             raise FileNotFoundError(name) from None
         except (BaseError, OSError) as error:
-            _log.warning("the storage failed at %s: %s", name, error)
+            _log.info("the storage failed at %s: %s", name, _first_line(error))
             raise Unavailable(
                 f"The storage failed at {name}: {_reason(error)} (see CASTMATE_STORAGE_URL)."
             ) from error
@@ -288,11 +296,6 @@ def output_name(prediction_id: str, attempt: int, picture: int, suffix: str) -> 
 
 def _preview_name(name: str, side: int) -> str:
     return f"{PREVIEWS}/{name}.{side}.jpg"
-
-
-def day_of(now: float) -> str:
-    """The day in UTC, such as 2026-11-30."""
-    return datetime.fromtimestamp(now, UTC).date().isoformat()
 
 
 def _reason(error: Exception) -> str:

@@ -70,6 +70,8 @@ class Worker:
         self._budget = budget or Budget(ledger.database)
         self.owner = owner or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._own: tuple[str, ...] | None = () if own_only else None
+        # Whoever waits in person gets one sentence in the end.
+        self._level = logging.INFO if own_only else logging.WARNING
         self._wait_s = 0.0 if own_only else ledger.limits.wait_s
         self._failures, self._rests_until = 0, 0.0  # claims that no client could draw, in a row
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -259,7 +261,7 @@ class Worker:
                     )
                     error.passes = False
                     raise
-                _log.warning("A finished picture is kept in memory: %s", error)
+                _log.log(self._level, "A finished picture is kept in memory: %s", error)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_RETRY_S)
 
@@ -322,7 +324,7 @@ class Worker:
             except Unavailable as error:
                 if self._own is not None and time.monotonic() - began > _IMPATIENT_S:
                     raise
-                _log.warning("%s", error)
+                _log.log(self._level, "%s", error)
                 await asyncio.sleep(_RETRY_S)
 
 

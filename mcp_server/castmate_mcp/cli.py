@@ -7,7 +7,6 @@ import contextlib
 import functools
 import json
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -15,6 +14,7 @@ import typer
 
 from castmate.errors import InvalidRequest
 from castmate.reporting import reporting
+from castmate.times import day_of
 
 # `castmate --help` imports this module, and must not wait a second for the SDK.
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def list_characters(
             typer.echo(json.dumps([character.as_dict() for character in found], indent=2))
             return
         for one in found:
-            day = datetime.fromtimestamp(one.created, UTC).date()
+            day = day_of(one.created)
             count = "1 picture" if len(one.pictures) == 1 else f"{len(one.pictures)} pictures"
             typer.echo(f"{one.id}  {day}  {one.key_name}  {count}  {one.name}")
 

@@ -29,6 +29,7 @@ from castmate.clients.wavespeed.replies import (
 from castmate.errors import Unavailable
 from castmate.fetch import send
 from castmate.proxies import proxy_for
+from castmate.shorten import shorten
 
 SUBMIT_TIMEOUT_S: Final = 60.0
 CONNECT_TIMEOUT_S: Final = 10.0
@@ -307,7 +308,7 @@ class WaveSpeedApi:
         told = envelope.get("message") or envelope.get("error") or ""
         told = str(told).encode(errors="replace").decode()  # JSON may hold half of a surrogate pair
         text = " ".join(told.replace(self._key.get_secret_value(), "***").split())
-        return text if len(text) <= 200 else f"{text[:197]}..."
+        return shorten(text, 200)
 
     def clean(self, text: str) -> str:
         """Any text of theirs, as `_excerpt` makes it."""

@@ -17,6 +17,7 @@ from castmate_mcp.agent.extensions.tasks import TaskSession
 from castmate_mcp.agent.ids import job_id_of
 from castmate_mcp.agent.results import describe, to_content, waiting_for
 from castmate_mcp.agent.studio import GENERATE, Studio
+from castmate_mcp.http.envelope import without_paths
 
 
 async def hold(
@@ -63,16 +64,18 @@ async def hold(
     finally:
         waiting.cancel()  # the wait alone
     if found.state is State.FAILED:
-        raise failure(found)
+        raise failure(studio, found)
     studio.notices.watch(ctx, found)
     out = describe(studio, found, ctx, progress)
     out.deduplicated = job.joined
     return await to_content(studio, found, out)
 
 
-def failure(job: Prediction) -> ToolError:
+def failure(studio: Studio, job: Prediction) -> ToolError:
     """Why a job failed, for the agent."""
     error = dict(job.error or {"code": "error", "message": "It failed.", "charged": None})
+    if studio.base_url is not None:  # an agent elsewhere need not know this machine's folders
+        error["message"] = without_paths(str(error["message"]))
     return ToolError(f"Job {job_id_of(job.id)} failed. {explain(error, GENERATE)}")
 
 

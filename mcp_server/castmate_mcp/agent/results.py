@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from mcp.server.mcpserver import Context
@@ -17,10 +16,11 @@ from mcp.types import (
     ResourceLink,
     TextContent,
 )
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from castmate.images import PREVIEW_LIMIT, base64_length, preview
 from castmate.jobs.predictions import Prediction, State
+from castmate.times import iso8601
 from castmate_mcp.agent.advice import codes
 from castmate_mcp.agent.ids import ImageName, job_id_of
 from castmate_mcp.agent.studio import GENERATE, Studio
@@ -49,7 +49,7 @@ class ImageOut(BaseModel):
     image_id: str
     image_uri: str
     file_path: str | None = None
-    download_url: str | None = Field(None, description="Needs no key, for a day.")
+    download_url: str | None = None
     width: int
     height: int
     seed: int
@@ -83,7 +83,7 @@ def describe(
         status=STATUS[job.state],
         job_id=job_id,
         elapsed_s=round((job.finished or time.time()) - started, 2),
-        expires_at=as_date(job.expires) if job.expires else None,
+        expires_at=iso8601(job.expires) if job.expires else None,
         next_step="",
     )
     if result is None:
@@ -134,11 +134,6 @@ def waiting_for(studio: Studio, why: str) -> str:
     if studio.base_url is not None:
         why = without_paths(why)
     return f"waiting for someone who can draw, and tried again by itself: {why}"
-
-
-def as_date(seconds: float) -> str:
-    """A time for an agent: ISO 8601 in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 async def to_content(studio: Studio, job: Prediction, out: JobOut) -> CallToolResult:

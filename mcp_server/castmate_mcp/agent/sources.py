@@ -13,6 +13,7 @@ from castmate.errors import CastmateError, ImageRejected
 from castmate.images import Reference
 from castmate.jobs.storage import UPLOADS
 from castmate.references import is_base64, resolve
+from castmate.shorten import shorten
 from castmate_mcp.agent.ids import CharacterName, ImageName, prediction_id_of
 from castmate_mcp.agent.studio import Studio
 
@@ -97,7 +98,7 @@ def _instead_of_path(studio: Studio, source: str, error: ImageRejected) -> Image
         hint = f"{problem.hint.rstrip('.')}. Or {upload}" if problem.hint else f"Else {upload}"
         return ImageRejected(problem.message, allowed=problem.allowed, hint=hint)
     return ImageRejected(
-        f"{source[:60]!r} is a path, and this server cannot see the user's files",
+        f"{shorten(source, 60)!r} is a path, and this server cannot see the user's files",
         allowed="an image_id, a character_id, an https URL, a data URI; no path",
         hint=upload[0].upper() + upload[1:],
     )
@@ -152,11 +153,13 @@ async def _instead_of_job(studio: Studio, source: str) -> ImageRejected:
     try:
         prediction = await studio.job(source)
     except CastmateError:
-        return ImageRejected(f"{source[:60]} is the id of a job, not of a picture", allowed=allowed)
+        return ImageRejected(
+            f"{shorten(source, 60)} is the id of a job, not of a picture", allowed=allowed
+        )
     count = len(prediction.images)
     ids = ", ".join(str(ImageName(prediction.id, number)) for number in range(count))
     return ImageRejected(
-        f"{source[:60]} is the id of a job, not of a picture",
+        f"{shorten(source, 60)} is the id of a job, not of a picture",
         allowed=ids or allowed,
         hint="" if ids else "Wait for it with get_job.",
     )
@@ -167,7 +170,7 @@ async def _unknown(studio: Studio, source: str) -> ImageRejected:
     known = [f"{character.id} ({character.name})" for character in characters[:_SHOWN]]
     hint = f"Saved characters: {', '.join(known)}." if known else ""
     return ImageRejected(
-        f"there is no picture or character {source[:80]!r}",
+        f"there is no picture or character {shorten(source, 80)!r}",
         allowed="an image_id or character_id that a tool returned, an https URL or a path",
         hint=f"{hint} list_library shows what there is.".strip(),
     )

@@ -19,6 +19,7 @@ from castmate.jobs.keys import LOCAL, Key
 from castmate.jobs.predictions import Prediction, StoredImage
 from castmate.jobs.storage import SIGNED_FOR_S
 from castmate.service import Castmate
+from castmate.shorten import shorten
 from castmate_mcp.agent.ids import ImageName, prediction_id_of
 from castmate_mcp.agent.notices import Notices
 from castmate_mcp.http.gateway import gateway
@@ -83,7 +84,7 @@ class Studio:
                 [
                     Problem(
                         "job_id",
-                        f"{job_id[:60]!r} is no id of a job",
+                        f"{shorten(job_id, 60)!r} is no id of a job",
                         f"the job_id that {GENERATE} returned, or one of list_library "
                         "with kind=jobs",
                         hint,

@@ -20,6 +20,7 @@ from castmate.fetch import fetch
 from castmate.images import MAX_BYTES, Reference
 from castmate.references import is_base64, resolve
 from castmate.service import Castmate
+from castmate.shorten import shorten
 from castmate_mcp.settings import ServerSettings
 
 ALLOWED: Final = (
@@ -57,9 +58,10 @@ class References:
         """
         is_address = source[:16].lower().startswith(("https:", "http:", "data:"))
         if not is_address and not is_base64(source):
-            shown = source if len(source) <= 60 else f"{source[:57]}..."
             raise ImageRejected(
-                f"{shown!r} is no address", allowed=ALLOWED, hint="Upload the file first."
+                f"{shorten(source, 60)!r} is no address",
+                allowed=ALLOWED,
+                hint="Upload the file first.",
             )
         name = self._own_name(source, base_url)
         if name is not None and (known := self._checked.get(name)) is not None:

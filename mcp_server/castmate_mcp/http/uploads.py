@@ -17,7 +17,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from castmate.errors import InvalidRequest, Problem
-from castmate.jobs.storage import UPLOADS, Storage, day_of
+from castmate.jobs.storage import UPLOADS, Storage
+from castmate.times import day_of
 from castmate_mcp.http.body import MAX_PICTURE_BYTES, expected_bytes, read
 from castmate_mcp.http.envelope import Refusal
 from castmate_mcp.http.gateway import gateway

@@ -12,6 +12,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.responses import Response
 
 from castmate.errors import InvalidRequest, Problem
+from castmate.times import rfc3339
 from castmate_mcp.http.body import (
     MAX_FORM_BYTES,
     MAX_PICTURE_BYTES,
@@ -22,7 +23,6 @@ from castmate_mcp.http.envelope import Refusal, success
 from castmate_mcp.http.uploads import TICKET_S, check_picture, new_upload, upload_path
 from castmate_mcp.rest.models import Uploaded, UploadInstruction, UploadTicket, UploadTicketQuery
 from castmate_mcp.rest.operation import Call
-from castmate_mcp.rest.telling import as_time
 
 _SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".gif")
 _OF_TYPE: Final = {"image/jpeg": ".jpg", "image/webp": ".webp", "image/gif": ".gif"}
@@ -47,7 +47,7 @@ async def ticket(call: Call) -> Response:
     upload = UploadInstruction(
         url=call.base_url + upload_path(storage, name, query.size, now),
         headers={"Content-Type": query.content_type},
-        expires_at=as_time(expires),
+        expires_at=rfc3339(expires),
     )
     return success(
         UploadTicket(

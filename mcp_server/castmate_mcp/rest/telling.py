@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from starlette.requests import Request
 
 from castmate.jobs.predictions import Prediction, State
+from castmate.times import rfc3339
 from castmate_mcp.http.envelope import business_code, without_paths
 from castmate_mcp.http.gateway import Gateway
 from castmate_mcp.rest.models import PredictionOut, Status, Timings, Urls
@@ -73,7 +73,7 @@ class Teller:
             urls=Urls(get=f"{self.base_url}/api/v3/predictions/{prediction.id}/result"),
             has_nsfw_contents=[image.has_nsfw for image in images],
             status=self._status(prediction.state),
-            created_at=as_time(prediction.created),
+            created_at=rfc3339(prediction.created),
             error=for_callers(str(error.get("message", ""))),
             executionTime=took_ms,
             timings=Timings(inference=round(result.timings_ms["total"]) if result else 0),
@@ -82,7 +82,7 @@ class Teller:
             warnings=list(result.warnings) if result else [],
             code=business_code(str(error["code"])) if error else None,
             waiting_for=_waiting_for(prediction),
-            expires_at=as_time(prediction.expires) if prediction.expires else None,
+            expires_at=rfc3339(prediction.expires) if prediction.expires else None,
             input=_input(prediction) if with_input else None,
         )
 
@@ -97,11 +97,6 @@ def without_rerun_words(text: str) -> str:
     for words, instead in _RERUN_WORDS:
         text = words.sub(instead, text)
     return text
-
-
-def as_time(seconds: float) -> str:
-    """RFC 3339 in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _took_ms(prediction: Prediction) -> int:

@@ -15,7 +15,7 @@ from castmate.clients.local import LocalClient
 from castmate.engines.bundle import locate
 from castmate.pipeline.pipeline import Pipeline
 from tests.castmate.conftest import toon  # noqa: F401
-from tests.doubles import encoded, noise, picture
+from tests.doubles import FlatClient, encoded, noise, picture
 from tests.mcp_server.conftest import Agent, Connect, decode
 
 pytestmark = pytest.mark.anyio
@@ -158,3 +158,14 @@ async def test_a_saved_character_is_encoded_before_its_first_picture(
         )
         assert out["status"] == "completed"
         assert toon.cache_counts()["subject"] == (hits + 1, misses + 1)  # the schedule alone is new
+
+
+async def test_results_and_the_status_say_how_long_pictures_are_kept_where_they_are_not_for_ever(
+    connect: Connect,
+) -> None:
+    async with connect(FlatClient(), retention_days=7) as agent:
+        assert (await agent.succeed("get_status"))["kept_days"] == 7
+        assert (await agent.succeed())["expires_at"].endswith("+00:00")
+    async with connect(FlatClient(), data_dir="other") as agent:
+        assert "kept_days" not in await agent.succeed("get_status")
+        assert "expires_at" not in await agent.succeed()

@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,10 @@ def test_a_server_that_ends_mid_generation_goes_on_at_the_next_start(
     assert code == (-signal.SIGKILL if number == signal.SIGKILL else 0)
     with castmate_serve(tmp_path / "data", **settings) as server, caller(server) as http:
         for name in names:
-            assert len(poll(http, name, "completed")["outputs"]) == 4
+            made = poll(http, name, "completed")
+            assert len(made["outputs"]) == 4
+            kept = datetime.fromisoformat(made["expires_at"]) - datetime.now(UTC)
+            assert kept.days == 29, "a server keeps what its callers made for 30 days"
 
 
 def test_what_is_being_made_when_it_is_stopped_is_finished_first(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
@@ -30,6 +29,8 @@ from mcp.types import (
     RequestParams,
 )
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+from castmate.times import rfc3339
 
 IDENTIFIER: Final = "io.modelcontextprotocol/tasks"
 TTL_S: Final = 3600.0
@@ -90,8 +91,8 @@ class Task:
         values: dict[str, Any] = {
             "taskId": self.id,
             "status": self.status,
-            "createdAt": _date(self.created),
-            "lastUpdatedAt": _date(self.updated),
+            "createdAt": rfc3339(self.created),
+            "lastUpdatedAt": rfc3339(self.updated),
             "ttlMs": int(TTL_S * 1000),
             "pollIntervalMs": POLL_MS,
         }
@@ -272,7 +273,3 @@ def _plain(value: Any) -> dict[str, Any]:
         return dict(value)
     plain: dict[str, Any] = value.model_dump(by_alias=True, mode="json", exclude_none=True)
     return plain
-
-
-def _date(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from castmate.errors import CastmateError, ImageRejected, InvalidRequest, Problem
 from castmate.images import Reference
 from castmate.jobs.characters import MAX_PICTURES
+from castmate.shorten import shorten
 from castmate_mcp.agent.ids import CharacterName
 from castmate_mcp.agent.results import told
 from castmate_mcp.agent.sources import reference_of
@@ -25,7 +26,7 @@ _BREAKS: Final = ("Cc", "Zl", "Zp")  # controls, separators of lines and paragra
 class CharacterOut(BaseModel):
     """A saved character."""
 
-    character_id: str = Field(description="An `image` to draw from.")
+    character_id: str
     character_uri: str
     name: str
     num_references: int
@@ -113,7 +114,13 @@ def _one_line(name: str) -> str:
     if line and not any(category(letter) in _BREAKS for letter in line):
         return line
     raise InvalidRequest(
-        [Problem("name", f"{name[:60]!r} is not allowed", f"one line of 1..{MAX_NAME} characters")]
+        [
+            Problem(
+                "name",
+                f"{shorten(name, 60)!r} is not allowed",
+                f"one line of 1..{MAX_NAME} characters",
+            )
+        ]
     )
 
 

@@ -9,9 +9,10 @@ from mcp.types import CallToolResult
 from pydantic import BaseModel, Field
 
 from castmate.jobs.predictions import Prediction, State
+from castmate.times import iso8601
 from castmate_mcp.agent.extensions import viewer
 from castmate_mcp.agent.ids import CharacterName, ImageName, job_id_of
-from castmate_mcp.agent.results import as_date, told
+from castmate_mcp.agent.results import told
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import Studio
 from castmate_mcp.agent.tools import READS
@@ -27,7 +28,7 @@ class ItemOut(BaseModel):
 
     id: str
     uri: str
-    about: str = Field(description="Prompt or name.")
+    about: str
     created: str
     status: str | None = None
     file_path: str | None = None
@@ -87,7 +88,7 @@ async def _items(studio: Studio, kind: Kind, query: str, limit: int) -> AsyncIte
                     id=character.id,
                     uri=CharacterName(character.id).uri,
                     about=character.name,
-                    created=as_date(character.created),
+                    created=iso8601(character.created),
                 )
         return
     async for prediction in predictions(studio, State.COMPLETED if kind == "images" else None):
@@ -113,7 +114,7 @@ async def predictions(studio: Studio, state: State | None) -> AsyncIterator[Pred
 
 
 def _of(studio: Studio, prediction: Prediction, kind: Kind) -> list[ItemOut]:
-    about, created = prediction.request.prompt[:200], as_date(prediction.created)
+    about, created = prediction.request.prompt[:200], iso8601(prediction.created)
     if kind == "jobs":
         job_id = job_id_of(prediction.id)
         status = "running" if prediction.state is State.PROCESSING else str(prediction.state)

@@ -10,6 +10,7 @@ from pydantic import Field
 from castmate.errors import InvalidRequest, Problem
 from castmate.jobs.storage import PREVIEW_SIDES
 from castmate.schema import Int
+from castmate.shorten import shorten
 from castmate_mcp.agent.extensions import viewer
 from castmate_mcp.agent.ids import ImageName
 from castmate_mcp.agent.results import image_content
@@ -63,7 +64,7 @@ def _unknown(image_id: str) -> InvalidRequest:
         [
             Problem(
                 "image_id",
-                f"there is no finished picture {image_id[:80]!r}",
+                f"there is no finished picture {shorten(image_id, 80)!r}",
                 "an image_id that generate_character_image, get_job or list_library returned",
             )
         ]

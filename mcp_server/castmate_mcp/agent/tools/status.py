@@ -11,8 +11,9 @@ from pydantic import BaseModel, Field
 from castmate.clients.registry import is_paid, licences
 from castmate.engines.licences import in_short
 from castmate.jobs.budget import totals
-from castmate.jobs.storage import DAY_S, day_of
+from castmate.jobs.storage import DAY_S
 from castmate.router import ClientStatus
+from castmate.times import day_of
 from castmate_mcp.agent.results import told
 from castmate_mcp.agent.spending import Spending
 from castmate_mcp.agent.strict import StrictServer
@@ -42,7 +43,7 @@ class StatusOut(BaseModel):
     kept_days: float | None = None
     spent_today_usd: float
     left_today_usd: float | None = None
-    licence: str = Field("", description="Of the model on this machine.")
+    licence: str = ""
     next_step: str
 
 
