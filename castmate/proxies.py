@@ -38,15 +38,17 @@ def proxy_for(url: str) -> str | None:
     return proxy
 
 
-async def is_direct(host: str, port: int) -> bool:
-    """Whether a server of ours is reached without a proxy: it is here, or in a private network.
+async def is_direct(address: str) -> bool:
+    """Whether a gRPC server, host:port, is reached without a proxy: here, or in a private network.
 
-    A name that this machine cannot look up is left to the proxy.
+    gRPC itself would lead even loopback addresses through `http_proxy`. A name that this machine
+    cannot look up is left to the proxy.
     """
     if not any(os.environ.get(name) for name in _OF_GRPC):
         return True
     try:
-        found = await system_lookup(host, port)
+        host, _, port = address.rpartition(":")
+        found = await system_lookup(host.strip("[]"), int(port))
     except OSError:
         return False
     return not any(map(is_public, found))

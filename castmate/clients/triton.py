@@ -226,9 +226,7 @@ class TritonClient:
         # Not the header `triton_grpc_error`, which would give errors a gRPC status: tritonserver
         # 24.10 then cancels the finished stream itself, and now and then that race ends the whole
         # server (SIGSEGV). The code is in the text.
-        host, _, port = url.rpartition(":")
-        direct = await is_direct(host.strip("[]"), int(port))
-        connection = self._connect(url, direct)
+        connection = self._connect(url, await is_direct(url))
         stream = connection.client.stream_infer(one(), headers=_trace_headers())
         failure: CastmateError | None = None
         is_over = False
@@ -272,7 +270,6 @@ class TritonClient:
         if (connection := self._connections.get(url)) is None:
             from tritonclient.grpc.aio import InferenceServerClient
 
-            # gRPC would lead even loopback addresses through `http_proxy`.
             options = [*CHANNEL_OPTIONS, ("grpc.enable_http_proxy", int(not direct))]
             client = InferenceServerClient(url, channel_args=options)
             connection = self._connections[url] = _Connection(client)

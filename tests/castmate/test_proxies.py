@@ -84,8 +84,8 @@ async def test_a_triton_server_elsewhere_is_asked_as_the_environment_says(
 async def test_private_networks_are_reached_directly_by_address_and_by_name(
     host: str, direct: bool
 ) -> None:
-    assert await proxies.is_direct(host, 8001) == direct
-    assert not await proxies.is_direct("only-the-proxy-knows.example", 8001)
+    assert await proxies.is_direct(f"{host}:8001") == direct
+    assert not await proxies.is_direct("only-the-proxy-knows.example:8001")
 
 
 async def submit(base_url: str) -> None:
