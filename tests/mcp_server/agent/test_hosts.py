@@ -20,7 +20,7 @@ from mcp.types import (
 )
 from PIL import Image
 
-from castmate.settings import Settings
+from castmate_mcp.settings import ServerSettings
 from tests.doubles import FlatClient, SlowClient
 from tests.mcp_server.conftest import Agent, Connect
 
@@ -81,7 +81,7 @@ async def read_and_follow(agent: Agent, text: str) -> dict[str, Any]:
 async def test_a_host_that_cuts_at_45_s_gets_its_answer_before(connect: Connect) -> None:
     slow = SlowClient()
     async with connect(slow, hold_s=0.2) as agent:
-        assert Settings.model_fields["hold_s"].default < 45
+        assert ServerSettings.model_fields["hold_s"].default < 45
         async with asyncio.timeout(5):  # the host's patience, scaled down like hold_s
             text, _ = seen(await agent.call(), "structured content")
         slow.may_end.set()
