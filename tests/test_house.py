@@ -157,3 +157,20 @@ def test_tests_of_ctrl_c_pass_in_the_background_under_nohup() -> None:
         [*ignoring, *command], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert "1 passed" in report.stdout, report.stdout
+
+
+@pytest.mark.parametrize("parameter", ["true_cfg_scale", "guidance_scale"])
+def test_a_request_parameter_is_named_only_where_contributing_says_to_add_it(
+    parameter: str,
+) -> None:
+    _, _, section = (ROOT / "CONTRIBUTING.md").read_text().partition("## Add a request parameter")
+    listed = section.partition("\n## ")[0]
+    naming = {
+        path.relative_to(ROOT).as_posix()
+        for package in ("castmate", "mcp_server/castmate_mcp")
+        for path in (ROOT / package).rglob("*.py")
+        if re.search(rf"\b{parameter}\b", path.read_text())
+    }
+    doors = {name for name in naming if not name.startswith("castmate/families/")}
+    assert "castmate/schema.py" in doors
+    assert {name for name in doors if f"`{name}`" not in listed} == set()
