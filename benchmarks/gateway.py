@@ -53,13 +53,16 @@ def rss_mib(pid: int) -> float:
 class Connection:
     """One HTTP/1.1 connection; a client library would cost more than the server."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, secret: str = ""
+    ) -> None:
         self._reader, self._writer = reader, writer
+        self._authorization = f"authorization: Bearer {secret}\r\n" if secret else ""
 
     async def ask(self, method: str, path: str, body: bytes = b"", kind: str = "") -> Any:
         """The status and the JSON of an answer."""
         head = f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {len(body)}\r\n"
-        head += f"content-type: {kind or 'application/json'}\r\n\r\n"
+        head += f"{self._authorization}content-type: {kind or 'application/json'}\r\n\r\n"
         self._writer.write(head.encode() + body)
         await self._writer.drain()
         answer = await self._reader.readuntil(b"\r\n\r\n")
@@ -68,12 +71,12 @@ class Connection:
 
 
 @asynccontextmanager
-async def connected(server: ServerProcess) -> AsyncIterator[Connection]:
-    """A connection that ends with the block."""
+async def connected(server: ServerProcess, secret: str = "") -> AsyncIterator[Connection]:
+    """A connection that ends with the block; with the secret of a key where there are keys."""
     parts = urlsplit(server.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     try:
-        yield Connection(reader, writer)
+        yield Connection(reader, writer, secret)
     finally:
         writer.close()
 
