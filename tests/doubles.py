@@ -105,12 +105,13 @@ class SlowClient(FlatClient):
         return await super().generate(*args, **kwargs)
 
 
-def routed(drawing: Client | Callable[[], Client]) -> Router:
+def routed(drawing: Client | Callable[[], Client], cooldown_s: float = 15.0) -> Router:
     """A router over one client, or over what opens it, for processes that draw with it alone."""
     if isinstance(drawing, Router):
         return drawing
     opener: Any = (lambda: drawing) if hasattr(drawing, "generate") else drawing
-    return Router({getattr(drawing, "name", "drawing"): opener}, deadline_s=600)
+    name = getattr(drawing, "name", "drawing")
+    return Router({name: opener}, deadline_s=600, cooldown_s=cooldown_s)
 
 
 class MemoryPayments:

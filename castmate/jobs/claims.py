@@ -237,7 +237,7 @@ class Claims:
         else:
             values["state"] = State.CREATED
         if error is not None:
-            values |= {"finished": tx.now, "error": _told(tx, row.id, error)}
+            values |= {"finished": tx.now, "error": _as_json(tx, row.id, error)}
         tx.connection.execute(update(predictions).where(predictions.c.id == row.id).values(values))
         _end_attempt(tx, row.id, row.attempt, outcome)
         tx.tell(notify.done(row.id) if error else notify.WORK)
@@ -275,7 +275,7 @@ def _finish(
     error: CastmateError | None = None,
 ) -> bool:
     """End a prediction, unless another attempt has taken over."""
-    told = _told(tx, claim.id, error) if error else None
+    told = _as_json(tx, claim.id, error) if error else None
     ended = (
         update(predictions)
         .where(_holds(claim))
@@ -304,11 +304,18 @@ def _end_attempt(
     )
 
 
-def _told(tx: Transaction, prediction_id: str, error: CastmateError) -> str:
-    """The error as JSON; whether something was charged is what the payments say."""
+def charged(tx: Transaction, prediction_id: str) -> bool | None:
+    """Whether a prediction was paid for; None where nobody knows."""
     query = select(payments.c.state).where(payments.c.prediction_id == prediction_id).distinct()
     states = set(tx.connection.execute(query).scalars()) - {PaymentState.RELEASED}
-    told = error.as_dict()
-    if states:
-        told["charged"] = True if states == {PaymentState.SETTLED} else None
-    return json.dumps(told, ensure_ascii=False)
+    if not states:
+        return False
+    return True if states == {PaymentState.SETTLED} else None
+
+
+def _as_json(tx: Transaction, prediction_id: str, error: CastmateError) -> str:
+    """The error; whether something was charged is what the payments say."""
+    values = error.as_dict()
+    if (known := charged(tx, prediction_id)) is not False:
+        values["charged"] = known
+    return json.dumps(values, ensure_ascii=False)

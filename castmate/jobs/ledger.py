@@ -23,6 +23,7 @@ from castmate.errors import (
 )
 from castmate.images import Reference
 from castmate.jobs import notify
+from castmate.jobs.claims import charged
 from castmate.jobs.database import Clock, Database, Transaction, check_storable
 from castmate.jobs.pictures import Pictures, release
 from castmate.jobs.predictions import Prediction, State, hash_of
@@ -267,7 +268,10 @@ class Ledger:
             row = _row(tx, prediction_id, key_name, lock=True)
             change = update(predictions).where(predictions.c.id == prediction_id)
             if row.state == State.CREATED:
-                error = Cancelled("Cancelled while it was waiting; nothing was charged.")
+                paid = charged(tx, prediction_id)  # by an attempt that gave the work back
+                free = "; nothing was charged" if paid is False else ""
+                error = Cancelled(f"Cancelled while it was waiting{free}.")
+                error.charged = paid
                 change = change.values(
                     state=State.CANCELLED,
                     cancel_requested=1,

@@ -34,10 +34,11 @@ async def main(database_url: str, data_dir: str, port: int) -> None:
         wavespeed_per_minute=10_000,
         allow_http=True,
         max_usd_per_day=100,
+        wait_s=1,  # a service that stays down is to end a prediction within the test
     )
     backend = PinnedBackend(public, Tunnel(port))
     client = WaveSpeedClient(settings, sleep=hurry, submit_timeout_s=1, backend=backend)
-    async with Castmate.open(settings, router=routed(client)) as castmate:
+    async with Castmate.open(settings, router=routed(client, cooldown_s=0.2)) as castmate:
         castmate.work()
         print("working", flush=True)
         await asyncio.Event().wait()

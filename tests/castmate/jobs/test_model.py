@@ -40,6 +40,7 @@ from castmate.errors import (
 from castmate.images import Reference
 from castmate.jobs.budget import Budget
 from castmate.jobs.claims import Claim, Claims
+from castmate.jobs.keys import LOCAL_KEY, share_of
 from castmate.jobs.ledger import Ledger
 from castmate.jobs.opening import open_database
 from castmate.jobs.predictions import State, StoredResult
@@ -50,7 +51,7 @@ from tests.castmate.jobs.conftest import Clock, empty
 from tests.doubles import picture
 
 T = TypeVar("T")
-LIMITS = Limits(queue_limit=4, lease_s=10, max_deaths=3)
+LIMITS = Limits(queue_limit=6, lease_s=10, max_deaths=3)
 REFERENCE = Reference.from_bytes(picture(), "red.png")
 FINAL = {State.COMPLETED, State.FAILED, State.CANCELLED}
 
@@ -60,6 +61,7 @@ class Model:
     """What a prediction should be."""
 
     prompt: str
+    key_name: str
     state: State = State.CREATED
     attempt: int = 0
     deaths: int = 0
@@ -120,7 +122,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.open()
         # Most examples would spend half of their steps on the way to here.
         for prompt in ("waving", "running", "waving"):
-            self.submit(prompt, None, "ann")
+            self.submit(prompt, None, LOCAL_KEY)
         return self.claim("one", 2)
 
     def open(self) -> None:
@@ -139,12 +141,15 @@ class LedgerMachine(RuleBasedStateMachine):
         target=ids,
         prompt=st.sampled_from(["waving", "running"]),
         idempotency_key=st.sampled_from([None, None, "a", "b"]),
-        key_name=st.sampled_from(["ann", "bob"]),
+        key_name=st.sampled_from(["ann", "bob", LOCAL_KEY]),
     )
     def submit(self, prompt: str, idempotency_key: str | None, key_name: str) -> Any:
         values = {"prompt": prompt, "image": "red.png", "seed": 1, "num_images": 2}
         known = self.by_key.get(f"{key_name} {idempotency_key}")
-        waiting = sum(model.state is State.CREATED for model in self.models.values())
+        waiting = [model for model in self.models.values() if model.state is State.CREATED]
+        full = len(waiting) >= LIMITS.queue_limit
+        mine = sum(model.key_name == key_name for model in waiting)
+        full |= key_name != LOCAL_KEY and mine >= share_of(LIMITS.queue_limit)
         try:
             prediction = self.run(
                 self.ledger.submit(
@@ -161,15 +166,15 @@ class LedgerMachine(RuleBasedStateMachine):
         except Overloaded:
             assert known is None
             # Work that was given back is never refused, so it may stand above the limit.
-            assert waiting >= LIMITS.queue_limit
+            assert full
             return multiple()
         if known is not None:
             assert prediction.id == known
             assert self.models[known].prompt == prompt
             return multiple()
         assert prediction.id not in self.models
-        assert waiting < LIMITS.queue_limit
-        self.models[prediction.id] = Model(prompt)
+        assert not full
+        self.models[prediction.id] = Model(prompt, key_name)
         if idempotency_key is not None:
             self.by_key[f"{key_name} {idempotency_key}"] = prediction.id
         return prediction.id
@@ -182,7 +187,7 @@ class LedgerMachine(RuleBasedStateMachine):
         prediction = self.run(self.ledger.submit(request, REFERENCE, owner=owner))
         lease_until = self.clock.now + LIMITS.lease_s
         self.models[prediction.id] = Model(
-            "waving", State.PROCESSING, 1, lease_until=lease_until, owner=owner
+            "waving", LOCAL_KEY, State.PROCESSING, 1, lease_until=lease_until, owner=owner
         )
         return Claim(prediction, owner)
 

@@ -202,7 +202,7 @@ async def test_a_key_that_calls_too_often_reads_when_to_call_again_and_may_look_
             out = await agent.succeed(image=RED)
             told = await agent.fail(image=RED, prompt="running")
             assert "may ask 6 times a minute, and has; nothing was charged" in told
-            assert re.search(rf"Call {GENERATE} again in (9|10) s\.$", told)
+            assert re.search(rf"Call {GENERATE} again in ([1-9]|10) s\.$", told)
             assert len(await here.castmate.ledger.list()) == 1
             assert await agent.succeed("get_job", job_id=out["job_id"]) == out
             await agent.succeed("list_library")
