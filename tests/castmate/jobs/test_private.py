@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(params=[0o000, 0o022, 0o077])
 def umask(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
-    """Only inside `tmp_path`, which is there already: a database of other tests needs its parents."""
+    """For what is in `tmp_path`, whose parents other tests share."""
     before = os.umask(request.param)
     yield
     os.umask(before)
