@@ -104,7 +104,7 @@ def _read_or_mend(data: bytes, label: str) -> Image.Image:
         return _read(data, label)
     except (CastmateError, Image.DecompressionBombError):
         raise
-    except Exception:
+    except Exception:  # of broken metadata the library raises anything; it is raised again below
         if data.startswith(SIGNATURE):
             return _read(*_without_metadata(data, label))
         if data.startswith(_JPEG_START) and (ended := _with_end(data, label)):

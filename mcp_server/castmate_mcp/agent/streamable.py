@@ -158,6 +158,7 @@ class Sessions:
 
     def __init__(self, manager: StreamableHTTPSessionManager) -> None:
         self._manager, self._admit = manager, manager._admit_session
+        # The SDK bounds the sessions of all, and has no public place to bound those of one caller.
         manager._admit_session = self._admit_within_share  # type: ignore[method-assign]
 
     def check_room(self, key: Key, user: AuthenticatedUser) -> None:
