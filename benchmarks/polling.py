@@ -85,8 +85,8 @@ async def polled(server: ServerProcess, secrets: dict[str, str], seconds: float)
         "completed_of_key": dict(completed),
         "rss_mib": {
             "start": round(memory[0]),
+            "quarters": [round(memory[len(memory) * part // 4 - 1]) for part in range(1, 5)],
             "max": round(max(memory)),
-            "end": round(memory[-1]),
         },
     }
 

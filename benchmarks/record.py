@@ -23,6 +23,7 @@ FIELDS: Mapping[str, Sequence[str]] = {
     "triton": ("request", "rows", "memory_mib", "failures"),
     "ledger": ("runs", "databases"),
     "gateway": ("request", "submits", "overload"),
+    "polling": ("request", "seconds", "latency_ms", "statuses", "rss_mib"),
     "agents": ("times",),
 }
 Result = dict[str, Any]
