@@ -14,8 +14,8 @@ from opentelemetry import context, trace
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import serialize_byte_tensor
 
-from castmate.clients.endpoints import Endpoint
-from castmate.clients.triton import TritonClient
+from castmate.clients.triton.client import TritonClient
+from castmate.clients.triton.endpoints import Endpoint
 from castmate.errors import (
     ImageRejected,
     InvalidRequest,

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 
 from castmate.clients.base import Check, Progress, ProgressCallback
-from castmate.clients.endpoints import Endpoint, Endpoints
 from castmate.clients.payments import Payments
+from castmate.clients.triton.endpoints import Endpoint, Endpoints
 from castmate.errors import CastmateError, InvalidRequest, Overloaded, SettingsError, Unavailable
 from castmate.images import Reference
 from castmate.proxies import is_direct

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from castmate.clients import endpoints as module
-from castmate.clients.endpoints import Endpoint, Endpoints
+from castmate.clients.triton.endpoints import Endpoint, Endpoints
 from castmate.errors import Unavailable
 
 pytestmark = pytest.mark.anyio
