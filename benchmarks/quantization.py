@@ -27,6 +27,7 @@ from castmate.families.instantcharacter.subject import reference_crops
 from demo_model.checkpoint import load_shipped
 from export.calibrate import Calibration, calibrate
 from export.environment import write_result
+from export.families.instantcharacter.merges import merges
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.unquantized import UNQUANTIZED
 from export.precision import convert
@@ -116,7 +117,8 @@ def apply(
     """A copy of the network as a variant runs it."""
     made = copy.deepcopy(network)
     convert(made, variant.dtype)
-    quantize(made.denoiser, calibration.amax, variant.quantization, UNQUANTIZED)
+    scheme, denoiser = variant.quantization, made.denoiser
+    quantize(denoiser, calibration.amax, scheme, UNQUANTIZED, merges(denoiser))
     return made
 
 

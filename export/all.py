@@ -21,7 +21,7 @@ from export.build import Options, build_bundle
 from export.bundle import write_bundle
 from export.calibrate import Calibration, best_device, calibrate
 from export.errors import ExportError
-from export.family import Config, Network, published, unquantized
+from export.family import Config, Network, merges, published, unquantized
 from export.family import parser as family_parser
 from export.lora import Style, StyledTransformer
 from export.precision import Precision
@@ -61,7 +61,7 @@ def make(recipe: Recipe, folder: Path, config: Config | None = None) -> Path:
         ranges: Ranges = {}
         if ranges_needed(network.denoiser, scheme, kept):
             ranges = _calibration(recipe, folder / CALIBRATION, network, tokenizers).amax
-        quantize(network.denoiser, ranges, scheme, kept)
+        quantize(network.denoiser, ranges, scheme, kept, merges(network))
         write_bundle(
             network,
             graphs,

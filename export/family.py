@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import pkgutil
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -24,6 +24,7 @@ from castmate.engines.licences import Licence
 from castmate.engines.manifest import Profile, StepCachingSpec
 from export.errors import ExportError
 from export.graphs import Makers
+from export.quantization.merge import Group
 from export.samples import Prompts, Sample, TokenizerFile
 
 PACKAGE = "export.families"
@@ -98,6 +99,7 @@ class ExportFamily:
         decode: Latents to a picture `[H, W, 3]` uint8 in torch.
         hoisted: Parts of the names of the denoiser's layers that another graph runs before the
             steps.
+        merges: Layers of a denoiser that are merged where a scheme quantizes them.
         profile: Sizes, pictures and steps that engines are built for.
         published: Where it can be loaded from what somebody published.
     """
@@ -109,6 +111,7 @@ class ExportFamily:
     denoise: Callable[[Any, Sample, Prompts, int, OnStep], Tensor]
     decode: Callable[[Any, Tensor], np.ndarray]
     hoisted: tuple[str, ...] = ()
+    merges: Callable[[nn.Module], Iterable[Group]] = lambda module: ()
     profile: Profile = field(default_factory=Profile)
     published: Published | None = None
 
@@ -139,6 +142,11 @@ def bundle_graphs(network: Network, *, step_caching: bool) -> Makers:
 def unquantized(network: Network) -> tuple[str, ...]:
     """Parts of the denoiser that stay as they are, see `export.quantization.quantize`."""
     return family_of(network.family).unquantized
+
+
+def merges(network: Network) -> Iterable[Group]:
+    """Layers of the denoiser that are merged, see `export.quantization.quantize`."""
+    return family_of(network.family).merges(network.denoiser)
 
 
 def published(name: str = DEFAULT) -> Published:
