@@ -33,7 +33,8 @@ def step_graphs(folder: Path, side: int) -> list[Run]:
     dims = TABLE.dims({"B": 1, "G": 1, "L": length, "T": STEPS, "h": cells, "w": cells})
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    random, found = np.random.default_rng(0), []
+    random = np.random.default_rng(0)
+    found: list[Run] = []
     for name in (WHOLE, *PARTS):
         if (graph := manifest["graphs"].get(name)) is None:
             continue
