@@ -323,7 +323,8 @@ class _Drawing:
     def take(self, response: Response) -> bool:
         """Keep what a response holds; whether the request got on, or still waits its turn."""
         if wire.PROGRESS in response and self._on_progress is not None:
-            self._on_progress(Progress(*response[wire.PROGRESS]))
+            done, total = response[wire.PROGRESS]
+            self._on_progress(Progress(done, total, images=tuple(self._images)))
         if wire.PICTURE in response:
             self._images.append(
                 GeneratedImage(
@@ -358,10 +359,8 @@ def _decode(result: Any) -> Response:
     values: dict[str, Any] = {}
     for output in result.get_response().outputs:
         array = result.as_numpy(output.name)
-        if output.name == wire.PROGRESS:
-            values[output.name] = [int(number) for number in array]
-        else:
-            values[output.name] = array.reshape(-1)[0]
+        whole = output.name == wire.PROGRESS
+        values[output.name] = array.tolist() if whole else array.reshape(-1)[0]
     for name, plain in ((wire.AHEAD, int), (wire.SEED, int), (wire.HAS_NSFW, bool)):
         if name in values:
             values[name] = plain(values[name])

@@ -81,6 +81,33 @@ class PredictionOut(BaseModel):
     input: dict[str, Any] | None = Field(None, description="In lists, and in webhooks.")
 
 
+class StatusOut(BaseModel):
+    """An event: how a prediction is that is not finished."""
+
+    status: Literal["created", "processing"]
+    waiting_for: str | None = Field(
+        None, description="Why nobody can draw it now; it is tried again by itself."
+    )
+
+
+class StepOut(BaseModel):
+    """An event: a denoise step is done."""
+
+    step: int = Field(description="Steps done, over all pictures of the request.")
+    total: int = Field(description="Steps in all.")
+
+
+class PreviewOut(BaseModel):
+    """An event: one of the pictures is finished, and this is a small one."""
+
+    number: int = Field(description="Which of the request's pictures, from 0.")
+    width: int = Field(description="Of the picture itself, in pixels.")
+    height: int
+    seed: int = Field(description="Makes it again with num_images 1.")
+    has_nsfw: bool
+    image: str = Field(description="A JPEG of at most 512 pixels a side, as a data URI.")
+
+
 def _as_time(value: object) -> object:
     """A time without a zone is in UTC, and a date is its first moment."""
     if not isinstance(value, str):

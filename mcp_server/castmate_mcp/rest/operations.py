@@ -7,7 +7,7 @@ from typing import Final
 
 from castmate.jobs.keys import Scope
 from castmate_mcp.http.body import MAX_FORM_BYTES
-from castmate_mcp.rest import account, media, predictions
+from castmate_mcp.rest import account, events, media, predictions
 from castmate_mcp.rest.models import (
     Balance,
     Deleted,
@@ -82,6 +82,17 @@ def _also_at(operation: Operation, path: str) -> Operation:
 OPERATIONS: Final = (
     _RESULT,
     _also_at(_RESULT, "/api/v3/predictions/{id}"),
+    Operation(
+        "GET",
+        "/api/v3/predictions/{id}/events",
+        events.events,
+        Scope.READ,
+        "Follow a prediction",
+        PredictionOut,
+        limited=False,  # as looking is; the streams of a key are bounded
+        statuses=(404, 429),
+        events=events.EVENTS,
+    ),
     Operation(
         "DELETE",
         "/api/v3/predictions/{id}",
