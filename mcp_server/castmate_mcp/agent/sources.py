@@ -13,8 +13,8 @@ from castmate.images import Reference
 from castmate.jobs.storage import UPLOADS
 from castmate.references import is_base64, resolve
 from castmate.shorten import shorten
-from castmate_mcp.agent.ids import CharacterName, ImageName, prediction_id_of
 from castmate_mcp.agent.studio import Studio
+from castmate_mcp.http.ids import CharacterName, ImageName, prediction_id_of
 
 _SHOWN: Final = 5
 _URI: Final = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+:", re.IGNORECASE)

@@ -20,9 +20,9 @@ from castmate.jobs.predictions import Prediction, StoredImage
 from castmate.jobs.storage import SIGNED_FOR_S
 from castmate.service import Castmate
 from castmate.shorten import shorten
-from castmate_mcp.agent.ids import ImageName, prediction_id_of
 from castmate_mcp.agent.notices import Notices
 from castmate_mcp.http.gateway import gateway
+from castmate_mcp.http.ids import ImageName, prediction_id_of
 from castmate_mcp.http.oauth import KeyToken
 from castmate_mcp.settings import ServerSettings
 

@@ -14,11 +14,11 @@ from castmate.errors import CastmateError, ImageRejected, InvalidRequest, Proble
 from castmate.images import Reference
 from castmate.jobs.characters import MAX_PICTURES
 from castmate.shorten import shorten
-from castmate_mcp.agent.ids import CharacterName
 from castmate_mcp.agent.results import told
 from castmate_mcp.agent.sources import reference_of
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import Studio
+from castmate_mcp.http.ids import CharacterName
 
 MAX_NAME: Final = 100
 _BREAKS: Final = ("Cc", "Zl", "Zp")  # controls, separators of lines and paragraphs
