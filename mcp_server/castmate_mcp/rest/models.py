@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from castmate.engines.licences import Licence
+from castmate.jobs.characters import MAX_NAME, MAX_PICTURES
 from castmate.schema import GenerateRequest
 
 Status = Literal["created", "processing", "completed", "failed", "cancelled", "timeout"]
@@ -25,8 +26,8 @@ class Submission(GenerateRequest):
 
     image: Annotated[str, Field(min_length=1)] = Field(
         description="The reference picture of the character: an https URL, the download_url of an "
-        "upload, an output of an earlier prediction, or a data URI. One character, whole, on a "
-        "plain background works best.",
+        "upload, an output of an earlier prediction, a data URI, or the id of a saved character "
+        "or picture. One character, whole, on a plain background works best.",
         examples=[_EXAMPLE],
     )
     enable_sync_mode: bool = Field(
@@ -159,6 +160,33 @@ class Deleted(BaseModel):
 
     id: str
     status: Literal["deleted"] = "deleted"
+
+
+class CharacterQuery(BaseModel):
+    """A character that is to be saved."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=MAX_NAME, description="One line.")
+    references: list[Annotated[str, Field(min_length=1)]] = Field(
+        min_length=1,
+        max_length=MAX_PICTURES,
+        description="Its pictures, each as `image` of a generation; the best first, that one is "
+        "drawn from.",
+        examples=[[_EXAMPLE]],
+    )
+
+
+class CharacterOut(BaseModel):
+    """A saved character."""
+
+    id: str = Field(
+        description="As `image` of a generation; with /2 behind it its second picture is drawn "
+        "from."
+    )
+    name: str
+    num_pictures: int
+    created_at: str = Field(description="RFC 3339, UTC.")
 
 
 class UploadTicketQuery(BaseModel):
