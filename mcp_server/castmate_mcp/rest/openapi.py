@@ -175,14 +175,29 @@ def _described(
 
 
 def _stream_responses(events: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
-    """OpenAPI 3.1 has no word for the events of a stream, so their models stand in `x-events`."""
-    named = {name: _reference(model) for name, model in events.items()}
-    content = {"schema": {"type": "string"}, "x-events": named}
+    """Answers of an operation that streams; the schema is that of one event, as an object."""
+    told = [
+        {
+            "type": "object",
+            "title": name,
+            "properties": {
+                "event": {"const": name},
+                "id": {"type": "string"},
+                "data": {
+                    "type": "string",
+                    "contentMediaType": "application/json",
+                    "contentSchema": _reference(model),
+                },
+            },
+            "required": ["event", "data"],
+        }
+        for name, model in events.items()
+    ]
     return {
         "200": {
-            "description": f"Server-sent events: {', '.join(events)}; `x-events` has their data. A "
-            "stream that ends without the last of them asks to come back.",
-            "content": {"text/event-stream": content},
+            "description": "Server-sent events. A stream that ends without the last one asks to "
+            "come back.",
+            "content": {"text/event-stream": {"schema": {"oneOf": told}}},
         },
         "204": {"description": "There is nothing more to come."},
     }
