@@ -136,17 +136,13 @@ class Api:
 
     def _refused(self, answer: aiohttp.ClientResponse, body: dict[str, Any]) -> CastmateError:
         told = str(body.get("message") or f"it answered {answer.status}, which is not Castmate's")
-        retry_after = answer.headers.get("retry-after", "")
-        retry_after_s = float(retry_after) if retry_after.isdigit() else None
         if answer.status == 401:
             told += (
                 f" Here: set {address.KEY_VARIABLE} (and {address.URL_VARIABLE}, if the server is "
                 f"not {address.DEFAULT_URL}), or write the line `{self.url} KEY` into "
                 f"{address.keys_file()}, and start ComfyUI again."
             )
-        if answer.status in (429, 503) and retry_after_s:
-            told += f" Queue the workflow again in {retry_after_s:.0f} s."
-        return Refused(answer.status, f"Castmate at {self.url}: {told}", retry_after_s)
+        return Refused(answer.status, f"Castmate at {self.url}: {told}")
 
     @contextlib.contextmanager
     def _translating(self) -> Any:

@@ -14,8 +14,8 @@ class Lost(CastmateError):
 class Refused(CastmateError):
     """The server answered, and said no."""
 
-    def __init__(self, status: int, message: str, retry_after_s: float | None = None) -> None:
-        self.status, self.retry_after_s = status, retry_after_s
+    def __init__(self, status: int, message: str) -> None:
+        self.status = status
         super().__init__(message)
 
     @property

@@ -19,7 +19,8 @@ from .pictures import grid, to_tensors
 
 AT_A_TIME = 4
 MAX_PANELS = 64
-WAIT_S = 1.0  # for a place in the queue
+TRIES = 3  # while others fill the queue
+WAIT_S = 1.0  # between two of them
 PROMPTS = "standing, front view\nstanding, side view\nsitting on a chair\nrunning"
 
 
@@ -118,26 +119,28 @@ async def _draw_all(api: Api, reference: Reference, panels: list[dict[str, Any]]
     """Every panel, a few at a time; one that fails stops the others."""
     bar = running.Bar([total_steps(panel) for panel in panels])
     places = asyncio.Semaphore(AT_A_TIME)
-    drawing: set[int] = set()
+    busy: set[int] = set()
 
     async def one(number: int, panel: Mapping[str, Any]) -> Drawn:
+        refused: Refused | None = None
         async with places:
-            drawing.add(number)
-            try:
-                while True:
-                    try:
-                        drawn = await draw(
-                            api, reference, panel, bar.reporter(number), running.check
-                        )
-                        break
-                    except Refused as error:
-                        if not error.too_much or min(drawing) == number:
-                            raise  # nothing of ours is in front of it: others fill the queue
-                    await asyncio.sleep(WAIT_S)
-            finally:
-                drawing.discard(number)
-            await bar.finished(number)
-            return drawn
+            alone = 0
+            while alone < TRIES:
+                busy.add(number)
+                try:
+                    drawn = await draw(api, reference, panel, bar.reporter(number), running.check)
+                    await bar.finished(number)
+                    return drawn
+                except Refused as error:
+                    if not error.too_much:
+                        raise
+                    refused = error
+                finally:
+                    busy.discard(number)
+                alone = 0 if busy else alone + 1  # others of ours end, and leave it their place
+                await asyncio.sleep(WAIT_S)
+        assert refused is not None
+        raise refused
 
     tasks = [asyncio.ensure_future(one(*panel)) for panel in enumerate(panels)]
     try:
