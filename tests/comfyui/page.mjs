@@ -7,7 +7,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { browser } from "../mcp_server/node/viewer/chromium.mjs";
 
 const [url, command, file, output] = process.argv.slice(2);
-const SIZE = { width: 1700, height: 1000 };
+const SIZE = { width: 1600, height: 780 };
 
 async function opened(chrome) {
   const page = await chrome.newPage();
@@ -36,15 +36,23 @@ try {
       const prompt = await page.evaluate(() => window.app.graphToPrompt());
       console.log(JSON.stringify(prompt.output));
     } else {
-      await page.evaluate(() => window.app.queuePrompt(0, 1));
+      await page.evaluate(async () => {
+        await window.app.extensionManager.setting.set("Comfy.Minimap.Visible", false);
+        window.app.canvas.ds.scale = 0.8;
+        window.app.canvas.ds.offset = [50, 90];
+      });
+      await page.evaluate(async () => {
+        window.before = Object.keys(await (await fetch("/history")).json());
+        await window.app.queuePrompt(0, 1);
+      });
       await page.waitForFunction(
         async () => {
-          const history = await (await fetch("/history?max_items=1")).json();
-          return Object.values(history).some((one) => one.status.completed);
+          const runs = Object.entries(await (await fetch("/history")).json());
+          return runs.some(([id, run]) => !window.before.includes(id) && run.status.completed);
         },
         { timeout: 120_000, polling: 500 },
       );
-      await new Promise((done) => setTimeout(done, 4000));
+      await new Promise((done) => setTimeout(done, 3000)); // the pictures are loaded
       writeFileSync(output, await page.screenshot({ type: "png" }));
     }
   }
