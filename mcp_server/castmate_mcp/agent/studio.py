@@ -21,6 +21,7 @@ from castmate.jobs.storage import SIGNED_FOR_S
 from castmate.service import Castmate
 from castmate.shorten import shorten
 from castmate_mcp.agent.notices import Notices
+from castmate_mcp.http.envelope import without_paths
 from castmate_mcp.http.gateway import gateway
 from castmate_mcp.http.ids import ImageName, prediction_id_of
 from castmate_mcp.http.oauth import KeyToken
@@ -105,6 +106,10 @@ class Studio:
             FileNotFoundError: The caller has none of this name.
         """
         return await picture_of(self.castmate, name, self.caller)
+
+    def shown(self, text: str) -> str:
+        """An error or a status; agents elsewhere need not know the folders of this machine."""
+        return text if self.base_url is None else without_paths(text)
 
     def file_path(self, image: StoredImage) -> str | None:
         """The file of a picture, where the caller can open it."""
