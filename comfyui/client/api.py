@@ -14,7 +14,6 @@ from . import address
 from .errors import CastmateError, Lost, NoEvents, Refused
 from .events import Event, parse
 
-MODEL = "wavespeed-ai/instant-character"
 CONNECT_S = 5.0
 READ_S = 60.0
 SILENT_S = 50.0  # of a stream, whose server shows every 15 s that it is there
@@ -26,6 +25,7 @@ class Api:
 
     def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
         self.url, self._session = url, session
+        self._model: dict[str, Any] | None = None
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -49,11 +49,12 @@ class Api:
         ) as session:
             yield cls(url, session)
 
-    async def describe(self) -> dict[str, Any]:
-        """The JSON schema of the model's inputs."""
-        models = await self._ask("GET", "/api/v3/models")
-        schema: dict[str, Any] = models[0]["api_schema"]["api_schemas"][0]["request_schema"]
-        return schema
+    async def model(self) -> dict[str, Any]:
+        """What the server says of the model; it is asked once."""
+        if self._model is None:
+            models: list[dict[str, Any]] = await self._ask("GET", "/api/v3/models")
+            self._model = models[0]
+        return self._model
 
     async def upload(self, png: bytes) -> str:
         """Send a picture; gives its address for `image`."""
@@ -65,7 +66,8 @@ class Api:
     async def submit(self, inputs: Mapping[str, Any], idempotency_key: str) -> dict[str, Any]:
         """Submit a generation; the same key and inputs again are the same prediction."""
         headers = {"idempotency-key": idempotency_key}
-        return await self._prediction("POST", f"/api/v3/{MODEL}", json=inputs, headers=headers)
+        path = f"/api/v3/{(await self.model())['model_id']}"
+        return await self._prediction("POST", path, json=inputs, headers=headers)
 
     async def result(self, prediction_id: str) -> dict[str, Any]:
         """A prediction as it is now."""

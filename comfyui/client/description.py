@@ -3,43 +3,41 @@
 from __future__ import annotations
 
 import json
-import logging
-import time
 from pathlib import Path
 from typing import Any
 
 from .api import Api
-from .errors import CastmateError
+from .errors import Refused
 
 BUNDLED = Path(__file__).parents[1] / "inputs.json"
-KEPT_S = 60.0
-_log = logging.getLogger("castmate")
 
 
 class Description:
     """The latest that is known; where no server has answered yet, what this package came with.
 
     Attributes:
-        properties: The JSON schema of each input, by its name.
+        bundled: The JSON schema of each input, by its name, of this package's own release.
+        properties: The same of the server.
         characters: Saved characters, as the choices of a list.
     """
 
     def __init__(self) -> None:
-        self.properties: dict[str, dict[str, Any]] = json.loads(BUNDLED.read_text())["properties"]
+        self.bundled: dict[str, dict[str, Any]] = json.loads(BUNDLED.read_text())["properties"]
+        self.properties = self.bundled
         self.characters: list[str] = []
-        self._until = 0.0
 
     async def refresh(self, api: Api) -> None:
-        """Ask a server, once a minute; where it does not answer, everything stays as it is."""
-        if time.monotonic() < self._until:
-            return
+        """Ask a server.
+
+        Raises:
+            CastmateError: It does not answer; what was known stays.
+        """
+        schema = (await api.model())["api_schema"]["api_schemas"][0]["request_schema"]
+        self.properties = schema["properties"]
         try:
-            self.properties = (await api.describe())["properties"]
             self.characters = [label(one) for one in await api.characters()]
-        except CastmateError as error:
-            _log.info("Castmate's nodes are defined without a server: %s", error)
-        else:
-            self._until = time.monotonic() + KEPT_S
+        except Refused:  # a server that is older than its characters
+            self.characters = []
 
 
 def label(character: dict[str, Any]) -> str:

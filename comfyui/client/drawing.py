@@ -17,6 +17,7 @@ from .events import Event
 LOST_S = 60.0  # for a server that restarts
 PAUSE_S = 1.0  # between two tries, and two looks where there are no events
 CHECK_S = 0.1
+CANCEL_S = 5.0
 TRIES = 1000
 FAILED = ("failed", "cancelled", "timeout", "deleted")
 
@@ -128,8 +129,8 @@ async def _stoppable(
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         try:
-            await api.cancel(prediction_id)
-        except CastmateError:
+            await asyncio.wait_for(api.cancel(prediction_id), CANCEL_S)
+        except (CastmateError, asyncio.TimeoutError):
             pass
         raise
 

@@ -29,7 +29,5 @@ def forgetful(monkeypatch: pytest.MonkeyPatch, own_folder: Path) -> None:
 
     monkeypatch.setattr(drawing, "_failed", {})
     monkeypatch.setattr(drawing, "PAUSE_S", 0.05)
-    fresh = description.Description()
-    monkeypatch.setattr(description.current, "properties", fresh.properties)
+    monkeypatch.setattr(description.current, "properties", description.current.bundled)
     monkeypatch.setattr(description.current, "characters", [])
-    monkeypatch.setattr(description.current, "_until", 0.0)

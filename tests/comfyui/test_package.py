@@ -40,9 +40,9 @@ def test_every_parameter_is_a_widget_with_the_range_of_the_schema() -> None:
     programs = {"image", "enable_sync_mode", "enable_base64_output"}
     assert widgets.keys() >= properties.keys() - programs - {"size"} | {"width", "height"}
     for name, spec in properties.items():
-        if "minimum" in spec and name not in ("seed", "size"):
+        if "minimum" in spec and "default" in spec and name not in ("seed", "size"):
             assert (widgets[name].min, widgets[name].max) == (spec["minimum"], spec["maximum"])
-            assert widgets[name].default == spec.get("default")
+            assert widgets[name].default == spec["default"]
     assert (widgets["width"].min, widgets["width"].max) == (512, 1536)
     assert (widgets["seed"].min, widgets["seed"].control_after_generate) == (0, True)
     assert widgets["cache"].options == properties["cache"]["enum"]
@@ -55,14 +55,30 @@ def test_a_parameter_that_a_server_adds_is_a_widget_at_once() -> None:
 
     properties: dict[str, Any] = {
         "prompt": {"type": "string", "maxLength": 4096},
-        "enable_matting": {"type": "boolean", "default": False},
-        "num_inference_steps": {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]},
+        "enable_glow": {"type": "boolean", "default": True},
     }
     made: dict[str, Any] = {one.id: one for one in widgets(properties)}
-    assert made["enable_matting"].default is False
-    assert (made["num_inference_steps"].min, made["num_inference_steps"].force_input) == (1, True)
-    values = {"prompt": "a", "enable_matting": True, "num_inference_steps": None, "gone": 1}
-    assert parameters(properties, values) == {"prompt": "a", "enable_matting": True}
+    assert made["enable_glow"].default is True
+    values = {"prompt": "a", "enable_glow": False, "gone": 1}
+    assert parameters(properties, values) == {"prompt": "a", "enable_glow": False}
+
+
+def test_what_a_model_decides_can_be_left_to_it_whether_or_not_a_server_tells_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from comfyui.client.description import current
+    from comfyui.nodes.parameters import parameters, widgets
+
+    limits = {"type": "integer", "minimum": 1, "maximum": 50}
+    unknown = {"glow_steps": {"anyOf": [limits, {"type": "null"}], "default": None}}
+    known = {"glow_steps": limits | {"default": 28}}
+    monkeypatch.setattr(current, "bundled", unknown)
+    for properties, default in ((unknown, 0), (known, 28)):
+        (steps,) = widgets(properties)
+        assert (steps.min, steps.max, steps.default) == (0, 50, default)
+        assert "0 leaves it to the model" in steps.tooltip
+        assert parameters(properties, {"glow_steps": 0}) == {}
+        assert parameters(properties, {"glow_steps": 1}) == {"glow_steps": 1}
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

@@ -214,12 +214,17 @@ async def test_the_nodes_are_defined_with_the_ranges_of_the_server(comfy: Comfy)
 
 
 async def test_a_picture_is_drawn_with_progress_and_a_preview(comfy: Comfy) -> None:
-    run = await comfy.run(await graph(comfy, 1))
+    asked = await graph(comfy, 1)
+    load = {"class_type": "CastmateLoadPicture", "inputs": {"id": ["2", 2]}}
+    show = {"class_type": "PreviewImage", "inputs": {"images": ["4", 0]}}
+    run = await comfy.run(asked | {"4": load, "5": show})
     assert run.end == "execution_success"
     assert _steps(run) == SCENE["num_inference_steps"]
     assert run.previews >= 1
-    (image,) = run.images
-    assert (comfy.base / "output" / image["filename"]).stat().st_size > 10_000
+    saved, loaded = sorted(run.images, key=lambda image: image["type"])
+    picture = (comfy.base / "output" / saved["filename"]).stat().st_size
+    assert picture > 10_000
+    assert loaded["type"] == "temp"
     print(f"steps told {_steps(run):.0f}, previews {run.previews}")
 
 
