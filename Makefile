@@ -102,7 +102,7 @@ endif
 
 .PHONY: comfyui-check
 comfyui-check: $(DEV) $(MCP_CHECKS) ## Drive a real ComfyUI, CASTMATE_COMFYUI=/path, with its page in a browser
-	$(BIN)/python -m pytest -v -m comfyui tests/comfyui
+	$(BIN)/python -m pytest -v -s -m comfyui tests/comfyui
 
 .PHONY: crash
 crash: $(DEV) ## Kill and freeze processes of a ledger for two minutes on each database
