@@ -1,12 +1,13 @@
 """From published weights to a bundle of engines in one command: `python -m export.all`.
 
-Load, fuse styles, calibrate, export to ONNX, build. What is finished is kept: the same command goes
+Load, fuse LoRAs, calibrate, export to ONNX, build. What is finished is kept: the same command goes
 on where it stopped. Each step is also a module of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from export.calibrate import Calibration, best_device, calibrate
 from export.errors import ExportError
 from export.family import Config, Network, published, unquantized
 from export.family import parser as family_parser
-from export.lora import Style, StyledTransformer
+from export.lora.fuse import FusedNetwork, Lora
 from export.precision import Precision
 from export.quantization.quantize import quantize, ranges_needed
 from export.quantization.registry import SCHEMES
@@ -56,7 +57,7 @@ def make(recipe: Recipe, folder: Path, config: Config | None = None) -> Path:
     if not (graphs / MANIFEST).exists():
         tokenizers = family.load_tokenizers(recipe.sources, config, folder)
         network = family.load_network(recipe.sources, recipe.precision.dtype, config)
-        StyledTransformer(network.get_submodule("transformer")).apply(recipe.styles)
+        FusedNetwork(network).apply(recipe.loras)
         scheme, kept = recipe.quantization, unquantized(network, modulation=recipe.fp8_modulation)
         ranges: Ranges = {}
         if ranges_needed(network.denoiser, scheme, kept):
@@ -71,6 +72,7 @@ def make(recipe: Recipe, folder: Path, config: Config | None = None) -> Path:
             precision=recipe.precision,
             quantization=scheme,
             step_caching=family.step_caching if recipe.step_caching else None,
+            loras=[lora.spec() for lora in recipe.loras],
         )
         del network
     if recipe.flavour is None:
@@ -105,7 +107,11 @@ def parser(arguments: Sequence[str] | None = None) -> argparse.ArgumentParser:
         "--fp8-modulation", action="store_true", help="the blocks' modulations in FP8 as well"
     )
     made.add_argument(
-        "--style", action="append", default=[], metavar="FILE[:SCALE]", help="may be repeated"
+        "--lora",
+        action="append",
+        default=[],
+        metavar="FILE[:SCALE]",
+        help="fused into the network; may be repeated",
     )
     made.add_argument("--step-caching", action="store_true")
     for name in ("samples", "steps", "side"):
@@ -119,7 +125,7 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
     """The recipe that flags describe.
 
     Raises:
-        ExportError: A style's scale is no number.
+        ExportError: A LoRA's scale is no number.
     """
     names = (
         "family",
@@ -134,20 +140,22 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
     )
     return Recipe(
         published(given.family).sources.of(given),
-        styles=tuple(map(_style, given.style)),
+        loras=tuple(map(_lora, given.lora)),
         quantization=SCHEMES[given.quantization],
         **{name: getattr(given, name) for name in names},
     )
 
 
-def _style(text: str) -> Style:
+def _lora(text: str) -> Lora:
     path, colon, scale = text.rpartition(":")
     if not colon:
-        return Style(Path(text))
+        return Lora(Path(text))
     try:
-        return Style(Path(path), float(scale))
+        if math.isfinite(strength := float(scale)):
+            return Lora(Path(path), strength)
     except ValueError:
-        raise ExportError(f"--style {text}: the scale {scale!r} is no number.") from None
+        pass
+    raise ExportError(f"--lora {text}: the scale {scale!r} is no number, such as 0.8.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -22,6 +22,7 @@ from castmate.engines.manifest import (
     MANIFEST,
     FileSpec,
     GraphSpec,
+    LoraSpec,
     Manifest,
     StepCachingSpec,
     TokenizerSpec,
@@ -53,6 +54,7 @@ def write_bundle(
     precision: Precision = Precision.FP32,
     quantization: Scheme = NONE,
     step_caching: StepCachingSpec | None = None,
+    loras: Sequence[LoraSpec] = (),
 ) -> None:
     """Export every graph of `network` and write the bundle; a failure leaves `folder` as it was.
 
@@ -70,6 +72,7 @@ def write_bundle(
         quantization: What of the transformer was quantized, for the manifest.
         step_caching: Write the transformer in parts, so that steps may be skipped at these
             thresholds.
+        loras: What was fused into the network, for the manifest.
     """
     family = family_of(network.family)
     folder.mkdir(parents=True, exist_ok=True)
@@ -101,6 +104,7 @@ def write_bundle(
             profile=family.profile,
             constants=family.constants(network),
             step_caching=step_caching,
+            loras=tuple(loras),
         )
         (made / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
         # The manifest goes last: until it is there, what the old one says no longer fits and the

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -31,6 +31,24 @@ DEFAULT = "instantcharacter"
 """What the commands export where no family is named."""
 
 OnStep = Callable[[int], None]
+
+
+class LoraRows(NamedTuple):
+    """Some rows of a linear layer's weight.
+
+    Attributes:
+        layer: Its name in the network.
+        start: The first of them.
+        num_rows: How many.
+    """
+
+    layer: str
+    start: int
+    num_rows: int
+
+
+LoraLayers = Mapping[str, tuple[LoraRows, ...]]
+"""What each name in a LoRA file stands for; the file's rows belong to these one after the other."""
 
 
 class Config(Protocol):
@@ -98,6 +116,7 @@ class ExportFamily:
         denoise: Draws the latents of a sample in torch.
         decode: Latents to a picture `[H, W, 3]` uint8 in torch.
         profile: Sizes, pictures and steps that engines are built for.
+        lora_layers: The layers of a network by their names in LoRA files of every layout.
         published: Where it can be loaded from what somebody published.
     """
 
@@ -108,6 +127,7 @@ class ExportFamily:
     denoise: Callable[[Any, Sample, Prompts, int, OnStep], Tensor]
     decode: Callable[[Any, Tensor], np.ndarray]
     profile: Profile = field(default_factory=Profile)
+    lora_layers: Callable[[Any], LoraLayers] = lambda network: {}
     published: Published | None = None
 
 
@@ -137,6 +157,11 @@ def bundle_graphs(network: Network, *, step_caching: bool) -> Makers:
 def unquantized(network: Network, *, modulation: bool = False) -> tuple[str, ...]:
     """Parts of the denoiser that stay as they are, see `export.quantization.quantize`."""
     return family_of(network.family).unquantized(modulation)
+
+
+def lora_layers(network: Network) -> LoraLayers:
+    """What the names in LoRA files mean for this network."""
+    return family_of(network.family).lora_layers(network)
 
 
 def published(name: str = DEFAULT) -> Published:

@@ -18,7 +18,7 @@ from export.build import HOST_MEMORY_FACTOR, PLAN_FACTOR, available_memory
 from export.builder import load_tensorrt
 from export.errors import ExportError, NotEnough
 from export.family import DEFAULT, Config, family_of, published
-from export.lora import Style
+from export.lora.fuse import Lora
 from export.precision import Precision
 from export.quantization.fp8 import FP8_ATTENTION
 from export.quantization.none import NONE
@@ -39,7 +39,7 @@ class Recipe:
         precision: Of weights and arithmetic.
         quantization: How the transformer is quantized.
         fp8_modulation: Quantize the blocks' modulations as well; see the family's `unquantized`.
-        styles: LoRAs, fused before it is quantized.
+        loras: Fused in this order, before it is quantized.
         step_caching: Write the transformer in three parts, so that steps may be skipped.
         samples: Trajectories to calibrate on.
         steps: Denoise steps of each.
@@ -53,7 +53,7 @@ class Recipe:
     precision: Precision = Precision.BF16
     quantization: Scheme = FP8_ATTENTION
     fp8_modulation: bool = False
-    styles: tuple[Style, ...] = ()
+    loras: tuple[Lora, ...] = ()
     step_caching: bool = False
     samples: int = 8
     steps: int = 28
@@ -80,9 +80,9 @@ class Recipe:
                 "--precision fp16 overflows in FLUX's residual stream. Use bf16, which it was "
                 "trained in."
             )
-        for style in self.styles:
-            if not style.path.is_file():
-                raise ExportError(f"--style {style.path}: there is no such file.")
+        for lora in self.loras:
+            if not lora.path.is_file():
+                raise ExportError(f"--lora {lora.path}: there is no such file.")
         if self.flavour is not None:
             check_target(self.flavour, self.target, self.quantization.kernels)
             load_tensorrt(self.flavour)

@@ -63,6 +63,14 @@ class StepCachingSpec(_Model):
     chosen_on: str = Field(description="By what measurement, and on which model.")
 
 
+class LoraSpec(_Model):
+    """A LoRA that was fused into the weights."""
+
+    file: str = Field(description="Its name, without a folder.")
+    sha256: str
+    scale: float
+
+
 class Manifest(_Model):
     """The content of `bundle.json`."""
 
@@ -83,4 +91,7 @@ class Manifest(_Model):
     )
     step_caching: StepCachingSpec | None = Field(
         default=None, description="Only where steps may be skipped."
+    )
+    loras: tuple[LoraSpec, ...] = Field(
+        default=(), description="Fused into the weights, in this order."
     )

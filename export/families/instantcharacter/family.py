@@ -8,6 +8,7 @@ from export.families.instantcharacter import load, trajectory
 from export.families.instantcharacter.config import FLUX, ModelConfig
 from export.families.instantcharacter.graphs import sizes
 from export.families.instantcharacter.licences import LICENCES
+from export.families.instantcharacter.lora_layers import lora_layers
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.step_caching import FLUX_STEP_CACHING, bundle_graphs
 from export.families.instantcharacter.unquantized import unquantized
@@ -45,6 +46,7 @@ FAMILY = ExportFamily(
     constants=constants,
     dims=dims,
     unquantized=lambda modulation: unquantized(modulation=modulation),
+    lora_layers=lora_layers,
     denoise=trajectory.denoise,
     decode=trajectory.decode,
     published=Published(
