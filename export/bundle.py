@@ -14,6 +14,7 @@ from onnx import TensorProto
 from rich.progress import track
 
 import castmate
+from castmate.defaults import Defaults, Limits
 from castmate.engines.family import family_of as served_family
 from castmate.engines.graphs import TensorSpec
 from castmate.engines.licences import Licence
@@ -55,6 +56,8 @@ def write_bundle(
     quantization: Scheme = NONE,
     step_caching: StepCachingSpec | None = None,
     loras: Sequence[LoraSpec] = (),
+    defaults: Defaults | None = None,
+    limits: Limits | None = None,
 ) -> None:
     """Export every graph of `network` and write the bundle; a failure leaves `folder` as it was.
 
@@ -73,6 +76,8 @@ def write_bundle(
         step_caching: Write the transformer in parts, so that steps may be skipped at these
             thresholds.
         loras: What was fused into the network, for the manifest.
+        defaults: What a request gets for what it leaves out; the family's by default.
+        limits: Of what the network was made for.
     """
     family = family_of(network.family)
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,6 +108,8 @@ def write_bundle(
             },
             profile=family.profile,
             constants=family.constants(network),
+            defaults=defaults or family.defaults,
+            limits=limits or {},
             step_caching=step_caching,
             loras=tuple(loras),
         )

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from castmate.defaults import Defaults
 from castmate.engines.graphs import Dims
 from castmate.engines.licences import Licence
 from castmate.engines.manifest import Profile, StepCachingSpec
@@ -121,6 +122,7 @@ class ExportFamily:
             argument is whether the blocks' modulations are quantized.
         denoise: Draws the latents of a sample in torch.
         decode: Latents to a picture `[H, W, 3]` uint8 in torch.
+        defaults: What a request gets for what it leaves out.
         profile: Sizes, pictures and steps that engines are built for.
         lora_layers: The layers of a network by their names in LoRA files of every layout.
         published: Where it can be loaded from what somebody published.
@@ -132,6 +134,7 @@ class ExportFamily:
     unquantized: Callable[[bool], tuple[str, ...]]
     denoise: Callable[[Any, Sample, Prompts, int, OnStep], Tensor]
     decode: Callable[[Any, Tensor], np.ndarray]
+    defaults: Defaults
     profile: Profile = field(default_factory=Profile)
     lora_layers: Callable[[Any], LoraLayers] = lambda network: {}
     published: Published | None = None

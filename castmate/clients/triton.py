@@ -19,6 +19,7 @@ import numpy as np
 from castmate.clients.base import Check, Progress, ProgressCallback
 from castmate.clients.endpoints import Endpoint, Endpoints
 from castmate.clients.payments import Payments
+from castmate.defaults import Defaults
 from castmate.errors import CastmateError, InvalidRequest, Overloaded, SettingsError, Unavailable
 from castmate.images import Reference
 from castmate.proxies import is_direct
@@ -88,6 +89,7 @@ class TritonClient:
             ) from None
         self._event_timeout_s, self._stall_timeout_s = event_timeout_s, stall_timeout_s
         self._probe_timeout_s = probe_timeout_s
+        self.defaults: Defaults | None = None
         self._connections: dict[str, _Connection] = {}
         self._endpoints = Endpoints(urls, self.probe)
 
@@ -166,6 +168,8 @@ class TritonClient:
         if not reports or reports[-1] is None:
             raise Unavailable(f"Triton at {url} ended without an answer.")
         state: dict[str, Any] = reports[-1]
+        if "defaults" in state:
+            self.defaults = Defaults.model_validate(state["defaults"])
         return state
 
     async def aclose(self) -> None:
@@ -299,7 +303,10 @@ async def _check(url: str) -> Check:
         return Check("triton", False, url, str(error))
     finally:
         await client.aclose()
-    return Check("triton", True, f"{url} draws with {state['model']}, {state['waiting']} wait")
+    found = f"{url} draws with {state['model']}, {state['waiting']} wait"
+    if client.defaults is not None:
+        found += f"; by default {client.defaults.in_words}"
+    return Check("triton", True, found)
 
 
 @dataclass(eq=False)
@@ -350,6 +357,7 @@ class _Drawing:
             timings_ms=self._report["timings_ms"],
             warnings=tuple(self._report["warnings"]),
             computed_steps=self._report.get("computed_steps"),
+            drawn_with=self._report.get("drawn_with", {}),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from castmate.defaults import Defaults
 from export.families.instantcharacter import load, trajectory
 from export.families.instantcharacter.config import FLUX, ModelConfig
 from export.families.instantcharacter.graphs import sizes
@@ -15,6 +16,10 @@ from export.families.instantcharacter.unquantized import unquantized
 from export.family import ExportFamily, Published
 
 DESCRIPTION = "FLUX.1-dev with InstantCharacter. FLUX.1-dev is for non-commercial use."
+
+DEFAULTS = Defaults(
+    num_inference_steps=28, guidance_scale=3.5, subject_scale=0.8, true_cfg_scale=4.0
+)
 
 
 def constants(network: InstantCharacter) -> dict[str, Any]:
@@ -49,6 +54,7 @@ FAMILY = ExportFamily(
     lora_layers=lora_layers,
     denoise=trajectory.denoise,
     decode=trajectory.decode,
+    defaults=DEFAULTS,
     published=Published(
         config=FLUX,
         description=DESCRIPTION,

@@ -12,13 +12,15 @@ Tool = TypeVar("Tool", bound=Callable[..., Any])
 
 
 def with_fields_of(
-    model: type[BaseModel], descriptions: Mapping[str, str]
+    model: type[BaseModel], descriptions: Mapping[str, str], defaults: Mapping[str, Any]
 ) -> Callable[[Tool], Tool]:
     """Let a tool that takes `**values` take the fields of a model by name, before its own.
 
     Args:
         model: Whose fields.
         descriptions: What this door says instead of a field's own description.
+        defaults: What the model gives a field that a call leaves out, as far as it is known: it
+            is advertised, and not put into the call.
     """
 
     def decorate(tool: Tool) -> Tool:
@@ -31,7 +33,12 @@ def with_fields_of(
                 annotation=Annotated[
                     field.annotation,
                     field,
-                    Field(description=descriptions.get(name, field.description)),
+                    Field(
+                        description=descriptions.get(name, field.description),
+                        json_schema_extra=(
+                            {"default": defaults[name]} if name in defaults else None
+                        ),
+                    ),
                 ],
                 default=inspect.Parameter.empty if field.is_required() else field.default,
             )

@@ -57,6 +57,7 @@ def add(server: StrictServer, studio: Studio) -> None:
         studio: What it works with.
     """
     spending = Spending(studio)
+    known = studio.castmate.router.defaults
 
     async def agreement(ctx: Context[Any, Any], num_images: int) -> Agreement | Elicit[Agreement]:
         return await spending.ask(ctx, num_images)
@@ -71,7 +72,11 @@ def add(server: StrictServer, studio: Studio) -> None:
             open_world_hint=spending.possible,
         ),
     )
-    @with_fields_of(GenerateRequest, _SHORT | {"image": _image(studio)})
+    @with_fields_of(
+        GenerateRequest,
+        _SHORT | {"image": _image(studio)},
+        known.model_dump() if known is not None else {},
+    )
     async def generate_character_image(
         ctx: Context[Any, Any],
         agreed: Annotated[ElicitationResult[Agreement], Resolve(agreement)],
