@@ -16,8 +16,10 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from castmate import __version__
+from castmate.errors import CastmateError
 from castmate.reporting import FAILED, OK, print_json, reporting
 from castmate.schema import (
     Cache,
@@ -61,12 +63,25 @@ def _option(name: str, *flags: str) -> Any:
     """An option that takes its help from the field of the request that it sets."""
     field, allowed = _FIELDS[name], describe_range(GenerateRequest, name)
     numeric = f" ({allowed})" if allowed.startswith(("a number", "a whole number")) else ""
-    # What the model decides, `--help` looks up.
     shown = "the model's" if field.default is None else True
     return typer.Option(*flags, help=f"{field.description}{numeric}", show_default=shown)
 
 
-@app.command()
+class _Generate(TyperCommand):
+    """`generate`, whose help looks up what the model would decide."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        from castmate.clients.registry import defaults
+
+        with contextlib.suppress(CastmateError):  # whoever draws says what is wrong
+            if (known := defaults(_settings(None))) is not None:
+                for name, value in known:
+                    option = next(one for one in self.params if one.name == name)
+                    option.default, option.show_default = value, True  # type: ignore[attr-defined]
+        super().format_options(ctx, formatter)
+
+
+@app.command(cls=_Generate)
 def generate(
     ctx: typer.Context,
     image: Annotated[

@@ -162,7 +162,7 @@ def _triton_lacks(settings: Settings) -> str:
 
 
 async def _check_triton(settings: Settings) -> Sequence[Check]:
-    from castmate.clients.triton import check
+    from castmate.clients.triton_check import check
 
     return await check(settings)
 

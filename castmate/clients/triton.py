@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
-from castmate.clients.base import Check, Progress, ProgressCallback
+from castmate.clients.base import Progress, ProgressCallback
 from castmate.clients.endpoints import Endpoint, Endpoints
 from castmate.clients.payments import Payments
 from castmate.defaults import Defaults
@@ -157,7 +157,7 @@ class TritonClient:
         """Ask the model itself, not its server: that says ready when the model's process is dead.
 
         Returns:
-            The model's name and engine, and how many requests wait and run.
+            The model's name, engine and defaults, and how many requests wait and run.
 
         Raises:
             Unavailable: It cannot draw, with the reason.
@@ -288,25 +288,6 @@ class TritonClient:
                 del self._connections[url]
             if connection.num_users == 0:
                 await connection.client.close()
-
-
-async def check(settings: Settings) -> Sequence[Check]:
-    """Whether the model of each server answers; for `castmate doctor`."""
-    return [await _check(url) for url in settings.triton_urls]
-
-
-async def _check(url: str) -> Check:
-    client = TritonClient((url,))
-    try:
-        state = await client.probe(url)
-    except Unavailable as error:
-        return Check("triton", False, url, str(error))
-    finally:
-        await client.aclose()
-    found = f"{url} draws with {state['model']}, {state['waiting']} wait"
-    if client.defaults is not None:
-        found += f"; by default {client.defaults.in_words}"
-    return Check("triton", True, found)
 
 
 @dataclass(eq=False)

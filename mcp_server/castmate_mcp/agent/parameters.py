@@ -24,6 +24,9 @@ def with_fields_of(
     """
 
     def decorate(tool: Tool) -> Tool:
+        def known(name: str) -> dict[str, Any]:
+            return {"default": defaults[name]}
+
         signature = inspect.signature(tool, eval_str=True)
         named = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
         fields = [
@@ -33,12 +36,8 @@ def with_fields_of(
                 annotation=Annotated[
                     field.annotation,
                     field,
-                    Field(
-                        description=descriptions.get(name, field.description),
-                        json_schema_extra=(
-                            {"default": defaults[name]} if name in defaults else None
-                        ),
-                    ),
+                    Field(description=descriptions.get(name, field.description)),
+                    *([Field(json_schema_extra=known(name))] if name in defaults else []),
                 ],
                 default=inspect.Parameter.empty if field.is_required() else field.default,
             )

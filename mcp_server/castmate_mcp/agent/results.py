@@ -67,7 +67,7 @@ class JobOut(BaseModel):
     expires_at: str | None = None
     cost_usd: float = 0.0
     computed_steps: int | None = None
-    drawn_with: dict[str, int | float] = {}
+    drawn_with: dict[str, Any] = {}
     deduplicated: bool = False
     warnings: list[str] = []
     next_step: str
