@@ -10,6 +10,7 @@ import argparse
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.progress import Progress
@@ -26,6 +27,7 @@ from export.family import Config, Network, published, unquantized
 from export.family import parser as family_parser
 from export.lora.fuse import FusedNetwork, Lora
 from export.precision import Precision
+from export.presets.preset import Preset, names
 from export.quantization.quantize import quantize, ranges_needed
 from export.quantization.registry import SCHEMES
 from export.quantization.scheme import Ranges
@@ -51,13 +53,18 @@ def make(recipe: Recipe, folder: Path, config: Config | None = None) -> Path:
     """
     family = published(recipe.family)
     config = family.config if config is None else config
+    preset, description, licences = recipe.preset, family.description, family.licences
+    if preset is not None:
+        config, description = preset.configured(config), preset.description
+        licences = preset.licensed(licences)
     recipe.check(config, folder)
     recipe.keep(folder)
     graphs = folder / "onnx"
     if not (graphs / MANIFEST).exists():
+        loras = (*(preset.loras() if preset else ()), *recipe.loras)
         tokenizers = family.load_tokenizers(recipe.sources, config, folder)
         network = family.load_network(recipe.sources, recipe.precision.dtype, config)
-        FusedNetwork(network).apply(recipe.loras)
+        FusedNetwork(network).apply(loras)
         scheme, kept = recipe.quantization, unquantized(network, modulation=recipe.fp8_modulation)
         ranges: Ranges = {}
         if ranges_needed(network.denoiser, scheme, kept):
@@ -66,13 +73,15 @@ def make(recipe: Recipe, folder: Path, config: Config | None = None) -> Path:
         write_bundle(
             network,
             graphs,
-            description=family.description,
-            licences=family.licences,
+            description=description,
+            licences=licences,
             tokenizers=tokenizers,
             precision=recipe.precision,
             quantization=scheme,
             step_caching=family.step_caching if recipe.step_caching else None,
-            loras=[lora.spec() for lora in recipe.loras],
+            loras=[lora.spec() for lora in loras],
+            defaults=recipe.defaults,
+            limits=preset.limits if preset else {},
         )
         del network
     if recipe.flavour is None:
@@ -91,7 +100,7 @@ def _calibration(
         return Calibration.load(path, network.config.name)
     prompts = Prompts.of_files(tokenizers)
     with Progress() as progress:
-        drawn = samples(recipe.samples, recipe.side)
+        drawn = samples(recipe.samples, recipe.side, defaults=recipe.defaults)
         recorded = calibrate(network, prompts, drawn, recipe.steps, progress, device=best_device())
     recorded.save(path)
     return recorded
@@ -113,9 +122,13 @@ def parser(arguments: Sequence[str] | None = None) -> argparse.ArgumentParser:
         metavar="FILE[:SCALE]",
         help="fused into the network; may be repeated",
     )
+    made.add_argument(
+        "--steps-preset", metavar="NAME|FILE", help=f"draws in few steps: {', '.join(names())}"
+    )
     made.add_argument("--step-caching", action="store_true")
-    for name in ("samples", "steps", "side"):
+    for name in ("samples", "side"):
         made.add_argument(f"--{name}", type=int, default=getattr(Recipe, name))
+    made.add_argument("--steps", type=int, help="of a calibrated picture; default: the model's")
     made.add_argument("--flavour", type=Flavour, choices=Flavour, help="default: stop at ONNX")
     made.add_argument("--target", default="", help="compute capability of the GPU, such as 8.9")
     return made
@@ -127,23 +140,27 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
     Raises:
         ExportError: A LoRA's scale is no number.
     """
-    names = (
+    preset = Preset.read(given.steps_preset) if given.steps_preset else None
+    sources = published(given.family).sources.of(given)
+    plain = (
         "family",
         "precision",
         "fp8_modulation",
         "step_caching",
         "samples",
-        "steps",
         "side",
         "flavour",
         "target",
     )
-    return Recipe(
-        published(given.family).sources.of(given),
+    recipe = Recipe(
+        preset.loaded_from(sources) if preset else sources,
+        preset=preset,
         loras=tuple(map(_lora, given.lora)),
         quantization=SCHEMES[given.quantization],
-        **{name: getattr(given, name) for name in names},
+        **{name: getattr(given, name) for name in plain},
     )
+    steps = recipe.defaults.num_inference_steps if given.steps is None else given.steps
+    return replace(recipe, steps=steps)
 
 
 def _lora(text: str) -> Lora:

@@ -80,6 +80,8 @@ def write_bundle(
         limits: Of what the network was made for.
     """
     family = family_of(network.family)
+    defaults = defaults or family.defaults
+    steps = family.profile.steps.model_copy(update={"opt": defaults.num_inference_steps})
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".bundle-") as scratch:
         made = Path(scratch)
@@ -106,9 +108,9 @@ def write_bundle(
             tokenizers={
                 name: _tokenizer(file, made / f"{name}.json") for name, file in tokenizers.items()
             },
-            profile=family.profile,
+            profile=family.profile.model_copy(update={"steps": steps}),
             constants=family.constants(network),
-            defaults=defaults or family.defaults,
+            defaults=defaults,
             limits=limits or {},
             step_caching=step_caching,
             loras=tuple(loras),

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from castmate.defaults import Defaults
 from castmate.engines.plan import Flavour
 from castmate.files import write_atomically
 from export.build import HOST_MEMORY_FACTOR, PLAN_FACTOR, available_memory
@@ -20,6 +21,7 @@ from export.errors import ExportError, NotEnough
 from export.family import DEFAULT, Config, family_of, published
 from export.lora.fuse import Lora
 from export.precision import Precision
+from export.presets.preset import Preset
 from export.quantization.fp8 import FP8_ATTENTION
 from export.quantization.none import NONE
 from export.quantization.quantize import quantizable
@@ -47,6 +49,7 @@ class Recipe:
         flavour: Which TensorRT builds; None ends with the ONNX bundle.
         target: Compute capability of the GPU.
         family: Whose network it is.
+        preset: What makes it draw in few steps; the trajectories are its own.
     """
 
     sources: Any
@@ -61,6 +64,17 @@ class Recipe:
     flavour: Flavour | None = None
     target: str = ""
     family: str = DEFAULT
+    preset: Preset | None = None
+
+    @property
+    def defaults(self) -> Defaults:
+        """What a request gets for what it leaves out.
+
+        Raises:
+            ExportError: The preset's make no sense.
+        """
+        usual = family_of(self.family).defaults
+        return self.preset.over(usual) if self.preset else usual
 
     def check(self, config: Config, folder: Path) -> None:
         """Refuse what cannot work, most of it in seconds instead of hours.
@@ -79,6 +93,11 @@ class Recipe:
             raise ExportError(
                 f"--precision {self.precision} overflows in {config.name}. Use "
                 f"{Precision.BF16}, which it was trained in."
+            )
+        if self.preset and self.steps != (few := self.defaults.num_inference_steps):
+            raise ExportError(
+                f"--steps {self.steps}: --steps-preset {self.preset.name} draws in {few}, and is "
+                "calibrated on them. Leave --steps out."
             )
         for lora in self.loras:
             if not lora.path.is_file():

@@ -12,6 +12,7 @@ from typing import Final
 
 from torch import nn
 
+from export.families.instantcharacter.config import GUIDANCE_EMBEDDER
 from export.families.instantcharacter.network import InstantCharacter
 from export.family import LoraLayers, LoraRows
 
@@ -78,6 +79,7 @@ def lora_layers(network: InstantCharacter) -> LoraLayers:
         name: layer.out_features
         for name, layer in network.named_modules()
         if isinstance(layer, nn.Linear)
+        and (network.config.has_guidance or GUIDANCE_EMBEDDER not in name)
     }
     found: dict[str, tuple[LoraRows, ...]] = {}
 
