@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from castmate.defaults import Defaults
+from castmate.engines.manifest import StepCachingSpec
 from castmate.engines.plan import Flavour
 from castmate.files import write_atomically
 from export.build import HOST_MEMORY_FACTOR, PLAN_FACTOR, available_memory
@@ -30,6 +31,8 @@ from export.targets import check_target
 
 RECIPE = "recipe.json"
 GIB = 2**30
+FEW_STEPS = 8
+"""Of `toon` in 8 steps, `balanced` skips none and `fast` 3 %; see docs/step-caching.md."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,13 @@ class Recipe:
         """
         usual = family_of(self.family).defaults
         return self.preset.over(usual) if self.preset else usual
+
+    @property
+    def caching(self) -> StepCachingSpec | None:
+        """Thresholds of step caching; of few steps, next to none change little enough."""
+        spec = published(self.family).step_caching if self.step_caching else None
+        many = self.defaults.num_inference_steps > FEW_STEPS
+        return spec and spec.model_copy(update={"by_default": many})
 
     def check(self, config: Config, folder: Path) -> None:
         """Refuse what cannot work, most of it in seconds instead of hours.

@@ -119,7 +119,8 @@ def routed(drawing: Client | Callable[[], Client], cooldown_s: float = 15.0) -> 
         return drawing
     opener: Any = (lambda: drawing) if hasattr(drawing, "generate") else drawing
     name = getattr(drawing, "name", "drawing")
-    return Router({name: opener}, deadline_s=600, cooldown_s=cooldown_s)
+    known = {name: getattr(drawing, "defaults", None)}
+    return Router({name: opener}, deadline_s=600, cooldown_s=cooldown_s, defaults=known)
 
 
 class MemoryPayments:

@@ -62,6 +62,10 @@ class StepCachingSpec(_Model):
     balanced: Annotated[float, Field(gt=0)]
     fast: Annotated[float, Field(gt=0)]
     chosen_on: str = Field(description="By what measurement, and on which model.")
+    by_default: bool = Field(
+        default=True,
+        description="Whether a request that leaves it to the server skips steps as that is set.",
+    )
 
 
 class LoraSpec(_Model):

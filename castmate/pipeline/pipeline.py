@@ -147,10 +147,12 @@ class Pipeline:
 
     def _threshold(self, request: GenerateRequest) -> tuple[float, tuple[str, ...]]:
         """The change below which steps are not computed, and a warning where that cannot be."""
-        cache = self._cache if request.cache is Cache.AUTO else request.cache
+        cache, spec = request.cache, self.bundle.manifest.step_caching
+        if cache is Cache.AUTO:
+            cache = self._cache if spec is None or spec.by_default else Cache.OFF
         if cache is Cache.OFF:
             return 0.0, ()
-        if (spec := self.bundle.manifest.step_caching) is None:
+        if spec is None:
             return 0.0, (
                 f"Bundle {self.bundle.name!r} cannot skip steps, so cache {cache.value!r} did "
                 "nothing and every step was computed. Export it with --step-caching, or leave "

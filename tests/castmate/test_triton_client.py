@@ -16,6 +16,7 @@ from tritonclient.utils import serialize_byte_tensor
 
 from castmate.clients.endpoints import Endpoint
 from castmate.clients.triton import TritonClient
+from castmate.defaults import Defaults
 from castmate.errors import (
     ImageRejected,
     InvalidRequest,
@@ -28,24 +29,23 @@ from castmate.images import Reference
 from castmate.schema import GeneratedImage, GenerateRequest, OutputFormat
 from castmate.settings import Settings
 from castmate.triton import wire
+from tests.doubles import DEFAULTS
 
 MakeRequest = Callable[..., GenerateRequest]
 Character = Callable[[str], Reference]
 
 pytestmark = pytest.mark.anyio
 
-REPORT = wire.report(
-    {
-        "model": "scripted",
-        "timings_ms": {"total": 1.0},
-        "warnings": [],
-        "computed_steps": 1,
-    }
-)
+FACTS = {
+    "model": "scripted",
+    "timings_ms": {"total": 1.0},
+    "warnings": [],
+    "computed_steps": 1,
+}
 PICTURE = wire.picture(
     GeneratedImage(data=b"png", output_format=OutputFormat.PNG, width=512, height=512, seed=7)
 )
-DONE = [wire.ahead(0), wire.progress(0, 1), PICTURE, wire.progress(1, 1), REPORT]
+DONE = [wire.ahead(0), wire.progress(0, 1), PICTURE, wire.progress(1, 1), wire.report(FACTS)]
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,8 @@ class ScriptedServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ig
                 text = "Stub process 'castmate_0' is not healthy."
                 yield service_pb2.ModelStreamInferResponse(error_message=text)
                 return
-            yield response(wire.report({"model": "scripted"}))
+            state = {"model": "scripted", "defaults": DEFAULTS.model_dump()}
+            yield response(wire.report(state))
             return
         self.requests.append(request)
         try:
@@ -179,6 +180,20 @@ async def test_a_request_is_sent_once_with_its_prompt_its_image_and_its_paramete
     assert request.parameters["seed"].int64_param == 7
     assert request.parameters["size"].string_param == "512*512"
     assert request.parameters["cache"].string_param == "fast"
+
+
+async def test_what_is_left_to_the_model_is_not_sent_and_its_report_says_what_it_took(
+    server: ScriptedServer, connect: Connect, draw: Draw
+) -> None:
+    server.script = [*DONE[:-1], wire.report(FACTS | {"drawn_with": {"num_inference_steps": 8}})]
+    client = connect(server)
+    result = await draw(client, num_inference_steps=None)
+    (request,) = server.requests
+    assert not {*Defaults.model_fields} & {*request.parameters}
+    assert result.drawn_with == {"num_inference_steps": 8}
+    assert client.defaults is None  # nobody has asked yet
+    await client.probe(server.url)
+    assert client.defaults == DEFAULTS
 
 
 async def test_errors_of_the_model_arrive_as_what_they_were(

@@ -144,10 +144,10 @@ def test_a_base_without_guidance_is_the_same_network_at_any_guidance(schnell: Pa
 
 
 def test_a_base_of_another_kind_is_refused(schnell: Path, published: Path) -> None:
-    with pytest.raises(ExportError, match="has no guidance embedder.* for a base with one"):
+    with pytest.raises(ExportError, match=r"has no guidance embedder.* for a base with one"):
         load_network(sources(schnell), torch.float32, MICRO)
     config = replace(MICRO, has_guidance=False)
-    with pytest.raises(ExportError, match="has a guidance embedder.* for a base with none"):
+    with pytest.raises(ExportError, match=r"has a guidance embedder.* for a base with none"):
         load_network(sources(published), torch.float32, config)
 
 

@@ -79,9 +79,9 @@ class HostedModel:
         return {"seed": seed % (self.max_seed + 1)} if self._takes("seed", True) else {}
 
     def drawn_with(self, request: GenerateRequest) -> dict[str, Any]:
-        """Those of the parameters with a default of its own that it has, as they are sent."""
+        """The parameters that a model may decide, as far as it is told them."""
         sent = self.inputs(request, "")
-        return {name: sent.get(name, usual) for name, usual in DEFAULTS if name in OLDER}
+        return {name: sent[name] for name in Defaults.model_fields if name in sent}
 
     def warnings(self, request: GenerateRequest) -> Iterator[str]:
         """What the caller set and the hosted model does not look at."""
