@@ -152,7 +152,7 @@ def defaults(settings: Settings) -> Defaults | None:
 
 
 def _open_triton(settings: Settings) -> Client:
-    from castmate.clients.triton import TritonClient  # loads gRPC, of the extra `triton`
+    from castmate.clients.triton.client import TritonClient  # loads gRPC, of the extra `triton`
 
     return TritonClient.open(settings)
 
@@ -162,7 +162,7 @@ def _triton_lacks(settings: Settings) -> str:
 
 
 async def _check_triton(settings: Settings) -> Sequence[Check]:
-    from castmate.clients.triton_check import check
+    from castmate.clients.triton.client import check
 
     return await check(settings)
 

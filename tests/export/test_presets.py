@@ -135,7 +135,11 @@ def test_a_base_without_guidance_is_the_same_network_at_any_guidance(schnell: Pa
         ).sample
         found = [
             network.denoiser(
-                latents, text, pooled, torch.tensor([0.7]), torch.tensor([guidance]), cos, sin
+                latents,
+                text,
+                network.modulation(pooled, torch.tensor([guidance]), torch.tensor([700.0])),
+                cos,
+                sin,
             )
             for guidance in (0.0, 3.5)
         ]

@@ -90,9 +90,9 @@ FAMILY = ExportFamily(
     bundle_graphs,
     lambda network: {"pixels_per_cell": CELL},
     dims,
-    lambda modulation: (),
+    (),
     denoise,
     decode,
     Defaults(num_inference_steps=4, guidance_scale=1, subject_scale=1, true_cfg_scale=1),
-    Profile(steps=Range(min=1, opt=4, max=4)),
+    profile=Profile(steps=Range(min=1, opt=4, max=4)),
 )
