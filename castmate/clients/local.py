@@ -10,6 +10,7 @@ from typing import Self
 
 from castmate.clients.base import Progress, ProgressCallback
 from castmate.clients.payments import Payments
+from castmate.defaults import Defaults
 from castmate.engines.bundle import Bundle
 from castmate.errors import Cancelled
 from castmate.images import Reference
@@ -47,6 +48,11 @@ class LocalClient:
                 cache=Cache(settings.cache),
             )
         )
+
+    @property
+    def defaults(self) -> Defaults:
+        """The bundle's."""
+        return self._pipeline.bundle.manifest.defaults
 
     async def generate(
         self,
