@@ -30,7 +30,7 @@ from export.environment import write_result
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.unquantized import unquantized
 from export.precision import convert
-from export.quantization.fp8 import FP8
+from export.quantization.fp8 import FP8, FP8_ATTENTION
 from export.quantization.none import NONE
 from export.quantization.quantize import errors, quantize
 from export.quantization.registry import SCHEMES
@@ -47,6 +47,7 @@ class Variant:
 
     name: str
     quantization: Scheme
+    encoders: bool = False
     modulation: bool = False
     dtype: torch.dtype = torch.float32
 
@@ -54,6 +55,8 @@ class Variant:
 VARIANTS = (
     Variant("bf16 (control)", NONE, dtype=torch.bfloat16),
     *(Variant(name, scheme) for name, scheme in SCHEMES.items() if scheme is not NONE),
+    Variant("fp8 + encoders", FP8, encoders=True),
+    Variant("fp8-attention + encoders", FP8_ATTENTION, encoders=True),
     Variant("fp8 + modulation", FP8, modulation=True),
 )
 
@@ -91,11 +94,11 @@ def measure(
         }
     layers = {
         name: errors(
-            network.denoiser,
+            network,
             calibration.amax,
             lambda: [denoise(network, sample, prompts, steps) for sample in drawn[:1]],
             scheme,
-            unquantized(modulation=True),
+            unquantized(encoders=True, modulation=True),
         )
         for name, scheme in SCHEMES.items()
         if scheme is not NONE
@@ -119,8 +122,8 @@ def apply(
     """A copy of the network as a variant runs it."""
     made = copy.deepcopy(network)
     convert(made, variant.dtype)
-    kept = unquantized(modulation=variant.modulation)
-    quantize(made.denoiser, calibration.amax, variant.quantization, kept)
+    kept = unquantized(encoders=variant.encoders, modulation=variant.modulation)
+    quantize(made, calibration.amax, variant.quantization, kept)
     return made
 
 

@@ -46,15 +46,17 @@ class Network(nn.Module):
     Attributes:
         family: Its family's name.
         config: Its sizes.
+        device: Where it computes, see `export.placement`.
     """
 
     family: ClassVar[str]
     config: Any
+    device: torch.device = torch.device("cpu")
 
     @property
     @abstractmethod
     def denoiser(self) -> nn.Module:
-        """What runs in every step and is quantized: a view of the network's weights."""
+        """What runs in every step, a view of the network: its layers have the same names there."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Published:
         load_network: Sources, dtype and sizes to a network.
         load_tokenizers: Sources, sizes and a folder to tokenizers in that folder, by name.
         step_caching: Thresholds, where steps may be skipped.
+        calibration: Where the ranges of the published weights are, once somebody has recorded them.
     """
 
     config: Any
@@ -81,6 +84,7 @@ class Published:
     load_network: Callable[[Any, torch.dtype, Any], Network]
     load_tokenizers: Callable[[Any, Any, Path], Mapping[str, TokenizerFile]]
     step_caching: StepCachingSpec | None = None
+    calibration: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -93,8 +97,8 @@ class ExportFamily:
         constants: The manifest's `constants` of a network.
         dims: Every dimension of the table but the derived ones, for one square picture in one step:
             from a network's sizes and the pixels of a side.
-        unquantized: Parts of layer names that stay as they are whatever the quantization; the
-            argument is whether the blocks' modulations are quantized.
+        unquantized: Parts of layer names that stay as they are whatever the scheme; the arguments
+            are whether the encoders and the blocks' modulations are quantized.
         denoise: Draws the latents of a sample in torch.
         decode: Latents to a picture `[H, W, 3]` uint8 in torch.
         profile: Sizes, pictures and steps that engines are built for.
@@ -104,7 +108,7 @@ class ExportFamily:
     bundle_graphs: Callable[[Any, bool], Makers]
     constants: Callable[[Any], Mapping[str, Any]]
     dims: Callable[[Any, int], Dims]
-    unquantized: Callable[[bool], tuple[str, ...]]
+    unquantized: Callable[[bool, bool], tuple[str, ...]]
     denoise: Callable[[Any, Sample, Prompts, int, OnStep], Tensor]
     decode: Callable[[Any, Tensor], np.ndarray]
     profile: Profile = field(default_factory=Profile)
@@ -134,9 +138,11 @@ def bundle_graphs(network: Network, *, step_caching: bool) -> Makers:
     return family_of(network.family).bundle_graphs(network, step_caching)
 
 
-def unquantized(network: Network, *, modulation: bool = False) -> tuple[str, ...]:
-    """Parts of the denoiser that stay as they are, see `export.quantization.quantize`."""
-    return family_of(network.family).unquantized(modulation)
+def unquantized(
+    network: Network, *, encoders: bool = False, modulation: bool = False
+) -> tuple[str, ...]:
+    """Parts of a network that stay as they are, see `export.quantization.quantize`."""
+    return family_of(network.family).unquantized(encoders, modulation)
 
 
 def published(name: str = DEFAULT) -> Published:

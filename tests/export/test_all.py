@@ -47,7 +47,7 @@ def test_weights_become_a_verified_fp8_bundle_and_a_second_call_changes_nothing(
     folder = make(recipe, tmp_path, network.config)
     bundle = Bundle.open(folder)
     bundle.check()
-    assert bundle.manifest.precision == "fp32, transformer fp8"
+    assert bundle.manifest.precision == "fp32, transformer and encoders fp8"
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
     assert make(recipe, tmp_path, network.config) == folder
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")} == before
@@ -59,8 +59,16 @@ def test_weights_become_a_verified_fp8_bundle_and_a_second_call_changes_nothing(
     loaded = load_network(recipe.sources, torch.float32, network.config)
     limits = limits_of(recipe.precision, recipe.quantization)
     found = {d.output: d for d in verify_graphs(bundle, runtime, loaded, limits)}
-    assert found["text_encoder_2.prompt_embeds"].relative_l2 < 1e-4
-    assert 1e-4 < found["transformer.next_latents"].relative_l2 < limits.relative_l2
+    assert found["text_encoder.pooled_projections"].relative_l2 < 1e-4
+    quantized = {
+        "text_encoder_2.prompt_embeds",
+        "image_encoder.low_res_deep",
+        "image_encoder_2.low_res_deep_2",
+        "subject_projector.subject_features",
+        "transformer.next_latents",
+    }
+    for output in quantized:
+        assert 1e-4 < found[output].relative_l2 < limits.relative_l2, output
     assert verify_picture(bundle, runtime, loaded, prompts, samples(1, 512)[0], 2, limits) > 20
     exact = limits_of(Precision.FP32, NONE)
     with pytest.raises(VerificationError, match=r"transformer\.next_latents: relative L2"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from export.families.instantcharacter import load, trajectory
@@ -44,7 +45,7 @@ FAMILY = ExportFamily(
     bundle_graphs=lambda network, parts: bundle_graphs(network, step_caching=parts),
     constants=constants,
     dims=dims,
-    unquantized=lambda modulation: unquantized(modulation=modulation),
+    unquantized=lambda encoders, modulation: unquantized(encoders=encoders, modulation=modulation),
     denoise=trajectory.denoise,
     decode=trajectory.decode,
     published=Published(
@@ -56,5 +57,6 @@ FAMILY = ExportFamily(
         load_network=load.load_network,
         load_tokenizers=load.load_tokenizers,
         step_caching=FLUX_STEP_CACHING,
+        calibration=Path(__file__).with_name("calibration.json"),
     ),
 )

@@ -87,7 +87,7 @@ FAMILY = ExportFamily(
     bundle_graphs,
     lambda network: {"pixels_per_cell": CELL},
     dims,
-    lambda modulation: (),
+    lambda encoders, modulation: (),
     denoise,
     decode,
     Profile(steps=Range(min=1, opt=4, max=4)),
