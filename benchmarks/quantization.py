@@ -28,7 +28,7 @@ from demo_model.checkpoint import load_shipped
 from export.calibrate import Calibration, calibrate
 from export.environment import write_result
 from export.families.instantcharacter.network import InstantCharacter
-from export.families.instantcharacter.unquantized import unquantized
+from export.family import unquantized
 from export.precision import convert
 from export.quantization.fp8 import FP8, FP8_ATTENTION
 from export.quantization.none import NONE
@@ -48,7 +48,6 @@ class Variant:
     name: str
     quantization: Scheme
     encoders: bool = False
-    modulation: bool = False
     dtype: torch.dtype = torch.float32
 
 
@@ -57,7 +56,6 @@ VARIANTS = (
     *(Variant(name, scheme) for name, scheme in SCHEMES.items() if scheme is not NONE),
     Variant("fp8 + encoders", FP8, encoders=True),
     Variant("fp8-attention + encoders", FP8_ATTENTION, encoders=True),
-    Variant("fp8 + modulation", FP8, modulation=True),
 )
 
 
@@ -98,7 +96,7 @@ def measure(
             calibration.amax,
             lambda: [denoise(network, sample, prompts, steps) for sample in drawn[:1]],
             scheme,
-            unquantized(encoders=True, modulation=True),
+            unquantized(network, encoders=True),
         )
         for name, scheme in SCHEMES.items()
         if scheme is not NONE
@@ -122,7 +120,7 @@ def apply(
     """A copy of the network as a variant runs it."""
     made = copy.deepcopy(network)
     convert(made, variant.dtype)
-    kept = unquantized(encoders=variant.encoders, modulation=variant.modulation)
+    kept = unquantized(network, encoders=variant.encoders)
     quantize(made, calibration.amax, variant.quantization, kept)
     return made
 

@@ -77,7 +77,7 @@ def _export(recipe: Recipe, folder: Path, graphs: Path, config: Config) -> None:
     network = family.load_network(recipe.sources, recipe.precision.dtype, config)
     weights = fingerprint(network)
     StyledTransformer(network.get_submodule("transformer")).apply(recipe.styles)
-    kept = unquantized(network, encoders=recipe.quantize_encoders, modulation=recipe.fp8_modulation)
+    kept = unquantized(network, encoders=recipe.quantize_encoders)
     ranges: Ranges = {}
     if needed := ranges_needed(network, scheme, kept):
         found = _given(recipe, folder, config.name, weights, needed)
@@ -156,9 +156,6 @@ def parser(arguments: Sequence[str] | None = None) -> argparse.ArgumentParser:
         help="T5, the image encoders and the projector as well",
     )
     made.add_argument(
-        "--fp8-modulation", action="store_true", help="the blocks' modulations in FP8 as well"
-    )
-    made.add_argument(
         "--style", action="append", default=[], metavar="FILE[:SCALE]", help="may be repeated"
     )
     made.add_argument("--step-caching", action="store_true")
@@ -185,7 +182,6 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
         "family",
         "precision",
         "quantize_encoders",
-        "fp8_modulation",
         "step_caching",
         "calibration",
         "samples",

@@ -137,8 +137,8 @@ def calibrate(
             progress.advance(task)
 
     # Views such as `network.denoiser` are made anew and hold the same layers: hooks see all calls.
-    every = unquantized(network, encoders=True, modulation=True)
-    with placement.of(network), recording(network, every) as amax:
+    kept = unquantized(network, encoders=True)
+    with placement.of(network), recording(network, kept) as amax:
         for sample in drawn:
             denoise(network, sample, prompts, steps, on_step)
     names = tuple(f"{s.prompt} | {s.reference.name} | seed {s.seed}" for s in drawn)

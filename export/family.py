@@ -66,6 +66,14 @@ class Network(nn.Module):
 
 
 @dataclass(frozen=True)
+class Download:
+    """Weights of one source as they are published: how many, and bytes of each."""
+
+    weights: int
+    weight_bytes: int
+
+
+@dataclass(frozen=True)
 class Published:
     """How the weights of a family are published.
 
@@ -78,6 +86,7 @@ class Published:
         new_network: A network of given sizes with random weights.
         load_network: Sources, dtype and sizes to a network.
         load_tokenizers: Sources, sizes and a folder to tokenizers in that folder, by name.
+        downloads: What is fetched for networks of some sizes, by source.
         step_caching: Thresholds, where steps may be skipped.
         calibration: Where the ranges of the published weights are, once somebody has recorded them.
     """
@@ -89,6 +98,7 @@ class Published:
     new_network: Callable[[Any], Network]
     load_network: Callable[[Any, torch.dtype, Any], Network]
     load_tokenizers: Callable[[Any, Any, Path], Mapping[str, TokenizerFile]]
+    downloads: Callable[[Any], Mapping[str, Download]]
     step_caching: StepCachingSpec | None = None
     calibration: Path | None = None
 
@@ -103,10 +113,12 @@ class ExportFamily:
         constants: The manifest's `constants` of a network.
         dims: Every dimension of the table but the derived ones, for one square picture in one step:
             from a network's sizes and the pixels of a side.
-        unquantized: Parts of layer names that stay as they are whatever the scheme; the arguments
-            are whether the encoders and the blocks' modulations are quantized.
+        unquantized: Parts of layer names that stay as they are whatever the scheme.
+        encoders: Parts of the names of layers that are quantized only if that is asked for.
         denoise: Draws the latents of a sample in torch.
         decode: Latents to a picture `[H, W, 3]` uint8 in torch.
+        hoisted: Parts of the names of the denoiser's layers that another graph runs before the
+            steps.
         profile: Sizes, pictures and steps that engines are built for.
         published: Where it can be loaded from what somebody published.
     """
@@ -114,11 +126,17 @@ class ExportFamily:
     bundle_graphs: Callable[[Any, bool], Makers]
     constants: Callable[[Any], Mapping[str, Any]]
     dims: Callable[[Any, int], Dims]
-    unquantized: Callable[[bool, bool], tuple[str, ...]]
+    unquantized: tuple[str, ...]
     denoise: Callable[[Any, Sample, Prompts, int, OnStep], Tensor]
     decode: Callable[[Any, Tensor], np.ndarray]
+    encoders: tuple[str, ...] = ()
+    hoisted: tuple[str, ...] = ()
     profile: Profile = field(default_factory=Profile)
     published: Published | None = None
+
+    def kept(self, *, encoders: bool) -> tuple[str, ...]:
+        """Parts of layer names that are not quantized; `encoders` are only where that is asked."""
+        return self.unquantized if encoders else (*self.unquantized, *self.encoders)
 
 
 def family_names() -> list[str]:
@@ -144,11 +162,14 @@ def bundle_graphs(network: Network, *, step_caching: bool) -> Makers:
     return family_of(network.family).bundle_graphs(network, step_caching)
 
 
-def unquantized(
-    network: Network, *, encoders: bool = False, modulation: bool = False
-) -> tuple[str, ...]:
-    """Parts of a network that stay as they are, see `export.quantization.quantize`."""
-    return family_of(network.family).unquantized(encoders, modulation)
+def unquantized(network: Network, *, encoders: bool) -> tuple[str, ...]:
+    """Parts of a network that stay as they are, see `export.quantization.quantize`.
+
+    Args:
+        network: Of any family.
+        encoders: Whether its encoders are quantized as well.
+    """
+    return family_of(network.family).kept(encoders=encoders)
 
 
 def published(name: str = DEFAULT) -> Published:
