@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from rich.console import Console
 from rich.progress import Progress
 
 from castmate.engines.bundle import Bundle
@@ -26,6 +27,7 @@ from export.calibrate import Calibration, calibrate, fingerprint
 from export.errors import ExportError
 from export.family import Config, Network, published, unquantized
 from export.family import parser as family_parser
+from export.forecast import check_room, forecast, show
 from export.lora import Style, StyledTransformer
 from export.placement import Placement
 from export.precision import Precision
@@ -57,7 +59,8 @@ def make(
         ExportError: A step cannot go on; what was finished is kept.
     """
     config = published(recipe.family).config if config is None else config
-    recipe.check(config, folder)
+    recipe.check(config)
+    check_room(forecast(recipe, config), folder)
     recipe.keep(folder)
     graphs = folder / "onnx"
     if not (graphs / MANIFEST).exists():
@@ -168,6 +171,11 @@ def parser(arguments: Sequence[str] | None = None) -> argparse.ArgumentParser:
         default=Recipe.target,
         help="compute capability of the GPU, such as 8.9; default: that of the GPU here",
     )
+    made.add_argument(
+        "--plan",
+        action="store_true",
+        help="print time, disk and memory of each step, and do nothing",
+    )
     made.add_argument("--allow-fallback", action="store_true", help="keep slow engines")
     return made
 
@@ -198,6 +206,15 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
     )
 
 
+def _plan(recipe: Recipe, folder: Path) -> None:
+    """Say what every step takes; then refuse what `make` would refuse."""
+    config = published(recipe.family).config
+    recipe.check(config)
+    steps = forecast(recipe, config)
+    show(steps, Console())
+    check_room(steps, folder)
+
+
 def _style(text: str) -> Style:
     path, colon, scale = text.rpartition(":")
     if not colon:
@@ -209,10 +226,14 @@ def _style(text: str) -> Style:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the bundle and say where it is."""
+    """Make the bundle and say where it is, or what that would take."""
     given = parser(arguments).parse_args(arguments)
     try:
-        print(make(recipe_of(given), given.out, allow_fallback=given.allow_fallback))
+        recipe = recipe_of(given)
+        if given.plan:
+            _plan(recipe, given.out)
+        else:
+            print(make(recipe, given.out, allow_fallback=given.allow_fallback))
     except (ExportError, CastmateError) as error:
         print(error, file=sys.stderr)
         return 1

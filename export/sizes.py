@@ -8,13 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from export.family import DEFAULT, Config, bundle_graphs, family_of, published
+from export.family import DEFAULT, Config, Network, bundle_graphs, family_of, published
 from export.precision import Precision
 from export.quantization.none import NONE
 from export.quantization.quantize import is_within, quantizable
 from export.quantization.scheme import Scheme
-
-GB = 10**9
 
 
 @dataclass(frozen=True)
@@ -35,30 +33,33 @@ class GraphSize:
         return wide + int(self.quantized * scheme.weight_bytes)
 
 
+def meta_network(config: Config, family: str = DEFAULT) -> Network:
+    """A network of any size without weights: they have shapes and types and take no memory."""
+    with torch.device("meta"):
+        return published(family).new_network(config).eval()
+
+
 def graph_sizes(
-    config: Config,
+    network: Network,
     scheme: Scheme = NONE,
     unquantized: Collection[str] = (),
-    family: str = DEFAULT,
     *,
     step_caching: bool = False,
 ) -> dict[str, GraphSize]:
     """Count the weights of every graph of a network.
 
     Args:
-        config: Any size.
-        scheme: What quantizes it.
+        network: Not quantized; `meta_network` does.
+        scheme: What will quantize it.
         unquantized: See `export.quantization.quantize.quantizable`.
-        family: Whose network it is.
         step_caching: Whether the transformer is in parts.
     """
-    with torch.device("meta"):
-        network = published(family).new_network(config)
     layers = (layer for _, layer in quantizable(network, scheme, unquantized))
     stored = {id(layer.weight) for layer in layers if isinstance(layer, nn.Linear)}
-    hoisted, stepped = set(), set()
+    hoisted: set[int] = set()
+    stepped: set[int] = set()
     for name, weight in network.denoiser.named_parameters():
-        (hoisted if is_within(name, family_of(family).hoisted) else stepped).add(id(weight))
+        (hoisted if is_within(name, family_of(network.family).hoisted) else stepped).add(id(weight))
 
     def size(module: nn.Module) -> GraphSize:
         found = {id(weight): weight.numel() for weight in module.parameters()}

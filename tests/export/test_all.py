@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,21 @@ import torch
 from castmate.engines.bundle import Bundle
 from castmate.engines.onnxruntime import OnnxRuntime
 from castmate.engines.plan import Flavour
-from export import recipe as recipe_module
+from export import forecast as forecast_module
 from export.all import main, make, parser, recipe_of
 from export.errors import ExportError, NotEnough
 from export.families.instantcharacter.config import FLUX
 from export.families.instantcharacter.load import load_network
 from export.families.instantcharacter.network import InstantCharacter
-from export.families.instantcharacter.unquantized import UNQUANTIZED
+from export.families.instantcharacter.unquantized import ENCODERS, UNQUANTIZED
+from export.forecast import check_room, forecast
 from export.lora import Style
 from export.precision import Precision
 from export.quantization.fp8 import FP8, FP8_ATTENTION
 from export.quantization.none import NONE
-from export.recipe import Recipe, sizes
+from export.recipe import Recipe
 from export.samples import Prompts, samples
+from export.sizes import GraphSize, graph_sizes, meta_network
 from export.verify import Difference, VerificationError, limits_of, verify_graphs, verify_picture
 from tests.export.conftest import sources
 
@@ -118,21 +121,33 @@ def test_a_choice_that_cannot_work_is_refused_before_anything_loads(
 def test_too_little_memory_or_disk_for_the_full_size_is_said_at_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(recipe_module, "available_memory", lambda: 8 * 2**30)
+    monkeypatch.setattr(forecast_module, "available_memory", lambda: 8 * 2**30)
+    steps = forecast(published_recipe(), FLUX)
     with pytest.raises(NotEnough, match="GiB of host memory, 8 GiB are free"):
-        published_recipe().check(FLUX, tmp_path)
-    monkeypatch.setattr(recipe_module, "available_memory", lambda: 2**50)
+        check_room(steps, tmp_path)
+    monkeypatch.setattr(forecast_module, "available_memory", lambda: 2**50)
     usage = shutil.disk_usage(tmp_path)._replace(free=2**30)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(NotEnough, match=r"1 GiB are free on the disk.*--out"):
-        published_recipe().check(FLUX, tmp_path)
+        check_room(steps, tmp_path)
 
 
 def test_the_full_size_is_known_before_it_is_loaded() -> None:
-    whole, denoiser, quantized = sizes(FLUX, FP8_ATTENTION, UNQUANTIZED)
-    assert denoiser / 1e9 == pytest.approx(11.901 - 3.283 + 1.435, abs=2e-3)
-    assert whole / 1e9 == pytest.approx(21.5, abs=0.8)
-    assert quantized / 1e9 == pytest.approx(10.04, abs=0.05)
+    found = graph_sizes(meta_network(FLUX), FP8_ATTENTION, UNQUANTIZED)
+    transformer = found["transformer"]
+    assert transformer.weights / 1e9 == pytest.approx(11.901 - 3.283 + 1.435, abs=4e-3)
+    assert sum(size.weights for size in found.values()) / 1e9 == pytest.approx(21.5, abs=0.8)
+    assert transformer.quantized / 1e9 == pytest.approx(10.04, abs=0.05)
+    # T5 without `wo`: 24 layers of 4096 by 10240.
+    t5 = found["text_encoder_2"]
+    assert (t5.weights - t5.quantized) / 1e9 == pytest.approx(24 * 4096 * 10240 / 1e9, abs=0.14)
+    in_bf16 = graph_sizes(meta_network(FLUX), FP8_ATTENTION, (*UNQUANTIZED, *ENCODERS))
+
+    def gigabytes(sizes: Mapping[str, GraphSize]) -> float:
+        return sum(s.num_bytes(Precision.BF16, FP8_ATTENTION) for s in sizes.values()) / 1e9
+
+    assert gigabytes(found) == pytest.approx(26.59, abs=0.01)
+    assert gigabytes(in_bf16) == pytest.approx(33.00, abs=0.01)
 
 
 def test_flags_become_the_recipe() -> None:
