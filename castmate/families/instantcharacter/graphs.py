@@ -39,7 +39,7 @@ TENSORS = {
     "true_cfg_scale": Tensor("1", "float32", values=(3, 5)),
     "prompt_embeds": Tensor("G L D", NETWORK),
     "pooled_projections": Tensor("G E", NETWORK),
-    "modulation": Tensor("T G A", NETWORK),
+    "modulation": Tensor("T G A", NETWORK, values=(-0.5, 0.5)),
     "subject_embeds": Tensor("T Q V", NETWORK),
     "subject_scale": Tensor("1", "float32", values=(0.5, 1)),
     "rotary_emb_cos": Tensor("S R", "float32", values=(0.5, 0.9)),
