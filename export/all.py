@@ -23,6 +23,7 @@ from export.calibrate import Calibration, best_device, calibrate
 from export.errors import ExportError
 from export.family import Config, Network, published, unquantized
 from export.family import parser as family_parser
+from export.golden import record
 from export.lora import Style, StyledTransformer
 from export.precision import Precision
 from export.quantization.quantize import quantize, ranges_needed
@@ -61,6 +62,7 @@ def make(recipe: Recipe, folder: Path, config: Config | None = None) -> Path:
         ranges: Ranges = {}
         if ranges_needed(network.denoiser, scheme, kept):
             ranges = _calibration(recipe, folder / CALIBRATION, network, tokenizers).amax
+        golden = record(network, tokenizers, step_caching=recipe.step_caching)
         quantize(network.denoiser, ranges, scheme, kept)
         write_bundle(
             network,
@@ -68,6 +70,7 @@ def make(recipe: Recipe, folder: Path, config: Config | None = None) -> Path:
             description=family.description,
             licences=family.licences,
             tokenizers=tokenizers,
+            golden=golden,
             precision=recipe.precision,
             quantization=scheme,
             step_caching=family.step_caching if recipe.step_caching else None,

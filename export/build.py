@@ -102,7 +102,7 @@ def build_bundle(source: Bundle, folder: Path, options: Options) -> Manifest:
         name: _build_graph(source, manifest, name, expected[name], folder, options)
         for name in track(manifest.graphs, "Building engines")
     }
-    for spec in manifest.tokenizers.values():
+    for spec in (*manifest.tokenizers.values(), *filter(None, [manifest.golden])):
         shutil.copyfile(source.file(spec), folder / spec.file)
     made = manifest.model_copy(
         update={
