@@ -116,7 +116,7 @@ class Golden:
     """The golden tensors of a bundle."""
 
     def __init__(self, path: Path, limits: Mapping[str, float]) -> None:
-        """Read the index of a file; tensors are read graph by graph.
+        """Read the index of a file; tensors are read as a graph is compared.
 
         Args:
             path: Written by `save`.
@@ -125,10 +125,10 @@ class Golden:
         Raises:
             BundleCorrupt: It cannot be read.
         """
-        self._limits = limits
+        self._path, self._limits = path, limits
         try:
-            self._file: Any = np.load(path, allow_pickle=False)
-            index = json.loads(bytes(self._file[_INDEX]))
+            with self._open() as file:
+                index = json.loads(bytes(file[_INDEX]))
             self._records = {
                 graph: _Record.model_validate(record) for graph, record in index.items()
             }
@@ -168,7 +168,9 @@ class Golden:
             BundleMismatch: An output has another shape than the record.
         """
         record = self._records[graph]
-        inputs = {name: self._read(stored) for name, stored in record.inputs.items()}
+        with self._open() as file:
+            inputs = {name: _read(stored, file) for name, stored in record.inputs.items()}
+            expected = {name: file[output.array] for name, output in record.outputs.items()}
         found = engine(
             **{
                 name: runtime.upload(*_as(values, spec.inputs[name].dtype))
@@ -188,15 +190,14 @@ class Golden:
                 Difference.between(
                     f"{graph}.{name}",
                     _sample(values, base),
-                    self._file[output.array],
+                    expected[name],
                     self._limits[graph],
                 )
             )
         return differences
 
-    def _read(self, stored: _Stored) -> Array:
-        values: Array = self._file[stored.array]
-        return widen(values) if stored.is_float else values
+    def _open(self) -> Any:
+        return np.load(self._path, allow_pickle=False)
 
 
 def save(path: Path, calls: Mapping[str, Call]) -> None:
@@ -245,6 +246,11 @@ def say(differences: Iterable[Difference]) -> str:
 def _store(values: Array, keep: Any) -> _Stored:
     is_float = values.dtype == np.float32
     return _Stored(array=keep(narrow(values) if is_float else values), is_float=is_float)
+
+
+def _read(stored: _Stored, file: Mapping[str, Array]) -> Array:
+    values = file[stored.array]
+    return widen(values) if stored.is_float else values
 
 
 def _as(values: Array, dtype: str) -> tuple[Array, str]:

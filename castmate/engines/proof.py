@@ -17,15 +17,22 @@ from castmate.engines.base import Array, Engine, Runtime, Tensor
 from castmate.engines.bundle import Bundle
 from castmate.engines.golden import Difference, Golden, say
 from castmate.engines.manifest import MANIFEST
+from castmate.engines.plan import Flavour
 from castmate.errors import BundleMismatch
 from castmate.files import make_private_folder, write_atomically
 
 FOLDER = "proofs"
 """Of the data folder; a file for each bundle and machine."""
-BUILD_OTHERWISE = (
-    "Update the driver, or build it without fused attention: "
+_BUILD_OTHERWISE = (
+    "Update the driver, or build the plans without fused attention: "
     "python -m export.build --no-fused-attention."
 )
+REPAIR = {
+    Flavour.TENSORRT.value: _BUILD_OTHERWISE,
+    Flavour.TENSORRT_RTX.value: _BUILD_OTHERWISE,
+    "onnxruntime": "Install or export the bundle again, or another version of onnxruntime.",
+}
+"""What to do about an engine that computes something else, by the name of its runtime."""
 
 
 class ProvenRuntime:
@@ -72,7 +79,8 @@ class ProvenRuntime:
         if wrong := [difference for difference in found if not difference.is_allowed]:
             raise BundleMismatch(
                 f"The engine of graph {graph!r} of bundle {self._bundle.name!r} computes something "
-                f"else than the network on {self.machine}:\n  {say(wrong)}\n{BUILD_OTHERWISE}"
+                f"else than the network on {self.machine}:\n  {say(wrong)}\n"
+                f"{REPAIR[self.name]}"
             )
         self._proven[graph] = max((each.relative_l2 for each in found), default=0.0)
         self._remember()
