@@ -148,6 +148,8 @@ def build(job: Job) -> None:
         config.add_optimization_profile(profile)
     cache = _timing_cache(config, job)
     plan = builder.build_serialized_network(network, config)
+    if plan is not None and not any(line.startswith("Layers:") for line in logger.lines):
+        logger.lines.append(inspect(trt, logger, plan))
     job.log.write_text("\n".join(map(json.dumps, logger.lines)))
     if plan is None:
         said = "; ".join(logger.errors[-3:]) or "no reason given"
@@ -156,6 +158,15 @@ def build(job: Job) -> None:
         stream.write(plan)
     if cache is not None and job.timing_cache is not None:
         job.timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
+
+
+def inspect(trt: Any, logger: Any, plan: Any) -> str:
+    """What the engine inspector says of a plan in JSON; nothing where it cannot be loaded."""
+    engine = trt.Runtime(logger).deserialize_cuda_engine(plan)
+    if engine is None:
+        return ""
+    said = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+    return str(said)
 
 
 def _timing_cache(config: Any, job: Job) -> Any:

@@ -33,7 +33,7 @@ class Gpu:
 
     name = Flavour.TENSORRT_RTX.value
 
-    def __init__(self, machine: str = "a GPU", **wrong: Change) -> None:
+    def __init__(self, machine: str = "a GPU", **wrong: Any) -> None:
         """Wrong outputs are changed by what stands under their names."""
         self.machine, self._wrong, self._runtime = machine, wrong, OnnxRuntime(TOON)
         self.runs: list[str] = []
