@@ -33,7 +33,7 @@ class Gpu:
 
     name = Flavour.TENSORRT_RTX.value
 
-    def __init__(self, machine: str = "a GPU", **wrong: Any) -> None:
+    def __init__(self, machine: str = "a GPU", **wrong: Change) -> None:
         """Wrong outputs are changed by what stands under their names."""
         self.machine, self._wrong, self._runtime = machine, wrong, OnnxRuntime(TOON)
         self.runs: list[str] = []
@@ -137,7 +137,8 @@ def without_last_token(values: Array) -> Array:
 def test_a_wrong_engine_is_refused_every_time_with_how_to_build_another(
     graph: str, output: str, change: Change, says: str, tmp_path: Path
 ) -> None:
-    gpu = Gpu(**{output: change})
+    wrong: dict[str, Any] = {output: change}
+    gpu = Gpu(**wrong)
     for _ in range(2):
         with pytest.raises(BundleMismatch, match=says) as refused:
             ProvenRuntime(gpu, TOON, tmp_path).load(graph)
