@@ -129,6 +129,8 @@ class Expected:
                     attentions += 1
                     if needed := kernel_for(kind, attention=True):
                         quantized[needed] += 1
+            elif node.op_type == "LogSoftmax":
+                wide += 1  # an attention that is not to be fused: its weights come in fp32
             elif node.op_type in ("MatMul", "Gemm", "Conv"):
                 if weight := dequantized(node.input[1]):
                     kind = types.get(weight.input[0])
