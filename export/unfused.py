@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -92,7 +93,7 @@ def _softmax(at: str, scores: str, weights: str, kind: int, axis: int) -> Iterat
     yield _node("Cast", [f"{at}/exponentials"], weights, to=kind)
 
 
-def _node(kind: str, inputs: list[str], output: str, **attributes: object) -> NodeProto:
+def _node(kind: str, inputs: list[str], output: str, **attributes: Any) -> NodeProto:
     return helper.make_node(kind, inputs, [output], name=f"{output}/{kind}", **attributes)
 
 
