@@ -28,6 +28,7 @@ from export.errors import ExportError
 from export.family import Config, Network, merges, published, unquantized
 from export.family import parser as family_parser
 from export.forecast import check_room, forecast, show
+from export.golden import record
 from export.lora import Style, StyledTransformer
 from export.placement import Placement
 from export.precision import Precision
@@ -85,6 +86,7 @@ def _export(recipe: Recipe, folder: Path, graphs: Path, config: Config) -> None:
     if needed := ranges_needed(network, scheme, kept):
         found = _given(recipe, folder, config.name, weights, needed)
         ranges = (found or _record(recipe, folder, network, weights, tokenizers)).amax
+    golden = record(network, tokenizers, step_caching=recipe.step_caching)
     quantize(network, ranges, scheme, kept, merges(network))
     write_bundle(
         network,
@@ -92,6 +94,7 @@ def _export(recipe: Recipe, folder: Path, graphs: Path, config: Config) -> None:
         description=family.description,
         licences=family.licences,
         tokenizers=tokenizers,
+        golden=golden,
         precision=recipe.precision,
         quantization=scheme,
         encoders=recipe.quantize_encoders,
