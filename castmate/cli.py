@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from importlib.metadata import entry_points
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -140,13 +141,24 @@ def generate(
 
 
 @app.command()
-def doctor(bundle: BundleName = None, as_json: AsJson = False) -> None:
+def doctor(
+    bundle: BundleName = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Also compare what every graph of the model computes here with what was recorded "
+            "when it was exported.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Examine the installation and say how to repair it."""
-    from castmate.doctor import examine
+    from castmate.doctor import examine, verified
 
     with reporting(as_json=as_json):
-        checks = []
-        for check in examine(_settings(bundle)):
+        checks, settings = [], _settings(bundle)
+        for check in chain(examine(settings), verified(settings) if verify else ()):
             checks.append(check)
             if not as_json:
                 typer.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:<12} {check.found}")

@@ -42,7 +42,7 @@ class LocalClient:
         return cls(
             Pipeline(
                 bundle,
-                open_runtime(bundle, threads=settings.threads),
+                open_runtime(bundle, threads=settings.threads, data_dir=settings.data_dir),
                 prompt_cache_mb=settings.prompt_cache_mb,
                 subject_cache_mb=settings.subject_cache_mb,
                 cache=Cache(settings.cache),
