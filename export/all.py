@@ -1,14 +1,16 @@
 """From published weights to a bundle of engines in one command: `python -m export.all`.
 
-Load, fuse styles, calibrate, export to ONNX, build. What is finished is kept: the same command goes
+Load, fuse LoRAs, calibrate, export to ONNX, build. What is finished is kept: the same command goes
 on where it stopped. Each step is also a module of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.progress import Progress
@@ -23,8 +25,9 @@ from export.calibrate import Calibration, best_device, calibrate
 from export.errors import ExportError
 from export.family import Config, Network, merges, published, unquantized
 from export.family import parser as family_parser
-from export.lora import Style, StyledTransformer
+from export.lora.fuse import FusedNetwork, Lora
 from export.precision import Precision
+from export.presets.preset import Preset, names
 from export.quantization.quantize import quantize, ranges_needed
 from export.quantization.registry import SCHEMES
 from export.quantization.scheme import Ranges
@@ -50,13 +53,18 @@ def make(recipe: Recipe, folder: Path, config: Config | None = None) -> Path:
     """
     family = published(recipe.family)
     config = family.config if config is None else config
+    preset, description, licences = recipe.preset, family.description, family.licences
+    if preset is not None:
+        config, description = preset.configured(config), preset.description
+        licences = preset.licensed(licences)
     recipe.check(config, folder)
     recipe.keep(folder)
     graphs = folder / "onnx"
     if not (graphs / MANIFEST).exists():
+        loras = (*(preset.loras() if preset else ()), *recipe.loras)
         tokenizers = family.load_tokenizers(recipe.sources, config, folder)
         network = family.load_network(recipe.sources, recipe.precision.dtype, config)
-        StyledTransformer(network.get_submodule("transformer")).apply(recipe.styles)
+        FusedNetwork(network).apply(loras)
         scheme, kept = recipe.quantization, unquantized(network)
         ranges: Ranges = {}
         if ranges_needed(network.denoiser, scheme, kept):
@@ -65,12 +73,15 @@ def make(recipe: Recipe, folder: Path, config: Config | None = None) -> Path:
         write_bundle(
             network,
             graphs,
-            description=family.description,
-            licences=family.licences,
+            description=description,
+            licences=licences,
             tokenizers=tokenizers,
             precision=recipe.precision,
             quantization=scheme,
-            step_caching=family.step_caching if recipe.step_caching else None,
+            step_caching=recipe.caching,
+            loras=[lora.spec() for lora in loras],
+            defaults=recipe.defaults,
+            limits=preset.limits if preset else {},
         )
         del network
     if recipe.flavour is None:
@@ -89,7 +100,7 @@ def _calibration(
         return Calibration.load(path, network.config.name)
     prompts = Prompts.of_files(tokenizers)
     with Progress() as progress:
-        drawn = samples(recipe.samples, recipe.side)
+        drawn = samples(recipe.samples, recipe.side, defaults=recipe.defaults)
         recorded = calibrate(network, prompts, drawn, recipe.steps, progress, device=best_device())
     recorded.save(path)
     return recorded
@@ -102,11 +113,19 @@ def parser(arguments: Sequence[str] | None = None) -> argparse.ArgumentParser:
     made.add_argument("--precision", type=Precision, choices=Precision, default=Recipe.precision)
     made.add_argument("--quantization", choices=list(SCHEMES), default=Recipe.quantization.name)
     made.add_argument(
-        "--style", action="append", default=[], metavar="FILE[:SCALE]", help="may be repeated"
+        "--lora",
+        action="append",
+        default=[],
+        metavar="FILE[:SCALE]",
+        help="fused into the network; may be repeated",
+    )
+    made.add_argument(
+        "--steps-preset", metavar="NAME|FILE", help=f"draws in few steps: {', '.join(names())}"
     )
     made.add_argument("--step-caching", action="store_true")
-    for name in ("samples", "steps", "side"):
+    for name in ("samples", "side"):
         made.add_argument(f"--{name}", type=int, default=getattr(Recipe, name))
+    made.add_argument("--steps", type=int, help="of a calibrated picture; default: the model's")
     made.add_argument("--flavour", type=Flavour, choices=Flavour, help="default: stop at ONNX")
     made.add_argument("--target", default="", help="compute capability of the GPU, such as 8.9")
     return made
@@ -116,34 +135,40 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
     """The recipe that flags describe.
 
     Raises:
-        ExportError: A style's scale is no number.
+        ExportError: A LoRA's scale is no number.
     """
-    names = (
+    preset = Preset.read(given.steps_preset) if given.steps_preset else None
+    sources = published(given.family).sources.of(given)
+    plain = (
         "family",
         "precision",
         "step_caching",
         "samples",
-        "steps",
         "side",
         "flavour",
         "target",
     )
-    return Recipe(
-        published(given.family).sources.of(given),
-        styles=tuple(map(_style, given.style)),
+    recipe = Recipe(
+        preset.loaded_from(sources) if preset else sources,
+        preset=preset,
+        loras=tuple(map(_lora, given.lora)),
         quantization=SCHEMES[given.quantization],
-        **{name: getattr(given, name) for name in names},
+        **{name: getattr(given, name) for name in plain},
     )
+    steps = recipe.defaults.num_inference_steps if given.steps is None else given.steps
+    return replace(recipe, steps=steps)
 
 
-def _style(text: str) -> Style:
+def _lora(text: str) -> Lora:
     path, colon, scale = text.rpartition(":")
     if not colon:
-        return Style(Path(text))
+        return Lora(Path(text))
     try:
-        return Style(Path(path), float(scale))
+        if math.isfinite(strength := float(scale)):
+            return Lora(Path(path), strength)
     except ValueError:
-        raise ExportError(f"--style {text}: the scale {scale!r} is no number.") from None
+        pass
+    raise ExportError(f"--lora {text}: the scale {scale!r} is no number, such as 0.8.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

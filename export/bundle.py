@@ -14,6 +14,7 @@ from onnx import TensorProto
 from rich.progress import track
 
 import castmate
+from castmate.defaults import Defaults, Limits
 from castmate.engines.family import family_of as served_family
 from castmate.engines.graphs import TensorSpec
 from castmate.engines.licences import Licence
@@ -22,6 +23,7 @@ from castmate.engines.manifest import (
     MANIFEST,
     FileSpec,
     GraphSpec,
+    LoraSpec,
     Manifest,
     StepCachingSpec,
     TokenizerSpec,
@@ -53,6 +55,9 @@ def write_bundle(
     precision: Precision = Precision.FP32,
     quantization: Scheme = NONE,
     step_caching: StepCachingSpec | None = None,
+    loras: Sequence[LoraSpec] = (),
+    defaults: Defaults | None = None,
+    limits: Limits | None = None,
 ) -> None:
     """Export every graph of `network` and write the bundle; a failure leaves `folder` as it was.
 
@@ -70,8 +75,13 @@ def write_bundle(
         quantization: What of the transformer was quantized, for the manifest.
         step_caching: Write the transformer in parts, so that steps may be skipped at these
             thresholds.
+        loras: What was fused into the network, for the manifest.
+        defaults: What a request gets for what it leaves out; the family's by default.
+        limits: Of what the network was made for.
     """
     family = family_of(network.family)
+    defaults = defaults or family.defaults
+    steps = family.profile.steps.model_copy(update={"opt": defaults.num_inference_steps})
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".bundle-") as scratch:
         made = Path(scratch)
@@ -98,9 +108,12 @@ def write_bundle(
             tokenizers={
                 name: _tokenizer(file, made / f"{name}.json") for name, file in tokenizers.items()
             },
-            profile=family.profile,
+            profile=family.profile.model_copy(update={"steps": steps}),
             constants=family.constants(network),
+            defaults=defaults,
+            limits=limits or {},
             step_caching=step_caching,
+            loras=tuple(loras),
         )
         (made / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
         # The manifest goes last: until it is there, what the old one says no longer fits and the

@@ -12,14 +12,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from castmate.defaults import Defaults
+from castmate.engines.manifest import StepCachingSpec
 from castmate.engines.plan import Flavour
 from castmate.files import write_atomically
 from export.build import HOST_MEMORY_FACTOR, PLAN_FACTOR, available_memory
 from export.builder import load_tensorrt
 from export.errors import ExportError, NotEnough
 from export.family import DEFAULT, Config, family_of, published
-from export.lora import Style
+from export.lora.fuse import Lora
 from export.precision import Precision
+from export.presets.preset import Preset
 from export.quantization.fp8 import FP8_ATTENTION
 from export.quantization.none import NONE
 from export.quantization.quantize import is_within, quantizable
@@ -28,6 +31,8 @@ from export.targets import check_target
 
 RECIPE = "recipe.json"
 GIB = 2**30
+FEW_STEPS = 8
+"""Of `toon` in 8 steps, `balanced` skips none and `fast` 3 %; see docs/step-caching.md."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Recipe:
         sources: Where the weights are.
         precision: Of weights and arithmetic.
         quantization: How the transformer is quantized.
-        styles: LoRAs, fused before it is quantized.
+        loras: Fused in this order, before it is quantized.
         step_caching: Write the transformer in three parts, so that steps may be skipped.
         samples: Trajectories to calibrate on.
         steps: Denoise steps of each.
@@ -46,12 +51,13 @@ class Recipe:
         flavour: Which TensorRT builds; None ends with the ONNX bundle.
         target: Compute capability of the GPU.
         family: Whose network it is.
+        preset: What makes it draw in few steps; the trajectories are its own.
     """
 
     sources: Any
     precision: Precision = Precision.BF16
     quantization: Scheme = FP8_ATTENTION
-    styles: tuple[Style, ...] = ()
+    loras: tuple[Lora, ...] = ()
     step_caching: bool = False
     samples: int = 8
     steps: int = 28
@@ -59,6 +65,24 @@ class Recipe:
     flavour: Flavour | None = None
     target: str = ""
     family: str = DEFAULT
+    preset: Preset | None = None
+
+    @property
+    def defaults(self) -> Defaults:
+        """What a request gets for what it leaves out.
+
+        Raises:
+            ExportError: The preset's make no sense.
+        """
+        usual = family_of(self.family).defaults
+        return self.preset.over(usual) if self.preset else usual
+
+    @property
+    def caching(self) -> StepCachingSpec | None:
+        """Thresholds of step caching; of few steps, next to none change little enough."""
+        spec = published(self.family).step_caching if self.step_caching else None
+        many = self.defaults.num_inference_steps > FEW_STEPS
+        return spec and spec.model_copy(update={"by_default": many})
 
     def check(self, config: Config, folder: Path) -> None:
         """Refuse what cannot work, most of it in seconds instead of hours.
@@ -78,9 +102,14 @@ class Recipe:
                 f"--precision {self.precision} overflows in {config.name}. Use "
                 f"{Precision.BF16}, which it was trained in."
             )
-        for style in self.styles:
-            if not style.path.is_file():
-                raise ExportError(f"--style {style.path}: there is no such file.")
+        if self.preset and self.steps != (few := self.defaults.num_inference_steps):
+            raise ExportError(
+                f"--steps {self.steps}: --steps-preset {self.preset.name} draws in {few}, and is "
+                "calibrated on them. Leave --steps out."
+            )
+        for lora in self.loras:
+            if not lora.path.is_file():
+                raise ExportError(f"--lora {lora.path}: there is no such file.")
         if self.flavour is not None:
             check_target(self.flavour, self.target, self.quantization.kernels)
             load_tensorrt(self.flavour)
