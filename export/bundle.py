@@ -14,6 +14,7 @@ from onnx import TensorProto
 from rich.progress import track
 
 import castmate
+from castmate.defaults import Defaults, Limits
 from castmate.engines.family import family_of as served_family
 from castmate.engines.golden import GOLDEN, Call, save
 from castmate.engines.graphs import TensorSpec
@@ -24,6 +25,7 @@ from castmate.engines.manifest import (
     FileSpec,
     GoldenSpec,
     GraphSpec,
+    LoraSpec,
     Manifest,
     StepCachingSpec,
     TokenizerSpec,
@@ -58,6 +60,9 @@ def write_bundle(
     quantization: Scheme = NONE,
     encoders: bool = False,
     step_caching: StepCachingSpec | None = None,
+    loras: Sequence[LoraSpec] = (),
+    defaults: Defaults | None = None,
+    limits: Limits | None = None,
 ) -> None:
     """Export every graph of `network` and write the bundle; a failure leaves `folder` as it was.
 
@@ -77,8 +82,13 @@ def write_bundle(
         encoders: Whether the encoders were quantized as well, for the manifest.
         step_caching: Write the transformer in parts, so that steps may be skipped at these
             thresholds.
+        loras: What was fused into the network, for the manifest.
+        defaults: What a request gets for what it leaves out; the family's by default.
+        limits: Of what the network was made for.
     """
     family = family_of(network.family)
+    defaults = defaults or family.defaults
+    steps = family.profile.steps.model_copy(update={"opt": defaults.num_inference_steps})
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".bundle-") as scratch:
         made = Path(scratch)
@@ -107,9 +117,12 @@ def write_bundle(
                 for name, file in tokenizers.items()
             },
             golden=write_golden(golden, made, precision, quantization),
-            profile=family.profile,
+            profile=family.profile.model_copy(update={"steps": steps}),
             constants=family.constants(network),
+            defaults=defaults,
+            limits=limits or {},
             step_caching=step_caching,
+            loras=tuple(loras),
         )
         (made / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
         # The manifest goes last: until it is there, what the old one says no longer fits and the

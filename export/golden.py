@@ -186,6 +186,7 @@ def _bundle(
         },
         profile=family.profile,
         constants=family.constants(network),
+        defaults=family.defaults,
         step_caching=EVERY_STEP if step_caching else None,
     )
     return Bundle(folder, manifest)

@@ -22,7 +22,7 @@ from export.families.instantcharacter.load import load_network
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.unquantized import ENCODERS, UNQUANTIZED
 from export.forecast import check_room, forecast
-from export.lora import Style
+from export.lora.fuse import Lora
 from export.precision import Precision
 from export.quantization.fp8 import FP8, FP8_ATTENTION
 from export.quantization.none import NONE
@@ -101,7 +101,7 @@ def published_recipe(**changes: Any) -> Recipe:
         ({"precision": Precision.FP16}, "overflows.*bf16"),
         ({"steps": 51}, r"--steps 51: allowed are 1\.\.50"),
         ({"side": 256}, r"--side 256: allowed are 512\.\.1536"),
-        ({"styles": (Style(Path("nowhere")),)}, "--style nowhere: there is no such file"),
+        ({"loras": (Lora(Path("nowhere")),)}, "--lora nowhere: there is no such file"),
         ({"flavour": Flavour.TENSORRT_RTX, "target": "9.0"}, "--target 9.0"),
         (
             {"flavour": Flavour.TENSORRT, "target": "9.0"},
@@ -150,10 +150,10 @@ def test_the_full_size_is_known_before_it_is_loaded() -> None:
 
 
 def test_flags_become_the_recipe() -> None:
-    flags = ["--out", "x", "--style", "a:0.5", "--style", "b", "--step-caching"]
+    flags = ["--out", "x", "--lora", "a:0.5", "--lora", "b", "--step-caching"]
     more = ["--quantization", "fp8", "--side", "512"]
     found = recipe_of(parser().parse_args([*flags, *more]))
-    assert found.styles == (Style(Path("a"), 0.5), Style(Path("b"), 1.0))
+    assert found.loras == (Lora(Path("a"), 0.5), Lora(Path("b"), 1.0))
     assert found.quantization is FP8
     assert (found.step_caching, found.side, found.precision) == (True, 512, Precision.BF16)
     assert found.sources.flux == "black-forest-labs/FLUX.1-dev"
@@ -162,7 +162,8 @@ def test_flags_become_the_recipe() -> None:
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--style", "a:strong"], "the scale 'strong' is no number"),
+        (["--lora", "a:strong"], "the scale 'strong' is no number"),
+        (["--lora", "a:nan"], "the scale 'nan' is no number"),
         (["--steps", "99"], "--steps 99"),
     ],
 )
