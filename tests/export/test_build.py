@@ -213,5 +213,6 @@ def test_every_dynamic_dimension_has_a_range_and_text_has_one_length(fp8_bundle:
     shapes = optimization_profile(manifest, "transformer_head")
     cell = manifest.constants["pixels_per_token"]
     assert shapes["rotary_emb_cos"].max == (tokens + (1536 // cell) ** 2, 128)
-    assert shapes["sigmas"].opt == (29,)
+    assert shapes["modulation"].opt[:2] == (28, 1)
+    assert optimization_profile(manifest, "transformer_finish")["sigmas"].opt == (29,)
     assert shapes["prompt_embeds"].min == (1, tokens, 96)
