@@ -67,7 +67,7 @@ def network(options: Options, tokenizer: TokenizerFile, prompts: Prompts) -> Ins
     recorded = calibrate(made, prompts, samples(1, 512), steps=2)
     hopper = options.target == "9.0"
     scheme = FP8 if hopper else FP8_ATTENTION
-    quantize(made.denoiser, recorded.amax, scheme, UNQUANTIZED, merges(made))
+    quantize(made, recorded.amax, scheme, UNQUANTIZED, merges(made))
     return made
 
 
