@@ -10,6 +10,7 @@ from typing import Self
 
 from castmate.clients.base import Progress, ProgressCallback
 from castmate.clients.payments import Payments
+from castmate.defaults import Defaults
 from castmate.engines.bundle import Bundle
 from castmate.errors import Cancelled
 from castmate.images import Reference
@@ -41,12 +42,17 @@ class LocalClient:
         return cls(
             Pipeline(
                 bundle,
-                open_runtime(bundle, threads=settings.threads),
+                open_runtime(bundle, threads=settings.threads, data_dir=settings.data_dir),
                 prompt_cache_mb=settings.prompt_cache_mb,
                 subject_cache_mb=settings.subject_cache_mb,
                 cache=Cache(settings.cache),
             )
         )
+
+    @property
+    def defaults(self) -> Defaults:
+        """The bundle's."""
+        return self._pipeline.bundle.manifest.defaults
 
     async def generate(
         self,
