@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from importlib.metadata import entry_points
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,7 @@ import typer
 from typer.core import TyperCommand
 
 from castmate import __version__
+from castmate.comfyui import comfyui
 from castmate.errors import CastmateError
 from castmate.reporting import FAILED, OK, print_json, reporting
 from castmate.schema import (
@@ -48,6 +50,7 @@ app.add_typer(bundles, name="bundle")
 serve = typer.Typer(help="Serve pictures to other programs.")
 app.add_typer(serve, name="serve")
 app.add_typer(spend, name="spend")
+app.add_typer(comfyui, name="comfyui")
 
 _FIELDS = GenerateRequest.model_fields
 _DEFAULTS = SimpleNamespace(**{name: field.default for name, field in _FIELDS.items()})
@@ -138,13 +141,24 @@ def generate(
 
 
 @app.command()
-def doctor(bundle: BundleName = None, as_json: AsJson = False) -> None:
+def doctor(
+    bundle: BundleName = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Also compare what every graph of the model computes here with what was recorded "
+            "when it was exported.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Examine the installation and say how to repair it."""
-    from castmate.doctor import examine
+    from castmate.doctor import examine, verified
 
     with reporting(as_json=as_json):
-        checks = []
-        for check in examine(_settings(bundle)):
+        checks, settings = [], _settings(bundle)
+        for check in chain(examine(settings), verified(settings) if verify else ()):
             checks.append(check)
             if not as_json:
                 typer.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:<12} {check.found}")

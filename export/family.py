@@ -72,15 +72,25 @@ class Network(nn.Module):
     Attributes:
         family: Its family's name.
         config: Its sizes.
+        device: Where it computes, see `export.placement`.
     """
 
     family: ClassVar[str]
     config: Any
+    device: torch.device = torch.device("cpu")
 
     @property
     @abstractmethod
     def denoiser(self) -> nn.Module:
-        """What runs in every step and is quantized: a view of the network's weights."""
+        """What runs in every step, a view of the network: its layers have the same names there."""
+
+
+@dataclass(frozen=True)
+class Download:
+    """Weights of one source as they are published: how many, and bytes of each."""
+
+    weights: int
+    weight_bytes: int
 
 
 @dataclass(frozen=True)
@@ -96,7 +106,9 @@ class Published:
         new_network: A network of given sizes with random weights.
         load_network: Sources, dtype and sizes to a network.
         load_tokenizers: Sources, sizes and a folder to tokenizers in that folder, by name.
+        downloads: What is fetched for networks of some sizes, by source.
         step_caching: Thresholds, where steps may be skipped.
+        calibration: Where the ranges of the published weights are, once somebody has recorded them.
     """
 
     config: Any
@@ -106,7 +118,9 @@ class Published:
     new_network: Callable[[Any], Network]
     load_network: Callable[[Any, torch.dtype, Any], Network]
     load_tokenizers: Callable[[Any, Any, Path], Mapping[str, TokenizerFile]]
+    downloads: Callable[[Any], Mapping[str, Download]]
     step_caching: StepCachingSpec | None = None
+    calibration: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +133,8 @@ class ExportFamily:
         constants: The manifest's `constants` of a network.
         dims: Every dimension of the table but the derived ones, for one square picture in one step:
             from a network's sizes and the pixels of a side.
-        unquantized: Parts of layer names that stay as they are whatever the quantization.
+        unquantized: Parts of layer names that stay as they are whatever the scheme.
+        encoders: Parts of the names of layers that are quantized only if that is asked for.
         denoise: Draws the latents of a sample in torch.
         decode: Latents to a picture `[H, W, 3]` uint8 in torch.
         defaults: What a request gets for what it leaves out.
@@ -138,11 +153,16 @@ class ExportFamily:
     denoise: Callable[[Any, Sample, Prompts, int, OnStep], Tensor]
     decode: Callable[[Any, Tensor], np.ndarray]
     defaults: Defaults
+    encoders: tuple[str, ...] = ()
     hoisted: tuple[str, ...] = ()
     merges: Callable[[nn.Module], Iterable[Group]] = lambda module: ()
     profile: Profile = field(default_factory=Profile)
     lora_layers: Callable[[Any], LoraLayers] = lambda network: {}
     published: Published | None = None
+
+    def kept(self, *, encoders: bool) -> tuple[str, ...]:
+        """Parts of layer names that are not quantized; `encoders` are only where that is asked."""
+        return self.unquantized if encoders else (*self.unquantized, *self.encoders)
 
 
 def family_names() -> list[str]:
@@ -168,9 +188,14 @@ def bundle_graphs(network: Network, *, step_caching: bool) -> Makers:
     return family_of(network.family).bundle_graphs(network, step_caching)
 
 
-def unquantized(network: Network) -> tuple[str, ...]:
-    """Parts of the denoiser that stay as they are, see `export.quantization.quantize`."""
-    return family_of(network.family).unquantized
+def unquantized(network: Network, *, encoders: bool) -> tuple[str, ...]:
+    """Parts of a network that stay as they are, see `export.quantization.quantize`.
+
+    Args:
+        network: Of any family.
+        encoders: Whether its encoders are quantized as well.
+    """
+    return family_of(network.family).kept(encoders=encoders)
 
 
 def merges(network: Network) -> Iterable[Group]:

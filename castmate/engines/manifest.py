@@ -43,6 +43,14 @@ class TokenizerSpec(FileSpec):
     unk_id: int | None = None
 
 
+class GoldenSpec(FileSpec):
+    """Recorded inputs and outputs of the graphs; see `castmate.engines.golden`."""
+
+    limits: Mapping[str, float] = Field(
+        description="Largest relative L2 difference from the record, by graph."
+    )
+
+
 class Profile(_Model):
     """The one table of shapes that export, engines and Triton read."""
 
@@ -90,6 +98,9 @@ class Manifest(_Model):
     created_with: Mapping[str, str] = Field(description="Versions of what made it.")
     graphs: Mapping[str, GraphSpec]
     tokenizers: Mapping[str, TokenizerSpec]
+    golden: GoldenSpec | None = Field(
+        default=None, description="What an engine is compared with where it runs."
+    )
     profile: Profile
     constants: Mapping[str, Any] = Field(
         description="What the pipeline of the family needs to know beside the graphs."

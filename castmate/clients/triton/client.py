@@ -228,7 +228,8 @@ class _Drawing:
     def take(self, response: Response) -> bool:
         """Keep what a response holds; whether the request got on, or still waits its turn."""
         if wire.PROGRESS in response and self._on_progress is not None:
-            self._on_progress(Progress(*response[wire.PROGRESS]))
+            done, total = response[wire.PROGRESS]
+            self._on_progress(Progress(done, total, images=tuple(self._images)))
         if wire.PICTURE in response:
             self._images.append(
                 GeneratedImage(

@@ -22,8 +22,8 @@ from castmate.images import PREVIEW_LIMIT, base64_length, preview
 from castmate.jobs.predictions import Prediction, State
 from castmate.times import iso8601
 from castmate_mcp.agent.advice import codes
-from castmate_mcp.agent.ids import ImageName, job_id_of
 from castmate_mcp.agent.studio import GENERATE, Studio
+from castmate_mcp.http.ids import ImageName, job_id_of
 
 STATUS: Final[dict[State, Literal["running", "completed", "cancelled", "failed"]]] = {
     State.CREATED: "running",

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from castmate.clients.registry import licences, price_usd
 from castmate.defaults import Defaults
+from castmate.schema import MAX_SIDE, MIN_SIDE
 from castmate_mcp.http.envelope import Refusal, success
 from castmate_mcp.rest.models import (
     Balance,
@@ -96,6 +97,7 @@ def request_schema(defaults: Defaults | None) -> dict[str, Any]:
             kept = {key: value for key, value in inlined.items() if key in ("type", "enum")}
             spec = kept | {key: value for key, value in spec.items() if key != "$ref"}
         properties[name] = {key: value for key, value in spec.items() if key != "title"}
+    properties["size"] |= {"minimum": MIN_SIDE, "maximum": MAX_SIDE}  # of each side, as theirs is
     return {
         "type": "object",
         "properties": properties,
