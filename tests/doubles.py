@@ -17,7 +17,15 @@ from castmate.clients.payments import Payment, Payments, PaymentState
 from castmate.errors import BudgetExceeded
 from castmate.images import Reference, encode
 from castmate.router import Router
-from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult
+from castmate.schema import (
+    FramedReference,
+    Framing,
+    GeneratedImage,
+    GenerateRequest,
+    GenerateResult,
+)
+
+FRAMED = FramedReference(framing=Framing.ALPHA, box=(0.25, 0.0, 0.75, 1.0))
 
 
 class FlatClient:
@@ -58,6 +66,7 @@ class FlatClient:
             model="flat",
             timings_ms={"total": 12.0},
             warnings=self._warnings,
+            reference=FRAMED,
         )
 
     async def aclose(self) -> None:

@@ -22,7 +22,7 @@ from castmate.clients.payments import Payments
 from castmate.errors import CastmateError, InvalidRequest, Overloaded, SettingsError, Unavailable
 from castmate.images import Reference
 from castmate.proxies import is_direct
-from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult
+from castmate.schema import FramedReference, GeneratedImage, GenerateRequest, GenerateResult
 from castmate.settings import Settings
 from castmate.triton import wire
 
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from tritonclient.grpc.aio import InferenceServerClient
 
 PROBE_TIMEOUT_S: Final = 3.0  # Triton itself needs 1 s to notice that a model process is dead
-# A step has no bound of its own, but one that outlasts this will not end.
-STALL_TIMEOUT_S: Final = 300.0
+STALL_TIMEOUT_S: Final = 300.0  # a step has no bound of its own, but none takes this long
 _MOST_DEATHS: Final = 2  # of servers that draw one request; then it may be its fault
 _log = logging.getLogger(__name__)
 
@@ -350,6 +349,7 @@ class _Drawing:
             timings_ms=self._report["timings_ms"],
             warnings=tuple(self._report["warnings"]),
             computed_steps=self._report.get("computed_steps"),
+            reference=FramedReference.parse(self._report.get("reference")),
         )
 
 

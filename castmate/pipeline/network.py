@@ -13,7 +13,7 @@ from castmate.images import Reference
 from castmate.pipeline.denoise import Transformer
 from castmate.pipeline.safety import SafetyChecker
 from castmate.pipeline.stopwatch import Stopwatch
-from castmate.schema import GenerateRequest
+from castmate.schema import FramedReference, GenerateRequest
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,13 @@ class Encoded:
         noise_shape: Of one picture's latents.
         conditions: Inputs of the transformer, on the device.
         warnings: What could not be read.
+        reference: How the reference was framed, where the family frames.
     """
 
     noise_shape: tuple[int, ...]
     conditions: Mapping[str, Tensor]
     warnings: tuple[str, ...] = ()
+    reference: FramedReference | None = None
 
 
 class Network(Protocol):

@@ -128,6 +128,7 @@ class Pipeline:
             timings_ms=watch.totals_ms(),
             warnings=encoded.warnings + notes + ignored + tuple(_flagged(images)),
             computed_steps=computed,
+            reference=encoded.reference,
         )
 
     def _within_steps(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[str, ...]]:

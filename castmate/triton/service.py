@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -209,6 +210,7 @@ class Service:
                 "timings_ms": timings_ms,
                 "warnings": list(result.warnings),
                 "computed_steps": result.computed_steps,
+                "reference": asdict(result.reference) if result.reference else None,
             }
         )
 

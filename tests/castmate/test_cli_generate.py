@@ -94,6 +94,8 @@ def test_every_flag_reaches_the_request_and_its_defaults_are_the_requests(
             "webp",
         ],
         "--no-safety-checker",
+        "--enable-matting",
+        "false",
     )
     told = {"prompt": "waving", "size": "512*640"}
     told["image"] = f"sha256:{client.references[0].sha256}"  # what the ledger keeps of it
@@ -113,6 +115,7 @@ def test_every_flag_reaches_the_request_and_its_defaults_are_the_requests(
                 "true_cfg_scale": 3.0,
                 "output_format": "webp",
                 "enable_safety_checker": False,
+                "enable_matting": "false",
             }
         ),
     ]
@@ -183,6 +186,7 @@ def test_json_is_one_document_with_paths_and_timings(client: FlatClient, own_fol
         "warnings": ["The prompt was cut."],
         "cost_usd": 0.0,
         "computed_steps": None,
+        "reference": {"framing": "alpha", "box": [0.25, 0.0, 0.75, 1.0]},
     }
 
 
@@ -209,6 +213,7 @@ def test_json_is_one_document_with_paths_and_timings(client: FlatClient, own_fol
         (["--sed", "7"], "No such option: --sed"),
         (["--seed", "many"], "Invalid value for '--seed'"),
         (["--format", "bmp"], "Invalid value for '--format'"),
+        (["--enable-matting", "no"], "'no' is not one of 'auto', 'true', 'false'"),
     ],
 )
 def test_a_bad_call_is_code_2_and_one_message_before_a_model_is_loaded(

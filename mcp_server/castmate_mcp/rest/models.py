@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from castmate.engines.licences import Licence
-from castmate.schema import GenerateRequest
+from castmate.schema import Framing, GenerateRequest
 
 Status = Literal["created", "processing", "completed", "failed", "cancelled", "timeout"]
 
@@ -50,6 +50,17 @@ class Timings(BaseModel):
     inference: int
 
 
+class ReferenceOut(BaseModel):
+    """What of the reference the model saw."""
+
+    framing: Framing = Field(
+        description="How its character was found; with `none` the whole picture was taken."
+    )
+    box: list[float] = Field(
+        description="Left, top, right and bottom, as shares of its width and height."
+    )
+
+
 class PredictionOut(BaseModel):
     """One submitted generation."""
 
@@ -72,6 +83,9 @@ class PredictionOut(BaseModel):
     cost_usd: float = Field(description="What was charged; 0 on one's own machine.")
     warnings: list[str] = Field(description="What was ignored, cut or replaced.")
     code: int | None = Field(None, description="WaveSpeed's business code, where it failed.")
+    reference: ReferenceOut | None = Field(
+        None, description="How the reference was framed, where the client tells."
+    )
     waiting_for: str | None = Field(
         None, description="Why nobody can draw it now; it is tried again by itself."
     )
