@@ -66,7 +66,7 @@ def make(recipe: Recipe, folder: Path, config: Config | None = None) -> Path:
             network,
             graphs,
             description=family.description,
-            licences=family.licences,
+            licences=family.licences(recipe.sources),
             tokenizers=tokenizers,
             precision=recipe.precision,
             quantization=scheme,

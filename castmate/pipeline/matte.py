@@ -30,13 +30,16 @@ class Matte:
     def alpha(self, image: Image.Image) -> Image.Image:
         """How much each pixel of a picture belongs to the character, in one 8-bit channel.
 
-        A character that is small in its picture is looked at again, from nearer.
+        A character that is small in its picture is looked at again, from nearer, where the picture
+        has more to show than the first look saw.
         """
         alpha = self._look(image)
         box = alpha.point([255 * (value >= OPAQUE) for value in range(256)]).getbbox()
         if box is None or _extent(box) >= _CLOSER_BELOW * max(image.size):
             return alpha
         nearer = _grown(box, image.size)
+        if _extent(nearer) < self._side:
+            return alpha
         whole = Image.new("L", image.size)
         whole.paste(self._look(image.crop(nearer)), nearer[:2])
         return whole

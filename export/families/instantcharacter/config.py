@@ -69,6 +69,9 @@ class ModelConfig:
         safety_checker: Arguments of `transformers.CLIPVisionConfig` for the safety checker's eye.
         scheduler: The four numbers of FLUX's resolution-dependent shift.
         max_sequence_length: Tokens of `text_encoder_2`; shorter prompts are padded without a mask.
+        matte: The `image_size` that the matte looks at, and `channels` of a `MatteNet`; without
+            these a published network may be put in its place.
+        reference_margin: White around the character of a reference, as a share of its longer side.
     """
 
     name: str
@@ -83,6 +86,8 @@ class ModelConfig:
     safety_checker: Mapping[str, Any]
     scheduler: Mapping[str, Any]
     max_sequence_length: int
+    matte: Mapping[str, Any]
+    reference_margin: float = 0.0
 
     @property
     def pixels_per_token(self) -> int:
@@ -195,4 +200,5 @@ FLUX = ModelConfig(
         "max_shift": 1.15,
     },
     max_sequence_length=512,
+    matte={"image_size": 1024},
 )

@@ -7,7 +7,7 @@ from typing import Any
 from export.families.instantcharacter import load, trajectory
 from export.families.instantcharacter.config import FLUX, ModelConfig
 from export.families.instantcharacter.graphs import sizes
-from export.families.instantcharacter.licences import LICENCES
+from export.families.instantcharacter.licences import licences
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.step_caching import FLUX_STEP_CACHING, bundle_graphs
 from export.families.instantcharacter.unquantized import unquantized
@@ -26,6 +26,7 @@ def constants(network: InstantCharacter) -> dict[str, Any]:
         "rope_axes_dim": list(config.transformer["axes_dims_rope"]),
         "crop_px": config.projector.crop_px,
         "safety_px": config.safety_checker["image_size"],
+        "reference_margin": config.reference_margin,
     }
 
 
@@ -50,7 +51,7 @@ FAMILY = ExportFamily(
     published=Published(
         config=FLUX,
         description=DESCRIPTION,
-        licences=LICENCES,
+        licences=licences,
         sources=load.Sources,
         new_network=InstantCharacter,
         load_network=load.load_network,
