@@ -46,7 +46,8 @@ def drawn(folder: Path) -> list[str]:
 def test_it_draws_and_prints_path_size_seed_and_time(client: FlatClient, own_folder: Path) -> None:
     result = generate("--seed", "7", "--output", "out/scene.png")
     assert result.exit_code == 0
-    assert result.stdout == "out/scene.png  512*640  seed 7\nDrawn by flat (flat) in 0.0 s\n"
+    told = "Drawn by flat (flat) in 0.0 s, character cut out by alpha"
+    assert result.stdout == f"out/scene.png  512*640  seed 7\n{told}\n"
     assert result.stderr == "Warning: The prompt was cut.\n"
     with Image.open("out/scene.png") as image:
         assert (image.format, image.size) == ("PNG", (512, 640))

@@ -17,7 +17,7 @@ from castmate.families.instantcharacter.subject import reference_crops
 from castmate.images import Reference
 from castmate.pipeline.cache import SizedCache
 from castmate.pipeline.pipeline import Pipeline
-from castmate.schema import GenerateRequest
+from castmate.schema import FramedReference, GenerateRequest
 from tests.doubles import encoded
 
 FLUX_SCHEDULER = SchedulerSpec(
@@ -116,6 +116,37 @@ def test_how_a_character_is_cut_out_is_decided_once_and_told_every_time(
     assert told == ["none", 1]
     assert draw(enable_matting=False) == (whole, "none", 0)
     assert whole != cut
+
+
+@pytest.mark.parametrize("at", [(40, 500), (800, 80)])
+def test_a_character_in_front_of_a_landscape_is_found_by_the_bundles_matte(
+    toon: Pipeline,
+    make_request: Callable[..., GenerateRequest],
+    character: Callable[[str], Reference],
+    at: tuple[int, int],
+) -> None:
+    landscape = Image.linear_gradient("L").resize((1200, 900)).convert("RGB")
+    landscape.paste("darkgreen", (0, 600, 1200, 900))
+    image = character("rusty").image.resize((320, 320))
+    mask = Image.fromarray(np.uint8(255) * (np.asarray(image) < 250).any(-1))
+    landscape.paste(image, at, mask)
+    given = Reference.from_bytes(encoded(landscape), "landscape")
+
+    def framed(**values: object) -> FramedReference:
+        request = make_request(num_inference_steps=1, **values)
+        result = toon.generate(request, given, lambda done, total: None)
+        assert result.warnings == ()
+        assert result.reference
+        return result.reference
+
+    told = framed()
+    left, top, right, bottom = mask.getbbox() or (0, 0, 0, 0)
+    x, y = at
+    expected = ((x + left) / 1200, (y + top) / 900, (x + right) / 1200, (y + bottom) / 900)
+    assert told.framing == "matte"
+    assert np.abs(np.subtract(told.box, expected)).max() < 0.03
+    assert framed(enable_matting="true") == told
+    assert framed(enable_matting="false").framing == "none"
 
 
 @pytest.mark.parametrize("size", [(300, 100), (100, 300), (64, 64)])
