@@ -68,7 +68,7 @@ def train_matte(budget: Budget, folder: Path) -> None:
     matte = new_matte().to(budget.device)
     matrices, others = split_parameters(matte.named_parameters(), ("last",))
     optimizers = [Muon(matrices, lr=0.01), torch.optim.AdamW(others, lr=2e-3, weight_decay=0.0)]
-    graph = MatteGraph(matte)
+    graph = MatteGraph(matte).to(budget.device)
     loop = Loop(MATTE, matte, optimizers, budget, folder, ema=0.995)
     for tick in loop:
         samples = [random_sample(tick.rng, held_out=False) for _ in range(BATCH)]

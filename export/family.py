@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import pkgutil
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -24,6 +24,7 @@ from castmate.engines.licences import Licence
 from castmate.engines.manifest import Profile, StepCachingSpec
 from export.errors import ExportError
 from export.graphs import Makers
+from export.precision import Precision
 from export.samples import Prompts, Sample, TokenizerFile
 
 PACKAGE = "export.families"
@@ -38,6 +39,11 @@ class Config(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def overflows_in(self) -> Collection[Precision]:
+        """Precisions whose range is too small for the network."""
+        ...
 
 
 class Network(nn.Module):

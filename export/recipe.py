@@ -75,10 +75,10 @@ class Recipe:
         for name, low, high in (("samples", 1, 256), ("steps", 1, 50), ("side", 512, 1536)):
             if not low <= getattr(self, name) <= high:
                 raise ExportError(f"--{name} {getattr(self, name)}: allowed are {low}..{high}.")
-        if self.precision is Precision.FP16 and config.name == "flux":
+        if self.precision in config.overflows_in:
             raise ExportError(
-                "--precision fp16 overflows in FLUX's residual stream. Use bf16, which it was "
-                "trained in."
+                f"--precision {self.precision} overflows in {config.name}. Use "
+                f"{Precision.BF16}, which it was trained in."
             )
         for style in self.styles:
             if not style.path.is_file():
@@ -86,7 +86,7 @@ class Recipe:
         if self.flavour is not None:
             check_target(self.flavour, self.target, self.quantization.kernels)
             load_tensorrt(self.flavour)
-            if self.precision not in (Precision.BF16, Precision.FP16):
+            if self.precision.for_cpu:
                 raise ExportError(
                     f"--precision {self.precision}: engines need bf16, or fp16 for small networks."
                 )

@@ -39,8 +39,10 @@ def test_a_folded_normalisation_computes_what_it_did() -> None:
     conv, norm = f"{name}.conv_s1.", f"{name}.bn_s1."
     x = torch.randn(1, 32, 8, 8, generator=torch.Generator().manual_seed(1))
     plain = F.conv2d(x, state[conv + "weight"], state[conv + "bias"], padding=2, dilation=2)
-    parts = [state[norm + part] for part in ("running_mean", "running_var", "weight", "bias")]
-    expected = F.batch_norm(plain, *parts, eps=1e-5)
+    mean, variance = state[norm + "running_mean"], state[norm + "running_var"]
+    expected = F.batch_norm(
+        plain, mean, variance, state[norm + "weight"], state[norm + "bias"], eps=1e-5
+    )
     own = folded(state)
     found = F.conv2d(x, own[f"{name}.weight"], own[f"{name}.bias"], padding=2, dilation=2)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)

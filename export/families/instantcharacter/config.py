@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from export.precision import Precision
+
 
 @dataclass(frozen=True)
 class ProjectorConfig:
@@ -72,6 +74,7 @@ class ModelConfig:
         matte: The `image_size` that the matte looks at, and `channels` of a `MatteNet`; without
             these a published network may be put in its place.
         reference_margin: White around the character of a reference, as a share of its longer side.
+        overflows_in: Precisions whose range is too small for the network.
     """
 
     name: str
@@ -88,6 +91,7 @@ class ModelConfig:
     max_sequence_length: int
     matte: Mapping[str, Any]
     reference_margin: float = 0.0
+    overflows_in: tuple[Precision, ...] = ()
 
     @property
     def pixels_per_token(self) -> int:
@@ -201,4 +205,5 @@ FLUX = ModelConfig(
     },
     max_sequence_length=512,
     matte={"image_size": 1024},
+    overflows_in=(Precision.FP16,),  # in the residual stream
 )
