@@ -51,7 +51,7 @@ def by_background(image: Image.Image) -> Cutout | None:
     pixels = np.asarray(image)
     if (color := _plain_color(pixels)) is None:
         return None
-    near: Mask = (np.abs(pixels.astype(np.int16) - color) <= _TOLERANCE).all(-1)
+    near = _near(pixels, color)
     box = _box(~near)
     if (255 - color <= _TOLERANCE).all():
         return _cutout(image, box, whitened=False)
@@ -90,14 +90,23 @@ def _cutout(image: Image.Image, box: Box | None, *, whitened: bool) -> Cutout | 
     return Cutout(image, box, whitened)
 
 
-def _plain_color(pixels: NDArray[np.uint8]) -> NDArray[np.int16] | None:
+def _plain_color(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     """The colour of the picture's border, if it has one."""
     depth = max(1, min(pixels.shape[:2]) // 100)
     sides = [pixels[:depth], pixels[-depth:], pixels[:, :depth], pixels[:, -depth:]]
-    flat = [side.reshape(-1, 3).astype(np.int16) for side in sides]
-    color: NDArray[np.int16] = np.median(np.concatenate(flat), axis=0).astype(np.int16)
-    shares = [(np.abs(side - color) <= _TOLERANCE).all(-1).mean() for side in flat]
-    return color if sum(share >= _PLAIN_SHARE for share in shares) >= _PLAIN_SIDES else None
+    border = np.concatenate([side.reshape(-1, 3) for side in sides])
+    color: NDArray[np.uint8] = np.median(border, axis=0).astype(np.uint8)
+    plain = [_near(side, color).mean() >= _PLAIN_SHARE for side in sides]
+    return color if sum(plain) >= _PLAIN_SIDES else None
+
+
+def _near(pixels: NDArray[np.uint8], color: NDArray[np.uint8]) -> Mask:
+    """Which pixels have a colour, about; a channel at a time, since pictures may be large."""
+    near = np.ones(pixels.shape[:2], np.bool_)
+    for channel, value in enumerate(color.tolist()):
+        low, high = max(0, value - _TOLERANCE), min(255, value + _TOLERANCE)
+        near &= (pixels[..., channel] >= low) & (pixels[..., channel] <= high)
+    return near
 
 
 def _box(mask: Mask) -> Box | None:
