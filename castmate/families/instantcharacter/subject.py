@@ -55,25 +55,25 @@ class SubjectEncoder:
         self._features(reference, Matting.AUTO)
 
     def encode(
-        self, reference: Reference, matting: Matting, sigmas: NDArray[np.float32]
+        self, reference: Reference, matting: Matting, timesteps: NDArray[np.float32]
     ) -> Subject:
         """Subject tokens of every step, `[T, N, token_dim]`.
 
         Args:
             reference: The character.
             matting: How to cut it out of the reference.
-            sigmas: `[T + 1]`, the schedule with its final 0.
+            timesteps: `[T]`, those of the schedule.
         """
-        key = (reference.sha256, matting, sigmas.tobytes())
-        return self._cache.get_or_make(key, lambda: self._resample(reference, matting, sigmas))
+        key = (reference.sha256, matting, timesteps.tobytes())
+        return self._cache.get_or_make(key, lambda: self._resample(reference, matting, timesteps))
 
     def _resample(
-        self, reference: Reference, matting: Matting, sigmas: NDArray[np.float32]
+        self, reference: Reference, matting: Matting, timesteps: NDArray[np.float32]
     ) -> tuple[Subject, int]:
         features = self._features(reference, matting)
-        timesteps = self._runtime.upload(sigmas[:-1] * np.float32(1000))
-        out = self._resampler(subject_features=features.tokens, timesteps=timesteps)
-        tokens = out["subject_embeds"]
+        tokens = self._resampler(
+            subject_features=features.tokens, timesteps=self._runtime.upload(timesteps)
+        )["subject_embeds"]
         return Subject(tokens, features.framed), self._runtime.num_bytes(tokens)
 
     def _features(self, reference: Reference, matting: Matting) -> Subject:
