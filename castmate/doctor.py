@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from castmate import __version__
 from castmate.clients import registry
 from castmate.clients.base import Check
-from castmate.errors import SettingsError, Unavailable
+from castmate.errors import BundleError, SettingsError, Unavailable
 from castmate.files import make_private_folder
 from castmate.settings import Settings
 
@@ -48,6 +48,25 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield _clients(asked, registry.not_set_up(settings))
     for client in asked:
         yield from asyncio.run(_examined(client, settings))
+
+
+def verified(settings: Settings) -> Iterator[Check]:
+    """Compare every graph of the bundle with its golden tensors, one check each."""
+    from castmate.engines.bundle import Bundle  # loads NumPy
+    from castmate.engines.choose import open_unproven
+    from castmate.engines.proof import REPAIR, differences
+
+    try:
+        bundle = Bundle.open(settings.bundle)
+        runtime = open_unproven(bundle, threads=settings.threads)
+        for graph, outputs in differences(bundle, runtime):
+            if not outputs:
+                yield Check(graph, False, "has no golden tensors", "Export the bundle again.")
+                continue
+            worst = max(outputs, key=lambda each: each.relative_l2 / each.allowed)
+            yield Check(graph, worst.is_allowed, str(worst), REPAIR[runtime.name])
+    except BundleError as error:
+        yield Check("verify", False, settings.bundle, str(error))
 
 
 async def _examined(client: registry.Entry, settings: Settings) -> Sequence[Check]:

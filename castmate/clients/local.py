@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
 from castmate.clients.base import Progress, ProgressCallback
 from castmate.clients.payments import Payments
+from castmate.defaults import Defaults
 from castmate.engines.bundle import Bundle
 from castmate.errors import Cancelled
 from castmate.images import Reference
 from castmate.pipeline.pipeline import Pipeline
-from castmate.schema import Cache, GenerateRequest, GenerateResult
+from castmate.schema import Cache, GeneratedImage, GenerateRequest, GenerateResult
 from castmate.settings import Settings
 
 
@@ -40,12 +42,17 @@ class LocalClient:
         return cls(
             Pipeline(
                 bundle,
-                open_runtime(bundle, threads=settings.threads),
+                open_runtime(bundle, threads=settings.threads, data_dir=settings.data_dir),
                 prompt_cache_mb=settings.prompt_cache_mb,
                 subject_cache_mb=settings.subject_cache_mb,
                 cache=Cache(settings.cache),
             )
         )
+
+    @property
+    def defaults(self) -> Defaults:
+        """The bundle's."""
+        return self._pipeline.bundle.manifest.defaults
 
     async def generate(
         self,
@@ -64,14 +71,17 @@ class LocalClient:
         """
         loop = asyncio.get_running_loop()
         stop = threading.Event()
+        images: list[GeneratedImage] = []
 
         def on_step(done: int, total: int) -> None:
             if stop.is_set() or self._closing.is_set():
                 raise Cancelled(f"Stopped after {done} of {total} steps.")
             if on_progress is not None:
-                loop.call_soon_threadsafe(on_progress, Progress(done, total))
+                progress = Progress(done, total, images=tuple(images))
+                loop.call_soon_threadsafe(on_progress, progress)
 
-        job = self._thread.submit(self._pipeline.generate, request, reference, on_step)
+        draw = functools.partial(self._pipeline.generate, request, reference, on_step)
+        job = self._thread.submit(draw, images.append)
         try:
             return await asyncio.wrap_future(job)
         except asyncio.CancelledError:

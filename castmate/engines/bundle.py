@@ -86,7 +86,7 @@ class Bundle:
         Raises:
             BundleCorrupt: Names the first bad one.
         """
-        for spec in self.manifest.tokenizers.values():
+        for spec in (*self.manifest.tokenizers.values(), *filter(None, [self.manifest.golden])):
             self.file(spec)
         for graph in self.manifest.graphs.values():
             for part in graph.files:

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from castmate.engines.base import Runtime
 from castmate.engines.bundle import Bundle
 from castmate.engines.plan import Flavour
+from castmate.engines.proof import ProvenRuntime
 
 
-def open_runtime(bundle: Bundle, *, threads: int = 0, device: int = 0) -> Runtime:
+def open_runtime(
+    bundle: Bundle, *, threads: int = 0, device: int = 0, data_dir: Path | None = None
+) -> Runtime:
     """Open what runs the graphs of a bundle; only that is imported.
 
     Args:
         bundle: Whose `engine` decides.
         threads: CPU threads of ONNX Runtime; 0 takes every core.
         device: Number of the GPU for plans.
+        data_dir: Where it is remembered which plans were right, see `castmate.engines.proof`; None
+            compares them whenever they are loaded.
 
     Raises:
         BundleMismatch: It cannot run here, with the reason.
     """
-    if bundle.manifest.engine in [flavour.value for flavour in Flavour]:
+    runtime = open_unproven(bundle, threads=threads, device=device)
+    if bundle.manifest.engine in list(Flavour):
+        return ProvenRuntime(runtime, bundle, data_dir)
+    return runtime  # what a CPU computes, the tests of the bundle have seen
+
+
+def open_unproven(bundle: Bundle, *, threads: int = 0, device: int = 0) -> Runtime:
+    """As `open_runtime`; plans are not compared with their golden tensors."""
+    if bundle.manifest.engine in list(Flavour):
         from castmate.engines.tensorrt import TensorRTRuntime
 
         return TensorRTRuntime(bundle, device=device)

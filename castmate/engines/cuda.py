@@ -7,8 +7,10 @@ new and waits for nothing.
 from __future__ import annotations
 
 import importlib
+import re
 import weakref
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,9 @@ BYTES = {
     "int8": 1,
     "bool": 1,
 }
+
+DRIVER = Path("/proc/driver/nvidia/version")
+"""Not on Windows' Linux, where only the driver's version of CUDA is known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +90,19 @@ class Device:
             )
         )
         self.stream = int(self._call("cudaStreamCreate"))
+        self._index = index
+
+    @property
+    def description(self) -> str:
+        """The GPU and its driver."""
+        name = bytes(self._call("cudaGetDeviceProperties", self._index).name).rstrip(b"\0")
+        found = DRIVER.read_text(errors="replace") if DRIVER.is_file() else ""
+        version = re.search(r"\d+\.\d+(\.\d+)?", found)
+        return (
+            f"{name.decode(errors='replace')}, compute capability {self.compute_capability}, "
+            f"driver {version[0] if version else 'unknown'}, "
+            f"CUDA {self._call('cudaDriverGetVersion')}"
+        )
 
     def free_bytes(self) -> int:
         """Device memory that nobody has taken yet."""
@@ -98,10 +116,10 @@ class Device:
         weakref.finalize(tensor, self._cuda.cudaFreeAsync, pointer, self.stream)
         return tensor
 
-    def upload(self, array: Array) -> DeviceTensor:
-        """Copy a host array to the device."""
+    def upload(self, array: Array, dtype: str | None = None) -> DeviceTensor:
+        """Copy a host array to the device; the bits of `bfloat16` come as uint16."""
         array = np.ascontiguousarray(array)
-        tensor = self.allocate(array.shape, array.dtype.name)
+        tensor = self.allocate(array.shape, dtype or array.dtype.name)
         kind = self._cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._copy(tensor.pointer, array.ctypes.data, array.nbytes, kind)
         return tensor

@@ -116,6 +116,11 @@ class TensorRTRuntime:
         """The flavour, as the bundle names it."""
         return self._flavour.value
 
+    @property
+    def machine(self) -> str:
+        """Versions of TensorRT and of the driver, and the GPU."""
+        return f"{self._flavour} {self._trt.__version__} on {self._device.description}"
+
     def load(self, graph: str) -> Engine:
         """Load one plan.
 
@@ -144,9 +149,9 @@ class TensorRTRuntime:
             graph, engine, engine.create_execution_context(), self._device, manifest
         )
 
-    def upload(self, array: Array) -> Tensor:
+    def upload(self, array: Array, dtype: str | None = None) -> Tensor:
         """Copy a host array to the device."""
-        return self._device.upload(array)
+        return self._device.upload(array, dtype)
 
     def download(self, tensor: Tensor) -> Array:
         """Wait for a tensor and copy it to the host."""

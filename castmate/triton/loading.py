@@ -74,7 +74,7 @@ def open_service(parameters: Mapping[str, str], metrics: Metrics) -> Service:
         )
     pipeline = Pipeline(
         bundle,
-        open_runtime(bundle, threads=settings.threads),
+        open_runtime(bundle, threads=settings.threads, data_dir=Settings.load().data_dir),
         prompt_cache_mb=settings.prompt_cache_mb,
         subject_cache_mb=settings.subject_cache_mb,
         cache=Cache(settings.cache),

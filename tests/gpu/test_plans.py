@@ -13,7 +13,9 @@ from PIL import Image
 
 from castmate.engines.bundle import Bundle
 from castmate.engines.cuda import Device
+from castmate.engines.golden import Call
 from castmate.engines.plan import Flavour
+from castmate.engines.proof import ProvenRuntime
 from castmate.engines.tensorrt import TensorRTRuntime
 from castmate.errors import BundleMismatch
 from castmate.images import Reference
@@ -32,8 +34,8 @@ from export.quantization.quantize import quantize
 from export.samples import Prompts, TokenizerFile, samples
 from export.targets import RTX_TARGETS
 from export.trajectory import decode, denoise
-from export.verify import psnr_db
-from tests.export.conftest import letters, make_wide
+from export.verify import psnr_db, verify_graphs
+from tests.export.conftest import letters, make_wide, record_golden
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow, pytest.mark.timeout(900)]
 MIN_PSNR_DB = 25.0
@@ -52,6 +54,11 @@ def options() -> Options:
             return Options(flavour, here)
     names = ", ".join(installed()) or "none"
     pytest.skip(f"no TensorRT for a GPU of compute capability {here}; installed: {names}")
+
+
+@pytest.fixture(scope="module")
+def golden(options: Options) -> dict[str, Call]:
+    return record_golden(make_wide(torch.bfloat16), step_caching=False)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +83,11 @@ def prompts(tokenizer: TokenizerFile) -> Prompts:
 
 @pytest.fixture(scope="module")
 def graphs(
-    network: InstantCharacter, tokenizer: TokenizerFile, tmp_path_factory: pytest.TempPathFactory
+    network: InstantCharacter,
+    golden: dict[str, Call],
+    options: Options,
+    tokenizer: TokenizerFile,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Bundle:
     folder = tmp_path_factory.mktemp("onnx")
     write_bundle(
@@ -85,7 +96,9 @@ def graphs(
         description="Random weights.",
         licences={},
         tokenizers={"tokenizer": tokenizer, "tokenizer_2": tokenizer},
+        golden=golden,
         precision=Precision.BF16,
+        quantization=FP8 if options.target == "9.0" else FP8_ATTENTION,
     )
     return Bundle.open(folder)
 
@@ -124,6 +137,16 @@ def test_the_picture_is_torch_s_but_for_rounding(
     found = draw(runtime)
     assert expected.std() > 5, "a flat picture would prove nothing"
     assert psnr_db(found, expected) > MIN_PSNR_DB
+
+
+def test_every_engine_computes_what_torch_recorded(
+    runtime: TensorRTRuntime, tmp_path: Path
+) -> None:
+    bundle = runtime.bundle
+    print(*verify_graphs(bundle, runtime), sep="\n")
+    for _ in range(2):  # the second time nothing is compared
+        proven = ProvenRuntime(runtime, bundle, tmp_path)
+        assert {graph: proven.load(graph) for graph in bundle.manifest.graphs}
 
 
 def test_the_same_seed_gives_the_same_picture_and_sizes_can_alternate(

@@ -19,7 +19,8 @@ from export.families.instantcharacter.subject_attention import Projected, attend
 from export.quantization.merge import Group
 
 QKV_MLP = Group("to_qkv_mlp", ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"))
-FP16_MAX = 65504
+NARROW = 2**17
+"""A type whose largest number is below this overflows in FLUX's residual stream."""
 
 
 class Shared(NamedTuple):
@@ -50,7 +51,7 @@ def double_block(
     )
     image = _after_attention(image, attended, block.norm2, block.ff, of_image[2:])
     text = _after_attention(text, text_attended, block.norm2_context, block.ff_context, of_text[2:])
-    return image, _within_fp16(text)
+    return image, _within_range(text)
 
 
 def single_block(
@@ -65,7 +66,7 @@ def single_block(
     *qkv, mlp = QKV_MLP.outputs(block, modulated(block.norm.norm, joint, shift, scale))
     attended = attend(block.attn, Projected(*qkv), None, num_text_tokens, *shared)
     x = torch.cat([torch.cat(attended, dim=1), block.act_mlp(mlp)], dim=2)
-    return _within_fp16(joint + gate * block.proj_out(x))
+    return _within_range(joint + gate * block.proj_out(x))
 
 
 def modulated(norm: nn.Module, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -82,5 +83,6 @@ def _after_attention(
     return x + mlp_gate * mlp(modulated(norm, x, shift, scale))
 
 
-def _within_fp16(x: Tensor) -> Tensor:
-    return x.clip(-FP16_MAX, FP16_MAX) if x.dtype == torch.float16 else x
+def _within_range(x: Tensor) -> Tensor:
+    largest = torch.finfo(x.dtype).max
+    return x.clip(-largest, largest) if largest < NARROW else x

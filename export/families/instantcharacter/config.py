@@ -8,6 +8,9 @@ from typing import Any
 
 from export.precision import Precision
 
+GUIDANCE_EMBEDDER = "time_text_embed.guidance_embedder."
+"""How the names of its weights begin in the transformer."""
+
 
 @dataclass(frozen=True)
 class ProjectorConfig:
@@ -74,6 +77,8 @@ class ModelConfig:
         matte: The `image_size` that the matte looks at, and `channels` of a `MatteNet`; without
             these a published network may be put in its place.
         reference_margin: White around the character of a reference, as a share of its longer side.
+        has_guidance: Whether the published transformer embeds the guidance scale. Where it does not
+            (FLUX.1-schnell), ours embeds it as zero, which is the same network.
         overflows_in: Precisions whose range is too small for the network.
     """
 
@@ -91,6 +96,7 @@ class ModelConfig:
     max_sequence_length: int
     matte: Mapping[str, Any]
     reference_margin: float = 0.0
+    has_guidance: bool = True
     overflows_in: tuple[Precision, ...] = ()
 
     @property

@@ -393,7 +393,7 @@ def test_a_ledger_on_postgresql_is_what_the_model_says(postgres_url: str) -> Non
 
 
 def test_a_result_that_an_earlier_version_stored_is_read() -> None:
-    stored = json.loads(StoredResult((), "local", "m", {}, (), 0.0, 14, FRAMED).to_json())
+    stored = json.loads(StoredResult((), "local", "m", {}, (), 0.0, 14, {}, FRAMED).to_json())
     assert StoredResult.from_json(json.dumps(stored)).reference == FRAMED
     del stored["computed_steps"], stored["reference"]
     earlier = StoredResult.from_json(json.dumps(stored))
