@@ -27,6 +27,7 @@ from castmate.schema import (
     Cache,
     GenerateRequest,
     GenerateResult,
+    Matting,
     OutputFormat,
     describe_range,
 )
@@ -127,6 +128,7 @@ def generate(
         typer.Option("--format", help="By default what the suffix of --output says, else png."),
     ] = None,
     cache: Annotated[Cache, _option("cache")] = _DEFAULTS.cache,
+    enable_matting: Annotated[Matting, _option("enable_matting")] = _DEFAULTS.enable_matting,
     bundle: BundleName = None,
     as_json: AsJson = False,
 ) -> None:

@@ -19,9 +19,9 @@ import torch
 from castmate.engines.bundle import Bundle
 from castmate.engines.licences import Licence
 from castmate.engines.manifest import StepCachingSpec
+from demo_model import judge, matte
 from demo_model.checkpoint import load_network, load_shipped, save_network
 from demo_model.config import MAX_SEQUENCE_LENGTH, PAD, UNK
-from demo_model.judge import JUDGE_FILE, SHIPPED
 from demo_model.tokens import save_tokenizer
 from export.bundle import write_bundle
 from export.families.instantcharacter.network import InstantCharacter
@@ -85,9 +85,10 @@ def main() -> None:
         build(load_shipped(Bundle.open(BUNDLE)), given.out)
         return
     build(load_network(given.checkpoint), given.out)
-    judge = given.checkpoint.with_name(JUDGE_FILE)
-    if judge.exists() and given.out == BUNDLE:
-        shutil.copyfile(judge, SHIPPED)
+    for home in (judge.SHIPPED, matte.SHIPPED):
+        trained = given.checkpoint.with_name(home.name)
+        if trained.exists() and given.out == BUNDLE:
+            shutil.copyfile(trained, home)
 
 
 if __name__ == "__main__":

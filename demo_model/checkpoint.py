@@ -14,6 +14,7 @@ from demo_model.autoencoder import CORE, GROWN, load_core
 from demo_model.config import TOON
 from demo_model.data import LatentStatistics
 from demo_model.flow import DISTILLED, FLOW, load_flow
+from demo_model.matte import MATTE_FILE, SHIPPED, load_matte
 from demo_model.pretrain import load_pretrained
 from demo_model.safety import SAFETY
 from demo_model.tokens import save_tokenizer
@@ -23,6 +24,8 @@ from export.weights import load_weights, stored_weights
 CHECKPOINT = "toon.pt"
 SCALE = ("scaling_factor", "shift_factor")
 NOT_IN_GRAPHS = ("vae.encoder.", "image_encoder_2.embeddings.mask_token")
+AT_HOME = ("matte.",)
+"""Weights whose home is a file beside the code that trains them."""
 
 
 def assemble(folder: Path, flow: Path | None = None) -> InstantCharacter:
@@ -58,6 +61,8 @@ def assemble(folder: Path, flow: Path | None = None) -> InstantCharacter:
     safety = folder / f"{SAFETY}.pt"
     if safety.exists():
         network.safety_checker.load_state_dict(torch.load(safety, weights_only=True))
+    matte = folder / MATTE_FILE
+    network.matte = load_matte(matte if matte.exists() else SHIPPED)
     return network.eval()
 
 
@@ -82,7 +87,8 @@ def load_shipped(bundle: Bundle) -> InstantCharacter:
     decoder = stored_weights(bundle.file(bundle.manifest.graphs["vae_decoder"].files[0]))
     scale = {name: float(decoder[name]) for name in SCALE}
     network = InstantCharacter(replace(TOON, vae={**TOON.vae, **scale}))
-    load_weights(network, bundle, absent=NOT_IN_GRAPHS)
+    load_weights(network, bundle, absent=(*NOT_IN_GRAPHS, *AT_HOME))
+    network.matte = load_matte()
     return network.eval()
 
 

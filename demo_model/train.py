@@ -14,6 +14,7 @@ from demo_model.checkpoint import assemble, save_network
 from demo_model.data import FEATURES, LatentStatistics, cache_features, cache_latents
 from demo_model.flow import DISTILLED, FLOW, train_distilled, train_flow
 from demo_model.judge import JUDGE, JUDGE_FILE, train_judge
+from demo_model.matte import MATTE, MATTE_FILE, train_matte
 from demo_model.pretrain import SUBJECT, TEXT, pretrain_subject, pretrain_text
 from demo_model.safety import SAFETY, train_safety
 from demo_model.training import CACHE, Budget, run_workers
@@ -57,6 +58,7 @@ STAGES: dict[str, Stage] = {
     DISTILLED: Stage(train_distilled, f"{DISTILLED}.pt", 10),
     SAFETY: Stage(train_safety, f"{SAFETY}.pt", 2),
     JUDGE: Stage(train_judge, JUDGE_FILE, 6),
+    MATTE: Stage(train_matte, MATTE_FILE, 10),
 }
 
 

@@ -100,7 +100,7 @@ class Published:
     Attributes:
         config: Their sizes.
         description: One sentence for people, in the manifest.
-        licences: Of each part of the weights, for the manifest.
+        licences: Sources to the licence of each part of the weights, for the manifest.
         sources: A frozen dataclass that says where they are, with `add_arguments` and `of` for the
             command line.
         new_network: A network of given sizes with random weights.
@@ -113,7 +113,7 @@ class Published:
 
     config: Any
     description: str
-    licences: Mapping[str, Licence]
+    licences: Callable[[Any], Mapping[str, Licence]]
     sources: Any
     new_network: Callable[[Any], Network]
     load_network: Callable[[Any, torch.dtype, Any], Network]

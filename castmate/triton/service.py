@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -211,6 +212,7 @@ class Service:
                 "warnings": list(result.warnings),
                 "computed_steps": result.computed_steps,
                 "drawn_with": dict(result.drawn_with),
+                "reference": asdict(result.reference) if result.reference else None,
             }
         )
 

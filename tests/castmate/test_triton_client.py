@@ -29,7 +29,7 @@ from castmate.images import Reference
 from castmate.schema import GeneratedImage, GenerateRequest, OutputFormat
 from castmate.settings import Settings
 from castmate.triton import wire
-from tests.doubles import DEFAULTS
+from tests.doubles import DEFAULTS, FRAMED
 
 MakeRequest = Callable[..., GenerateRequest]
 Character = Callable[[str], Reference]
@@ -41,6 +41,7 @@ FACTS = {
     "timings_ms": {"total": 1.0},
     "warnings": [],
     "computed_steps": 1,
+    "reference": {"framing": "alpha", "box": [0.25, 0.0, 0.75, 1.0]},
 }
 PICTURE = wire.picture(
     GeneratedImage(data=b"png", output_format=OutputFormat.PNG, width=512, height=512, seed=7)
@@ -178,6 +179,7 @@ async def test_a_request_is_sent_once_with_its_prompt_its_image_and_its_paramete
     result = await draw(connect(server), guidance_scale=2.5, cache="fast")
     assert [image.data for image in result.images] == [b"png"]
     assert result.computed_steps == 1
+    assert result.reference == FRAMED
     (request,) = server.requests
     assert [tensor.name for tensor in request.inputs] == ["prompt", "image"]
     assert request.raw_input_contents[1].endswith(character("mira").data)

@@ -8,11 +8,13 @@ from castmate.engines.family import Family
 from castmate.engines.graphs import Range
 from castmate.engines.manifest import Manifest
 from castmate.families.instantcharacter.constants import Constants
-from castmate.families.instantcharacter.graphs import TABLE, graph_names
+from castmate.families.instantcharacter.graphs import MATTE, TABLE, graph_names
 
 
 def _graph_names(manifest: Manifest) -> Sequence[str]:
-    return graph_names(step_caching=manifest.step_caching is not None)
+    return graph_names(
+        step_caching=manifest.step_caching is not None, matte=MATTE in manifest.graphs
+    )
 
 
 def _ranges(manifest: Manifest) -> dict[str, Range]:

@@ -9,7 +9,7 @@ N image tokens, S tokens in all, (H, W) pixels. Sizes of a network: C latent cha
 packing, D and E widths of the prompt's embeddings, K tokens of `text_encoder`, M width and R head
 width of the transformer, A modulations of all its blocks, Q subject tokens of width V, c and d
 widths of the image encoders, n tokens of a crop of side s, p pixels of a packed latent's side, v
-side of the safety checker's view.
+side of the safety checker's view, m side of the matte's.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from __future__ import annotations
 from castmate.engines.graphs import NETWORK, Graph, Table, Tensor
 
 WHOLE = "transformer"
+MATTE = "matte"
+"""Finds the character in a reference; bundles need not have it."""
 PARTS = ("transformer_head", "transformer_tail", "transformer_finish")
 """The transformer in a bundle with step caching, which holds no `WHOLE`, so that no weight is there
 twice: a step whose head reports a small `change` may skip the tail and reuse the last
@@ -54,6 +56,7 @@ TENSORS = {
     "images": Tensor("B H W 3", "uint8"),
     "scores": Tensor("B 17", "float32"),
     "has_nsfw": Tensor("B", "bool"),
+    "alpha": Tensor("B m m", "float32"),
 }
 
 
@@ -85,6 +88,7 @@ TABLE = Table(
         ),
         "vae_decoder": _graph("latents", "images"),
         "safety_checker": _graph("images", "scores has_nsfw", images=Tensor("B v v 3", "uint8")),
+        MATTE: _graph("images", "alpha", images=Tensor("B m m 3", "uint8")),
         "transformer_head": _graph(
             "latents step prompt_embeds modulation "
             "subject_embeds subject_scale rotary_emb_cos rotary_emb_sin previous_head_residual",
@@ -105,7 +109,14 @@ TABLE = Table(
 )
 
 
-def graph_names(*, step_caching: bool) -> tuple[str, ...]:
-    """The graphs of a bundle with the transformer whole, or in the parts of step caching."""
+def graph_names(*, step_caching: bool, matte: bool = False) -> tuple[str, ...]:
+    """The graphs of a bundle.
+
+    Args:
+        step_caching: With the transformer in its parts, else whole.
+        matte: With the graph `MATTE`.
+    """
     left_out = {WHOLE} if step_caching else set(PARTS)
+    if not matte:
+        left_out.add(MATTE)
     return tuple(name for name in TABLE.graphs if name not in left_out)

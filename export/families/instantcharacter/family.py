@@ -10,7 +10,7 @@ from export.families.instantcharacter import load, trajectory
 from export.families.instantcharacter.config import FLUX, ModelConfig
 from export.families.instantcharacter.downloads import downloads
 from export.families.instantcharacter.graphs import sizes
-from export.families.instantcharacter.licences import LICENCES
+from export.families.instantcharacter.licences import licences
 from export.families.instantcharacter.lora_layers import lora_layers
 from export.families.instantcharacter.merges import merges
 from export.families.instantcharacter.modulation import LAYERS
@@ -36,6 +36,7 @@ def constants(network: InstantCharacter) -> dict[str, Any]:
         "rope_axes_dim": list(config.transformer["axes_dims_rope"]),
         "crop_px": config.projector.crop_px,
         "safety_px": config.safety_checker["image_size"],
+        "reference_margin": config.reference_margin,
     }
 
 
@@ -65,7 +66,7 @@ FAMILY = ExportFamily(
     published=Published(
         config=FLUX,
         description=DESCRIPTION,
-        licences=LICENCES,
+        licences=licences,
         sources=load.Sources,
         new_network=InstantCharacter,
         load_network=load.load_network,
