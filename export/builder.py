@@ -180,7 +180,9 @@ def _logger(trt: Any) -> Any:
             """Called by TensorRT."""
             if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
                 self.errors.append(message)
-            if severity != trt.ILogger.Severity.VERBOSE or message.startswith("Layers:"):
+            if severity != trt.ILogger.Severity.VERBOSE or message.startswith(
+                ("Layers:", "Total ")
+            ):
                 self.lines.append(message)
 
     return Recorder()
