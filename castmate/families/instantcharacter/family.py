@@ -9,7 +9,7 @@ from castmate.engines.graphs import Range
 from castmate.engines.manifest import Manifest
 from castmate.engines.residency import Runs, Stage
 from castmate.families.instantcharacter.constants import Constants
-from castmate.families.instantcharacter.graphs import PARTS, TABLE, WHOLE, graph_names
+from castmate.families.instantcharacter.graphs import PARTS, STEPS_AT_ONCE, TABLE, WHOLE, graph_names
 
 
 def _graph_names(manifest: Manifest) -> Sequence[str]:
@@ -26,6 +26,7 @@ def _ranges(manifest: Manifest) -> dict[str, Range]:
         "G": profile.guidance_passes,
         "L": Range(min=length, opt=length, max=length),
         "T": profile.steps,
+        "U": Range(min=1, opt=STEPS_AT_ONCE, max=STEPS_AT_ONCE),
         "h": side,
         "w": side,
         "p": Range(min=pixels, opt=pixels, max=pixels),
