@@ -169,7 +169,9 @@ class Settings(BaseSettings):
     threads: int = Field(
         0, ge=0, le=1024, description="CPU threads of a generation; 0 takes every core."
     )
-    prompt_cache_mb: int = Field(64, ge=0, description="Memory for encoded prompts, MiB.")
+    prompt_cache_mb: int = Field(
+        256, ge=0, description="Memory for encoded prompts and their modulations, MiB."
+    )
     subject_cache_mb: int = Field(512, ge=0, description="Memory for encoded references, MiB.")
     cache: Literal["off", "balanced", "fast"] = Field(
         "off", description="Step caching of requests that do not choose: off, balanced or fast."

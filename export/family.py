@@ -93,10 +93,11 @@ class ExportFamily:
         constants: The manifest's `constants` of a network.
         dims: Every dimension of the table but the derived ones, for one square picture in one step:
             from a network's sizes and the pixels of a side.
-        unquantized: Parts of layer names that stay as they are whatever the quantization; the
-            argument is whether the blocks' modulations are quantized.
+        unquantized: Parts of layer names that stay as they are whatever the quantization.
         denoise: Draws the latents of a sample in torch.
         decode: Latents to a picture `[H, W, 3]` uint8 in torch.
+        hoisted: Parts of the names of the denoiser's layers that another graph runs before the
+            steps.
         profile: Sizes, pictures and steps that engines are built for.
         published: Where it can be loaded from what somebody published.
     """
@@ -104,9 +105,10 @@ class ExportFamily:
     bundle_graphs: Callable[[Any, bool], Makers]
     constants: Callable[[Any], Mapping[str, Any]]
     dims: Callable[[Any, int], Dims]
-    unquantized: Callable[[bool], tuple[str, ...]]
+    unquantized: tuple[str, ...]
     denoise: Callable[[Any, Sample, Prompts, int, OnStep], Tensor]
     decode: Callable[[Any, Tensor], np.ndarray]
+    hoisted: tuple[str, ...] = ()
     profile: Profile = field(default_factory=Profile)
     published: Published | None = None
 
@@ -134,9 +136,9 @@ def bundle_graphs(network: Network, *, step_caching: bool) -> Makers:
     return family_of(network.family).bundle_graphs(network, step_caching)
 
 
-def unquantized(network: Network, *, modulation: bool = False) -> tuple[str, ...]:
+def unquantized(network: Network) -> tuple[str, ...]:
     """Parts of the denoiser that stay as they are, see `export.quantization.quantize`."""
-    return family_of(network.family).unquantized(modulation)
+    return family_of(network.family).unquantized
 
 
 def published(name: str = DEFAULT) -> Published:

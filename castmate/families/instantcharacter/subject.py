@@ -38,19 +38,18 @@ class SubjectEncoder:
         """Encode a character as far as no schedule is needed."""
         self._features(reference)
 
-    def encode(self, reference: Reference, sigmas: NDArray[np.float32]) -> Tensor:
+    def encode(self, reference: Reference, timesteps: NDArray[np.float32]) -> Tensor:
         """Subject tokens of every step, `[T, N, token_dim]`.
 
         Args:
             reference: The character.
-            sigmas: `[T + 1]`, the schedule with its final 0.
+            timesteps: `[T]`, those of the schedule.
         """
-        key = (reference.sha256, sigmas.tobytes())
-        return self._cache.get_or_make(key, lambda: self._resample(reference, sigmas))
+        key = (reference.sha256, timesteps.tobytes())
+        return self._cache.get_or_make(key, lambda: self._resample(reference, timesteps))
 
-    def _resample(self, reference: Reference, sigmas: NDArray[np.float32]) -> tuple[Tensor, int]:
+    def _resample(self, reference: Reference, timesteps: NDArray[np.float32]) -> tuple[Tensor, int]:
         features = self._features(reference)
-        timesteps = sigmas[:-1] * np.float32(1000)
         slices = [
             self._resampler(
                 subject_features=features,
