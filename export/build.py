@@ -38,10 +38,11 @@ from export.bundle import file_spec
 from export.errors import ExportError, MissingTool, NotEnough, SilentFallback
 from export.footprint import reported_bytes
 from export.layers import Expected, check, parse
-from export.targets import check_target
+from export.targets import check_target, found_target
 
-HOST_MEMORY_FACTOR = 3.0
-"""Host memory of a build by bytes of weights, measured with TensorRT-RTX 1.7 (3.0 to 3.1)."""
+HOST_MEMORY_FACTOR = 2.6
+"""Host memory of a build by bytes of weights, measured with TensorRT-RTX 1.7 and the plan written
+as it is made."""
 BUILDER_BYTES = 2**30
 PLAN_FACTOR = 1.05
 
@@ -292,8 +293,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--flavour", choices=["auto", *Flavour], default="auto")
     made.add_argument(
         "--target",
-        required=True,
-        help="compute capability of the GPU: 8.9 (L40S, RTX 40), 9.0 (H100, H200), 12.0 (RTX 50)",
+        default="",
+        help="compute capability of the GPU: 8.9 (L40S, RTX 40), 9.0 (H100, H200), 12.0 (RTX 50); "
+        "default: that of the GPU here",
     )
     made.add_argument("--max-images", type=int, choices=range(1, 5), default=Options.max_images)
     made.add_argument("--max-side", type=int, help="pixels of a side; less takes less GPU memory")
@@ -309,7 +311,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = Options(
             choose_flavour(given.flavour),
-            given.target,
+            given.target or found_target(),
             given.max_images,
             given.max_side,
             given.weight_streaming,

@@ -52,6 +52,7 @@ def write_bundle(
     tokenizers: Mapping[str, TokenizerFile],
     precision: Precision = Precision.FP32,
     quantization: Scheme = NONE,
+    encoders: bool = False,
     step_caching: StepCachingSpec | None = None,
 ) -> None:
     """Export every graph of `network` and write the bundle; a failure leaves `folder` as it was.
@@ -67,7 +68,8 @@ def write_bundle(
         licences: Of each part of the weights.
         tokenizers: Those of its encoders, by the names that the family gives them.
         precision: Of weights and arithmetic.
-        quantization: What of the transformer was quantized, for the manifest.
+        quantization: The scheme of the transformer, for the manifest.
+        encoders: Whether the encoders were quantized as well, for the manifest.
         step_caching: Write the transformer in parts, so that steps may be skipped at these
             thresholds.
     """
@@ -87,7 +89,7 @@ def write_bundle(
             name=network.config.name,
             description=description,
             engine="onnxruntime",
-            precision=describe(precision, quantization),
+            precision=describe(precision, quantization, encoders=encoders),
             gpu=None,
             licences=licences,
             created_with={
@@ -113,11 +115,12 @@ def write_bundle(
                 (folder / f"{name}{suffix}").unlink(missing_ok=True)
 
 
-def describe(precision: Precision, quantization: Scheme) -> str:
+def describe(precision: Precision, quantization: Scheme, *, encoders: bool = False) -> str:
     """For the manifest, such as 'bf16, transformer fp8'."""
     if quantization is NONE:
         return precision.description
-    return f"{precision.description}, transformer {quantization}"
+    parts = "transformer and encoders" if encoders else "transformer"
+    return f"{precision.description}, {parts} {quantization}"
 
 
 def graph_spec(paths: Sequence[Path]) -> GraphSpec:

@@ -159,6 +159,20 @@ def test_tests_of_ctrl_c_pass_in_the_background_under_nohup() -> None:
     assert "1 passed" in report.stdout, report.stdout
 
 
+def test_a_precision_is_named_only_where_contributing_says_to_add_it() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    _, _, section = text.partition("## Add a precision or a quantization scheme")
+    listed = section.partition("\n## ")[0]
+    naming = {
+        path.relative_to(ROOT).as_posix()
+        for package in ("export", "demo_model", "benchmarks")
+        for path in (ROOT / package).rglob("*.py")
+        if re.search(r"\b(Precision\.FP16|torch\.float16)\b", path.read_text())
+    }
+    assert naming >= {"export/precision.py", "export/quantization/none.py"}
+    assert {name for name in naming if f"`{name}`" not in listed} == set()
+
+
 @pytest.mark.parametrize("parameter", ["true_cfg_scale", "guidance_scale"])
 def test_a_request_parameter_is_named_only_where_contributing_says_to_add_it(
     parameter: str,

@@ -179,17 +179,18 @@ def calibration(prompts: Prompts) -> Calibration:
 
 @pytest.fixture(scope="session")
 def fp8_bundle(prompts: Prompts) -> Bundle:
-    """The wide network in bf16 with FP8 linear layers and attention, every graph."""
+    """The wide network in bf16 with FP8 linear layers, encoders and attention, every graph."""
 
     def make(folder: Path) -> None:
         network = make_wide(torch.bfloat16)
         recorded = calibrate(network, prompts, samples(1, 512), steps=2)
-        quantize(network.denoiser, recorded.amax, FP8_ATTENTION, UNQUANTIZED)
+        quantize(network, recorded.amax, FP8_ATTENTION, UNQUANTIZED)
         write(
             network,
             folder,
             precision=Precision.BF16,
             quantization=FP8_ATTENTION,
+            encoders=True,
             step_caching=FLUX_STEP_CACHING,
         )
 

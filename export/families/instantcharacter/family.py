@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from export.families.instantcharacter import load, trajectory
 from export.families.instantcharacter.config import FLUX, ModelConfig
+from export.families.instantcharacter.downloads import downloads
 from export.families.instantcharacter.graphs import sizes
 from export.families.instantcharacter.licences import LICENCES
 from export.families.instantcharacter.modulation import LAYERS
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.step_caching import FLUX_STEP_CACHING, bundle_graphs
-from export.families.instantcharacter.unquantized import UNQUANTIZED
+from export.families.instantcharacter.unquantized import ENCODERS, UNQUANTIZED
 from export.family import ExportFamily, Published
 
 DESCRIPTION = "FLUX.1-dev with InstantCharacter. FLUX.1-dev is for non-commercial use."
@@ -46,6 +48,7 @@ FAMILY = ExportFamily(
     constants=constants,
     dims=dims,
     unquantized=UNQUANTIZED,
+    encoders=ENCODERS,
     hoisted=LAYERS,
     denoise=trajectory.denoise,
     decode=trajectory.decode,
@@ -57,6 +60,8 @@ FAMILY = ExportFamily(
         new_network=InstantCharacter,
         load_network=load.load_network,
         load_tokenizers=load.load_tokenizers,
+        downloads=downloads,
         step_caching=FLUX_STEP_CACHING,
+        calibration=Path(__file__).with_name("calibration.json"),
     ),
 )

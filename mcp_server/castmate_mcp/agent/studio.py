@@ -22,6 +22,7 @@ from castmate.service import Castmate
 from castmate.shorten import shorten
 from castmate_mcp.agent.ids import ImageName, prediction_id_of
 from castmate_mcp.agent.notices import Notices
+from castmate_mcp.http.envelope import without_paths
 from castmate_mcp.http.gateway import gateway
 from castmate_mcp.http.oauth import KeyToken
 from castmate_mcp.settings import ServerSettings
@@ -108,6 +109,10 @@ class Studio:
             return prediction.images[name.number]
         except (PredictionNotFound, IndexError):
             raise FileNotFoundError(str(name)) from None
+
+    def shown(self, text: str) -> str:
+        """An error or a status; agents elsewhere need not know the folders of this machine."""
+        return text if self.base_url is None else without_paths(text)
 
     def file_path(self, image: StoredImage) -> str | None:
         """The file of a picture, where the caller can open it."""

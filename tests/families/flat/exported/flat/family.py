@@ -15,6 +15,7 @@ from castmate.engines.manifest import Profile
 from castmate.families.flat.graphs import TABLE  # type: ignore[import-not-found]
 from export.family import ExportFamily, Network
 from export.graphs import ExportGraph, Makers
+from export.precision import Precision
 
 CELL = 64
 SIZES = {"c": 3, "p": CELL}
@@ -23,6 +24,7 @@ SIZES = {"c": 3, "p": CELL}
 @dataclass(frozen=True)
 class Config:
     name: str = "grey"
+    overflows_in: tuple[Precision, ...] = ()
 
 
 class Step(nn.Module):
