@@ -9,7 +9,13 @@ from castmate.engines.graphs import Range
 from castmate.engines.manifest import Manifest
 from castmate.engines.residency import Runs, Stage
 from castmate.families.instantcharacter.constants import Constants
-from castmate.families.instantcharacter.graphs import PARTS, STEPS_AT_ONCE, TABLE, WHOLE, graph_names
+from castmate.families.instantcharacter.graphs import (
+    PARTS,
+    STEPS_AT_ONCE,
+    TABLE,
+    WHOLE,
+    graph_names,
+)
 
 
 def _graph_names(manifest: Manifest) -> Sequence[str]:
