@@ -14,6 +14,7 @@ def open_runtime(
     *,
     threads: int = 0,
     device: int = 0,
+    instances: int = 1,
     gpu_memory: int | None = None,
     cache_bytes: int = 0,
     kernels: Path | None = None,
@@ -24,7 +25,8 @@ def open_runtime(
         bundle: Whose `engine` decides.
         threads: CPU threads of ONNX Runtime; 0 takes every core.
         device: Number of the GPU for plans.
-        gpu_memory: The most bytes of it to take; by default what is free.
+        instances: How many runtimes share it.
+        gpu_memory: The most bytes of it to take, all together; by default what is free.
         cache_bytes: What encoded prompts and references may take of these.
         kernels: A folder for kernels that TensorRT-RTX compiles on this machine.
 
@@ -37,6 +39,7 @@ def open_runtime(
         return TensorRTRuntime(
             bundle,
             device=device,
+            instances=instances,
             gpu_memory=gpu_memory,
             cache_bytes=cache_bytes,
             kernels=kernels,

@@ -108,7 +108,12 @@ class Device:
 
     def free_bytes(self) -> int:
         """Device memory that nobody has taken yet."""
-        return int(self.call("cudaMemGetInfo"))
+        return int(self._memory()[0])
+
+    @property
+    def total_bytes(self) -> int:
+        """The device's memory."""
+        return int(self._memory()[1])
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> DeviceTensor:
         """Take memory; it is given back when the tensor is forgotten.
@@ -163,6 +168,9 @@ class Device:
     def call(self, name: str, *arguments: Any) -> Any:
         """Call a function of CUDA's runtime, on this GPU.
 
+        Returns:
+            What it gives: nothing, a value, or a list of values.
+
         Raises:
             Unavailable: There is too little memory.
             RuntimeError: It failed in another way.
@@ -171,7 +179,7 @@ class Device:
         error, *values = getattr(self._cuda, name)(*arguments)
         if int(error):
             self._fail(name, error)
-        return values[0] if values else None
+        return values if len(values) > 1 else next(iter(values), None)
 
     def check(self, what: str) -> None:
         """End the process if CUDA's context is lost.
@@ -204,6 +212,10 @@ class Device:
         if hasattr(self, "stream"):
             self.check(name)
         raise RuntimeError(f"{name}: {reason}")
+
+    def _memory(self) -> list[int]:
+        free_and_total: list[int] = self.call("cudaMemGetInfo")
+        return free_and_total
 
     def _copy(self, target: int, source: int, num_bytes: int, kind: Any) -> None:
         self.call("cudaMemcpyAsync", target, source, num_bytes, kind, self.stream)

@@ -118,6 +118,7 @@ class TensorRTRuntime:
         bundle: Bundle,
         *,
         device: int = 0,
+        instances: int = 1,
         gpu_memory: int | None = None,
         cache_bytes: int = 0,
         kernels: Path | None = None,
@@ -127,7 +128,8 @@ class TensorRTRuntime:
         Args:
             bundle: Where the plans are.
             device: Number of the GPU.
-            gpu_memory: The most bytes of it to take; by default what is free.
+            instances: How many runtimes share it, each with an equal part.
+            gpu_memory: The most bytes of it to take, all together; by default what is free.
             cache_bytes: What encoded prompts and references may take of these.
             kernels: A folder for compiled kernels; without it they are compiled every time.
 
@@ -144,8 +146,8 @@ class TensorRTRuntime:
         self.bundle = bundle
         self._library = Library(Flavour(bundle.manifest.engine), bundle.name, kernels)
         self._device = Device(device)
-        free = self._device.free_bytes()
-        memory = free if gpu_memory is None else min(free, gpu_memory)
+        share = (gpu_memory or self._device.total_bytes) // instances
+        memory = min(share, self._device.free_bytes())
         self.residency = plan_bundle(bundle, memory, cache_bytes)
         logger.info("GPU %d memory: %s", device, self.residency.summary())
         self._parking = Parking(self._device, self.residency)

@@ -12,6 +12,7 @@ from export.families.instantcharacter.graphs import sizes
 from export.families.instantcharacter.licences import LICENCES
 from export.families.instantcharacter.modulation import LAYERS
 from export.families.instantcharacter.network import InstantCharacter
+from export.families.instantcharacter.shallow import DEPTH, shallow
 from export.families.instantcharacter.step_caching import FLUX_STEP_CACHING, bundle_graphs
 from export.families.instantcharacter.unquantized import ENCODERS, UNQUANTIZED
 from export.family import ExportFamily, Published
@@ -62,6 +63,8 @@ FAMILY = ExportFamily(
         load_tokenizers=load.load_tokenizers,
         downloads=downloads,
         step_caching=FLUX_STEP_CACHING,
+        shallow=shallow,
+        depth=DEPTH,
         calibration=Path(__file__).with_name("calibration.json"),
     ),
 )
