@@ -28,9 +28,9 @@ from demo_model.checkpoint import load_shipped
 from export.calibrate import Calibration, calibrate
 from export.environment import write_result
 from export.families.instantcharacter.network import InstantCharacter
-from export.families.instantcharacter.unquantized import unquantized
+from export.family import unquantized
 from export.precision import convert
-from export.quantization.fp8 import FP8
+from export.quantization.fp8 import FP8, FP8_ATTENTION
 from export.quantization.none import NONE
 from export.quantization.quantize import errors, quantize
 from export.quantization.registry import SCHEMES
@@ -47,14 +47,15 @@ class Variant:
 
     name: str
     quantization: Scheme
-    modulation: bool = False
+    encoders: bool = False
     dtype: torch.dtype = torch.float32
 
 
 VARIANTS = (
     Variant("bf16 (control)", NONE, dtype=torch.bfloat16),
     *(Variant(name, scheme) for name, scheme in SCHEMES.items() if scheme is not NONE),
-    Variant("fp8 + modulation", FP8, modulation=True),
+    Variant("fp8 + encoders", FP8, encoders=True),
+    Variant("fp8-attention + encoders", FP8_ATTENTION, encoders=True),
 )
 
 
@@ -91,11 +92,11 @@ def measure(
         }
     layers = {
         name: errors(
-            network.denoiser,
+            network,
             calibration.amax,
             lambda: [denoise(network, sample, prompts, steps) for sample in drawn[:1]],
             scheme,
-            unquantized(modulation=True),
+            unquantized(network, encoders=True),
         )
         for name, scheme in SCHEMES.items()
         if scheme is not NONE
@@ -119,8 +120,8 @@ def apply(
     """A copy of the network as a variant runs it."""
     made = copy.deepcopy(network)
     convert(made, variant.dtype)
-    kept = unquantized(modulation=variant.modulation)
-    quantize(made.denoiser, calibration.amax, variant.quantization, kept)
+    kept = unquantized(network, encoders=variant.encoders)
+    quantize(made, calibration.amax, variant.quantization, kept)
     return made
 
 

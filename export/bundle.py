@@ -56,6 +56,7 @@ def write_bundle(
     golden: Mapping[str, Call],
     precision: Precision = Precision.FP32,
     quantization: Scheme = NONE,
+    encoders: bool = False,
     step_caching: StepCachingSpec | None = None,
 ) -> None:
     """Export every graph of `network` and write the bundle; a failure leaves `folder` as it was.
@@ -72,7 +73,8 @@ def write_bundle(
         tokenizers: Those of its encoders, by the names that the family gives them.
         golden: From `export.golden.record`, of the network before it was quantized.
         precision: Of weights and arithmetic.
-        quantization: What of the transformer was quantized, for the manifest.
+        quantization: The scheme of the transformer, for the manifest.
+        encoders: Whether the encoders were quantized as well, for the manifest.
         step_caching: Write the transformer in parts, so that steps may be skipped at these
             thresholds.
     """
@@ -92,7 +94,7 @@ def write_bundle(
             name=network.config.name,
             description=description,
             engine="onnxruntime",
-            precision=describe(precision, quantization),
+            precision=describe(precision, quantization, encoders=encoders),
             gpu=None,
             licences=licences,
             created_with={
@@ -144,11 +146,12 @@ def graph_limit(path: Path, precision: Precision, quantization: Scheme) -> float
     return limits_of(precision, quantization if is_quantized else NONE).relative_l2
 
 
-def describe(precision: Precision, quantization: Scheme) -> str:
+def describe(precision: Precision, quantization: Scheme, *, encoders: bool = False) -> str:
     """For the manifest, such as 'bf16, transformer fp8'."""
     if quantization is NONE:
         return precision.description
-    return f"{precision.description}, transformer {quantization}"
+    parts = "transformer and encoders" if encoders else "transformer"
+    return f"{precision.description}, {parts} {quantization}"
 
 
 def graph_spec(paths: Sequence[Path]) -> GraphSpec:

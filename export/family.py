@@ -52,15 +52,25 @@ class Network(nn.Module):
     Attributes:
         family: Its family's name.
         config: Its sizes.
+        device: Where it computes, see `export.placement`.
     """
 
     family: ClassVar[str]
     config: Any
+    device: torch.device = torch.device("cpu")
 
     @property
     @abstractmethod
     def denoiser(self) -> nn.Module:
-        """What runs in every step and is quantized: a view of the network's weights."""
+        """What runs in every step, a view of the network: its layers have the same names there."""
+
+
+@dataclass(frozen=True)
+class Download:
+    """Weights of one source as they are published: how many, and bytes of each."""
+
+    weights: int
+    weight_bytes: int
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,12 @@ class Published:
         new_network: A network of given sizes with random weights.
         load_network: Sources, dtype and sizes to a network.
         load_tokenizers: Sources, sizes and a folder to tokenizers in that folder, by name.
+        downloads: What is fetched for networks of some sizes, by source.
         step_caching: Thresholds, where steps may be skipped.
+        calibration: Where the ranges of the published weights are, once somebody has recorded them.
+        shallow: Sizes and a number of blocks to the same sizes with so many blocks, where the
+            memory of engines is measured.
+        depth: Blocks of the network, counted as `shallow` counts.
     """
 
     config: Any
@@ -86,7 +101,11 @@ class Published:
     new_network: Callable[[Any], Network]
     load_network: Callable[[Any, torch.dtype, Any], Network]
     load_tokenizers: Callable[[Any, Any, Path], Mapping[str, TokenizerFile]]
+    downloads: Callable[[Any], Mapping[str, Download]]
     step_caching: StepCachingSpec | None = None
+    calibration: Path | None = None
+    shallow: Callable[[Any, int], Any] | None = None
+    depth: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,10 +118,12 @@ class ExportFamily:
         constants: The manifest's `constants` of a network.
         dims: Every dimension of the table but the derived ones, for one square picture in one step:
             from a network's sizes and the pixels of a side.
-        unquantized: Parts of layer names that stay as they are whatever the quantization; the
-            argument is whether the blocks' modulations are quantized.
+        unquantized: Parts of layer names that stay as they are whatever the scheme.
+        encoders: Parts of the names of layers that are quantized only if that is asked for.
         denoise: Draws the latents of a sample in torch.
         decode: Latents to a picture `[H, W, 3]` uint8 in torch.
+        hoisted: Parts of the names of the denoiser's layers that another graph runs before the
+            steps.
         profile: Sizes, pictures and steps that engines are built for.
         published: Where it can be loaded from what somebody published.
     """
@@ -110,11 +131,17 @@ class ExportFamily:
     bundle_graphs: Callable[[Any, bool], Makers]
     constants: Callable[[Any], Mapping[str, Any]]
     dims: Callable[[Any, int], Dims]
-    unquantized: Callable[[bool], tuple[str, ...]]
+    unquantized: tuple[str, ...]
     denoise: Callable[[Any, Sample, Prompts, int, OnStep], Tensor]
     decode: Callable[[Any, Tensor], np.ndarray]
+    encoders: tuple[str, ...] = ()
+    hoisted: tuple[str, ...] = ()
     profile: Profile = field(default_factory=Profile)
     published: Published | None = None
+
+    def kept(self, *, encoders: bool) -> tuple[str, ...]:
+        """Parts of layer names that are not quantized; `encoders` are only where that is asked."""
+        return self.unquantized if encoders else (*self.unquantized, *self.encoders)
 
 
 def family_names() -> list[str]:
@@ -140,9 +167,14 @@ def bundle_graphs(network: Network, *, step_caching: bool) -> Makers:
     return family_of(network.family).bundle_graphs(network, step_caching)
 
 
-def unquantized(network: Network, *, modulation: bool = False) -> tuple[str, ...]:
-    """Parts of the denoiser that stay as they are, see `export.quantization.quantize`."""
-    return family_of(network.family).unquantized(modulation)
+def unquantized(network: Network, *, encoders: bool) -> tuple[str, ...]:
+    """Parts of a network that stay as they are, see `export.quantization.quantize`.
+
+    Args:
+        network: Of any family.
+        encoders: Whether its encoders are quantized as well.
+    """
+    return family_of(network.family).kept(encoders=encoders)
 
 
 def published(name: str = DEFAULT) -> Published:

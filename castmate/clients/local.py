@@ -9,11 +9,10 @@ from typing import Self
 
 from castmate.clients.base import Progress, ProgressCallback
 from castmate.clients.payments import Payments
-from castmate.engines.bundle import Bundle
 from castmate.errors import Cancelled
 from castmate.images import Reference
 from castmate.pipeline.pipeline import Pipeline
-from castmate.schema import Cache, GenerateRequest, GenerateResult
+from castmate.schema import GenerateRequest, GenerateResult
 from castmate.settings import Settings
 
 
@@ -33,19 +32,11 @@ class LocalClient:
 
         Raises:
             BundleError: It cannot be used, with the reason.
+            Unavailable: The GPU has too little memory left.
         """
-        from castmate.engines.choose import open_runtime
+        from castmate.pipeline.opening import open_bundle, open_pipeline  # loads an engine
 
-        bundle = Bundle.open(settings.bundle)
-        return cls(
-            Pipeline(
-                bundle,
-                open_runtime(bundle, threads=settings.threads, data_dir=settings.data_dir),
-                prompt_cache_mb=settings.prompt_cache_mb,
-                subject_cache_mb=settings.subject_cache_mb,
-                cache=Cache(settings.cache),
-            )
-        )
+        return cls(open_pipeline(open_bundle(settings), settings))
 
     async def generate(
         self,

@@ -32,8 +32,13 @@ def quantizable(
         unquantized: Parts of names; layers below them stay as they are.
     """
     for name, layer in module.named_modules():
-        if scheme.replaces(layer) and not any(f"{part}." in f".{name}." for part in unquantized):
+        if scheme.replaces(layer) and not is_within(name, unquantized):
             yield name, layer
+
+
+def is_within(name: str, parts: Collection[str]) -> bool:
+    """Whether a layer or weight is one of those, or lies below one, by a part of its name."""
+    return any(f"{part}." in f".{name}." for part in parts)
 
 
 def ranges_needed(

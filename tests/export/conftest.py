@@ -27,7 +27,7 @@ from export.families.instantcharacter.config import ModelConfig
 from export.families.instantcharacter.load import ADAPTER_FILE, Sources
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.step_caching import FLUX_STEP_CACHING, step_caching_graphs
-from export.families.instantcharacter.unquantized import unquantized
+from export.families.instantcharacter.unquantized import UNQUANTIZED
 from export.golden import record
 from export.graphs import Makers
 from export.precision import Precision, convert
@@ -198,18 +198,19 @@ def calibration(prompts: Prompts) -> Calibration:
 
 @pytest.fixture(scope="session")
 def fp8_bundle(prompts: Prompts) -> Bundle:
-    """The wide network in bf16 with FP8 linear layers and attention, every graph."""
+    """The wide network in bf16 with FP8 linear layers, encoders and attention, every graph."""
 
     def make(folder: Path) -> None:
         network = make_wide(torch.bfloat16)
         recorded = calibrate(network, prompts, samples(1, 512), steps=2)
         golden = record_golden(network, step_caching=True)
-        quantize(network.denoiser, recorded.amax, FP8_ATTENTION, unquantized())
+        quantize(network, recorded.amax, FP8_ATTENTION, UNQUANTIZED)
         write(
             network,
             folder,
             precision=Precision.BF16,
             quantization=FP8_ATTENTION,
+            encoders=True,
             step_caching=FLUX_STEP_CACHING,
             golden=golden,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,22 @@ import torch
 from castmate.engines.bundle import Bundle
 from castmate.engines.onnxruntime import OnnxRuntime
 from castmate.engines.plan import Flavour
-from export import recipe as recipe_module
+from export import forecast as forecast_module
 from export.all import main, make, parser, recipe_of
 from export.errors import ExportError, NotEnough
 from export.families.instantcharacter.config import FLUX
 from export.families.instantcharacter.load import load_network
 from export.families.instantcharacter.network import InstantCharacter
-from export.families.instantcharacter.unquantized import unquantized
+from export.families.instantcharacter.unquantized import ENCODERS, UNQUANTIZED
+from export.forecast import check_room, forecast
 from export.lora import Style
 from export.precision import Precision
 from export.quantization.fp8 import FP8, FP8_ATTENTION
 from export.quantization.none import NONE
 from export.quantization.registry import limits_of
-from export.recipe import Recipe, sizes
+from export.recipe import Recipe
 from export.samples import Prompts, samples
+from export.sizes import GraphSize, graph_sizes, meta_network
 from export.verify import VerificationError, verify_graphs, verify_picture
 from tests.export.conftest import sources
 
@@ -47,7 +50,7 @@ def test_weights_become_a_verified_fp8_bundle_and_a_second_call_changes_nothing(
     folder = make(recipe, tmp_path, network.config)
     bundle = Bundle.open(folder)
     bundle.check()
-    assert bundle.manifest.precision == "fp32, transformer fp8"
+    assert bundle.manifest.precision == "fp32, transformer and encoders fp8"
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
     assert make(recipe, tmp_path, network.config) == folder
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")} == before
@@ -59,8 +62,16 @@ def test_weights_become_a_verified_fp8_bundle_and_a_second_call_changes_nothing(
     loaded = load_network(recipe.sources, torch.float32, network.config)
     limits = limits_of(recipe.precision, recipe.quantization)
     found = {d.output: d for d in verify_graphs(bundle, runtime)}
-    assert found["text_encoder_2.prompt_embeds"].relative_l2 < 1e-4
-    assert 1e-4 < found["transformer.next_latents"].relative_l2 < limits.relative_l2
+    assert found["text_encoder.pooled_projections"].relative_l2 < 1e-4
+    quantized = {
+        "text_encoder_2.prompt_embeds",
+        "image_encoder.low_res_deep",
+        "image_encoder_2.low_res_deep_2",
+        "subject_projector.subject_features",
+        "transformer.next_latents",
+    }
+    for output in quantized:
+        assert 1e-4 < found[output].relative_l2 < limits.relative_l2, output
     assert verify_picture(bundle, runtime, loaded, prompts, samples(1, 512)[0], 2, limits) > 20
     exact = with_limit(bundle, "transformer", limits_of(Precision.FP32, NONE).relative_l2)
     with pytest.raises(VerificationError, match=r"transformer\.next_latents: relative L2"):
@@ -96,7 +107,6 @@ def published_recipe(**changes: Any) -> Recipe:
             {"flavour": Flavour.TENSORRT, "target": "9.0"},
             r"--target 9\.0 has no FP8 attention; these have: 8\.9, 10\.0.*--quantization fp8",
         ),
-        ({"quantization": NONE, "fp8_modulation": True}, "--fp8-modulation needs"),
     ],
 )
 def test_a_choice_that_cannot_work_is_refused_before_anything_loads(
@@ -110,29 +120,41 @@ def test_a_choice_that_cannot_work_is_refused_before_anything_loads(
 def test_too_little_memory_or_disk_for_the_full_size_is_said_at_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(recipe_module, "available_memory", lambda: 8 * 2**30)
+    monkeypatch.setattr(forecast_module, "available_memory", lambda: 8 * 2**30)
+    steps = forecast(published_recipe(), FLUX)
     with pytest.raises(NotEnough, match="GiB of host memory, 8 GiB are free"):
-        published_recipe().check(FLUX, tmp_path)
-    monkeypatch.setattr(recipe_module, "available_memory", lambda: 2**50)
+        check_room(steps, tmp_path)
+    monkeypatch.setattr(forecast_module, "available_memory", lambda: 2**50)
     usage = shutil.disk_usage(tmp_path)._replace(free=2**30)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(NotEnough, match=r"1 GiB are free on the disk.*--out"):
-        published_recipe().check(FLUX, tmp_path)
+        check_room(steps, tmp_path)
 
 
 def test_the_full_size_is_known_before_it_is_loaded() -> None:
-    whole, denoiser, quantized = sizes(FLUX, FP8_ATTENTION, unquantized())
-    assert denoiser / 1e9 == pytest.approx(11.901 + 1.435, abs=2e-3)
-    assert whole / 1e9 == pytest.approx(21.5, abs=0.8)
-    assert quantized / 1e9 == pytest.approx(10.04, abs=0.05)
+    found = graph_sizes(meta_network(FLUX), FP8_ATTENTION, UNQUANTIZED)
+    transformer = found["transformer"]
+    assert transformer.weights / 1e9 == pytest.approx(11.901 - 3.283 + 1.435, abs=4e-3)
+    assert sum(size.weights for size in found.values()) / 1e9 == pytest.approx(21.5, abs=0.8)
+    assert transformer.quantized / 1e9 == pytest.approx(10.04, abs=0.05)
+    # T5 without `wo`: 24 layers of 4096 by 10240.
+    t5 = found["text_encoder_2"]
+    assert (t5.weights - t5.quantized) / 1e9 == pytest.approx(24 * 4096 * 10240 / 1e9, abs=0.14)
+    in_bf16 = graph_sizes(meta_network(FLUX), FP8_ATTENTION, (*UNQUANTIZED, *ENCODERS))
+
+    def gigabytes(sizes: Mapping[str, GraphSize]) -> float:
+        return sum(s.num_bytes(Precision.BF16, FP8_ATTENTION) for s in sizes.values()) / 1e9
+
+    assert gigabytes(found) == pytest.approx(26.59, abs=0.01)
+    assert gigabytes(in_bf16) == pytest.approx(33.00, abs=0.01)
 
 
 def test_flags_become_the_recipe() -> None:
     flags = ["--out", "x", "--style", "a:0.5", "--style", "b", "--step-caching"]
-    more = ["--quantization", "fp8", "--fp8-modulation", "--side", "512"]
+    more = ["--quantization", "fp8", "--side", "512"]
     found = recipe_of(parser().parse_args([*flags, *more]))
     assert found.styles == (Style(Path("a"), 0.5), Style(Path("b"), 1.0))
-    assert (found.quantization, found.fp8_modulation) == (FP8, True)
+    assert found.quantization is FP8
     assert (found.step_caching, found.side, found.precision) == (True, 512, Precision.BF16)
     assert found.sources.flux == "black-forest-labs/FLUX.1-dev"
 

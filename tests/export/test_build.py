@@ -64,6 +64,14 @@ def test_every_graph_becomes_an_engine_without_a_fallback(
         sum(layers.gemms_reading.get("FP8", 0) for layers in parts)
         == {"8.9": 12, "12.0": 21}[target]
     )
+    # Of the encoders 12 (T5 without `wo`), 18, 18 and 26 layers, likewise.
+    gemms = {name: layers.gemms_reading.get("FP8", 0) for name, layers in found.items() if layers}
+    encoders = ("text_encoder_2", "image_encoder", "image_encoder_2", "subject_projector")
+    assert [gemms[name] for name in encoders] == {
+        "8.9": [8, 12, 12, 20],
+        "12.0": [12, 18, 18, 26],
+    }[target]
+    assert gemms["text_encoder"] == gemms["vae_decoder"] == gemms["safety_checker"] == 0
     assert plans["transformer_head"].profiles[0]["latents"].max == (1, 48, 48, 64)
 
 

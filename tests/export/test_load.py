@@ -112,7 +112,7 @@ def test_an_adapter_of_another_network_is_refused(
 
 def test_a_path_that_does_not_exist_is_not_asked_of_the_hub() -> None:
     with pytest.raises(ExportError, match=r"\./nowhere/at/all does not exist"):
-        locate("./nowhere/at/all")
+        locate("./nowhere/at/all", ("*",))
 
 
 LAYERS = ("transformer_blocks.0.attn.to_q", "single_transformer_blocks.1.proj_mlp")

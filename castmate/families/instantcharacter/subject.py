@@ -9,6 +9,7 @@ from PIL import Image
 from castmate.engines.base import Runtime, Tensor
 from castmate.engines.bundle import Bundle
 from castmate.families.instantcharacter.constants import Constants
+from castmate.families.instantcharacter.graphs import STEPS_AT_ONCE
 from castmate.images import Reference
 from castmate.pipeline.cache import SizedCache
 
@@ -16,8 +17,8 @@ from castmate.pipeline.cache import SizedCache
 class SubjectEncoder:
     """Encodes references; the last characters and their tokens for a schedule are remembered.
 
-    A new character runs everything; a known one with a new schedule runs the resampler alone, all
-    steps in one batch; a known one with a known schedule runs nothing.
+    A new character runs everything; a known one with a new schedule runs the resampler alone, some
+    steps at a time; a known one with a known schedule runs nothing.
     """
 
     def __init__(self, bundle: Bundle, runtime: Runtime, cache_bytes: int) -> None:
@@ -37,20 +38,26 @@ class SubjectEncoder:
         """Encode a character as far as no schedule is needed."""
         self._features(reference)
 
-    def encode(self, reference: Reference, sigmas: NDArray[np.float32]) -> Tensor:
+    def encode(self, reference: Reference, timesteps: NDArray[np.float32]) -> Tensor:
         """Subject tokens of every step, `[T, N, token_dim]`.
 
         Args:
             reference: The character.
-            sigmas: `[T + 1]`, the schedule with its final 0.
+            timesteps: `[T]`, those of the schedule.
         """
-        key = (reference.sha256, sigmas.tobytes())
-        return self._cache.get_or_make(key, lambda: self._resample(reference, sigmas))
+        key = (reference.sha256, timesteps.tobytes())
+        return self._cache.get_or_make(key, lambda: self._resample(reference, timesteps))
 
-    def _resample(self, reference: Reference, sigmas: NDArray[np.float32]) -> tuple[Tensor, int]:
+    def _resample(self, reference: Reference, timesteps: NDArray[np.float32]) -> tuple[Tensor, int]:
         features = self._features(reference)
-        timesteps = self._runtime.upload(sigmas[:-1] * np.float32(1000))
-        out = self._resampler(subject_features=features, timesteps=timesteps)["subject_embeds"]
+        slices = [
+            self._resampler(
+                subject_features=features,
+                timesteps=self._runtime.upload(timesteps[first : first + STEPS_AT_ONCE]),
+            )["subject_embeds"]
+            for first in range(0, len(timesteps), STEPS_AT_ONCE)
+        ]
+        out = slices[0] if len(slices) == 1 else self._runtime.concatenate(slices)
         return out, self._runtime.num_bytes(out)
 
     def _features(self, reference: Reference) -> Tensor:

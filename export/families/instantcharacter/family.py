@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from export.families.instantcharacter import load, trajectory
 from export.families.instantcharacter.config import FLUX, ModelConfig
+from export.families.instantcharacter.downloads import downloads
 from export.families.instantcharacter.graphs import sizes
 from export.families.instantcharacter.licences import LICENCES
+from export.families.instantcharacter.modulation import LAYERS
 from export.families.instantcharacter.network import InstantCharacter
+from export.families.instantcharacter.shallow import DEPTH, shallow
 from export.families.instantcharacter.step_caching import FLUX_STEP_CACHING, bundle_graphs
-from export.families.instantcharacter.unquantized import unquantized
+from export.families.instantcharacter.unquantized import ENCODERS, UNQUANTIZED
 from export.family import ExportFamily, Published
 
 DESCRIPTION = "FLUX.1-dev with InstantCharacter. FLUX.1-dev is for non-commercial use."
@@ -44,7 +48,9 @@ FAMILY = ExportFamily(
     bundle_graphs=lambda network, parts: bundle_graphs(network, step_caching=parts),
     constants=constants,
     dims=dims,
-    unquantized=lambda modulation: unquantized(modulation=modulation),
+    unquantized=UNQUANTIZED,
+    encoders=ENCODERS,
+    hoisted=LAYERS,
     denoise=trajectory.denoise,
     decode=trajectory.decode,
     published=Published(
@@ -55,6 +61,10 @@ FAMILY = ExportFamily(
         new_network=InstantCharacter,
         load_network=load.load_network,
         load_tokenizers=load.load_tokenizers,
+        downloads=downloads,
         step_caching=FLUX_STEP_CACHING,
+        shallow=shallow,
+        depth=DEPTH,
+        calibration=Path(__file__).with_name("calibration.json"),
     ),
 )

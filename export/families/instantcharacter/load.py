@@ -7,7 +7,7 @@ shapes are compared with the network's, and every one that is missing or unknown
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def load_network(
     Raises:
         ExportError: Something is missing, unreadable or of other sizes.
     """
-    folders = {name: locate(getattr(sources, name)) for name in _PATTERNS}
+    folders = {name: locate(getattr(sources, name), files) for name, files in _WEIGHTS.items()}
     with torch.device("meta"):
         network = InstantCharacter(config)
     flux = folders["flux"]
@@ -99,24 +99,29 @@ def load_network(
     return network.eval()
 
 
-_PATTERNS: Mapping[str, tuple[str, ...]] = {
+# Exactly what is read: FLUX's repository holds its weights a second time, in two single files.
+_MODEL = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
+_WEIGHTS: Mapping[str, tuple[str, ...]] = {
     "flux": (
-        "transformer/*",
-        "vae/*",
-        "text_encoder/*",
-        "text_encoder_2/*",
-        "tokenizer/*",
-        "tokenizer_2/*",
+        "transformer/*.safetensors",
+        "vae/*.safetensors",
+        *(f"text_encoder/{name}" for name in _MODEL),
+        *(f"text_encoder_2/{name}" for name in _MODEL),
     ),
     "adapter": (ADAPTER_FILE,),
-    "image_encoder": ("*.json", "*.safetensors"),
-    "image_encoder_2": ("*.json", "*.safetensors"),
-    "safety_checker": ("*.json", "*.safetensors"),
+    "image_encoder": _MODEL,
+    "image_encoder_2": _MODEL,
+    "safety_checker": _MODEL,
 }
+_TOKENIZERS = ("tokenizer/*", "tokenizer_2/*")
 
 
-def locate(source: str) -> Path:
+def locate(source: str, files: Sequence[str]) -> Path:
     """A path here, or a snapshot of a repository on the hub.
+
+    Args:
+        source: A folder, or `owner/name` on the hub.
+        files: Patterns of the files that are read; nothing else is downloaded.
 
     Raises:
         ExportError: Neither; says what to do about a gated repository.
@@ -129,9 +134,8 @@ def locate(source: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
 
-    patterns = sorted({pattern for group in _PATTERNS.values() for pattern in group})
     try:
-        found = snapshot_download(source, allow_patterns=patterns)  # it reads HF_TOKEN itself
+        found = snapshot_download(source, allow_patterns=list(files))  # it reads HF_TOKEN itself
     except GatedRepoError:
         raise ExportError(
             f"{source} is gated: accept its licence on its page and set HF_TOKEN to your token."
@@ -151,7 +155,7 @@ def load_tokenizers(
     Raises:
         ExportError: One is missing.
     """
-    flux, made = locate(sources.flux), {}
+    flux, made = locate(sources.flux, _TOKENIZERS), {}
     lengths = (config.text_encoder["max_position_embeddings"], config.max_sequence_length)
     for name, length in zip(("tokenizer", "tokenizer_2"), lengths, strict=True):
         try:

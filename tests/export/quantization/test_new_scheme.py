@@ -24,14 +24,15 @@ from export.all import parser, recipe_of
 from export.bundle import describe
 from export.errors import ExportError, SilentFallback
 from export.families.instantcharacter.graphs import export_graphs
-from export.families.instantcharacter.unquantized import unquantized
+from export.families.instantcharacter.unquantized import ENCODERS, UNQUANTIZED
 from export.graphs import ExportGraph
 from export.layers import Expected, Layer, check
 from export.precision import Precision, QuantizedLayer, convert
 from export.quantization.quantize import quantizable, quantize, ranges_needed, recording
 from export.quantization.registry import SCHEMES, limits_of
 from export.quantization.scheme import Kernel, Limits, Measure, Ranges, Scheme
-from export.recipe import Recipe, sizes
+from export.recipe import Recipe
+from export.sizes import graph_sizes, meta_network
 from export.targets import check_target
 from export.to_onnx import to_onnx
 from tests.export.conftest import WIDE, make_wide
@@ -123,23 +124,24 @@ def test_the_command_line_the_manifest_and_verification_know_it(scheme: Scheme) 
 
 
 def test_a_target_without_its_kernel_is_refused_with_what_to_use_instead(
-    scheme: Scheme, tmp_path: Path
+    scheme: Scheme,
 ) -> None:
     chosen = replace(
         recipe("--quantization", scheme.name), flavour=Flavour.TENSORRT_RTX, target="12.0"
     )
     says = r"--target 12\.0 has no INT8 arithmetic; these have: 8\.0, 8\.6\. Use --quantization fp8"
     with pytest.raises(ExportError, match=says):
-        chosen.check(WIDE, tmp_path)
+        chosen.check(WIDE)
 
 
 def test_it_needs_no_calibration_and_its_bytes_are_counted(scheme: Scheme) -> None:
-    denoiser, kept = make_wide().denoiser, unquantized()
+    denoiser, kept = make_wide().denoiser, UNQUANTIZED
     assert ranges_needed(denoiser, scheme, kept) == frozenset()
     weights = sum(
         layer.get_parameter("weight").numel() for _, layer in quantizable(denoiser, scheme, kept)
     )
-    assert sizes(WIDE, scheme, kept).quantized == weights > 0
+    counted = graph_sizes(meta_network(WIDE), scheme, (*kept, *ENCODERS))
+    assert sum(size.quantized for size in counted.values()) == weights > 0
 
 
 @pytest.mark.slow
@@ -147,7 +149,7 @@ def test_its_graph_computes_what_torch_computes_and_its_engine_must_run_its_kern
     scheme: Scheme, tmp_path: Path
 ) -> None:
     network, exact = make_wide(), make_wide()
-    replaced = quantize(network.denoiser, {}, scheme, unquantized())
+    replaced = quantize(network.denoiser, {}, scheme, UNQUANTIZED)
     convert(network, torch.float32)
     torch.manual_seed(1)
     graph = export_graphs(network)["transformer"]()

@@ -89,8 +89,8 @@ FAMILY = ExportFamily(
     bundle_graphs,
     lambda network: {"pixels_per_cell": CELL},
     dims,
-    lambda modulation: (),
+    (),
     denoise,
     decode,
-    Profile(steps=Range(min=1, opt=4, max=4)),
+    profile=Profile(steps=Range(min=1, opt=4, max=4)),
 )
