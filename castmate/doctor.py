@@ -64,7 +64,7 @@ def verified(settings: Settings) -> Iterator[Check]:
                 continue
             worst = max(outputs, key=lambda each: each.relative_l2 / each.allowed)
             yield Check(graph, worst.is_allowed, str(worst), REPAIR[runtime.name])
-    except BundleError as error:
+    except (BundleError, Unavailable) as error:
         yield Check("verify", False, settings.bundle, str(error))
 
 
