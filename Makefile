@@ -124,6 +124,10 @@ bench: $(DEV) $(TRITON) ## Measure speed, quality and load on a quiet CPU and re
 	$(BIN)/python -m benchmarks.report --plot docs/benchmarks.svg
 	$(BIN)/python -m benchmarks.readme
 
+.PHONY: gpu-check
+gpu-check: $(DEV) ## On a machine with a GPU: all that it can tell in MINUTES=10, kept as it is measured
+	$(BIN)/python -m benchmarks.gpu_check --minutes $(or $(MINUTES),10)
+
 .PHONY: lock
 lock: $(DEV) ## Write constraints.txt anew, from what is installed in .venv
 	@grep '^#' constraints.txt > constraints.new

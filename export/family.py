@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import pkgutil
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -25,6 +25,7 @@ from castmate.engines.manifest import Profile, StepCachingSpec
 from export.errors import ExportError
 from export.graphs import Makers
 from export.precision import Precision
+from export.quantization.merge import Group
 from export.samples import Prompts, Sample, TokenizerFile
 
 PACKAGE = "export.families"
@@ -124,6 +125,7 @@ class ExportFamily:
         decode: Latents to a picture `[H, W, 3]` uint8 in torch.
         hoisted: Parts of the names of the denoiser's layers that another graph runs before the
             steps.
+        merges: Layers of a denoiser that are merged where a scheme quantizes them.
         profile: Sizes, pictures and steps that engines are built for.
         published: Where it can be loaded from what somebody published.
     """
@@ -136,6 +138,7 @@ class ExportFamily:
     decode: Callable[[Any, Tensor], np.ndarray]
     encoders: tuple[str, ...] = ()
     hoisted: tuple[str, ...] = ()
+    merges: Callable[[nn.Module], Iterable[Group]] = lambda module: ()
     profile: Profile = field(default_factory=Profile)
     published: Published | None = None
 
@@ -175,6 +178,11 @@ def unquantized(network: Network, *, encoders: bool) -> tuple[str, ...]:
         encoders: Whether its encoders are quantized as well.
     """
     return family_of(network.family).kept(encoders=encoders)
+
+
+def merges(network: Network) -> Iterable[Group]:
+    """Layers of the denoiser that are merged, see `export.quantization.quantize`."""
+    return family_of(network.family).merges(network.denoiser)
 
 
 def published(name: str = DEFAULT) -> Published:

@@ -28,6 +28,7 @@ from export.families.instantcharacter.load import ADAPTER_FILE, Sources
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.step_caching import FLUX_STEP_CACHING, step_caching_graphs
 from export.families.instantcharacter.unquantized import UNQUANTIZED
+from export.family import merges
 from export.golden import record
 from export.graphs import Makers
 from export.precision import Precision, convert
@@ -204,7 +205,7 @@ def fp8_bundle(prompts: Prompts) -> Bundle:
         network = make_wide(torch.bfloat16)
         recorded = calibrate(network, prompts, samples(1, 512), steps=2)
         golden = record_golden(network, step_caching=True)
-        quantize(network, recorded.amax, FP8_ATTENTION, UNQUANTIZED)
+        quantize(network, recorded.amax, FP8_ATTENTION, UNQUANTIZED, merges(network))
         write(
             network,
             folder,

@@ -27,6 +27,7 @@ from export.calibrate import Calibration, calibrate
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.step_caching import bundle_graphs, step_caching_graphs
 from export.families.instantcharacter.unquantized import UNQUANTIZED
+from export.family import merges
 from export.precision import Precision, convert
 from export.quantization.fp8 import FP8, FP8_ATTENTION
 from export.quantization.none import NONE
@@ -68,7 +69,7 @@ def exported(
     def make(folder: Path) -> None:
         network = copy.deepcopy(toon)
         convert(network, precision.dtype)
-        quantize(network.denoiser, calibration.amax, quantization, UNQUANTIZED)
+        quantize(network.denoiser, calibration.amax, quantization, UNQUANTIZED, merges(network))
         graphs = step_caching_graphs(network)
         if quantization is NONE:
             graphs = bundle_graphs(network, step_caching=True)

@@ -27,6 +27,7 @@ from export.bundle import write_bundle
 from export.calibrate import calibrate
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.unquantized import UNQUANTIZED
+from export.family import merges
 from export.precision import Precision
 from export.quantization.fp8 import FP8, FP8_ATTENTION
 from export.quantization.quantize import quantize
@@ -66,7 +67,7 @@ def network(options: Options, tokenizer: TokenizerFile, prompts: Prompts) -> Ins
     recorded = calibrate(made, prompts, samples(1, 512), steps=2)
     hopper = options.target == "9.0"
     scheme = FP8 if hopper else FP8_ATTENTION
-    quantize(made.denoiser, recorded.amax, scheme, UNQUANTIZED)
+    quantize(made.denoiser, recorded.amax, scheme, UNQUANTIZED, merges(made))
     return made
 
 

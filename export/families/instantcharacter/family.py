@@ -10,6 +10,7 @@ from export.families.instantcharacter.config import FLUX, ModelConfig
 from export.families.instantcharacter.downloads import downloads
 from export.families.instantcharacter.graphs import sizes
 from export.families.instantcharacter.licences import LICENCES
+from export.families.instantcharacter.merges import merges
 from export.families.instantcharacter.modulation import LAYERS
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.shallow import DEPTH, shallow
@@ -51,6 +52,7 @@ FAMILY = ExportFamily(
     unquantized=UNQUANTIZED,
     encoders=ENCODERS,
     hoisted=LAYERS,
+    merges=merges,
     denoise=trajectory.denoise,
     decode=trajectory.decode,
     published=Published(
