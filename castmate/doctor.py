@@ -52,20 +52,19 @@ def examine(settings: Settings) -> Iterator[Check]:
 
 def verified(settings: Settings) -> Iterator[Check]:
     """Compare every graph of the bundle with its golden tensors, one check each."""
-    from castmate.engines.bundle import Bundle  # loads NumPy
-    from castmate.engines.choose import open_unproven
-    from castmate.engines.proof import REPAIR, differences
+    from castmate.engines.proof import REPAIR, differences  # loads NumPy
+    from castmate.pipeline.opening import open_bundle, runtime_of
 
     try:
-        bundle = Bundle.open(settings.bundle)
-        runtime = open_unproven(bundle, threads=settings.threads)
+        bundle = open_bundle(settings)
+        runtime = runtime_of(bundle, settings, prove=False)
         for graph, outputs in differences(bundle, runtime):
             if not outputs:
                 yield Check(graph, False, "has no golden tensors", "Export the bundle again.")
                 continue
             worst = max(outputs, key=lambda each: each.relative_l2 / each.allowed)
             yield Check(graph, worst.is_allowed, str(worst), REPAIR[runtime.name])
-    except BundleError as error:
+    except (BundleError, Unavailable) as error:
         yield Check("verify", False, settings.bundle, str(error))
 
 

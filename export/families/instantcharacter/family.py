@@ -15,6 +15,7 @@ from export.families.instantcharacter.lora_layers import lora_layers
 from export.families.instantcharacter.merges import merges
 from export.families.instantcharacter.modulation import LAYERS
 from export.families.instantcharacter.network import InstantCharacter
+from export.families.instantcharacter.shallow import DEPTH, shallow
 from export.families.instantcharacter.step_caching import FLUX_STEP_CACHING, bundle_graphs
 from export.families.instantcharacter.unquantized import ENCODERS, UNQUANTIZED
 from export.family import ExportFamily, Published
@@ -73,6 +74,8 @@ FAMILY = ExportFamily(
         load_tokenizers=load.load_tokenizers,
         downloads=downloads,
         step_caching=FLUX_STEP_CACHING,
+        shallow=shallow,
+        depth=DEPTH,
         calibration=Path(__file__).with_name("calibration.json"),
     ),
 )
