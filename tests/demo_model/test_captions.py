@@ -12,6 +12,7 @@ from demo_model.captions import full_caption, short_caption, with_unknown_words
 from demo_model.config import BOS, EOS, MAX_SEQUENCE_LENGTH, PAD, UNK
 from demo_model.draw import random_picture
 from demo_model.evaluate import SHEET_PROMPTS, short_prompt
+from demo_model.prompts import free_prompts
 from demo_model.tokens import build_tokenizer, encode, save_tokenizer
 
 
@@ -52,3 +53,15 @@ def test_the_saved_tokenizer_adds_the_marks_and_nothing_else(tmp_path: Path) -> 
     assert ids[0] == BOS
     assert ids[-1] == EOS
     assert len(ids) == 4
+
+
+def test_no_free_prompt_is_a_training_caption(tokenizer: Tokenizer) -> None:
+    def words(text: str) -> tuple[str, ...]:
+        return tuple(token for token in tokenizer.encode(text).tokens if token.isalnum())
+
+    free = {words(prompt) for prompt in free_prompts()}
+    assert len(free) == 50
+    rng = random.Random(24)
+    pictures = [random_picture(rng) for _ in range(4000)]
+    captions = {words(make(p, rng)) for p in pictures for make in (full_caption, short_caption)}
+    assert not free & captions
