@@ -18,16 +18,15 @@ import torch
 from castmate.engines.bundle import Bundle
 from castmate.engines.licences import Licence
 from castmate.engines.manifest import StepCachingSpec
-from demo_model.checkpoint import load_network, load_shipped
+from demo_model.checkpoint import TOKENIZER, load_network, load_shipped
 from demo_model.config import MAX_SEQUENCE_LENGTH, PAD, UNK
 from demo_model.judge import JUDGE_FILE, SHIPPED
-from demo_model.tokens import save_tokenizer
+from demo_model.warm import BUNDLE
 from export.bundle import write_bundle
 from export.families.instantcharacter.network import InstantCharacter
 from export.precision import Precision
 from export.samples import TokenizerFile
 
-BUNDLE = Path(__file__).parent.parent / "castmate/bundles/toon"
 DESCRIPTION = (
     "A tiny InstantCharacter for trying Castmate on a CPU: toon characters in eight scenes."
 )
@@ -47,12 +46,18 @@ STEP_CACHING = StepCachingSpec(
 )
 
 
-def build(network: InstantCharacter, folder: Path) -> None:
-    """Write the bundle of a `TOON` network; its weights are rounded to fp16 in place."""
+def build(network: InstantCharacter, words: Path, folder: Path) -> None:
+    """Write the bundle of a network; its weights are rounded to fp16 in place.
+
+    Args:
+        network: Trained.
+        words: The `tokenizer.json` that it was trained with.
+        folder: Of the bundle.
+    """
     network.half().float().eval()
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "tokenizer.json"
-        save_tokenizer(path)
+        # The folder is rewritten, and its own tokenizer may be the one to keep.
+        path = Path(shutil.copy(words, scratch))
         tokenizer = TokenizerFile(path, MAX_SEQUENCE_LENGTH, PAD, UNK)
         write_bundle(
             network,
@@ -73,9 +78,11 @@ def main() -> None:
     given = parser.parse_args()
     torch.manual_seed(0)
     if given.checkpoint is None:
-        build(load_shipped(Bundle.open(BUNDLE)), given.out)
+        shipped = Bundle.open(BUNDLE)
+        words = shipped.file(shipped.manifest.tokenizers["tokenizer"])
+        build(load_shipped(shipped), words, given.out)
         return
-    build(load_network(given.checkpoint), given.out)
+    build(load_network(given.checkpoint), given.checkpoint.with_name(TOKENIZER), given.out)
     judge = given.checkpoint.with_name(JUDGE_FILE)
     if judge.exists() and given.out == BUNDLE:
         shutil.copyfile(judge, SHIPPED)

@@ -1,9 +1,11 @@
 """The sizes of `toon`: the real network classes, small enough to ship and to train on a CPU."""
 
+from dataclasses import replace
+
 from export.families.instantcharacter.config import ModelConfig, ProjectorConfig, ResamplerConfig
 
 MAX_SEQUENCE_LENGTH = 40
-VOCABULARY_SIZE = 512
+VOCABULARY_SIZE = 1024  # of the next edition
 # EOS is not CLIP's historic 2: with that id transformers pools at the largest token id instead.
 PAD, BOS, UNK, EOS = 0, 1, 2, 3
 
@@ -37,7 +39,7 @@ TOON = ModelConfig(
         "shift_factor": 0.0,
     },
     text_encoder={
-        "vocab_size": VOCABULARY_SIZE,
+        "vocab_size": 512,
         "hidden_size": 64,
         "intermediate_size": 256,
         "projection_dim": 64,
@@ -49,7 +51,7 @@ TOON = ModelConfig(
         "eos_token_id": EOS,
     },
     text_encoder_2={
-        "vocab_size": VOCABULARY_SIZE,
+        "vocab_size": 512,
         "d_model": 96,
         "d_kv": 32,
         "d_ff": 256,
@@ -112,3 +114,13 @@ TOON = ModelConfig(
     },
     max_sequence_length=MAX_SEQUENCE_LENGTH,
 )
+
+NEXT = replace(
+    TOON,
+    transformer={**TOON.transformer, "in_channels": 128},
+    vae={**TOON.vae, "latent_channels": 32},
+    text_encoder={**TOON.text_encoder, "vocab_size": VOCABULARY_SIZE},
+    text_encoder_2={**TOON.text_encoder_2, "vocab_size": VOCABULARY_SIZE},
+)
+"""The second edition, in training: twice the latent channels, because thin parts of a picture got
+lost in sixteen, and twice the words. `TOON` is what is shipped."""

@@ -30,6 +30,8 @@ from castmate.settings import Settings
 from demo_model.captions import full_caption
 from demo_model.characters import CharacterSpec, held_out_characters
 from demo_model.draw import PictureSpec, draw_picture, draw_reference
+from demo_model.editions import SHIPPED as SHIPPED_EDITION
+from demo_model.editions import Edition, values
 from demo_model.judge import SHIPPED, Judge, load_judge
 from demo_model.labels import IGNORED, picture_labels
 from demo_model.poses import Pose
@@ -44,6 +46,11 @@ SCENES = {
     Scene.PLAIN: "on a plain background", Scene.CITY: "in a neon city",
     Scene.BEACH: "on a beach", Scene.FOREST: "in a forest", Scene.SPACE: "in space",
     Scene.ROOM: "in a room", Scene.SNOW: "in the snow", Scene.DESERT: "in a desert",
+    Scene.CASTLE: "in front of a castle", Scene.LIBRARY: "in a library",
+    Scene.KITCHEN: "in a kitchen", Scene.CAFE: "in a cafe", Scene.STREET: "in a street",
+    Scene.MEADOW: "in a meadow", Scene.MOUNTAINS: "in the mountains",
+    Scene.UNDERWATER: "underwater", Scene.CAVE: "in a cave", Scene.CLOUDS: "above the clouds",
+    Scene.STAGE: "on a stage",
 }  # fmt: skip
 SHEET_PROMPTS = (
     "the character is waving on a beach",
@@ -74,18 +81,19 @@ ROWS = (
 )
 
 
-def judged_pictures(count: int) -> list[PictureSpec]:
+def judged_pictures(count: int, edition: Edition = SHIPPED_EDITION) -> list[PictureSpec]:
     """Held-out characters, each in its own pose and scene, without extras."""
-    poses, scenes = list(Pose), list(Scene)
+    poses, scenes = values(Pose, edition), values(Scene, edition)
     return [
         PictureSpec(spec, poses[i % len(poses)], scenes[i % len(scenes)], seed=i)
-        for i, spec in enumerate(held_out_characters(count))
+        for i, spec in enumerate(held_out_characters(count, edition=edition))
     ]
 
 
 def short_prompt(picture: PictureSpec) -> str:
     """The simplest prompt for a picture."""
-    return f"the character is {picture.pose} {SCENES[picture.scene]}"
+    pose = {Pose.CASTING: "casting a spell"}.get(picture.pose, picture.pose.value)
+    return f"the character is {pose} {SCENES[picture.scene]}"
 
 
 def reference_of(spec: CharacterSpec, size: int = 512) -> Reference:
@@ -182,7 +190,7 @@ async def judge_words(client: Client, judge: Judge, count: int) -> dict[str, flo
 
     The characters and seeds are always the same; they stand, outdoors if no scene is named.
     """
-    specs = held_out_characters(count)
+    specs = held_out_characters(count, edition=SHIPPED_EDITION)
     shares = {}
     for name, ask in ASKS.items():
         images = []

@@ -14,13 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from demo_model.captions import full_caption, short_caption, with_unknown_words
-from demo_model.config import MAX_SEQUENCE_LENGTH, TOON
+from demo_model.config import MAX_SEQUENCE_LENGTH, NEXT
 from demo_model.data import FEATURES, MAIN_SIZE, LatentStatistics, LatentStore, Size
 from demo_model.optimizers import Muon, split_parameters
 from demo_model.precision import mixed_precision
-from demo_model.pretrain import load_pretrained, new_network
+from demo_model.pretrain import load_pretrained
 from demo_model.tokens import build_tokenizer, encode
 from demo_model.training import Budget, Loop
+from demo_model.warm import warm_network
 from export.families.instantcharacter.network import (
     InstantCharacter,
     pack_latents,
@@ -48,7 +49,7 @@ class Batch:
     """Inputs of one training step.
 
     Attributes:
-        latents: Packed, normalised, `[B, S, 64]`.
+        latents: Packed, normalised, `[B, S, 4C]`.
         ids: Captions, `[B, L]`.
         features: Subject features `[B, F, c]`.
         subject_scale: `[B, 1, 1]`; 0 for pictures shown without a reference.
@@ -64,7 +65,7 @@ class Batch:
 
 def shift(tokens: int) -> float:
     """FLUX's mu: how much noise levels move up for pictures of that many tokens."""
-    s = TOON.scheduler
+    s = NEXT.scheduler
     span = s["max_image_seq_len"] - s["base_image_seq_len"]
     slope = (s["max_shift"] - s["base_shift"]) / span
     return s["base_shift"] + slope * (tokens - s["base_image_seq_len"])
@@ -136,7 +137,7 @@ class BatchSource:
             scales.append(0.0 if alone else SUBJECT_SCALE)
         height, width = latents.shape[2] // 2, latents.shape[3] // 2
         cos, sin = rotary_embedding(
-            TOON.transformer["axes_dims_rope"], MAX_SEQUENCE_LENGTH, height, width
+            NEXT.transformer["axes_dims_rope"], MAX_SEQUENCE_LENGTH, height, width
         )
         device = self.device
         return Batch(
@@ -177,10 +178,8 @@ def _optimizers(model: FlowModel, rate: float) -> list[torch.optim.Optimizer]:
 
 def train_flow(budget: Budget, folder: Path) -> None:
     """Learns the velocity; the guidance input is random and has no meaning yet."""
-    network = new_network()
+    network = warm_network()
     load_pretrained(network, folder)
-    nn.init.zeros_(network.transformer.proj_out.weight)
-    nn.init.zeros_(network.transformer.proj_out.bias)
     model = FlowModel(network).eval().to(budget.device)  # no dropout
     source = BatchSource(folder, budget.device)
     loop = Loop(FLOW, model, _optimizers(model, 1.0), budget, folder, ema=0.998, decay_from=0.5)
@@ -234,9 +233,9 @@ def without_conditions(batch: Batch, empty: Tensor) -> Batch:
 
 def train_distilled(budget: Budget, folder: Path) -> None:
     """Distils guidance: one pass with input g learns to give what guidance of scale g would."""
-    teacher = load_flow(new_network().to(budget.device), folder / f"{FLOW}.pt")
+    teacher = load_flow(warm_network().to(budget.device), folder / f"{FLOW}.pt")
     teacher = teacher.eval().requires_grad_(False)
-    network = new_network().to(budget.device)
+    network = warm_network().to(budget.device)
     model = load_flow(network, folder / f"{FLOW}.pt").eval()
     source = BatchSource(folder, budget.device)
     empty = encode(source.tokenizer, [""]).to(budget.device)

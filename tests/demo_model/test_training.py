@@ -13,13 +13,15 @@ from PIL import Image
 from castmate.families.instantcharacter.constants import SchedulerSpec
 from castmate.families.instantcharacter.schedule import flow_match_sigmas
 from demo_model import autoencoder, data, flow, judge, pretrain, safety
-from demo_model.autoencoder import Core, new_autoencoder
-from demo_model.checkpoint import assemble, load_network, save_network
+from demo_model.assembly import assemble
+from demo_model.autoencoder import encode_half, new_autoencoder
+from demo_model.checkpoint import load_network, save_network
 from demo_model.config import MAX_SEQUENCE_LENGTH, TOON
 from demo_model.optimizers import Muon
 from demo_model.subjects import crops
 from demo_model.train import STAGES
 from demo_model.training import Budget, Loop
+from demo_model.warm import warm_network
 
 TINY = (128, 128)
 
@@ -27,7 +29,7 @@ TINY = (128, 128)
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures of 128 pixels, batches of two."""
-    monkeypatch.setattr(autoencoder, "SIZES", ((TINY, 2, 1.0),))
+    monkeypatch.setattr(autoencoder, "SIZES", ((TINY[0], False, 2, 1.0),))
     monkeypatch.setattr(data, "PICTURES", {TINY: 2})
     monkeypatch.setattr(data, "SHARD", 2)
     monkeypatch.setattr(data, "OTHER_SHARDS", 0)
@@ -50,7 +52,7 @@ def test_every_stage_trains_and_the_result_is_read_back_whole(tmp_path: Path) ->
     assert network.vae.config["scaling_factor"] != 1.0
     weights, found = trained.state_dict(), network.state_dict()
     assert all(torch.equal(weights[name], found[name]) for name in weights)
-    untrained = pretrain.new_network().state_dict()
+    untrained = warm_network().state_dict()
     assert not torch.equal(
         *(state["transformer.proj_out.weight"] for state in (weights, untrained))
     )
@@ -83,13 +85,12 @@ def test_an_interrupted_stage_resumes_and_ends_where_an_uninterrupted_one_ends(
     assert all(torch.equal(whole[key], halves[key]) for key in whole)
 
 
-def test_a_new_autoencoder_encodes_a_picture_like_its_core_encodes_half_of_it() -> None:
-    torch.manual_seed(0)
-    core = Core(new_autoencoder())
+def test_a_new_autoencoder_encodes_a_picture_like_half_of_it() -> None:
+    vae = new_autoencoder()
     picture = torch.rand(1, 3, 64, 64) * 2 - 1
     with torch.no_grad():
-        whole = core.vae.encode(picture).latent_dist.mode()
-        half, _ = core.encode(torch.nn.functional.avg_pool2d(picture, 2))
+        whole = vae.encode(picture).latent_dist.mode()
+        half, _ = encode_half(vae, torch.nn.functional.avg_pool2d(picture, 2))
     assert torch.allclose(whole, half, atol=1e-4)
 
 
