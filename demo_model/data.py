@@ -24,22 +24,22 @@ from demo_model.warm import warm_network
 
 Size = tuple[int, int]
 
-NUM_CHARACTERS = 3000
+NUM_CHARACTERS = 5000
 REFERENCES_EACH = 2
 SHARD = 200
 # Width, height, and how many pictures.
 PICTURES: dict[Size, int] = {
-    (512, 512): 16000,
+    (512, 512): 10000,
     (768, 768): 1600,
-    (1024, 1024): 3000,
-    (768, 1280): 1000,
-    (1280, 768): 1000,
-    (1024, 512): 400,
-    (512, 1024): 400,
+    (1024, 1024): 5000,
+    (768, 1344): 1000,
+    (1344, 768): 1000,
+    (1536, 640): 800,
+    (640, 1536): 800,
     (1536, 1536): 400,
 }
 # Plus pictures of random sizes, because sizes that training never saw are drawn badly.
-OTHER_SHARDS, OTHER_SHARD = 160, 25
+OTHER_SHARDS, OTHER_SHARD = 240, 25
 SIDES = range(512, 1537, 64)
 MAIN_SIZE: Size = (512, 512)
 FEATURES = "subject_features.pt"
