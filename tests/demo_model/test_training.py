@@ -22,6 +22,7 @@ from demo_model.subjects import crops
 from demo_model.train import STAGES
 from demo_model.training import Budget, Loop
 from demo_model.warm import warm_network
+from export.families.instantcharacter.network import rotary_embedding
 
 TINY = (128, 128)
 
@@ -107,6 +108,19 @@ def test_training_shifts_the_noise_as_the_served_schedule_does() -> None:
     for tokens in (64, 256, 576):
         half = float(flow_match_sigmas(2, tokens, spec)[1])  # the shifted image of 0.5
         assert flow.shift(tokens) == pytest.approx(math.log(half / (1 - half)), abs=1e-5)
+
+
+def test_a_figure_has_the_same_coordinates_at_every_size() -> None:
+    def row(tables: tuple[torch.Tensor, torch.Tensor], token: int) -> torch.Tensor:
+        return torch.cat(tables, dim=1)[MAX_SEQUENCE_LENGTH + token]
+
+    axes = TOON.transformer["axes_dims_rope"]
+    small, flux = flow.square_rotary(8, 8), rotary_embedding(axes, MAX_SEQUENCE_LENGTH, 8, 8)
+    assert torch.allclose(torch.cat(small, 1), torch.cat(flux, 1), atol=1e-6)
+    wide = flow.square_rotary(8, 24)
+    assert torch.allclose(row(wide, 3 * 24 + 8 + 5), row(small, 3 * 8 + 5), atol=1e-6)
+    large = flow.square_rotary(24, 24)
+    assert torch.allclose(row(large, 10 * 24 + 16), row(small, 3 * 8 + 5), atol=1e-6)
 
 
 def test_pictures_of_every_allowed_size_are_trained_and_none_twice() -> None:
