@@ -18,7 +18,9 @@ from demo_model.autoencoder import encode_half, new_autoencoder
 from demo_model.checkpoint import load_network, save_network
 from demo_model.config import MAX_SEQUENCE_LENGTH, TOON
 from demo_model.optimizers import Muon
+from demo_model.sample import sample
 from demo_model.subjects import crops
+from demo_model.tokens import build_tokenizer
 from demo_model.train import STAGES
 from demo_model.training import Budget, Loop
 from demo_model.warm import warm_network
@@ -46,13 +48,23 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("tiny")
 def test_every_stage_trains_and_the_result_is_read_back_whole(tmp_path: Path) -> None:
     for stage in STAGES.values():
-        stage.run(Budget(steps=2), tmp_path)
+        stage.run(Budget(steps=1), tmp_path)
         assert (tmp_path / stage.result).exists()
     trained = assemble(tmp_path)
     network = load_network(save_network(trained, tmp_path))
     assert network.vae.config["scaling_factor"] != 1.0
     weights, found = trained.state_dict(), network.state_dict()
     assert all(torch.equal(weights[name], found[name]) for name in weights)
+    looked_at = sample(
+        network,
+        build_tokenizer(),
+        Image.new("RGB", (64, 64)),
+        "a cat",
+        width=128,
+        height=64,
+        steps=1,
+    )
+    assert looked_at.size == (128, 64)
     untrained = warm_network().state_dict()
     assert not torch.equal(
         *(state["transformer.proj_out.weight"] for state in (weights, untrained))
