@@ -85,7 +85,7 @@ pytest: $(DEV) $(TRITON) $(CLIENTS) $(MCP_CHECKS) ## Run every test that needs n
 
 .PHONY: test-fast
 test-fast: $(DEV) $(TRITON) $(CLIENTS) $(MCP_CHECKS) ## Run the tests that are not marked slow
-	$(call PYTEST,$(VENV)) -m "not gpu and not full_size and not slow"
+	$(call PYTEST,$(VENV)) -m "not gpu and not full_size and not comfyui and not slow"
 
 .PHONY: test-full-size
 test-full-size: $(DEV) ## Export FLUX.1-dev with InstantCharacter, without its weights: minutes
@@ -97,8 +97,12 @@ ifeq ($(PYTHON_312),)
 	@echo "test-312: skipped, no python3.12 here"
 else
 	@$(MAKE) --no-print-directory $(DEV_312) $(CLIENTS) $(MCP_CHECKS)
-	COVERAGE_CORE=sysmon $(call PYTEST,$(VENV_312)) --cov -m "not gpu and not full_size and not slow" tests/castmate tests/mcp_server tests/triton_models/test_model.py
+	COVERAGE_CORE=sysmon $(call PYTEST,$(VENV_312)) --cov -m "not gpu and not full_size and not comfyui and not slow" tests/castmate tests/mcp_server tests/triton_models/test_model.py
 endif
+
+.PHONY: comfyui-check
+comfyui-check: $(DEV) $(MCP_CHECKS) ## Drive a real ComfyUI, CASTMATE_COMFYUI=/path, with its page in a browser
+	$(BIN)/python -m pytest -v -s -m comfyui tests/comfyui
 
 .PHONY: crash
 crash: $(DEV) ## Kill and freeze processes of a ledger for two minutes on each database

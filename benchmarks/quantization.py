@@ -27,10 +27,10 @@ from castmate.families.instantcharacter.subject import reference_crops
 from demo_model.checkpoint import load_shipped
 from export.calibrate import Calibration, calibrate
 from export.environment import write_result
+from export.families.instantcharacter.merges import merges
 from export.families.instantcharacter.network import InstantCharacter
-from export.families.instantcharacter.unquantized import unquantized
+from export.families.instantcharacter.unquantized import UNQUANTIZED
 from export.precision import convert
-from export.quantization.fp8 import FP8
 from export.quantization.none import NONE
 from export.quantization.quantize import errors, quantize
 from export.quantization.registry import SCHEMES
@@ -47,14 +47,12 @@ class Variant:
 
     name: str
     quantization: Scheme
-    modulation: bool = False
     dtype: torch.dtype = torch.float32
 
 
 VARIANTS = (
     Variant("bf16 (control)", NONE, dtype=torch.bfloat16),
     *(Variant(name, scheme) for name, scheme in SCHEMES.items() if scheme is not NONE),
-    Variant("fp8 + modulation", FP8, modulation=True),
 )
 
 
@@ -95,7 +93,7 @@ def measure(
             calibration.amax,
             lambda: [denoise(network, sample, prompts, steps) for sample in drawn[:1]],
             scheme,
-            unquantized(modulation=True),
+            UNQUANTIZED,
         )
         for name, scheme in SCHEMES.items()
         if scheme is not NONE
@@ -119,8 +117,8 @@ def apply(
     """A copy of the network as a variant runs it."""
     made = copy.deepcopy(network)
     convert(made, variant.dtype)
-    kept = unquantized(modulation=variant.modulation)
-    quantize(made.denoiser, calibration.amax, variant.quantization, kept)
+    scheme, denoiser = variant.quantization, made.denoiser
+    quantize(denoiser, calibration.amax, scheme, UNQUANTIZED, merges(denoiser))
     return made
 
 

@@ -24,7 +24,6 @@ SUMMARY = {
 FP8_VARIANTS = {
     "bf16 (control)": "bf16, the control",
     "fp8": "FP8 linear layers",
-    "fp8 + modulation": "the same, and modulations",
     "fp8 + attention": "FP8 linear layers and attention",
 }
 LEDGERS = {

@@ -34,7 +34,7 @@ from export.families.instantcharacter.config import FLUX, ModelConfig
 from export.families.instantcharacter.family import FAMILY
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.step_caching import bundle_graphs
-from export.families.instantcharacter.unquantized import unquantized
+from export.families.instantcharacter.unquantized import UNQUANTIZED
 from export.graphs import ExportGraph, empty_inputs
 from export.quantization.fp8 import FP8
 from export.quantization.quantize import quantizable
@@ -44,6 +44,7 @@ RUNS, WARM_UPS = 7, 2
 STEPS = 28
 CONFIGS: Mapping[str, ModelConfig] = {"toon": TOON, "flux": FLUX}
 PER_STEP = (WHOLE, *PARTS)
+ALL_STEPS = ("modulation", "subject_resampler")
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Work:
 
 
 def work(config: ModelConfig, side: int) -> dict[str, Work]:
-    """The work of every graph for a square picture; the resampler runs `STEPS` steps."""
+    """The work of every graph for a square picture; what makes all steps at once makes `STEPS`."""
     with torch.device("meta"), torch.no_grad():
         network = InstantCharacter(config).eval().requires_grad_(False)
         makers = {
@@ -112,7 +113,7 @@ def work(config: ModelConfig, side: int) -> dict[str, Work]:
 def dimensions(config: ModelConfig, side: int, graph: str) -> dict[str, int]:
     """Every dimension of a graph for one square picture."""
     found = dict(FAMILY.dims(config, side))
-    return TABLE.dims(found | ({"T": STEPS} if graph == "subject_resampler" else {}))
+    return TABLE.dims(found | ({"T": STEPS} if graph in ALL_STEPS else {}))
 
 
 def _count(name: str, graph: ExportGraph, config: ModelConfig, side: int) -> Work:
@@ -121,7 +122,7 @@ def _count(name: str, graph: ExportGraph, config: ModelConfig, side: int) -> Wor
     with counter:
         outputs = graph.module(*inputs.values())
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-    layers = quantizable(graph.module, FP8, unquantized()) if name in PER_STEP else ()
+    layers = quantizable(graph.module, FP8, UNQUANTIZED) if name in PER_STEP else ()
     narrow = dict(layers)
     used = counter.get_flop_counts()
     root = type(graph.module).__name__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from export.families.instantcharacter.network import InstantCharacter
 from export.samples import Prompts
 
 FP8_SINCE = (8, 9)
+EXACT = Switches(hoist=True, batch=True, modulation=True)
 
 
 def diffusers_eager(setup: Setup, ends: ExitStack) -> Draw:
@@ -81,13 +83,13 @@ def diffusers_eager(setup: Setup, ends: ExitStack) -> Draw:
 
 
 def torch_hoisted(setup: Setup, ends: ExitStack) -> Draw:
-    """torch eager with the projector hoisted and the resampler batched; the picture is the same."""
-    return _loop(setup, Switches(hoist=True, batch=True))
+    """torch eager with all that no step changes computed once; the picture is the same."""
+    return _loop(setup, EXACT)
 
 
 def torch_compile(setup: Setup, ends: ExitStack) -> Draw:
     """The same, compiled: the strongest exact thing without TensorRT or ONNX Runtime."""
-    return _loop(setup, Switches(hoist=True, batch=True, compile=True))
+    return _loop(setup, replace(EXACT, compile=True))
 
 
 def torch_compile_fp8(setup: Setup, ends: ExitStack) -> Draw:
@@ -96,7 +98,7 @@ def torch_compile_fp8(setup: Setup, ends: ExitStack) -> Draw:
         raise Unfit("FP8 GEMMs need an NVIDIA GPU of compute capability 8.9 or newer; none is here")
     if (found := torch.cuda.get_device_capability()) < FP8_SINCE:
         raise Unfit(f"FP8 GEMMs need compute capability 8.9 or newer; this GPU has {found}")
-    return _loop(setup, Switches(hoist=True, batch=True, compile=True, fp8=True))
+    return _loop(setup, replace(EXACT, compile=True, fp8=True))
 
 
 def _loop(setup: Setup, switches: Switches) -> Draw:

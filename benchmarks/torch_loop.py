@@ -1,7 +1,7 @@
 """The strongest torch baseline, with a switch for each of its optimisations.
 
 The same noise, schedule and graphs as the served pipeline. With every switch off it works like the
-published code: the projector and the resampler run again in every step.
+published code: projector, resampler and modulations run again in every step.
 """
 
 from __future__ import annotations
@@ -16,12 +16,17 @@ from torch import Tensor, nn
 
 from castmate.families.instantcharacter.constants import SchedulerSpec
 from castmate.families.instantcharacter.graphs import TABLE
-from castmate.families.instantcharacter.schedule import flow_match_sigmas, rotary_tables
+from castmate.families.instantcharacter.schedule import (
+    flow_match_sigmas,
+    rotary_tables,
+    timesteps_of,
+)
 from castmate.pipeline.noise import gaussian_noise
 from export.families.instantcharacter.graphs import TransformerGraph, VaeDecoderGraph
+from export.families.instantcharacter.modulation import ModulationGraph
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.step_caching import FinishGraph, HeadGraph, TailGraph
-from export.families.instantcharacter.unquantized import unquantized
+from export.families.instantcharacter.unquantized import UNQUANTIZED
 from export.quantization.fp8 import FP8 as FP8_SCHEME
 from export.quantization.quantize import quantizable
 
@@ -36,8 +41,9 @@ class Switches:
     Attributes:
         hoist: Run the timestep-independent part of the projector once, not in every step.
         batch: Run the resampler for all steps at once.
+        modulation: Make the modulations of all steps at once.
         compile: `torch.compile` of the step and of the VAE decoder.
-        fp8: FP8 GEMMs with one scale for each row; not for embedders, modulations, the last layer.
+        fp8: FP8 GEMMs with one scale for each row; not for embedders and the last layer.
         threshold: Step caching's threshold; 0 computes every step.
         share: Compute this part of the steps, spread evenly, whatever the change: for timing a
             network whose weights are random.
@@ -45,6 +51,7 @@ class Switches:
 
     hoist: bool = False
     batch: bool = False
+    modulation: bool = False
     compile: bool = False
     fp8: bool = False
     threshold: float = 0.0
@@ -114,7 +121,7 @@ def scaled(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def use_fp8(denoiser: nn.Module) -> int:
     """Replace the layers that export quantizes, in place; returns how many."""
-    layers = list(quantizable(denoiser, FP8_SCHEME, unquantized()))
+    layers = list(quantizable(denoiser, FP8_SCHEME, UNQUANTIZED))
     for name, layer in layers:
         assert isinstance(layer, nn.Linear)
         parent, _, attribute = name.rpartition(".")
@@ -143,6 +150,7 @@ class TorchLoop:
             "transformer_tail": made(TailGraph(denoiser)),
             "transformer_finish": made(FinishGraph(denoiser)),
         }
+        self._modulation = made(ModulationGraph(network.modulation))
         self._decoder = made(VaeDecoderGraph(network.vae))
         self.device = next(network.transformer.parameters()).device
 
@@ -160,14 +168,15 @@ class TorchLoop:
         sigmas = flow_match_sigmas(inputs.steps, rows * columns, SchedulerSpec(**config.scheduler))
         axes = tuple(network.transformer.config.axes_dims_rope)
         cos, sin = rotary_tables(axes, config.max_sequence_length, rows, columns)
+        timesteps = self._put(timesteps_of(sigmas))
+        with watch("text"):
+            modulation = self._modulations(pooled, self._put([inputs.guidance_scale]), timesteps)
         with watch("subject"):
-            tokens = self._subject(inputs.crops.to(self.device), self._put(sigmas[:-1] * 1000))
+            tokens = self._subject(inputs.crops.to(self.device), timesteps)
         conditions = {
             "sigmas": self._put(sigmas),
-            "guidance": self._put([inputs.guidance_scale]),
             "true_cfg_scale": self._put([1.0]),
             "prompt_embeds": prompt,
-            "pooled_projections": pooled,
             "subject_scale": self._put([inputs.subject_scale]),
             "rotary_emb_cos": self._put(cos),
             "rotary_emb_sin": self._put(sin),
@@ -184,12 +193,27 @@ class TorchLoop:
         steps_ms, computed = [], 0
         for number, step in enumerate(numbers):
             with watch("denoise") as elapsed_ms:
-                values |= {"step": step, "subject_embeds": tokens(number)}
+                values |= {
+                    "step": step,
+                    "modulation": modulation(number),
+                    "subject_embeds": tokens(number),
+                }
                 computed += self._step(values, number)
             steps_ms.append(elapsed_ms())
         with watch("decode"):
             picture = self._decoder(values["latents"])[0].cpu()
         return Timed(picture, watch.totals_ms, tuple(steps_ms), computed)
+
+    def _modulations(
+        self, pooled: Tensor, guidance: Tensor, timesteps: Tensor
+    ) -> Callable[[int], Tensor]:
+        """Returns modulations `[T, 1, A]` for a step; only that step's row has to be right."""
+
+        def made(some: Tensor) -> Tensor:
+            rows: Tensor = self._modulation(pooled, guidance, some)
+            return rows
+
+        return self._of_step(made, timesteps, at_once=self.switches.modulation)
 
     def _subject(self, crops: Tensor, timesteps: Tensor) -> Callable[[int], Tensor]:
         """Returns subject tokens `[T, N, D]` for a step; only that step's row has to be right."""
@@ -202,12 +226,15 @@ class TorchLoop:
             projected = network.subject_projector(features) if hoisted is None else hoisted
             return network.subject_resampler(projected, some)
 
-        if switches.batch:
-            every = resampled(timesteps)
+        return self._of_step(resampled, timesteps, at_once=switches.batch)
+
+    def _of_step(
+        self, make: Callable[[Tensor], Tensor], timesteps: Tensor, *, at_once: bool
+    ) -> Callable[[int], Tensor]:
+        if at_once:
+            every = make(timesteps)
             return lambda number: every
-        return lambda number: resampled(timesteps[number : number + 1]).expand(
-            len(timesteps), -1, -1
-        )
+        return lambda number: make(timesteps[number : number + 1]).expand(len(timesteps), -1, -1)
 
     def _step(self, values: dict[str, Any], number: int) -> int:
         """Advance `latents` by one step; returns 1 if it was computed in full."""

@@ -29,7 +29,7 @@ from rich.table import Table
 from benchmarks import perf_analyzer
 from castmate.clients.base import Client, Progress
 from castmate.clients.local import LocalClient
-from castmate.clients.triton import TritonClient
+from castmate.clients.triton.client import TritonClient
 from castmate.engines.base import Runtime
 from castmate.engines.bundle import Bundle
 from castmate.engines.choose import open_runtime

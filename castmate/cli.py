@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from castmate import __version__
+from castmate.comfyui import comfyui
 from castmate.reporting import FAILED, OK, print_json, reporting
 from castmate.schema import (
     Cache,
@@ -46,6 +47,7 @@ app.add_typer(bundles, name="bundle")
 serve = typer.Typer(help="Serve pictures to other programs.")
 app.add_typer(serve, name="serve")
 app.add_typer(spend, name="spend")
+app.add_typer(comfyui, name="comfyui")
 
 _FIELDS = GenerateRequest.model_fields
 _DEFAULTS = SimpleNamespace(**{name: field.default for name, field in _FIELDS.items()})

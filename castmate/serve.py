@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from castmate.clients.triton import TritonClient
+from castmate.clients.triton.client import TritonClient
 from castmate.engines.bundle import Bundle
 from castmate.errors import SettingsError, Unavailable
 from castmate.paths import expand

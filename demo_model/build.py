@@ -1,8 +1,9 @@
 """Rewrites the shipped bundle: `python -m demo_model.build [--checkpoint toon.pt]`.
 
 It uses the weights of a training run or those already in the bundle, so a changed graph needs no
-training. The export is that of any other model; only the tokenizer, the description and the licence
-are the demo's own.
+training. Before a change that makes this code refuse the bundle, `--save FOLDER` brings its weights
+to safety; afterwards they are the checkpoint. The export is that of any other model; only the
+tokenizer, the description and the licence are the demo's own.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from castmate.engines.bundle import Bundle
 from castmate.engines.licences import Licence
 from castmate.engines.manifest import StepCachingSpec
-from demo_model.checkpoint import TOKENIZER, load_network, load_shipped
+from demo_model.checkpoint import TOKENIZER, load_network, load_shipped, save_network
 from demo_model.config import MAX_SEQUENCE_LENGTH, PAD, UNK
 from demo_model.judge import JUDGE_FILE, SHIPPED
 from demo_model.warm import BUNDLE
@@ -74,13 +75,22 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m demo_model.build", description=__doc__)
     parser.add_argument("--checkpoint", type=Path, help="default: the weights in the bundle")
+    parser.add_argument("--save", type=Path, help="only write the bundle's weights to a folder")
     parser.add_argument("--out", type=Path, default=BUNDLE, help="bundle folder")
     given = parser.parse_args()
     torch.manual_seed(0)
     if given.checkpoint is None:
         shipped = Bundle.open(BUNDLE)
-        words = shipped.file(shipped.manifest.tokenizers["tokenizer"])
-        build(load_shipped(shipped), words, given.out)
+        network, words = (
+            load_shipped(shipped),
+            shipped.file(shipped.manifest.tokenizers["tokenizer"]),
+        )
+        if given.save is None:
+            build(network, words, given.out)
+        else:
+            given.save.mkdir(parents=True, exist_ok=True)
+            shutil.copy(words, given.save / TOKENIZER)
+            print(save_network(network, given.save))
         return
     build(load_network(given.checkpoint), given.checkpoint.with_name(TOKENIZER), given.out)
     judge = given.checkpoint.with_name(JUDGE_FILE)

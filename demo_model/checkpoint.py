@@ -11,7 +11,6 @@ import torch
 from castmate.engines.bundle import Bundle
 from castmate.files import open_atomically
 from demo_model.config import NEXT, TOON
-from demo_model.tokens import save_tokenizer
 from export.families.instantcharacter.network import InstantCharacter
 from export.weights import load_weights, stored_weights
 
@@ -21,14 +20,13 @@ NOT_IN_GRAPHS = ("vae.encoder.", "image_encoder_2.embeddings.mask_token")
 
 
 def save_network(network: InstantCharacter, folder: Path) -> Path:
-    """Writes `toon.pt`, `toon.json` (the latents' scale) and `tokenizer.json`."""
+    """Writes `toon.pt` and the latents' scale; the caller puts `tokenizer.json` beside them."""
     path = folder / CHECKPOINT
     with open_atomically(path) as stream:
         torch.save(network.state_dict(), stream)
     vae = network.vae.config
     scale = {name: vae[name] for name in SCALE}
     path.with_suffix(".json").write_text(json.dumps(scale) + "\n")
-    save_tokenizer(folder / TOKENIZER)
     return path
 
 
@@ -46,8 +44,11 @@ def load_shipped(bundle: Bundle) -> InstantCharacter:
 
 
 def load_network(path: Path) -> InstantCharacter:
-    """Reads what `save_network` wrote."""
+    """Reads what `save_network` wrote, of either edition."""
     scale = json.loads(path.with_suffix(".json").read_text())
-    network = InstantCharacter(replace(NEXT, vae={**NEXT.vae, **scale}))
-    network.load_state_dict(torch.load(path, weights_only=True))
+    state = torch.load(path, weights_only=True)
+    channels = state["vae.decoder.conv_in.weight"].shape[1]
+    config = TOON if channels == TOON.vae["latent_channels"] else NEXT
+    network = InstantCharacter(replace(config, vae={**config.vae, **scale}))
+    network.load_state_dict(state)
     return network.eval()

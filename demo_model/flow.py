@@ -118,9 +118,10 @@ class FlowModel(nn.Module):
         """Predicts noise - image at noise level `sigma` `[B]`."""
         network = self._network[0]
         subject = self.subject_resampler(batch.features, sigma * 1000)
+        pooled = network.pooled_projections(batch.ids)
         velocity: Tensor = network.denoiser(
-            x, network.prompt_embeds(batch.ids), network.pooled_projections(batch.ids),
-            sigma, guidance, *batch.rotary, subject, batch.subject_scale,
+            x, network.prompt_embeds(batch.ids), network.modulation(pooled, guidance, sigma * 1000),
+            *batch.rotary, subject, batch.subject_scale,
         )  # fmt: skip
         return velocity
 

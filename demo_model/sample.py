@@ -49,13 +49,12 @@ def sample(
     sigmas = torch.from_numpy(flow_match_sigmas(steps, rows * columns, spec))
     noise = torch.Generator().manual_seed(seed)
     x = torch.randn(1, rows * columns, NEXT.transformer["in_channels"], generator=noise)
-    scale = torch.full((1, 1, 1), SUBJECT_SCALE)
+    rotary, scale = square_rotary(rows, columns), torch.full((1, 1, 1), SUBJECT_SCALE)
     for sigma, following in pairwise(sigmas):
         level = sigma.view(1)
-        velocity = network.denoiser(
-            x, embeds, pooled, level, torch.full((1,), guidance), *square_rotary(rows, columns),
-            network.subject_resampler(features, level * 1000), scale,
-        )  # fmt: skip
+        modulation = network.modulation(pooled, torch.full((1,), guidance), level * 1000)
+        subject = network.subject_resampler(features, level * 1000)
+        velocity = network.denoiser(x, embeds, modulation, *rotary, subject, scale)
         x = x + (following - sigma) * velocity
     vae = network.vae
     latents = unpack_latents(x.unflatten(1, (rows, columns))) / vae.config["scaling_factor"]

@@ -11,12 +11,13 @@ import torch.distributed as dist
 
 from demo_model.assembly import assemble
 from demo_model.autoencoder import AUTOENCODER, train_autoencoder
-from demo_model.checkpoint import save_network
+from demo_model.checkpoint import TOKENIZER, save_network
 from demo_model.data import FEATURES, LatentStatistics, cache_features, cache_latents
 from demo_model.flow import DISTILLED, FLOW, train_distilled, train_flow
 from demo_model.judge import JUDGE, JUDGE_FILE, train_judge
 from demo_model.pretrain import SUBJECT, TEXT, pretrain_subject, pretrain_text
 from demo_model.safety import SAFETY, train_safety
+from demo_model.tokens import save_tokenizer
 from demo_model.training import CACHE, Budget, run_workers
 
 
@@ -87,6 +88,7 @@ def main() -> None:
         )
         run_workers(stage.run, budget.workers, budget, arguments.folder)
     if all((arguments.folder / stage.result).exists() for stage in STAGES.values()):
+        save_tokenizer(arguments.folder / TOKENIZER)
         print(save_network(assemble(arguments.folder), arguments.folder))
 
 

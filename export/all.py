@@ -21,7 +21,7 @@ from export.build import Options, build_bundle
 from export.bundle import write_bundle
 from export.calibrate import Calibration, best_device, calibrate
 from export.errors import ExportError
-from export.family import Config, Network, published, unquantized
+from export.family import Config, Network, merges, published, unquantized
 from export.family import parser as family_parser
 from export.lora import Style, StyledTransformer
 from export.precision import Precision
@@ -57,11 +57,11 @@ def make(recipe: Recipe, folder: Path, config: Config | None = None) -> Path:
         tokenizers = family.load_tokenizers(recipe.sources, config, folder)
         network = family.load_network(recipe.sources, recipe.precision.dtype, config)
         StyledTransformer(network.get_submodule("transformer")).apply(recipe.styles)
-        scheme, kept = recipe.quantization, unquantized(network, modulation=recipe.fp8_modulation)
+        scheme, kept = recipe.quantization, unquantized(network)
         ranges: Ranges = {}
         if ranges_needed(network.denoiser, scheme, kept):
             ranges = _calibration(recipe, folder / CALIBRATION, network, tokenizers).amax
-        quantize(network.denoiser, ranges, scheme, kept)
+        quantize(network.denoiser, ranges, scheme, kept, merges(network))
         write_bundle(
             network,
             graphs,
@@ -102,9 +102,6 @@ def parser(arguments: Sequence[str] | None = None) -> argparse.ArgumentParser:
     made.add_argument("--precision", type=Precision, choices=Precision, default=Recipe.precision)
     made.add_argument("--quantization", choices=list(SCHEMES), default=Recipe.quantization.name)
     made.add_argument(
-        "--fp8-modulation", action="store_true", help="the blocks' modulations in FP8 as well"
-    )
-    made.add_argument(
         "--style", action="append", default=[], metavar="FILE[:SCALE]", help="may be repeated"
     )
     made.add_argument("--step-caching", action="store_true")
@@ -124,7 +121,6 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
     names = (
         "family",
         "precision",
-        "fp8_modulation",
         "step_caching",
         "samples",
         "steps",

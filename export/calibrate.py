@@ -107,7 +107,7 @@ def calibrate(
             progress.advance(task)
 
     # Every call of `network.denoiser` makes a new view of the same layers: hooks on one see all.
-    with recording(network.denoiser, unquantized(network, modulation=True)) as amax:
+    with recording(network.denoiser, unquantized(network)) as amax:
         for sample in drawn:
             denoise(network, sample, prompts, steps, on_step)
     network.to("cpu")

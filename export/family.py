@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import pkgutil
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -24,6 +24,8 @@ from castmate.engines.licences import Licence
 from castmate.engines.manifest import Profile, StepCachingSpec
 from export.errors import ExportError
 from export.graphs import Makers
+from export.precision import Precision
+from export.quantization.merge import Group
 from export.samples import Prompts, Sample, TokenizerFile
 
 PACKAGE = "export.families"
@@ -38,6 +40,11 @@ class Config(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def overflows_in(self) -> Collection[Precision]:
+        """Precisions whose range is too small for the network."""
+        ...
 
 
 class Network(nn.Module):
@@ -93,10 +100,12 @@ class ExportFamily:
         constants: The manifest's `constants` of a network.
         dims: Every dimension of the table but the derived ones, for one square picture in one step:
             from a network's sizes and the pixels of a side.
-        unquantized: Parts of layer names that stay as they are whatever the quantization; the
-            argument is whether the blocks' modulations are quantized.
+        unquantized: Parts of layer names that stay as they are whatever the quantization.
         denoise: Draws the latents of a sample in torch.
         decode: Latents to a picture `[H, W, 3]` uint8 in torch.
+        hoisted: Parts of the names of the denoiser's layers that another graph runs before the
+            steps.
+        merges: Layers of a denoiser that are merged where a scheme quantizes them.
         profile: Sizes, pictures and steps that engines are built for.
         published: Where it can be loaded from what somebody published.
     """
@@ -104,9 +113,11 @@ class ExportFamily:
     bundle_graphs: Callable[[Any, bool], Makers]
     constants: Callable[[Any], Mapping[str, Any]]
     dims: Callable[[Any, int], Dims]
-    unquantized: Callable[[bool], tuple[str, ...]]
+    unquantized: tuple[str, ...]
     denoise: Callable[[Any, Sample, Prompts, int, OnStep], Tensor]
     decode: Callable[[Any, Tensor], np.ndarray]
+    hoisted: tuple[str, ...] = ()
+    merges: Callable[[nn.Module], Iterable[Group]] = lambda module: ()
     profile: Profile = field(default_factory=Profile)
     published: Published | None = None
 
@@ -134,9 +145,14 @@ def bundle_graphs(network: Network, *, step_caching: bool) -> Makers:
     return family_of(network.family).bundle_graphs(network, step_caching)
 
 
-def unquantized(network: Network, *, modulation: bool = False) -> tuple[str, ...]:
+def unquantized(network: Network) -> tuple[str, ...]:
     """Parts of the denoiser that stay as they are, see `export.quantization.quantize`."""
-    return family_of(network.family).unquantized(modulation)
+    return family_of(network.family).unquantized
+
+
+def merges(network: Network) -> Iterable[Group]:
+    """Layers of the denoiser that are merged, see `export.quantization.quantize`."""
+    return family_of(network.family).merges(network.denoiser)
 
 
 def published(name: str = DEFAULT) -> Published:

@@ -31,6 +31,11 @@ class Precision(StrEnum):
         return 4 if self is Precision.FP32 else 2
 
     @property
+    def for_cpu(self) -> bool:
+        """Whether ONNX Runtime computes it on a CPU; TensorRT takes the others."""
+        return self in (Precision.FP32, Precision.FP16_WEIGHTS)
+
+    @property
     def description(self) -> str:
         """For `bundle.json`."""
         return "fp16 weights, fp32 arithmetic" if self is Precision.FP16_WEIGHTS else self.value

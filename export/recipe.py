@@ -22,7 +22,7 @@ from export.lora import Style
 from export.precision import Precision
 from export.quantization.fp8 import FP8_ATTENTION
 from export.quantization.none import NONE
-from export.quantization.quantize import quantizable
+from export.quantization.quantize import is_within, quantizable
 from export.quantization.scheme import Scheme
 from export.targets import check_target
 
@@ -38,7 +38,6 @@ class Recipe:
         sources: Where the weights are.
         precision: Of weights and arithmetic.
         quantization: How the transformer is quantized.
-        fp8_modulation: Quantize the blocks' modulations as well; see the family's `unquantized`.
         styles: LoRAs, fused before it is quantized.
         step_caching: Write the transformer in three parts, so that steps may be skipped.
         samples: Trajectories to calibrate on.
@@ -52,7 +51,6 @@ class Recipe:
     sources: Any
     precision: Precision = Precision.BF16
     quantization: Scheme = FP8_ATTENTION
-    fp8_modulation: bool = False
     styles: tuple[Style, ...] = ()
     step_caching: bool = False
     samples: int = 8
@@ -75,10 +73,10 @@ class Recipe:
         for name, low, high in (("samples", 1, 256), ("steps", 1, 50), ("side", 512, 1536)):
             if not low <= getattr(self, name) <= high:
                 raise ExportError(f"--{name} {getattr(self, name)}: allowed are {low}..{high}.")
-        if self.precision is Precision.FP16 and config.name == "flux":
+        if self.precision in config.overflows_in:
             raise ExportError(
-                "--precision fp16 overflows in FLUX's residual stream. Use bf16, which it was "
-                "trained in."
+                f"--precision {self.precision} overflows in {config.name}. Use "
+                f"{Precision.BF16}, which it was trained in."
             )
         for style in self.styles:
             if not style.path.is_file():
@@ -86,12 +84,10 @@ class Recipe:
         if self.flavour is not None:
             check_target(self.flavour, self.target, self.quantization.kernels)
             load_tensorrt(self.flavour)
-            if self.precision not in (Precision.BF16, Precision.FP16):
+            if self.precision.for_cpu:
                 raise ExportError(
                     f"--precision {self.precision}: engines need bf16, or fp16 for small networks."
                 )
-        if self.fp8_modulation and self.quantization is NONE:
-            raise ExportError("--fp8-modulation needs a --quantization such as fp8.")
         self._check_room(config, folder)
 
     def keep(self, folder: Path) -> None:
@@ -128,7 +124,7 @@ class Recipe:
 
     def _check_room(self, config: Config, folder: Path) -> None:
         scheme, family = self.quantization, self.family
-        kept = family_of(family).unquantized(self.fp8_modulation)
+        kept = family_of(family).unquantized
         counted, per_weight = sizes(config, scheme, kept, family), self.precision.num_bytes
         quantized = counted.quantized * scheme.weight_bytes
         # Both stand side by side while one is made from the other.
@@ -189,7 +185,10 @@ def sizes(
     layers = [layer for _, layer in quantizable(denoiser, scheme, unquantized)]
     quantized = sum(layer.weight.numel() for layer in layers if isinstance(layer, nn.Linear))
 
-    def count(module: nn.Module) -> int:
-        return sum(weight.numel() for weight in module.parameters())
+    hoisted = family_of(family).hoisted
 
-    return Sizes(count(network), count(denoiser), quantized)
+    def count(module: nn.Module, without: Collection[str] = ()) -> int:
+        weights = module.named_parameters()
+        return sum(weight.numel() for name, weight in weights if not is_within(name, without))
+
+    return Sizes(count(network), count(denoiser, hoisted), quantized)

@@ -32,8 +32,6 @@ SMALLEST_EXTERNAL = 2**30
 """Bytes of weights above which they go to a file beside the graph; protobuf ends at 2 GiB."""
 TRANSPOSED = ".T"
 """Behind the name of a weight of a linear layer, which is stored as the engine multiplies it."""
-FOR_CPU = (Precision.FP32, Precision.FP16_WEIGHTS)
-"""What ONNX Runtime computes on a CPU; TensorRT has these graphs in bf16 or fp16."""
 NARROW = ".fp16"
 """Behind the name of a weight that is stored in fp16 and cast when it is loaded."""
 
@@ -59,7 +57,7 @@ def to_onnx(
     """
     parts = (*graph.module.parameters(), *graph.module.buffers())
     is_external = sum(part.nbytes for part in parts) > external_bytes
-    model = ir_model(graph, fold_weights=not is_external, for_cpu=precision in FOR_CPU)
+    model = ir_model(graph, fold_weights=not is_external, for_cpu=precision.for_cpu)
     if is_external:
         data = path.with_name(f"{path.name}.data")
         ir.save(model, path, external_data=data.name)

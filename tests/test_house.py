@@ -17,7 +17,7 @@ import pytest
 import castmate
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ["castmate", "mcp_server/castmate_mcp", "export", "demo_model", "benchmarks"]
+PACKAGES = ["castmate", "comfyui", "mcp_server/castmate_mcp", "export", "demo_model", "benchmarks"]
 MAX_LINES = 400
 CODE = {".css", ".js", ".mjs", ".py"}
 MAX_WHEEL_BYTES = 25_000_000
@@ -53,6 +53,14 @@ def test_the_wheel_holds_the_skills_and_the_page_of_the_mcp_server(wheel: Path) 
     assert files <= set(zipfile.ZipFile(wheel).namelist())
 
 
+def test_the_wheel_brings_the_nodes_for_comfyui(wheel: Path) -> None:
+    tracked = ["git", "ls-files", "comfyui"]
+    listed = subprocess.run(tracked, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    files = {name.replace("comfyui/", "castmate/comfyui_nodes/", 1) for name in listed.split()}
+    assert "castmate/comfyui_nodes/nodes/generate.py" in files
+    assert files <= set(zipfile.ZipFile(wheel).namelist())
+
+
 def test_the_wheel_is_typed_and_small(wheel: Path) -> None:
     assert "castmate/py.typed" in zipfile.ZipFile(wheel).namelist()
     assert wheel.stat().st_size < MAX_WHEEL_BYTES
@@ -71,6 +79,10 @@ def test_the_wheel_is_typed_and_small(wheel: Path) -> None:
         ("mcp_server/castmate_mcp/rest/__init__.py", "import castmate_mcp.agent.server"),
         ("export/__init__.py", "import demo_model"),
         ("demo_model/__init__.py", "import tests"),
+        ("castmate/comfyui.py", "import comfyui"),
+        ("castmate/errors.py", "import comfy_api"),
+        ("comfyui/__init__.py", "import castmate.schema"),
+        ("comfyui/client/errors.py", "import torch"),
     ],
 )
 def test_a_forbidden_import_is_reported(tmp_path: Path, module: str, statement: str) -> None:
@@ -157,6 +169,20 @@ def test_tests_of_ctrl_c_pass_in_the_background_under_nohup() -> None:
         [*ignoring, *command], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert "1 passed" in report.stdout, report.stdout
+
+
+def test_a_precision_is_named_only_where_contributing_says_to_add_it() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    _, _, section = text.partition("## Add a precision or a quantization scheme")
+    listed = section.partition("\n## ")[0]
+    naming = {
+        path.relative_to(ROOT).as_posix()
+        for package in ("export", "demo_model", "benchmarks")
+        for path in (ROOT / package).rglob("*.py")
+        if re.search(r"\b(Precision\.FP16|torch\.float16)\b", path.read_text())
+    }
+    assert naming >= {"export/precision.py", "export/quantization/none.py"}
+    assert {name for name in naming if f"`{name}`" not in listed} == set()
 
 
 @pytest.mark.parametrize("parameter", ["true_cfg_scale", "guidance_scale"])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from castmate.clients.payments import Payments
 from castmate.images import Reference
-from castmate.schema import GenerateRequest, GenerateResult
+from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,13 @@ class Progress:
         step: Denoise steps done, over all pictures of the request.
         total: Denoise steps in all.
         waits_for: Where no client could draw and it waits for one: why.
+        images: The pictures of the request that are finished, in order.
     """
 
     step: int
     total: int
     waits_for: str = ""
+    images: tuple[GeneratedImage, ...] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True)

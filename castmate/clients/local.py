@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
@@ -13,7 +14,7 @@ from castmate.engines.bundle import Bundle
 from castmate.errors import Cancelled
 from castmate.images import Reference
 from castmate.pipeline.pipeline import Pipeline
-from castmate.schema import Cache, GenerateRequest, GenerateResult
+from castmate.schema import Cache, GeneratedImage, GenerateRequest, GenerateResult
 from castmate.settings import Settings
 
 
@@ -64,14 +65,17 @@ class LocalClient:
         """
         loop = asyncio.get_running_loop()
         stop = threading.Event()
+        images: list[GeneratedImage] = []
 
         def on_step(done: int, total: int) -> None:
             if stop.is_set() or self._closing.is_set():
                 raise Cancelled(f"Stopped after {done} of {total} steps.")
             if on_progress is not None:
-                loop.call_soon_threadsafe(on_progress, Progress(done, total))
+                progress = Progress(done, total, images=tuple(images))
+                loop.call_soon_threadsafe(on_progress, progress)
 
-        job = self._thread.submit(self._pipeline.generate, request, reference, on_step)
+        draw = functools.partial(self._pipeline.generate, request, reference, on_step)
+        job = self._thread.submit(draw, images.append)
         try:
             return await asyncio.wrap_future(job)
         except asyncio.CancelledError:

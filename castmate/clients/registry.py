@@ -131,7 +131,7 @@ def licences(settings: Settings) -> dict[str, Licence]:
 
 
 def _open_triton(settings: Settings) -> Client:
-    from castmate.clients.triton import TritonClient  # loads gRPC, of the extra `triton`
+    from castmate.clients.triton.client import TritonClient  # loads gRPC, of the extra `triton`
 
     return TritonClient.open(settings)
 
@@ -141,7 +141,7 @@ def _triton_lacks(settings: Settings) -> str:
 
 
 async def _check_triton(settings: Settings) -> Sequence[Check]:
-    from castmate.clients.triton import check
+    from castmate.clients.triton.client import check
 
     return await check(settings)
 

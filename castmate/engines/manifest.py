@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from castmate.engines.graphs import Range, TensorSpec
 from castmate.engines.licences import Licence
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "bundle.json"
 
 

@@ -88,7 +88,7 @@ def open_network(
     Args:
         bundle: The model.
         runtime: What runs its graphs.
-        prompt_cache_bytes: Memory for encoded prompts.
+        prompt_cache_bytes: Memory for whatever is made of prompts.
         subject_cache_bytes: Memory for encoded references.
 
     Raises:

@@ -34,7 +34,7 @@ class Pipeline:
         bundle: Bundle,
         runtime: Runtime,
         *,
-        prompt_cache_mb: int = 64,
+        prompt_cache_mb: int = 256,
         subject_cache_mb: int = 512,
         cache: Cache = Cache.OFF,
     ) -> None:
@@ -43,7 +43,7 @@ class Pipeline:
         Args:
             bundle: The model.
             runtime: What runs its graphs.
-            prompt_cache_mb: Memory for encoded prompts, MiB.
+            prompt_cache_mb: Memory for encoded prompts and their modulations, MiB.
             subject_cache_mb: Memory for encoded references, MiB.
             cache: Step caching of requests that leave it to us.
 

@@ -27,8 +27,8 @@ def test_every_variant_is_compared_with_fp32_and_every_layer_is_reported(tmp_pat
     assert set(result["variants"]) == {variant.name for variant in VARIANTS}
     for row in result["variants"].values():
         assert 0 < row["latents_relative_l2"] < 0.2
-    # 2 double blocks of 12 linear layers and 2 modulations, 4 single ones of 5 and 1; in each block
-    # two of the subject branch and two attentions.
+    # 2 double blocks of 12 linear layers, 4 single ones of 5; in each block two of the subject
+    # branch and two attentions.
     layers = result["layer_relative_l2"]["fp8-attention"]
-    assert len(layers) == 2 * (12 + 2) + 4 * (5 + 1) + 6 * (2 + 2)
+    assert len(layers) == 2 * 12 + 4 * 5 + 6 * (2 + 2)
     assert all(torch.equal(before[k], w) for k, w in network.state_dict().items())

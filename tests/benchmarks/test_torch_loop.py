@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 
 from benchmarks.full_size import LADDER, random_inputs, random_network
+from benchmarks.torch_contenders import EXACT
 from benchmarks.torch_loop import ScaledLinear, Switches, TorchLoop, use_fp8
 from demo_model.config import TOON
 from export.families.instantcharacter.network import InstantCharacter
@@ -35,13 +37,13 @@ def test_hoisting_and_batching_change_nothing_but_rounding(network: InstantChara
     published = picture(network, Switches())
     assert published.shape == (512, 512, 3)
     assert published.std() > 1
-    for switches in (Switches(hoist=True), Switches(hoist=True, batch=True)):
+    for switches in (Switches(hoist=True), Switches(hoist=True, batch=True), EXACT):
         assert (picture(network, switches) - published).abs().mean() < 0.05
 
 
 @pytest.mark.slow
 def test_a_cached_loop_computes_the_share_that_it_was_told(network: InstantCharacter) -> None:
-    loop = TorchLoop(network, Switches(hoist=True, batch=True, share=0.5))
+    loop = TorchLoop(network, replace(EXACT, share=0.5))
     timed = loop.draw(random_inputs(TOON, 512, STEPS))
     assert timed.computed_steps == 3  # the first, and every second
     assert len(timed.steps_ms) == STEPS
@@ -52,8 +54,8 @@ def test_a_cached_loop_computes_the_share_that_it_was_told(network: InstantChara
 def test_a_threshold_of_almost_nothing_computes_every_step_and_the_same_picture(
     network: InstantCharacter,
 ) -> None:
-    exact = TorchLoop(network, Switches(hoist=True, batch=True))
-    parts = TorchLoop(network, Switches(hoist=True, batch=True, threshold=1e-9))
+    exact = TorchLoop(network, EXACT)
+    parts = TorchLoop(network, replace(EXACT, threshold=1e-9))
     inputs = random_inputs(TOON, 512, STEPS)
     one, other = exact.draw(inputs), parts.draw(inputs)
     assert one.computed_steps == other.computed_steps == STEPS
@@ -80,6 +82,6 @@ def test_fp8_covers_what_export_quantizes() -> None:
 
 
 def test_each_rung_of_the_ladder_switches_one_thing_more() -> None:
-    rungs = [vars(switches) for _, switches in list(LADDER.values())[:5]]
+    rungs = [vars(switches) for _, switches in list(LADDER.values())[:6]]
     for before, after in itertools.pairwise(rungs):
         assert sum(before[name] != after[name] for name in before) == 1

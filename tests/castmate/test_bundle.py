@@ -100,7 +100,7 @@ def test_another_format_is_refused_with_the_version_that_made_it(copy: Path) -> 
         manifest["created_with"]["castmate"] = "7.0"
 
     edit(copy, newer)
-    with pytest.raises(BundleMismatch, match=r"format 99.*reads format 2.*7\.0"):
+    with pytest.raises(BundleMismatch, match=r"format 99.*reads format 3.*7\.0"):
         Bundle.open(copy)
 
 

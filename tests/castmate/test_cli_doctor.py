@@ -62,10 +62,10 @@ def test_doctor_tells_how_to_repair_what_is_broken(
 @pytest.mark.parametrize(
     ("key", "line"),
     [
-        (KEY, "ok    wavespeed    http://127.0.0.1:PORT takes the key; $4.20 left"),
+        (KEY, "ok    wavespeed    http://127.0.0.1:PORT accepts the key; $4.20 left"),
         (
             "wsk_other",
-            "      -> WaveSpeed does not take the key. Check CASTMATE_WAVESPEED_API_KEY.",
+            "      -> WaveSpeed rejected the key. Check CASTMATE_WAVESPEED_API_KEY.",
         ),
     ],
 )

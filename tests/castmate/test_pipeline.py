@@ -73,7 +73,8 @@ def test_a_second_picture_of_a_character_encodes_nothing_again(
     parts = PARTS if pipeline.bundle.has_step_caching else (WHOLE,)
     steps: Callable[[int], dict[str, int]] = lambda count: dict.fromkeys(parts, count)  # noqa: E731
     picture = {**steps(3), "vae_decoder": 1, "safety_checker": 1}
-    text = {"text_encoder": 1, "text_encoder_2": 1}
+    modulation = {"modulation": 1}
+    text = {"text_encoder": 1, "text_encoder_2": 1, **modulation}
     subject = {
         "image_encoder": 1,
         "image_encoder_2": 1,
@@ -84,7 +85,10 @@ def test_a_second_picture_of_a_character_encodes_nothing_again(
     assert draw(seed=99) == picture
     assert draw(prompt="running in the snow") == picture | text
     assert draw("rusty") == picture | subject
-    assert draw(num_inference_steps=4) == picture | steps(4) | {"subject_resampler": 1}
+    longer = {"subject_resampler": 1, **modulation}
+    assert draw(num_inference_steps=4) == picture | steps(4) | longer
+    assert draw(guidance_scale=2.0) == picture | modulation
+    assert draw(guidance_scale=2.0, num_inference_steps=4) == picture | steps(4) | modulation
     assert draw(negative_prompt="trees") == picture | text
     ignored = draw(negative_prompt="clouds", true_cfg_scale=1)
     assert ignored == picture, "a negative prompt without effect was encoded"

@@ -30,13 +30,13 @@ SUBMITTING, SUBMITTED, SETTLED, RELEASED, UNKNOWN = PaymentState
     [
         ("SUBMIT400", InvalidRequest, "WaveSpeed's hosted model refuses it: told *** so"),
         ("SUBMIT401", Unavailable, "Check CASTMATE_WAVESPEED_API_KEY. It says: told *** so."),
-        ("SUBMIT402", Unavailable, "no funds left. Top it up."),
+        ("SUBMIT402", Unavailable, "out of funds. Top it up."),
         ("SUBMIT403", Unavailable, "A key works after the account's first top-up."),
         ("SUBMIT403HTML", Unavailable, "A key works after the account's first top-up."),
         ("SUBMIT404", Unavailable, "Check CASTMATE_WAVESPEED_MODEL."),
         ("SUBMIT413", InvalidRequest, "refuses it"),
         ("SUBMIT429", Overloaded, "Try again in 60 s, or raise the account's tier."),
-        ("SUBMIT503", Unavailable, "does not take it (HTTP status 503). Try again later."),
+        ("SUBMIT503", Unavailable, "refused the request (HTTP status 503). Try again later."),
         ("REDIRECT", Unavailable, "Check CASTMATE_WAVESPEED_BASE_URL."),
         ("ENVELOPE400", InvalidRequest, "`guidance_scale`: WaveSpeed's hosted model refuses it"),
     ],
@@ -73,12 +73,12 @@ async def test_a_lost_reply_is_told_as_maybe_charged_and_never_sent_again(
     if prompt == "SLOW":
         world.client = world.another_client(submit_timeout_s=0.2)
     error = await world.fails(prompt, MaybeCharged)
-    assert "It may have charged $0.10. It is not asked again by itself" in str(error)
+    assert "It may have charged $0.10. Castmate does not ask again by itself" in str(error)
     assert error.charged is None
     assert world.payments.history == [(0, SUBMITTING), (0, UNKNOWN)]
     assert len(world.fake.submissions) == 1
     again = await world.fails(prompt, MaybeCharged)  # another attempt of the same prediction
-    assert "the attempt that asked ended before it was written down" in str(again)
+    assert "the attempt that asked for it ended before it was recorded" in str(again)
     assert len(world.fake.submissions) == 1
 
 

@@ -1,4 +1,4 @@
-"""Nothing is paid twice, unasked, too fast or without being written down first."""
+"""Nothing is paid twice, unasked, too fast or without being recorded first."""
 
 from __future__ import annotations
 

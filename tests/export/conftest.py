@@ -26,7 +26,8 @@ from export.families.instantcharacter.config import ModelConfig
 from export.families.instantcharacter.load import ADAPTER_FILE, Sources
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.step_caching import FLUX_STEP_CACHING, step_caching_graphs
-from export.families.instantcharacter.unquantized import unquantized
+from export.families.instantcharacter.unquantized import UNQUANTIZED
+from export.family import merges
 from export.graphs import Makers
 from export.precision import Precision, convert
 from export.quantization.fp8 import FP8_ATTENTION
@@ -184,7 +185,7 @@ def fp8_bundle(prompts: Prompts) -> Bundle:
     def make(folder: Path) -> None:
         network = make_wide(torch.bfloat16)
         recorded = calibrate(network, prompts, samples(1, 512), steps=2)
-        quantize(network.denoiser, recorded.amax, FP8_ATTENTION, unquantized())
+        quantize(network.denoiser, recorded.amax, FP8_ATTENTION, UNQUANTIZED, merges(network))
         write(
             network,
             folder,

@@ -161,6 +161,18 @@ def inputs(network: InstantCharacter, rows: int = 4, columns: int = 6) -> dict[s
     }
 
 
+def velocity(
+    network: InstantCharacter, values: dict[str, Tensor], **subject: Tensor | float
+) -> Tensor:
+    """Of our denoiser, on the inputs of diffusers' transformer."""
+    hidden_states, encoder_hidden_states, pooled, timestep, guidance, cos, sin = values.values()
+    modulation = network.modulation(pooled, guidance, timestep * 1000)
+    found: Tensor = network.denoiser(
+        hidden_states, encoder_hidden_states, modulation, cos, sin, **subject
+    )
+    return found
+
+
 def test_the_subject_is_added_before_the_output_projection_to_image_tokens_only(
     network: InstantCharacter,
 ) -> None:
@@ -196,9 +208,9 @@ def test_the_subject_is_added_before_the_output_projection_to_image_tokens_only(
 def test_scale_zero_equals_flux_without_an_adapter(network: InstantCharacter) -> None:
     tokens = torch.randn(2, 16, 96)
     with torch.no_grad():
-        plain = network.denoiser(**inputs(network))
-        zero = network.denoiser(**inputs(network), subject_embeds=tokens, subject_scale=0.0)
-        some = network.denoiser(**inputs(network), subject_embeds=tokens, subject_scale=0.8)
+        plain = velocity(network, inputs(network))
+        zero = velocity(network, inputs(network), subject_embeds=tokens, subject_scale=0.0)
+        some = velocity(network, inputs(network), subject_embeds=tokens, subject_scale=0.8)
     assert torch.equal(plain, zero)
     assert (plain - some).abs().max() > 1e-3
 
@@ -213,7 +225,7 @@ def test_the_denoiser_equals_diffusers_own_forward_with_the_subject_processors(
     ids[..., 2] += torch.arange(columns)
     length = network.config.max_sequence_length
     with torch.no_grad():
-        ours = network.denoiser(**values, subject_embeds=tokens, subject_scale=0.8)
+        ours = velocity(network, values, subject_embeds=tokens, subject_scale=0.8)
         (theirs,) = network.transformer(
             **{name: values[name] for name in list(values)[:5]},
             img_ids=ids.flatten(0, 1),

@@ -20,7 +20,7 @@ from export.errors import ExportError, NotEnough
 from export.families.instantcharacter.config import FLUX
 from export.families.instantcharacter.load import load_network
 from export.families.instantcharacter.network import InstantCharacter
-from export.families.instantcharacter.unquantized import unquantized
+from export.families.instantcharacter.unquantized import UNQUANTIZED
 from export.lora import Style
 from export.precision import Precision
 from export.quantization.fp8 import FP8, FP8_ATTENTION
@@ -97,7 +97,6 @@ def published_recipe(**changes: Any) -> Recipe:
             {"flavour": Flavour.TENSORRT, "target": "9.0"},
             r"--target 9\.0 has no FP8 attention; these have: 8\.9, 10\.0.*--quantization fp8",
         ),
-        ({"quantization": NONE, "fp8_modulation": True}, "--fp8-modulation needs"),
     ],
 )
 def test_a_choice_that_cannot_work_is_refused_before_anything_loads(
@@ -122,18 +121,18 @@ def test_too_little_memory_or_disk_for_the_full_size_is_said_at_once(
 
 
 def test_the_full_size_is_known_before_it_is_loaded() -> None:
-    whole, denoiser, quantized = sizes(FLUX, FP8_ATTENTION, unquantized())
-    assert denoiser / 1e9 == pytest.approx(11.901 + 1.435, abs=2e-3)
+    whole, denoiser, quantized = sizes(FLUX, FP8_ATTENTION, UNQUANTIZED)
+    assert denoiser / 1e9 == pytest.approx(11.901 - 3.280 + 1.435, abs=2e-3)
     assert whole / 1e9 == pytest.approx(21.5, abs=0.8)
     assert quantized / 1e9 == pytest.approx(10.04, abs=0.05)
 
 
 def test_flags_become_the_recipe() -> None:
     flags = ["--out", "x", "--style", "a:0.5", "--style", "b", "--step-caching"]
-    more = ["--quantization", "fp8", "--fp8-modulation", "--side", "512"]
+    more = ["--quantization", "fp8", "--side", "512"]
     found = recipe_of(parser().parse_args([*flags, *more]))
     assert found.styles == (Style(Path("a"), 0.5), Style(Path("b"), 1.0))
-    assert (found.quantization, found.fp8_modulation) == (FP8, True)
+    assert found.quantization is FP8
     assert (found.step_caching, found.side, found.precision) == (True, 512, Precision.BF16)
     assert found.sources.flux == "black-forest-labs/FLUX.1-dev"
 

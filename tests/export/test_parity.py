@@ -96,9 +96,9 @@ def torch_picture(
             network.denoiser(
                 latents,
                 embeds[i : i + 1],
-                pooled[i : i + 1],
-                t[None] / 1000,
-                torch.tensor([request.guidance_scale]),
+                network.modulation(
+                    pooled[i : i + 1], torch.tensor([request.guidance_scale]), t[None]
+                ),
                 cos,
                 sin,
                 tokens,

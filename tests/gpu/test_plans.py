@@ -24,7 +24,8 @@ from export.builder import installed
 from export.bundle import write_bundle
 from export.calibrate import calibrate
 from export.families.instantcharacter.network import InstantCharacter
-from export.families.instantcharacter.unquantized import unquantized
+from export.families.instantcharacter.unquantized import UNQUANTIZED
+from export.family import merges
 from export.precision import Precision
 from export.quantization.fp8 import FP8, FP8_ATTENTION
 from export.quantization.quantize import quantize
@@ -59,7 +60,7 @@ def network(options: Options, tokenizer: TokenizerFile, prompts: Prompts) -> Ins
     recorded = calibrate(made, prompts, samples(1, 512), steps=2)
     hopper = options.target == "9.0"
     scheme = FP8 if hopper else FP8_ATTENTION
-    quantize(made.denoiser, recorded.amax, scheme, unquantized())
+    quantize(made.denoiser, recorded.amax, scheme, UNQUANTIZED, merges(made))
     return made
 
 

@@ -1,4 +1,4 @@
-"""Generation by WaveSpeed's hosted model: paid, so each step is written down first."""
+"""Generation by WaveSpeed's hosted model: it costs money, so each step is recorded first."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 class WaveSpeedClient:
-    """Submits once, polls, downloads; what is paid is never paid again."""
+    """Submits once, polls, downloads; never pays for a picture twice."""
 
     name = "wavespeed"
 
@@ -65,8 +65,8 @@ class WaveSpeedClient:
             settings: Key, addresses, model, price and limits.
             clock: Seconds; only tests replace it.
             sleep: Waits; only tests replace it.
-            submit_timeout_s: How long the paid request may go unanswered.
-            read_timeout_s: How long any other request may.
+            submit_timeout_s: How long the reply to a paid request may take.
+            read_timeout_s: How long any other reply may take.
             backend: What opens connections to file hosts; only tests replace it.
         """
         self._settings, self._clock, self._sleep = settings, clock, sleep
@@ -96,12 +96,12 @@ class WaveSpeedClient:
     ) -> GenerateResult:
         """Pay for the pictures that no earlier attempt has paid for, and fetch them all.
 
-        Cancelling the task stops the waiting, but not WaveSpeed: it has no way to cancel. A paid
-        request that is under way is waited for, so that what became of it is written down.
+        Cancelling the task stops the waiting but not WaveSpeed, which offers no way to cancel. A
+        paid request that is under way is awaited, so that its outcome is recorded.
 
         Raises:
             InvalidRequest: WaveSpeed refuses the request.
-            Unavailable: It cannot make it now; the error says what was charged.
+            Unavailable: It cannot make the picture now; the error says what was charged.
             MaybeCharged: The reply to a paid request was lost, now or in an earlier attempt.
         """
         if self._api is None:
@@ -136,10 +136,10 @@ class WaveSpeedClient:
         )
 
     async def balance_usd(self) -> float:
-        """What is left in the account: a free way to see whether WaveSpeed answers to the key.
+        """What is left in the account: a free way to see whether the key works.
 
         Raises:
-            Unavailable: It does not.
+            Unavailable: It does not, or WaveSpeed cannot be reached.
         """
         if self._api is None:
             raise failures.no_key()
@@ -175,7 +175,7 @@ class WaveSpeedClient:
         inputs: Mapping[str, Any],
         price_usd: float,
     ) -> None:
-        """Reserve, send and write down; once it is sent, cancelling waits for the last of these."""
+        """Reserve, send and record; once sent, cancelling waits until it is recorded."""
         unwanted = asyncio.Event()
         paying = asyncio.ensure_future(
             self._pay_once(api, order, index, inputs, price_usd, unwanted)
@@ -188,7 +188,7 @@ class WaveSpeedClient:
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.wait([paying])
             if not paying.cancelled() and (error := paying.exception()):
-                _LOG.warning("Picture %d was cancelled while it was paid: %s", index + 1, error)
+                _LOG.warning("Picture %d was cancelled while being paid for: %s", index + 1, error)
             raise
 
     async def _pay_once(
@@ -218,7 +218,7 @@ class WaveSpeedClient:
             await order.move(index, PaymentState.UNKNOWN)
             raise failures.lost(index + 1, price_usd, reason) from None
         if not await order.move(index, PaymentState.SUBMITTED, remote.id):
-            why = f"it makes it as prediction {remote.id}, and that could not be written down"
+            why = f"WaveSpeed is making it as prediction {remote.id}, which could not be recorded"
             raise failures.lost(index + 1, price_usd, why)
         order.remotes[index], order.paid[index] = remote, remote.id
         order.cost_usd += price_usd
@@ -226,7 +226,7 @@ class WaveSpeedClient:
     async def _collect(
         self, api: WaveSpeedApi, order: Order, on_progress: ProgressCallback | None
     ) -> list[Finished]:
-        """Every picture, once all are over: what is known of one is written down in any case."""
+        """Every picture once all have ended; each outcome is recorded even if one fails."""
         steps, count = order.request.num_inference_steps, order.request.num_images
         report = on_progress or (lambda progress: None)
         report(Progress(0, steps * count))
@@ -256,7 +256,7 @@ class WaveSpeedClient:
         if remote.status == "completed" and nsfw and not remote.outputs:
             return blacked_out(request, seed, number)
         if remote.status != "completed" or not remote.outputs:
-            order.paid.pop(index, None)  # refunded, or so they say: the error tells
+            order.paid.pop(index, None)  # WaveSpeed says that it refunds these; the error says so
             if failures.reads_no_upload(remote):
                 self._uploads.clear()
             raise failures.failed(number, remote, api.clean(remote.error))
@@ -267,7 +267,7 @@ class WaveSpeedClient:
             raise failures.undelivered(number, remote.id, error.problems[0].message) from None
 
     async def _over(self, api: WaveSpeedApi, order: Order, index: int) -> RemotePrediction:
-        """Ask until it is over, less and less often."""
+        """Poll until it has ended, less and less often."""
         remote = order.remotes[index]
         wait_s, patience = (0.0, 0) if remote.status == RESUMED else (POLL_S, UNKNOWN_POLLS)
         while not remote.is_over:
@@ -280,7 +280,7 @@ class WaveSpeedClient:
             except Refused as refused:
                 if refused.status != 404:
                     raise failures.unasked(index + 1, remote.id, refused) from None
-                patience -= 1  # one that was submitted just now may not be known everywhere yet
+                patience -= 1  # a new one may not be known everywhere yet
                 if patience < 0:
                     if index not in order.settled:
                         await order.move(index, PaymentState.SETTLED, remote.id)
@@ -312,14 +312,16 @@ class WaveSpeedClient:
         return url
 
     async def _hosted_model(self, api: WaveSpeedApi, order: Order) -> HostedModel:
-        """What the model takes, where WaveSpeed tells; else what is safe to send."""
+        """The model's parameters as WaveSpeed describes them, or those that are safe to send."""
         if not order.missing:
             return self._models.get(self._model, HostedModel())
         if (model := self._models.get(self._model)) is None:
             try:
                 schema = await api.model_schema(self._model)
             except (Refused, Unavailable) as error:
-                _LOG.info("WaveSpeed does not tell the parameters of %s: %s", self._model, error)
+                _LOG.info(
+                    "WaveSpeed does not describe the parameters of %s: %s", self._model, error
+                )
                 schema = None
             model = HostedModel() if schema is None else HostedModel.from_schema(schema)
             self._models[self._model] = model
@@ -333,14 +335,14 @@ class WaveSpeedClient:
             try:
                 price_usd = await api.price_usd(self._model, inputs)
             except (Refused, Unavailable) as error:
-                _LOG.info("WaveSpeed does not tell the price of %s: %s", self._model, error)
+                _LOG.info("WaveSpeed does not quote a price for %s: %s", self._model, error)
                 price_usd = DOCUMENTED_PRICE_USD
             self._prices[key] = price_usd
         return price_usd
 
 
 async def check(settings: Settings) -> Sequence[Check]:
-    """Whether the key is taken and money is left; for `castmate doctor`. Asking is free."""
+    """Whether the key works and money is left, for `castmate doctor`; asking is free."""
     client = WaveSpeedClient(settings)
     try:
         balance_usd = await client.balance_usd()
@@ -348,6 +350,6 @@ async def check(settings: Settings) -> Sequence[Check]:
         return [Check(client.name, False, settings.wavespeed_base_url, str(error))]
     finally:
         await client.aclose()
-    fix = f"Top the account up, or take {client.name} out of CASTMATE_CLIENTS."
-    found = f"{settings.wavespeed_base_url} takes the key; ${balance_usd:.2f} left"
+    fix = f"Top up the account, or remove {client.name} from CASTMATE_CLIENTS."
+    found = f"{settings.wavespeed_base_url} accepts the key; ${balance_usd:.2f} left"
     return [Check(client.name, balance_usd > 0, found, fix)]

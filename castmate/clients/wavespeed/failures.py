@@ -1,4 +1,4 @@
-"""Whatever goes wrong at WaveSpeed, as an error of ours: what happened, what it cost, what next."""
+"""WaveSpeed's failures as Castmate's errors: what happened, what it cost and what to do next."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _REFUND = "WaveSpeed refunds failed tasks, by its documentation within 3 hours."
 
 
 def no_key() -> Unavailable:
-    """Nothing may be sent."""
+    """There is no key, so nothing may be sent."""
     return _for_a_person(
         "WaveSpeed needs a key: set CASTMATE_WAVESPEED_API_KEY. Nothing was sent or charged."
     )
 
 
 def no_account() -> Unavailable:
-    """Nothing may be paid."""
+    """No ledger keeps the accounts, so nothing may be paid for."""
     return _for_a_person(
-        "WaveSpeed costs money, and here nothing keeps account of it and holds the budget. Nothing "
-        "was sent or charged."
+        "WaveSpeed costs money, and nothing here keeps accounts or enforces a budget. Nothing was "
+        "sent or charged."
     )
 
 
@@ -44,54 +44,56 @@ def unreached(reason: object) -> Unavailable:
 
 
 def lost(number: int, price_usd: float, reason: object) -> MaybeCharged:
-    """The paid request left, and nobody knows what became of it."""
+    """The paid request was sent, and its outcome is unknown."""
     return MaybeCharged(
-        f"WaveSpeed was asked for picture {number}, and its answer was lost: {reason}. It may have "
-        f"charged ${price_usd:.2f}. It is not asked again by itself: look at the history of your "
-        "WaveSpeed account first, then make a new request."
+        f"WaveSpeed was asked for picture {number}, but its reply was lost: {reason}. It may have "
+        f"charged ${price_usd:.2f}. Castmate does not ask again by itself: check the history of "
+        "your WaveSpeed account first, then make a new request."
     )
 
 
 def refusal(refused: Refused) -> CastmateError:
-    """WaveSpeed did not take the paid request."""
-    said = f" It says: {refused.message}." if refused.message else ""
+    """WaveSpeed refused the paid request."""
+    said = f" Its message: {refused.message}." if refused.message else ""
     match refused.status:
         case 429:
             wait_s = refused.retry_after_s or MINUTE_S
             return Overloaded(
-                f"WaveSpeed takes no more pictures of this account for now.{said} Nothing was "
-                f"charged. Try again in {wait_s:.0f} s, or raise the account's tier.",
+                f"This account has reached WaveSpeed's limit for now.{said} Nothing was charged. "
+                f"Try again in {wait_s:.0f} s, or raise the account's tier.",
                 retry_after_s=wait_s,
             )
         case 401:
-            why = "does not take the key. Check CASTMATE_WAVESPEED_API_KEY."
+            why = "rejected the key. Check CASTMATE_WAVESPEED_API_KEY."
         case 402:
-            why = "says that the account has no funds left. Top it up."
+            why = "says that the account is out of funds. Top it up."
         case 403:
-            why = "does not let this account in. A key works after the account's first top-up."
+            why = "denied this account access. A key works after the account's first top-up."
         case 404:
             why = "does not know the model. Check CASTMATE_WAVESPEED_MODEL."
         case status if 300 <= status < 400:
-            why = "redirects, and what is paid follows none. Check CASTMATE_WAVESPEED_BASE_URL."
+            why = (
+                "redirected the request, which was not followed. Check CASTMATE_WAVESPEED_BASE_URL."
+            )
         case 400 | 413 | 422:
             return _bad_input(refused.message)
         case status:
             return Unavailable(
-                f"WaveSpeed does not take it (HTTP status {status}). Try again later.{said} "
+                f"WaveSpeed refused the request (HTTP status {status}). Try again later.{said} "
                 "Nothing was charged."
             )
     return _for_a_person(f"WaveSpeed {why}{said} Nothing was charged.")
 
 
-def failed(number: int, remote: RemotePrediction, told: str) -> CastmateError:
-    """WaveSpeed took the request and made no picture.
+def failed(number: int, remote: RemotePrediction, reason: str) -> CastmateError:
+    """WaveSpeed accepted the request and made no picture.
 
     Args:
         number: Of the picture.
         remote: How it ended.
-        told: Its reason, as an error may show it.
+        reason: WaveSpeed's, cleaned so that an error may show it.
     """
-    said = f": {told}" if told else ""
+    said = f": {reason}" if reason else ""
     about = f"picture {number} (prediction {remote.id})"
     error: CastmateError
     if remote.code == _MODERATED:
@@ -102,67 +104,70 @@ def failed(number: int, remote: RemotePrediction, told: str) -> CastmateError:
         )
         error = InvalidRequest([problem])
     elif remote.code in _BAD_INPUT:
-        error = _bad_input(told)
+        error = _bad_input(reason)
     elif remote.code == _TIMED_OUT or remote.status == "timeout":
         error = DeadlineExceeded(f"WaveSpeed ran out of time with {about}{said}. {_REFUND}")
     elif remote.status in ("cancelled", "canceled", "deleted"):
-        error = Unavailable(f"At WaveSpeed {about} was {remote.status}{said}. Make a new request.")
+        error = Unavailable(
+            f"WaveSpeed says that {about} was {remote.status}{said}. Make a new request."
+        )
     elif remote.status == "completed":
         error = Unavailable(f"WaveSpeed completed {about} without a picture{said}. {_REFUND}")
     else:
         error = Unavailable(f"WaveSpeed failed to make {about}{said}. {_REFUND} Try another seed.")
     error.charged = None
-    error.passes = False  # another go at it would be another payment
+    error.passes = False  # another attempt would be another payment
     return error
 
 
 def reads_no_upload(remote: RemotePrediction) -> bool:
-    """Whether it failed because the uploaded reference could not be read any more."""
+    """Whether it failed because the uploaded reference can no longer be read."""
     return remote.code == _NO_MEDIA
 
 
 def unfinished(number: int, remote_id: str, timeout_s: float) -> DeadlineExceeded:
     """It is still being made."""
     return DeadlineExceeded(
-        f"WaveSpeed has not finished picture {number} (prediction {remote_id}) in {timeout_s:g} s, "
-        "and goes on with it."
+        f"WaveSpeed has not finished picture {number} (prediction {remote_id}) within "
+        f"{timeout_s:g} s and is still working on it."
     )
 
 
 def forgotten(number: int, remote_id: str) -> Unavailable:
-    """It was paid, and is not known any more."""
+    """It was paid for, and WaveSpeed no longer knows it."""
     error = Unavailable(
-        f"WaveSpeed does not know picture {number} (prediction {remote_id}) any more: results are "
-        "kept for 7 days. It was charged; a new request would be charged again."
+        f"WaveSpeed no longer knows picture {number} (prediction {remote_id}): it keeps results "
+        "for 7 days. It was charged; a new request would be charged again."
     )
     error.charged, error.passes = True, False
     return error
 
 
 def undelivered(number: int, remote_id: str, reason: str) -> Unavailable:
-    """It was made and paid, and its file cannot be had."""
+    """It was made and paid for, but its file cannot be downloaded."""
     return Unavailable(
-        f"WaveSpeed made picture {number} (prediction {remote_id}), but its file cannot be had: "
-        f"{reason}. Look for it in your WaveSpeed account; files are kept for 7 days."
+        f"WaveSpeed made picture {number} (prediction {remote_id}), but its file cannot be "
+        f"downloaded: {reason}. Look for it in your WaveSpeed account; files are kept for 7 days."
     )
 
 
 def unasked(number: int, remote_id: str, reason: object) -> Unavailable:
-    """It is paid, and WaveSpeed does not tell how it is."""
+    """It was paid for, and WaveSpeed does not report its status."""
     return Unavailable(
-        f"WaveSpeed does not tell how picture {number} (prediction {remote_id}) is doing: {reason}."
+        f"WaveSpeed does not report the status of picture {number} (prediction {remote_id}): "
+        f"{reason}."
     )
 
 
 def with_paid(error: CastmateError, paid: Mapping[int, str]) -> CastmateError:
-    """The error, saying which pictures of the request are paid for all the same."""
+    """The error, with the pictures of the request that were paid for nonetheless."""
     if paid:
         names = ", ".join(f"picture {i + 1} (prediction {name})" for i, name in paid.items())
-        told = re.sub(r"[Nn]othing was (sent or )?charged", r"\g<0> for this one", str(error))
+        message = re.sub(r"[Nn]othing was (sent or )?charged", r"\g<0> for this one", str(error))
         it = "it" if len(paid) == 1 else "them"
         error.args = (
-            f"{told} Charged so far: {names}; another attempt of the same prediction fetches {it} "
-            "instead of paying again.",
+            f"{message} Charged so far: {names}; another attempt of the same prediction fetches "
+            f"{it} instead of paying again.",
         )
         if error.charged is False:
             error.charged = True
@@ -170,13 +175,13 @@ def with_paid(error: CastmateError, paid: Mapping[int, str]) -> CastmateError:
 
 
 def _for_a_person(message: str) -> Unavailable:
-    """Someone has to do something first: waiting does not help."""
+    """Waiting does not help: a person has to do something first."""
     error = Unavailable(message)
     error.passes = False
     return error
 
 
-def _bad_input(told: str) -> InvalidRequest:
-    named = [name for name in GenerateRequest.model_fields if re.search(rf"\b{name}\b", told)]
-    message = f"WaveSpeed's hosted model refuses it{f': {told}' if told else ''}"
+def _bad_input(reason: str) -> InvalidRequest:
+    named = [name for name in GenerateRequest.model_fields if re.search(rf"\b{name}\b", reason)]
+    message = f"WaveSpeed's hosted model refuses it{f': {reason}' if reason else ''}"
     return InvalidRequest([Problem(named[0] if named else "request", message, hint="Change it.")])

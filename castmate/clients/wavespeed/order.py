@@ -1,4 +1,4 @@
-"""What is known of one request's pictures while they are paid for, made and fetched."""
+"""The state of one request's pictures while they are paid for, made and fetched."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from castmate.pipeline.noise import image_seeds
 from castmate.schema import GenerateRequest
 
 WRITE_DELAYS_S: Final = (0.5, 1.0, 2.0, 4.0)
-RESUMED = "resumed"  # a status of ours: WaveSpeed's is to be asked at once
+RESUMED = "resumed"  # our own status: ask WaveSpeed for its one at once
 
 _LOG: Final = logging.getLogger(__name__)
 
 
 @dataclass
 class Order:
-    """One request on its way; pictures go by their index.
+    """One request in progress; pictures are named by their index.
 
     Attributes:
         request: What was asked for.
-        payments: Where it is written down.
+        payments: Where each payment is recorded.
         sleep: Waits.
-        ends: When there is no more time for it, on the client's clock.
-        seeds: Of each picture; -1 where an earlier attempt drew it and did not say.
-        remotes: What WaveSpeed makes of those that were submitted.
-        settled: Those whose payment is settled.
-        paid: The remote names of those that are charged, as far as anybody knows.
-        cost_usd: What they cost.
+        ends: Its deadline on the client's clock, in seconds.
+        seeds: Of each picture; -1 where an earlier attempt chose one and did not record it.
+        remotes: WaveSpeed's predictions of the submitted ones.
+        settled: Pictures whose payment is settled.
+        paid: WaveSpeed's ids of the pictures that were charged, as far as is known.
+        cost_usd: What these cost.
     """
 
     request: GenerateRequest
@@ -51,21 +51,21 @@ class Order:
 
     @classmethod
     def of(cls, request: GenerateRequest, payments: Payments, sleep: Sleep, ends: float) -> Self:
-        """An order of which nothing is submitted; draws its seed where the request has none."""
+        """An order with nothing submitted yet; chooses a seed where the request names none."""
         count = request.num_images
         seed = request.seed if request.seed >= 0 else secrets.randbelow(MAX_SEED + 1 - count)
         return cls(request, payments, sleep, ends, image_seeds(seed, count))
 
     @property
     def missing(self) -> list[int]:
-        """The pictures that nobody has been asked for."""
+        """The pictures that have not been submitted."""
         return [i for i in range(self.request.num_images) if i not in self.remotes]
 
     async def resume(self, client: str) -> None:
-        """Take over what earlier attempts paid; what they lost stays lost.
+        """Take over what earlier attempts paid for; a lost reply stays lost.
 
         Raises:
-            MaybeCharged: One of them ended, or lost its reply, between paying and writing it down.
+            MaybeCharged: An earlier attempt lost a reply, or ended before it had recorded it.
         """
         lost: Payment | None = None
         for payment in await self.payments.known():
@@ -78,30 +78,30 @@ class Order:
             if payment.state is not PaymentState.UNKNOWN:
                 await self.move(payment.index, PaymentState.UNKNOWN)
         if lost is not None:
-            why = "the attempt that asked ended before it was written down"
+            why = "the attempt that asked for it ended before it was recorded"
             raise failures.lost(lost.index + 1, lost.price_usd, why)
 
     async def move(self, index: int, state: PaymentState, remote_id: str | None = None) -> bool:
-        """Write how far a payment came; a ledger that is away for a moment is waited for.
+        """Record how far a payment has come, waiting out a short outage of the ledger.
 
         Returns:
-            Whether it is written.
+            Whether it was recorded.
         """
         for delay_s in (*WRITE_DELAYS_S, None):
             try:
                 await self.payments.move(index, state, remote_id)
                 return True
             except Unavailable as error:
-                _LOG.warning("Picture %d is %s, unwritten: %s", index + 1, state, error)
+                _LOG.warning("Picture %d is %s, not recorded: %s", index + 1, state, error)
             if delay_s is not None:
                 await self.sleep(delay_s)
         return False
 
     def warnings(self) -> Iterator[str]:
-        """What an interruption has cost."""
+        """What was lost by an interruption."""
         for number, seed in enumerate(self.seeds, 1):
             if seed < 0:
-                yield f"The seed of picture {number} is not known: an earlier attempt drew it."
+                yield f"The seed of picture {number} is not known: an earlier attempt chose it."
 
     def _take_over(self, payment: Payment, remote_id: str) -> None:
         index = payment.index

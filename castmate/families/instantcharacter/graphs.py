@@ -7,8 +7,9 @@ Dynamic dimensions: B pictures, G guidance passes (1, or 2 with the negative pro
 of `text_encoder_2`, T denoise steps, (h, w) the grid of packed latents; P rows of the transformer,
 N image tokens, S tokens in all, (H, W) pixels. Sizes of a network: C latent channels before
 packing, D and E widths of the prompt's embeddings, K tokens of `text_encoder`, M width and R head
-width of the transformer, Q subject tokens of width V, c and d widths of the image encoders, n
-tokens of a crop of side s, p pixels of a packed latent's side, v side of the safety checker's view.
+width of the transformer, A modulations of all its blocks, Q subject tokens of width V, c and d
+widths of the image encoders, n tokens of a crop of side s, p pixels of a packed latent's side, v
+side of the safety checker's view.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ TENSORS = {
     "true_cfg_scale": Tensor("1", "float32", values=(3, 5)),
     "prompt_embeds": Tensor("G L D", NETWORK),
     "pooled_projections": Tensor("G E", NETWORK),
+    "modulation": Tensor("T G A", NETWORK, values=(-0.5, 0.5)),
     "subject_embeds": Tensor("T Q V", NETWORK),
     "subject_scale": Tensor("1", "float32", values=(0.5, 1)),
     "rotary_emb_cos": Tensor("S R", "float32", values=(0.5, 0.9)),
@@ -45,7 +47,6 @@ TENSORS = {
     "next_latents": Tensor("B h w 4C", "float32"),
     "hidden_states": Tensor("P N M", NETWORK),
     "encoder_hidden_states": Tensor("P L M", NETWORK),
-    "temb": Tensor("P M", NETWORK),
     "previous_head_residual": Tensor("P N M", "float32"),
     "head_residual": Tensor("P N M", "float32"),
     "change": Tensor("1", "float32"),
@@ -76,25 +77,27 @@ TABLE = Table(
             "subject_embeds",
             subject_features=Tensor("1 2n c+d", NETWORK),
         ),
+        "modulation": _graph("pooled_projections guidance timesteps", "modulation"),
         WHOLE: _graph(
-            "latents step sigmas guidance true_cfg_scale prompt_embeds pooled_projections "
+            "latents step sigmas true_cfg_scale prompt_embeds modulation "
             "subject_embeds subject_scale rotary_emb_cos rotary_emb_sin",
             "next_latents",
         ),
         "vae_decoder": _graph("latents", "images"),
         "safety_checker": _graph("images", "scores has_nsfw", images=Tensor("B v v 3", "uint8")),
         "transformer_head": _graph(
-            "latents step sigmas guidance prompt_embeds pooled_projections "
+            "latents step prompt_embeds modulation "
             "subject_embeds subject_scale rotary_emb_cos rotary_emb_sin previous_head_residual",
-            "hidden_states encoder_hidden_states temb head_residual change",
+            "hidden_states encoder_hidden_states head_residual change",
         ),
         "transformer_tail": _graph(
-            "hidden_states encoder_hidden_states temb step "
+            "hidden_states encoder_hidden_states step modulation "
             "subject_embeds subject_scale rotary_emb_cos rotary_emb_sin",
             "tail_residual",
         ),
         "transformer_finish": _graph(
-            "latents step sigmas true_cfg_scale hidden_states tail_residual temb", "next_latents"
+            "latents step sigmas true_cfg_scale hidden_states tail_residual modulation",
+            "next_latents",
         ),
     },
     dynamic={"B": 2, "G": 2, "L": 40, "T": 3, "h": 4, "w": 6},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,11 +11,17 @@ from castmate.engines.base import Array, Runtime, Tensor
 from castmate.engines.bundle import Bundle
 from castmate.families.instantcharacter.constants import Constants
 from castmate.families.instantcharacter.graphs import TABLE
+from castmate.families.instantcharacter.modulation import ModulationEncoder
 from castmate.families.instantcharacter.prompt import PromptEncoder
-from castmate.families.instantcharacter.schedule import flow_match_sigmas, rotary_tables
+from castmate.families.instantcharacter.schedule import (
+    flow_match_sigmas,
+    rotary_tables,
+    timesteps_of,
+)
 from castmate.families.instantcharacter.subject import SubjectEncoder
 from castmate.families.instantcharacter.transformer import CachedTransformer, WholeTransformer
 from castmate.images import Reference
+from castmate.pipeline.cache import SizedCache
 from castmate.pipeline.network import Encoded
 from castmate.pipeline.safety import SafetyChecker
 from castmate.pipeline.stopwatch import Stopwatch
@@ -35,7 +43,9 @@ class InstantCharacter:
     ) -> None:
         """See `open_network`."""
         self._runtime, self._constants = runtime, Constants.of(bundle.manifest)
-        self._prompts = PromptEncoder(bundle, runtime, prompt_cache_bytes)
+        self._prompt_cache = SizedCache[Any](prompt_cache_bytes)
+        self._prompts = PromptEncoder(bundle, runtime, self._prompt_cache)
+        self._modulations = ModulationEncoder(runtime, self._prompt_cache)
         self._subjects = SubjectEncoder(bundle, runtime, subject_cache_bytes)
         self._caches_steps = bundle.has_step_caching
         self.transformer = (
@@ -54,19 +64,20 @@ class InstantCharacter:
             -(-side // constants.pixels_per_token) for side in (request.height, request.width)
         )
         sigmas = flow_match_sigmas(request.num_inference_steps, rows * columns, constants.scheduler)
+        timesteps = timesteps_of(sigmas)
         negative_prompt, ignored = _effective_negative_prompt(request)
         with watch("text"):
             prompt = self._prompts.encode(request.prompt, negative_prompt)
+            modulation = self._modulations.encode(prompt, request.guidance_scale, timesteps)
         with watch("subject"):
-            subject_embeds = self._subjects.encode(reference, sigmas)
+            subject_embeds = self._subjects.encode(reference, timesteps)
         num_tokens = self._prompts.num_tokens
         cos, sin = rotary_tables(constants.rope_axes_dim, num_tokens, rows, columns)
         conditions = {
             "sigmas": runtime.upload(sigmas),
-            "guidance": runtime.upload(_scalar(request.guidance_scale)),
             "true_cfg_scale": runtime.upload(_scalar(request.true_cfg_scale)),
             "prompt_embeds": prompt.prompt_embeds,
-            "pooled_projections": prompt.pooled_projections,
+            "modulation": modulation,
             "subject_embeds": subject_embeds,
             "subject_scale": runtime.upload(_scalar(request.subject_scale)),
             "rotary_emb_cos": runtime.upload(cos),
@@ -88,7 +99,11 @@ class InstantCharacter:
 
     def cache_counts(self) -> dict[str, tuple[int, int]]:
         """See `castmate.pipeline.network.Network`."""
-        return {"prompt": self._prompts.cache_counts(), "subject": self._subjects.cache_counts()}
+        prompts = self._prompt_cache
+        return {
+            "prompt": (prompts.hits, prompts.misses),
+            "subject": self._subjects.cache_counts(),
+        }
 
     def _zeros(self, passes: int, tokens: int) -> Tensor:
         shape = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from castmate.engines.base import Runtime, Tensor
 from castmate.engines.bundle import Bundle
@@ -15,11 +16,13 @@ class EncodedPrompt:
     """A prompt on the device, one row, or two with the negative prompt first.
 
     Attributes:
+        texts: What was encoded.
         prompt_embeds: `[G, L, joint_attention_dim]`.
         pooled_projections: `[G, pooled_projection_dim]`.
         warnings: What the encoders could not read.
     """
 
+    texts: tuple[str, ...]
     prompt_embeds: Tensor
     pooled_projections: Tensor
     warnings: tuple[str, ...]
@@ -28,33 +31,37 @@ class EncodedPrompt:
 class PromptEncoder:
     """Encodes prompts; the last ones are remembered."""
 
-    def __init__(self, bundle: Bundle, runtime: Runtime, cache_bytes: int) -> None:
-        self._runtime = runtime
+    def __init__(self, bundle: Bundle, runtime: Runtime, cache: SizedCache[Any]) -> None:
+        """Load both encoders.
+
+        Args:
+            bundle: Whose encoders and tokenizers.
+            runtime: What runs them.
+            cache: Where encoded prompts are kept, beside other things.
+        """
+        self._runtime, self._cache = runtime, cache
         self._text_encoder = runtime.load("text_encoder")
         self._text_encoder_2 = runtime.load("text_encoder_2")
         self._tokenizer = PromptTokenizer.of(bundle, "tokenizer")
         self._tokenizer_2 = PromptTokenizer.of(bundle, "tokenizer_2")
-        self._cache = SizedCache[EncodedPrompt](cache_bytes)
 
     @property
     def num_tokens(self) -> int:
         """L: text tokens that the transformer sees."""
         return self._tokenizer_2.max_length
 
-    def cache_counts(self) -> tuple[int, int]:
-        """Hits and misses."""
-        return self._cache.hits, self._cache.misses
-
     def encode(self, prompt: str, negative_prompt: str) -> EncodedPrompt:
         """Encode a prompt; an empty negative prompt costs nothing."""
         texts = [negative_prompt, prompt] if negative_prompt else [prompt]
-        return self._cache.get_or_make(tuple(texts), lambda: self._encode(texts))
+        encoded: EncodedPrompt = self._cache.get_or_make(tuple(texts), lambda: self._encode(texts))
+        return encoded
 
     def _encode(self, texts: list[str]) -> tuple[EncodedPrompt, int]:
         runtime = self._runtime
         pooled = self._text_encoder(input_ids=runtime.upload(self._tokenizer.ids(texts)))
         embeds = self._text_encoder_2(input_ids=runtime.upload(self._tokenizer_2.ids(texts)))
         encoded = EncodedPrompt(
+            tuple(texts),
             embeds["prompt_embeds"],
             pooled["pooled_projections"],
             tuple(note for text in texts for note in self._tokenizer_2.unread(text)),

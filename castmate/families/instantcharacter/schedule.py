@@ -27,6 +27,11 @@ def flow_match_sigmas(
     return np.append(shifted, 0.0).astype(np.float32)
 
 
+def timesteps_of(sigmas: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The timestep of every step `[T]`, on the scale 0..1000, from sigmas `[T + 1]`."""
+    return sigmas[:-1] * np.float32(1000)
+
+
 def rotary_tables(
     axes_dim: tuple[int, int, int], num_text_tokens: int, height: int, width: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

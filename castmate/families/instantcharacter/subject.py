@@ -37,20 +37,20 @@ class SubjectEncoder:
         """Encode a character as far as no schedule is needed."""
         self._features(reference)
 
-    def encode(self, reference: Reference, sigmas: NDArray[np.float32]) -> Tensor:
+    def encode(self, reference: Reference, timesteps: NDArray[np.float32]) -> Tensor:
         """Subject tokens of every step, `[T, N, token_dim]`.
 
         Args:
             reference: The character.
-            sigmas: `[T + 1]`, the schedule with its final 0.
+            timesteps: `[T]`, those of the schedule.
         """
-        key = (reference.sha256, sigmas.tobytes())
-        return self._cache.get_or_make(key, lambda: self._resample(reference, sigmas))
+        key = (reference.sha256, timesteps.tobytes())
+        return self._cache.get_or_make(key, lambda: self._resample(reference, timesteps))
 
-    def _resample(self, reference: Reference, sigmas: NDArray[np.float32]) -> tuple[Tensor, int]:
-        features = self._features(reference)
-        timesteps = self._runtime.upload(sigmas[:-1] * np.float32(1000))
-        out = self._resampler(subject_features=features, timesteps=timesteps)["subject_embeds"]
+    def _resample(self, reference: Reference, timesteps: NDArray[np.float32]) -> tuple[Tensor, int]:
+        out = self._resampler(
+            subject_features=self._features(reference), timesteps=self._runtime.upload(timesteps)
+        )["subject_embeds"]
         return out, self._runtime.num_bytes(out)
 
     def _features(self, reference: Reference) -> Tensor:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from export.precision import Precision
+
 
 @dataclass(frozen=True)
 class ProjectorConfig:
@@ -69,6 +71,7 @@ class ModelConfig:
         safety_checker: Arguments of `transformers.CLIPVisionConfig` for the safety checker's eye.
         scheduler: The four numbers of FLUX's resolution-dependent shift.
         max_sequence_length: Tokens of `text_encoder_2`; shorter prompts are padded without a mask.
+        overflows_in: Precisions whose range is too small for the network.
     """
 
     name: str
@@ -83,6 +86,7 @@ class ModelConfig:
     safety_checker: Mapping[str, Any]
     scheduler: Mapping[str, Any]
     max_sequence_length: int
+    overflows_in: tuple[Precision, ...] = ()
 
     @property
     def pixels_per_token(self) -> int:
@@ -195,4 +199,5 @@ FLUX = ModelConfig(
         "max_shift": 1.15,
     },
     max_sequence_length=512,
+    overflows_in=(Precision.FP16,),  # in the residual stream
 )

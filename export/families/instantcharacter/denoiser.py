@@ -6,9 +6,12 @@ import torch
 from diffusers import FluxTransformer2DModel
 from torch import Tensor, nn
 
+from export.families.instantcharacter.blocks import Shared, double_block, modulated, single_block
+from export.families.instantcharacter.modulation import sections
+
 
 class Denoiser(nn.Module):
-    """Runs the blocks of a `FluxTransformer2DModel` itself, so that RoPE tables come in as tensors.
+    """Runs the blocks of a `FluxTransformer2DModel` on modulations and RoPE tables that are given.
 
     Equal to `FluxTransformer2DModel.forward` with the subject tensors in `joint_attention_kwargs`,
     without its float64 RoPE, LoRA scaling and ControlNet branches, which do not belong in a graph.
@@ -32,9 +35,7 @@ class Denoiser(nn.Module):
         self,
         hidden_states: Tensor,
         encoder_hidden_states: Tensor,
-        pooled_projections: Tensor,
-        timestep: Tensor,
-        guidance: Tensor,
+        modulation: Tensor,
         rotary_emb_cos: Tensor,
         rotary_emb_sin: Tensor,
         subject_embeds: Tensor | None = None,
@@ -45,9 +46,7 @@ class Denoiser(nn.Module):
         Args:
             hidden_states: `[B, S, 64]`, packed latents.
             encoder_hidden_states: `[B, L, joint_attention_dim]`, T5's `prompt_embeds`.
-            pooled_projections: `[B, pooled_projection_dim]`, CLIP's pooled output.
-            timestep: `[B]`, sigma in 0..1.
-            guidance: `[B]`, the guidance scale.
+            modulation: `[B, A]`, see `Modulation`.
             rotary_emb_cos: `[L + S, head_dim]` fp32, text rows first.
             rotary_emb_sin: Likewise.
             subject_embeds: `[B or 1, N, token_dim]`, the subject tokens of this timestep.
@@ -56,71 +55,41 @@ class Denoiser(nn.Module):
         Returns:
             `[B, S, 64]`.
         """
-        image, text, temb = self.embed(
-            hidden_states, encoder_hidden_states, pooled_projections, timestep, guidance
-        )
-        image, _ = self.run(
-            slice(None),
-            image,
-            text,
-            temb,
-            (rotary_emb_cos, rotary_emb_sin),
-            subject_embeds,
-            subject_scale,
-        )
-        return self.project(image, temb)
+        shared = Shared((rotary_emb_cos, rotary_emb_sin), subject_embeds, subject_scale)
+        image, text = self.embed(hidden_states, encoder_hidden_states)
+        image, text = self.double_blocks(slice(None), image, text, modulation, shared)
+        return self.project(self.single_blocks(image, text, modulation, shared), modulation)
 
-    def embed(
-        self,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor,
-        pooled_projections: Tensor,
-        timestep: Tensor,
-        guidance: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Everything before the first block: image tokens, text tokens and modulation input.
-
-        Timestep and guidance stay fp32 until they are sines: diffusers rounds them to the dtype of
-        the weights first, which in bf16 moves a timestep by up to 2 of 1000.
-        """
+    def embed(self, hidden_states: Tensor, encoder_hidden_states: Tensor) -> tuple[Tensor, Tensor]:
+        """Everything before the first block: image and text tokens."""
         model = self.transformer
-        image = model.x_embedder(hidden_states)
-        text = model.context_embedder(encoder_hidden_states)
-        temb = model.time_text_embed(
-            timestep.float() * 1000, guidance.float() * 1000, pooled_projections
-        )
-        return image, text, temb
+        return model.x_embedder(hidden_states), model.context_embedder(encoder_hidden_states)
 
-    def run(
-        self,
-        part: slice,
-        image: Tensor,
-        text: Tensor,
-        temb: Tensor,
-        rotary_emb: tuple[Tensor, Tensor],
-        subject_embeds: Tensor | None,
-        subject_scale: Tensor | float,
+    def double_blocks(
+        self, part: slice, image: Tensor, text: Tensor, modulation: Tensor, shared: Shared
     ) -> tuple[Tensor, Tensor]:
-        """Some of the blocks, double ones first, on image and text tokens."""
-        model = self.transformer
-        subject = {
-            "subject_embeds": subject_embeds,
-            "subject_scale": subject_scale,
-            "num_text_tokens": text.shape[1],
-        }
-        for block in [*model.transformer_blocks, *model.single_transformer_blocks][part]:
-            text, image = block(
-                hidden_states=image,
-                encoder_hidden_states=text,
-                temb=temb,
-                image_rotary_emb=rotary_emb,
-                joint_attention_kwargs=subject,
-            )
+        """Some of the double blocks on image and text tokens."""
+        given = sections(self.transformer, modulation).double
+        blocks = zip(self.transformer.transformer_blocks, given, strict=True)
+        for block, values in list(blocks)[part]:
+            image, text = double_block(block, image, text, values, shared)
         return image, text
 
-    def project(self, image: Tensor, temb: Tensor) -> Tensor:
+    def single_blocks(
+        self, image: Tensor, text: Tensor, modulation: Tensor, shared: Shared
+    ) -> Tensor:
+        """All single blocks; returns the image tokens."""
+        joint, length = torch.cat([text, image], dim=1), text.shape[1]
+        given = sections(self.transformer, modulation).single
+        for block, values in zip(self.transformer.single_transformer_blocks, given, strict=True):
+            joint = single_block(block, joint, length, values, shared)
+        return joint[:, length:]
+
+    def project(self, image: Tensor, modulation: Tensor) -> Tensor:
         """Everything after the last block: image tokens to the velocity."""
-        velocity: Tensor = self.transformer.proj_out(self.transformer.norm_out(image, temb))
+        model = self.transformer
+        scale, shift = sections(model, modulation).out.chunk(2, dim=-1)
+        velocity: Tensor = model.proj_out(modulated(model.norm_out.norm, image, shift, scale))
         return velocity
 
     @property

@@ -8,9 +8,11 @@ from export.families.instantcharacter import load, trajectory
 from export.families.instantcharacter.config import FLUX, ModelConfig
 from export.families.instantcharacter.graphs import sizes
 from export.families.instantcharacter.licences import LICENCES
+from export.families.instantcharacter.merges import merges
+from export.families.instantcharacter.modulation import LAYERS
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.step_caching import FLUX_STEP_CACHING, bundle_graphs
-from export.families.instantcharacter.unquantized import unquantized
+from export.families.instantcharacter.unquantized import UNQUANTIZED
 from export.family import ExportFamily, Published
 
 DESCRIPTION = "FLUX.1-dev with InstantCharacter. FLUX.1-dev is for non-commercial use."
@@ -44,7 +46,9 @@ FAMILY = ExportFamily(
     bundle_graphs=lambda network, parts: bundle_graphs(network, step_caching=parts),
     constants=constants,
     dims=dims,
-    unquantized=lambda modulation: unquantized(modulation=modulation),
+    unquantized=UNQUANTIZED,
+    hoisted=LAYERS,
+    merges=merges,
     denoise=trajectory.denoise,
     decode=trajectory.decode,
     published=Published(

@@ -19,6 +19,7 @@ from castmate.families.instantcharacter.graphs import TABLE
 from export.families.instantcharacter.config import ModelConfig
 from export.families.instantcharacter.denoiser import Denoiser
 from export.families.instantcharacter.image_encoder import CropEncoder
+from export.families.instantcharacter.modulation import ModulationGraph, widths
 from export.families.instantcharacter.network import (
     InstantCharacter,
     unpack_latents,
@@ -103,10 +104,9 @@ class TransformerGraph(nn.Module):
         latents: Tensor,
         step: Tensor,
         sigmas: Tensor,
-        guidance: Tensor,
         true_cfg_scale: Tensor,
         prompt_embeds: Tensor,
-        pooled_projections: Tensor,
+        modulation: Tensor,
         subject_embeds: Tensor,
         subject_scale: Tensor,
         rotary_emb_cos: Tensor,
@@ -114,14 +114,14 @@ class TransformerGraph(nn.Module):
     ) -> Tensor:
         """Step from `sigmas[step]` to `sigmas[step + 1]`.
 
-        `sigmas` end with 0 and `subject_embeds` hold the tokens of every step. `guidance` is the
-        distilled guidance scale; `true_cfg_scale` has no effect without a negative prompt.
+        `sigmas` end with 0; `modulation` and `subject_embeds` hold those of every step.
+        `true_cfg_scale` has no effect without a negative prompt.
         """
-        dtype = self.denoiser.dtype
+        dtype, batch = self.denoiser.dtype, latents.shape[0]
         velocity = self.denoiser(
-            *denoiser_inputs(
-                dtype, latents, step, sigmas, guidance, prompt_embeds, pooled_projections
-            ),
+            image_rows(latents, prompt_embeds.shape[0]).to(dtype),
+            text_rows(prompt_embeds, batch),
+            text_rows(modulation.index_select(0, step)[0], batch),
             rotary_emb_cos,
             rotary_emb_sin,
             subject_embeds.index_select(0, step),
@@ -130,31 +130,15 @@ class TransformerGraph(nn.Module):
         return euler_step(latents, velocity, step, sigmas, true_cfg_scale)
 
 
-def denoiser_inputs(
-    dtype: torch.dtype,
-    latents: Tensor,
-    step: Tensor,
-    sigmas: Tensor,
-    guidance: Tensor,
-    prompt_embeds: Tensor,
-    pooled_projections: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The first five inputs of the denoiser, one row a picture and guidance pass."""
-    batch, passes = latents.shape[0], prompt_embeds.shape[0]
+def image_rows(latents: Tensor, passes: int) -> Tensor:
+    """Pictures `[B, h, w, 4C]` to the rows `[P, N, 4C]` of the transformer, pass by pass."""
+    tokens = latents.flatten(1, 2)
+    return tokens.unsqueeze(0).expand(passes, *tokens.shape).flatten(0, 1)
 
-    def per_pass(x: Tensor) -> Tensor:
-        return x.unsqueeze(0).expand(passes, *x.shape).flatten(0, 1)
 
-    def per_picture(x: Tensor) -> Tensor:
-        return x.unsqueeze(1).expand(x.shape[0], batch, *x.shape[1:]).flatten(0, 1)
-
-    return (
-        per_pass(latents.flatten(1, 2)).to(dtype),
-        per_picture(prompt_embeds),
-        per_picture(pooled_projections),
-        sigmas.index_select(0, step).expand(passes * batch),
-        guidance.expand(passes * batch),
-    )
+def text_rows(x: Tensor, batch: int) -> Tensor:
+    """What each guidance pass has, `[G, ...]`, to the same rows: all pictures share it."""
+    return x.unsqueeze(1).expand(x.shape[0], batch, *x.shape[1:]).flatten(0, 1)
 
 
 def euler_step(
@@ -223,12 +207,14 @@ class SafetyCheckerGraph(nn.Module):
 def sizes(config: ModelConfig) -> dict[str, int]:
     """The dimensions of the table that a network fixes."""
     transformer, projector = config.transformer, config.projector
+    dim = transformer["num_attention_heads"] * transformer["attention_head_dim"]
     return {
+        "A": sum(widths(transformer["num_layers"], transformer["num_single_layers"], dim)),
         "C": config.vae["latent_channels"],
         "D": transformer["joint_attention_dim"],
         "E": transformer["pooled_projection_dim"],
         "K": config.text_encoder["max_position_embeddings"],
-        "M": transformer["num_attention_heads"] * transformer["attention_head_dim"],
+        "M": dim,
         "R": transformer["attention_head_dim"],
         "Q": config.resampler.num_queries,
         "V": config.resampler.output_dim,
@@ -251,6 +237,7 @@ def export_graphs(network: InstantCharacter) -> Makers:
         "image_encoder_2": lambda: ImageEncoderGraph(image_encoder_2),
         "subject_projector": lambda: SubjectProjectorGraph(network.subject_projector),
         "subject_resampler": lambda: network.subject_resampler,
+        "modulation": lambda: ModulationGraph(network.modulation),
         "transformer": lambda: TransformerGraph(network.denoiser),
         "vae_decoder": lambda: VaeDecoderGraph(network.vae),
         "safety_checker": lambda: SafetyCheckerGraph(network.safety_checker),

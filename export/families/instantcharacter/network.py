@@ -21,6 +21,7 @@ from transformers import (
 from export.families.instantcharacter.config import ModelConfig
 from export.families.instantcharacter.denoiser import Denoiser
 from export.families.instantcharacter.image_encoder import CropEncoder
+from export.families.instantcharacter.modulation import Modulation
 from export.families.instantcharacter.projector import SubjectProjector
 from export.families.instantcharacter.resampler import SubjectResampler
 from export.families.instantcharacter.subject_attention import attach_subject_attention
@@ -30,7 +31,7 @@ from export.family import Network
 class InstantCharacter(Network):
     """FLUX.1-dev with InstantCharacter's adapter at the sizes of a `ModelConfig`, weights random.
 
-    `state_dict()` holds the weights of each component under its name; `denoiser` and
+    `state_dict()` holds the weights of each component under its name; `denoiser`, `modulation` and
     the crop encoders are views of the same weights and add nothing to it.
     """
 
@@ -62,6 +63,11 @@ class InstantCharacter(Network):
     def denoiser(self) -> Denoiser:
         """One velocity prediction of `transformer` with `subject_attention`."""
         return Denoiser(self.transformer, self.subject_attention)
+
+    @property
+    def modulation(self) -> Modulation:
+        """What `denoiser` takes of `transformer` that does not depend on the latents."""
+        return Modulation(self.transformer)
 
     @property
     def crop_encoders(self) -> tuple[CropEncoder, CropEncoder]:

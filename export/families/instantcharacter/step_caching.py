@@ -16,12 +16,14 @@ from torch import Tensor, nn
 
 from castmate.engines.manifest import StepCachingSpec
 from castmate.families.instantcharacter.graphs import graph_names
+from export.families.instantcharacter.blocks import Shared
 from export.families.instantcharacter.denoiser import Denoiser
 from export.families.instantcharacter.graphs import (
-    denoiser_inputs,
     euler_step,
     export_graphs,
+    image_rows,
     makers,
+    text_rows,
 )
 from export.families.instantcharacter.network import InstantCharacter
 from export.graphs import Makers
@@ -45,41 +47,40 @@ class HeadGraph(nn.Module):
         self,
         latents: Tensor,
         step: Tensor,
-        sigmas: Tensor,
-        guidance: Tensor,
         prompt_embeds: Tensor,
-        pooled_projections: Tensor,
+        modulation: Tensor,
         subject_embeds: Tensor,
         subject_scale: Tensor,
         rotary_emb_cos: Tensor,
         rotary_emb_sin: Tensor,
         previous_head_residual: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Run the first block.
 
         `head_residual` is what the block added to the image tokens, and `change` the mean absolute
         difference from `previous_head_residual`, that of the last computed step, relative to the
         mean magnitude of that. Zeros make it infinite, so that the first step is computed.
         """
-        denoiser, dtype = self.denoiser, self.denoiser.dtype
-        before, text, temb = denoiser.embed(
-            *denoiser_inputs(
-                dtype, latents, step, sigmas, guidance, prompt_embeds, pooled_projections
-            )
+        denoiser, batch = self.denoiser, latents.shape[0]
+        before, text = denoiser.embed(
+            image_rows(latents, prompt_embeds.shape[0]).to(denoiser.dtype),
+            text_rows(prompt_embeds, batch),
         )
-        image, text = denoiser.run(
+        image, text = denoiser.double_blocks(
             slice(1),
             before,
             text,
-            temb,
-            (rotary_emb_cos, rotary_emb_sin),
-            subject_embeds.index_select(0, step),
-            subject_scale.to(dtype),
+            text_rows(modulation.index_select(0, step)[0], batch),
+            Shared(
+                (rotary_emb_cos, rotary_emb_sin),
+                subject_embeds.index_select(0, step),
+                subject_scale.to(denoiser.dtype),
+            ),
         )
         residual = image.float() - before.float()
         difference = (residual - previous_head_residual).abs().mean()
         change = (difference / previous_head_residual.abs().mean()).reshape(1)
-        return image, text, temb, residual, change
+        return image, text, residual, change
 
 
 class TailGraph(nn.Module):
@@ -93,23 +94,24 @@ class TailGraph(nn.Module):
         self,
         hidden_states: Tensor,
         encoder_hidden_states: Tensor,
-        temb: Tensor,
         step: Tensor,
+        modulation: Tensor,
         subject_embeds: Tensor,
         subject_scale: Tensor,
         rotary_emb_cos: Tensor,
         rotary_emb_sin: Tensor,
     ) -> Tensor:
-        image, _ = self.denoiser.run(
-            slice(1, None),
-            hidden_states,
-            encoder_hidden_states,
-            temb,
+        denoiser, passes = self.denoiser, modulation.shape[1]
+        row = text_rows(modulation.index_select(0, step)[0], hidden_states.shape[0] // passes)
+        shared = Shared(
             (rotary_emb_cos, rotary_emb_sin),
             subject_embeds.index_select(0, step),
-            subject_scale.to(self.denoiser.dtype),
+            subject_scale.to(denoiser.dtype),
         )
-        return image - hidden_states
+        image, text = denoiser.double_blocks(
+            slice(1, None), hidden_states, encoder_hidden_states, row, shared
+        )
+        return denoiser.single_blocks(image, text, row, shared) - hidden_states
 
 
 class FinishGraph(nn.Module):
@@ -127,9 +129,10 @@ class FinishGraph(nn.Module):
         true_cfg_scale: Tensor,
         hidden_states: Tensor,
         tail_residual: Tensor,
-        temb: Tensor,
+        modulation: Tensor,
     ) -> Tensor:
-        velocity = self.denoiser.project(hidden_states + tail_residual, temb)
+        row = text_rows(modulation.index_select(0, step)[0], latents.shape[0])
+        velocity = self.denoiser.project(hidden_states + tail_residual, row)
         return euler_step(latents, velocity, step, sigmas, true_cfg_scale)
 
 

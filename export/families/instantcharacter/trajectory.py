@@ -10,13 +10,18 @@ from PIL import Image
 from torch import Tensor
 
 from castmate.families.instantcharacter.constants import SchedulerSpec
-from castmate.families.instantcharacter.schedule import flow_match_sigmas, rotary_tables
+from castmate.families.instantcharacter.schedule import (
+    flow_match_sigmas,
+    rotary_tables,
+    timesteps_of,
+)
 from castmate.families.instantcharacter.subject import reference_crops
 from castmate.pipeline.denoise import Reuse
 from castmate.pipeline.denoise import denoise as castmate_denoise
 from castmate.pipeline.noise import gaussian_noise
 from export.families.instantcharacter.denoiser import Denoiser
 from export.families.instantcharacter.graphs import TransformerGraph, VaeDecoderGraph
+from export.families.instantcharacter.modulation import ModulationGraph
 from export.families.instantcharacter.network import InstantCharacter
 from export.family import OnStep
 from export.samples import Prompts, Sample
@@ -58,15 +63,16 @@ def denoise(
     def put(values: np.ndarray | list[float]) -> Tensor:
         return torch.as_tensor(values, dtype=torch.float32, device=device)
 
+    timesteps = put(timesteps_of(sigmas))
+    pooled = network.pooled_projections(ids["tokenizer"]).to(dtype)
     conditions = {
         "sigmas": put(sigmas),
-        "guidance": put([sample.guidance_scale]),
         "true_cfg_scale": put([1.0]),
         "prompt_embeds": network.prompt_embeds(ids["tokenizer_2"]).to(dtype),
-        "pooled_projections": network.pooled_projections(ids["tokenizer"]).to(dtype),
-        "subject_embeds": network.subject_resampler(
-            network.subject_features(crops), put(sigmas[:-1] * np.float32(1000))
+        "modulation": ModulationGraph(network.modulation)(
+            pooled, put([sample.guidance_scale]), timesteps
         ),
+        "subject_embeds": network.subject_resampler(network.subject_features(crops), timesteps),
         "subject_scale": put([sample.subject_scale]),
         "rotary_emb_cos": put(rotary[0]),
         "rotary_emb_sin": put(rotary[1]),

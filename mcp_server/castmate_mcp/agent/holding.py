@@ -14,10 +14,9 @@ from castmate.clients.base import Progress
 from castmate.jobs.predictions import Prediction, State
 from castmate_mcp.agent.advice import explain
 from castmate_mcp.agent.extensions.tasks import TaskSession
-from castmate_mcp.agent.ids import job_id_of
 from castmate_mcp.agent.results import describe, to_content, waiting_for
 from castmate_mcp.agent.studio import GENERATE, Studio
-from castmate_mcp.http.envelope import without_paths
+from castmate_mcp.http.ids import job_id_of
 
 
 async def hold(
@@ -74,8 +73,7 @@ async def hold(
 def failure(studio: Studio, job: Prediction) -> ToolError:
     """Why a job failed, for the agent."""
     error = dict(job.error or {"code": "error", "message": "It failed.", "charged": None})
-    if studio.base_url is not None:  # an agent elsewhere need not know this machine's folders
-        error["message"] = without_paths(str(error["message"]))
+    error["message"] = studio.shown(str(error["message"]))
     return ToolError(f"Job {job_id_of(job.id)} failed. {explain(error, GENERATE)}")
 
 

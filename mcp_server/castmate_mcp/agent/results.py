@@ -22,9 +22,8 @@ from castmate.images import PREVIEW_LIMIT, base64_length, preview
 from castmate.jobs.predictions import Prediction, State
 from castmate.times import iso8601
 from castmate_mcp.agent.advice import codes
-from castmate_mcp.agent.ids import ImageName, job_id_of
 from castmate_mcp.agent.studio import GENERATE, Studio
-from castmate_mcp.http.envelope import without_paths
+from castmate_mcp.http.ids import ImageName, job_id_of
 
 STATUS: Final[dict[State, Literal["running", "completed", "cancelled", "failed"]]] = {
     State.CREATED: "running",
@@ -131,9 +130,7 @@ def describe(
 
 def waiting_for(studio: Studio, why: str) -> str:
     """What a job says of itself while no client can draw it."""
-    if studio.base_url is not None:
-        why = without_paths(why)
-    return f"waiting for someone who can draw, and tried again by itself: {why}"
+    return f"waiting for a client that can draw, and tried again by itself: {studio.shown(why)}"
 
 
 async def to_content(studio: Studio, job: Prediction, out: JobOut) -> CallToolResult:

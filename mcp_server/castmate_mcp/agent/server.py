@@ -56,6 +56,7 @@ def build_server(
         extensions=[SkillsExtension(), tasks, viewer()],
         cache_hints={"tools/list": CacheHint(ttl_ms=_HOUR_MS, scope="public")},
     )
+    server.shown = studio.shown
     for module in (generate, jobs, pictures, characters, library, status):
         module.add(server, studio)
     if base_url is not None:

@@ -54,9 +54,11 @@ class StrictServer(MCPServer[Any]):
 
     Attributes:
         admit: Asked before every call of a tool that does more than look.
+        shown: What an agent may read of an error that is not about its arguments.
     """
 
     admit: Admit | None = None
+    shown: Callable[[str], str] = staticmethod(str)
 
     def add_tool(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """Like the base; an argument that the tool does not have is an error, and advertised so."""
@@ -89,8 +91,10 @@ class StrictServer(MCPServer[Any]):
             return await super().call_tool(name, arguments, context)
         except ToolError as error:
             cause = error.__cause__
-            if isinstance(cause, CastmateError):
+            if isinstance(cause, InvalidRequest):
                 raise as_tool_error(cause, name) from None
+            if isinstance(cause, CastmateError):
+                raise ToolError(self.shown(str(as_tool_error(cause, name)))) from None
             if isinstance(error, UnexpectedToolError):
                 raise  # a bug of ours: logged, and its text stays here
             if tool is None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from castmate.clients.registry import licences, price_usd
+from castmate.schema import MAX_SIDE, MIN_SIDE
 from castmate_mcp.http.envelope import Refusal, success
 from castmate_mcp.rest.models import (
     Balance,
@@ -90,6 +91,7 @@ def request_schema() -> dict[str, Any]:
             kept = {key: value for key, value in inlined.items() if key in ("type", "enum")}
             spec = kept | {key: value for key, value in spec.items() if key != "$ref"}
         properties[name] = {key: value for key, value in spec.items() if key != "title"}
+    properties["size"] |= {"minimum": MIN_SIDE, "maximum": MAX_SIDE}  # of each side, as theirs is
     return {
         "type": "object",
         "properties": properties,

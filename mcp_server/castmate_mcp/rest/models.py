@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from castmate.engines.licences import Licence
+from castmate.jobs.characters import MAX_NAME, MAX_PICTURES
 from castmate.schema import GenerateRequest
 
 Status = Literal["created", "processing", "completed", "failed", "cancelled", "timeout"]
@@ -25,8 +26,8 @@ class Submission(GenerateRequest):
 
     image: Annotated[str, Field(min_length=1)] = Field(
         description="The reference picture of the character: an https URL, the download_url of an "
-        "upload, an output of an earlier prediction, or a data URI. One character, whole, on a "
-        "plain background works best.",
+        "upload, an output of an earlier prediction, a data URI, or the id of a saved character "
+        "or picture. One character, whole, on a plain background works best.",
         examples=[_EXAMPLE],
     )
     enable_sync_mode: bool = Field(
@@ -81,6 +82,33 @@ class PredictionOut(BaseModel):
     input: dict[str, Any] | None = Field(None, description="In lists, and in webhooks.")
 
 
+class StatusOut(BaseModel):
+    """An event: how a prediction is that is not finished."""
+
+    status: Literal["created", "processing"]
+    waiting_for: str | None = Field(
+        None, description="Why nobody can draw it now; it is tried again by itself."
+    )
+
+
+class StepOut(BaseModel):
+    """An event: a denoise step is done."""
+
+    step: int = Field(description="Steps done, over all pictures of the request.")
+    total: int = Field(description="Steps in all.")
+
+
+class PreviewOut(BaseModel):
+    """An event: one of the pictures is finished, and this is a small one."""
+
+    number: int = Field(description="Which of the request's pictures, from 0.")
+    width: int = Field(description="Of the picture itself, in pixels.")
+    height: int
+    seed: int = Field(description="Makes it again with num_images 1.")
+    has_nsfw: bool
+    image: str = Field(description="A JPEG of at most 512 pixels a side, as a data URI.")
+
+
 def _as_time(value: object) -> object:
     """A time without a zone is in UTC, and a date is its first moment."""
     if not isinstance(value, str):
@@ -132,6 +160,33 @@ class Deleted(BaseModel):
 
     id: str
     status: Literal["deleted"] = "deleted"
+
+
+class CharacterQuery(BaseModel):
+    """A character that is to be saved."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=MAX_NAME, description="One line.")
+    references: list[Annotated[str, Field(min_length=1)]] = Field(
+        min_length=1,
+        max_length=MAX_PICTURES,
+        description="Its pictures, each as `image` of a generation; the best first, that one is "
+        "drawn from.",
+        examples=[[_EXAMPLE]],
+    )
+
+
+class CharacterOut(BaseModel):
+    """A saved character."""
+
+    id: str = Field(
+        description="As `image` of a generation; with /2 behind it its second picture is drawn "
+        "from."
+    )
+    name: str
+    num_pictures: int
+    created_at: str = Field(description="RFC 3339, UTC.")
 
 
 class UploadTicketQuery(BaseModel):

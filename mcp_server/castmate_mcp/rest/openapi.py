@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import html
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import BaseModel, create_model
@@ -39,9 +40,18 @@ _LINKS: Final = {
         ("result", "get_v3_predictions_id_result"),
         ("prediction", "get_v3_predictions_id"),
         ("older", "get_v2_predictions_id_result"),
+        ("events", "get_v3_predictions_id_events"),
         ("cancel", "post_v3_predictions_id_cancel"),
         ("delete", "delete_v3_predictions_id"),
     )
+}
+
+
+_LAST_EVENT_ID: Final = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "description": "The id of the last event that came: what is before it is not told again.",
+    "schema": {"type": "string"},
 }
 
 
@@ -55,6 +65,7 @@ def document(model_names: tuple[str, ...]) -> dict[str, Any]:
     answers = {id(operation): _success_model(operation) for operation in OPERATIONS}
     models: list[type[BaseModel]] = [ErrorOut, *answers.values()]
     models += [operation.body for operation in OPERATIONS if operation.body]
+    models += [model for operation in OPERATIONS for model in (operation.events or {}).values()]
     _, schemas = models_json_schema(
         [(model, "validation") for model in dict.fromkeys(models)], ref_template=_REFERENCES
     )
@@ -134,6 +145,9 @@ def _described(
         for name, told in (operation.query or {}).items()
     ]
     responses: dict[str, Any] = {"200": _response("Success.", answer)}
+    if operation.events:
+        responses |= _stream_responses(operation.events)
+        parameters.append(_LAST_EVENT_ID)
     if operation.body is Submission:
         responses["200"]["links"] = _LINKS
     for status in sorted(statuses):
@@ -158,6 +172,35 @@ def _described(
             "content": {operation.media: {"schema": _reference(operation.body)}},
         }
     return described
+
+
+def _stream_responses(events: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
+    """Answers of an operation that streams; the schema is that of one event, as an object."""
+    told = [
+        {
+            "type": "object",
+            "title": name,
+            "properties": {
+                "event": {"const": name},
+                "id": {"type": "string"},
+                "data": {
+                    "type": "string",
+                    "contentMediaType": "application/json",
+                    "contentSchema": _reference(model),
+                },
+            },
+            "required": ["event", "data"],
+        }
+        for name, model in events.items()
+    ]
+    return {
+        "200": {
+            "description": "Server-sent events. A stream that ends without the last one asks to "
+            "come back.",
+            "content": {"text/event-stream": {"schema": {"oneOf": told}}},
+        },
+        "204": {"description": "There is nothing more to come."},
+    }
 
 
 def _identifier(operation: Operation) -> str:

@@ -19,7 +19,7 @@ from export.families.instantcharacter.graphs import (
     export_graphs,
 )
 from export.families.instantcharacter.network import InstantCharacter
-from export.families.instantcharacter.unquantized import unquantized
+from export.families.instantcharacter.unquantized import UNQUANTIZED
 from export.graphs import ExportGraph
 from export.quantization.fp8 import E4M3_MAX, FP8, FP8_ATTENTION, Fp8, Fp8Attention, Fp8Linear
 from export.quantization.none import NONE
@@ -83,20 +83,14 @@ def test_fp8_attention_is_close_to_exact_attention() -> None:
 
 def test_embedders_the_end_and_modulations_stay_as_they_are() -> None:
     denoiser = make_wide().denoiser
-    names = [name for name, _ in quantizable(denoiser, FP8, unquantized())]
+    names = [name for name, _ in quantizable(denoiser, FP8, UNQUANTIZED)]
     assert sorted(names) == sorted(
         [f"transformer.transformer_blocks.0.attn.{n}" for n in DOUBLE_ATTENTION]
         + [f"transformer.transformer_blocks.0.{n}" for n in DOUBLE_MLP]
         + [f"transformer.single_transformer_blocks.0.{n}" for n in SINGLE]
         + [f"subject_attention.{i}.{n}" for i in (0, 1) for n in ("to_k_ip", "to_v_ip")]
     )
-    more = [name for name, _ in quantizable(denoiser, FP8, unquantized(modulation=True))]
-    assert set(more) - set(names) == {
-        "transformer.transformer_blocks.0.norm1.linear",
-        "transformer.transformer_blocks.0.norm1_context.linear",
-        "transformer.single_transformer_blocks.0.norm.linear",
-    }
-    attention = [name for name, _ in quantizable(denoiser, FP8_ATTENTION, unquantized())]
+    attention = [name for name, _ in quantizable(denoiser, FP8_ATTENTION, UNQUANTIZED)]
     assert set(attention) - set(names) == {
         f"subject_attention.{i}.{core}" for i in (0, 1) for core in ("joint_core", "subject_core")
     }
@@ -121,7 +115,7 @@ def test_a_layer_that_never_ran_is_named_and_nothing_is_replaced(calibration: Ca
     denoiser = make_wide().denoiser
     amax = {k: v for k, v in calibration.amax.items() if "0.to_k_ip" not in k}
     with pytest.raises(CalibrationError, match=r"subject_attention\.0\.to_k_ip.*export\.calibrate"):
-        quantize(denoiser, amax, FP8, unquantized())
+        quantize(denoiser, amax, FP8, UNQUANTIZED)
     assert not [m for m in denoiser.modules() if isinstance(m, Fp8Linear)]
 
 
@@ -145,9 +139,9 @@ def test_each_layer_s_error_is_reported_alone(calibration: Calibration, prompts:
         calibration.amax,
         lambda: denoise(network, sample, prompts, steps=1),
         FP8_ATTENTION,
-        unquantized(modulation=True),
+        UNQUANTIZED,
     )
-    layers = quantizable(network.denoiser, FP8_ATTENTION, unquantized(modulation=True))
+    layers = quantizable(network.denoiser, FP8_ATTENTION, UNQUANTIZED)
     assert set(report) == {name for name, _ in layers}
     assert all(1e-4 < error < 0.2 for error in report.values()), report
 
@@ -171,7 +165,7 @@ def test_the_exported_graph_holds_standard_operators_and_computes_what_torch_com
     calibration: Calibration, scheme: Fp8, tmp_path: Path
 ) -> None:
     network = make_wide()
-    replaced = quantize(network.denoiser, calibration.amax, scheme, unquantized())
+    replaced = quantize(network.denoiser, calibration.amax, scheme, UNQUANTIZED)
     torch.manual_seed(1)
     graph = export_graphs(network)["transformer"]()
     (path,) = to_onnx(graph, tmp_path / "transformer.onnx")
@@ -209,7 +203,7 @@ def test_e4m3_reaches_its_largest_value_and_the_largest_only() -> None:
 def test_recording_ends_with_its_block(network: InstantCharacter) -> None:
     inputs = export_graphs(network)["transformer"]().inputs
     graph = TransformerGraph(network.denoiser).eval()
-    with torch.no_grad(), recording(network.denoiser, unquantized()) as amax:
+    with torch.no_grad(), recording(network.denoiser, UNQUANTIZED) as amax:
         graph(*inputs.values())
     seen = dict(amax)
     with torch.no_grad():

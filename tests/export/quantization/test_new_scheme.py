@@ -24,7 +24,7 @@ from export.all import parser, recipe_of
 from export.bundle import describe
 from export.errors import ExportError, SilentFallback
 from export.families.instantcharacter.graphs import export_graphs
-from export.families.instantcharacter.unquantized import unquantized
+from export.families.instantcharacter.unquantized import UNQUANTIZED
 from export.graphs import ExportGraph
 from export.layers import Expected, Layer, check
 from export.precision import Precision, QuantizedLayer, convert
@@ -135,7 +135,7 @@ def test_a_target_without_its_kernel_is_refused_with_what_to_use_instead(
 
 
 def test_it_needs_no_calibration_and_its_bytes_are_counted(scheme: Scheme) -> None:
-    denoiser, kept = make_wide().denoiser, unquantized()
+    denoiser, kept = make_wide().denoiser, UNQUANTIZED
     assert ranges_needed(denoiser, scheme, kept) == frozenset()
     weights = sum(
         layer.get_parameter("weight").numel() for _, layer in quantizable(denoiser, scheme, kept)
@@ -148,7 +148,7 @@ def test_its_graph_computes_what_torch_computes_and_its_engine_must_run_its_kern
     scheme: Scheme, tmp_path: Path
 ) -> None:
     network, exact = make_wide(), make_wide()
-    replaced = quantize(network.denoiser, {}, scheme, unquantized())
+    replaced = quantize(network.denoiser, {}, scheme, UNQUANTIZED)
     convert(network, torch.float32)
     torch.manual_seed(1)
     graph = export_graphs(network)["transformer"]()

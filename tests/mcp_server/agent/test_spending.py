@@ -219,6 +219,8 @@ async def test_a_job_that_waits_for_a_free_machine_says_that_the_user_may_pay_in
         assert "tried again by itself" in waiting["progress"]
         assert "The GPU fell off the bus." in waiting["progress"]
         assert "asks the user whether to pay" in waiting["next_step"]
+        (listed,) = (await agent.succeed("list_library", kind="jobs"))["items"]
+        assert (listed["id"], listed["status"]) == (waiting["job_id"], "waiting")
 
 
 @pytest.mark.parametrize(("paid", "outcome"), [("never", "error"), ("always", "wavespeed")])

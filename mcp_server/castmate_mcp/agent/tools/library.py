@@ -11,11 +11,11 @@ from pydantic import BaseModel, Field
 from castmate.jobs.predictions import Prediction, State
 from castmate.times import iso8601
 from castmate_mcp.agent.extensions import viewer
-from castmate_mcp.agent.ids import CharacterName, ImageName, job_id_of
-from castmate_mcp.agent.results import told
+from castmate_mcp.agent.results import STATUS, told
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import Studio
 from castmate_mcp.agent.tools import READS
+from castmate_mcp.http.ids import CharacterName, ImageName, job_id_of
 
 _PAGE: Final = 100
 _LOOKED_THROUGH: Final = 1000  # predictions, for a query
@@ -117,7 +117,7 @@ def _of(studio: Studio, prediction: Prediction, kind: Kind) -> list[ItemOut]:
     about, created = prediction.request.prompt[:200], iso8601(prediction.created)
     if kind == "jobs":
         job_id = job_id_of(prediction.id)
-        status = "running" if prediction.state is State.PROCESSING else str(prediction.state)
+        status = "waiting" if prediction.waits_for else STATUS[prediction.state]
         return [
             ItemOut(id=job_id, uri=f"job://{job_id}", about=about, created=created, status=status)
         ]

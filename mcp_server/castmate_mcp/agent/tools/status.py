@@ -81,7 +81,7 @@ async def _status(studio: Studio, spending: Spending, num_images: int) -> Status
     mine = totals([one for one in spent if one.key_name == studio.caller], lambda one: one.day)
     cap = settings.max_usd_per_day
     clients = [
-        ClientOut(name=c.name, up=c.up, paid=is_paid(c.name), detail=_detail(c))
+        ClientOut(name=c.name, up=c.up, paid=is_paid(c.name), detail=_detail(studio, c))
         for c in castmate.router.status()
     ]
     free = any(client.up and not client.paid for client in clients)
@@ -103,8 +103,10 @@ async def _status(studio: Studio, spending: Spending, num_images: int) -> Status
     )
 
 
-def _detail(client: ClientStatus) -> str:
-    return "Still loading: a call waits for it." if client.opening else client.last_error
+def _detail(studio: Studio, client: ClientStatus) -> str:
+    if client.opening:
+        return "Still loading: a call waits for it."
+    return studio.shown(client.last_error)
 
 
 def _next_step(free: bool, spending: Spending) -> str:

@@ -48,7 +48,7 @@ class Follower {
       const asked = { kind: "jobs", query: about, limit: 10 };
       const { items } = structured(await this.#host.callTool("list_library", asked)) ?? {};
       const open = (items ?? []).filter(
-        (item) => item.about === about && ["created", "running"].includes(item.status),
+        (item) => item.about === about && ["waiting", "running"].includes(item.status),
       );
       if (open.length === 1) found = open[0].id;
       return found !== null || open.length > 1; // of several nobody knows which is meant

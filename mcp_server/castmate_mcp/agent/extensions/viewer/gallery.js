@@ -113,8 +113,7 @@ function kindOf(item) {
 }
 
 function inWords(status) {
-  const said = status === "created" ? "waiting" : status;
-  return said[0].toUpperCase() + said.slice(1);
+  return status[0].toUpperCase() + status.slice(1);
 }
 
 function day(created) {

@@ -15,6 +15,7 @@ from castmate.engines.manifest import Profile
 from castmate.families.flat.graphs import TABLE  # type: ignore[import-not-found]
 from export.family import ExportFamily, Network
 from export.graphs import ExportGraph, Makers
+from export.precision import Precision
 
 CELL = 64
 SIZES = {"c": 3, "p": CELL}
@@ -23,6 +24,7 @@ SIZES = {"c": 3, "p": CELL}
 @dataclass(frozen=True)
 class Config:
     name: str = "grey"
+    overflows_in: tuple[Precision, ...] = ()
 
 
 class Step(nn.Module):
@@ -87,8 +89,8 @@ FAMILY = ExportFamily(
     bundle_graphs,
     lambda network: {"pixels_per_cell": CELL},
     dims,
-    lambda modulation: (),
+    (),
     denoise,
     decode,
-    Profile(steps=Range(min=1, opt=4, max=4)),
+    profile=Profile(steps=Range(min=1, opt=4, max=4)),
 )

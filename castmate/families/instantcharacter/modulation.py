@@ -1,0 +1,48 @@
+"""Modulations of every step: what the transformer takes of the prompt's gist, guidance and time."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from castmate.engines.base import Runtime, Tensor
+from castmate.families.instantcharacter.prompt import EncodedPrompt
+from castmate.pipeline.cache import SizedCache
+
+
+class ModulationEncoder:
+    """Makes the modulations of all steps in one batch; the last ones are remembered."""
+
+    def __init__(self, runtime: Runtime, cache: SizedCache[Tensor]) -> None:
+        """Load the graph.
+
+        Args:
+            runtime: What runs it.
+            cache: Where modulations are kept, beside other things.
+        """
+        self._runtime, self._cache = runtime, cache
+        self._modulation = runtime.load("modulation")
+
+    def encode(
+        self, prompt: EncodedPrompt, guidance_scale: float, timesteps: NDArray[np.float32]
+    ) -> Tensor:
+        """Modulations `[T, G, A]`.
+
+        Args:
+            prompt: With a row for each guidance pass.
+            guidance_scale: Of the distilled guidance.
+            timesteps: `[T]`, those of the schedule.
+        """
+        key = (prompt.texts, guidance_scale, timesteps.tobytes())
+        return self._cache.get_or_make(key, lambda: self._encode(prompt, guidance_scale, timesteps))
+
+    def _encode(
+        self, prompt: EncodedPrompt, guidance_scale: float, timesteps: NDArray[np.float32]
+    ) -> tuple[Tensor, int]:
+        runtime = self._runtime
+        out = self._modulation(
+            pooled_projections=prompt.pooled_projections,
+            guidance=runtime.upload(np.array([guidance_scale], np.float32)),
+            timesteps=runtime.upload(timesteps),
+        )["modulation"]
+        return out, runtime.num_bytes(out)
