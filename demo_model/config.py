@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from castmate.families.instantcharacter.constants import RopeSquare
 from export.families.instantcharacter.config import ModelConfig, ProjectorConfig, ResamplerConfig
 
 MAX_SEQUENCE_LENGTH = 40
@@ -121,6 +122,11 @@ NEXT = replace(
     vae={**TOON.vae, "latent_channels": 32},
     text_encoder={**TOON.text_encoder, "vocab_size": VOCABULARY_SIZE},
     text_encoder_2={**TOON.text_encoder_2, "vocab_size": VOCABULARY_SIZE},
+    rope_square=RopeSquare(units=8, above=0.85),
 )
-"""The second edition, in training: twice the latent channels, because thin parts of a picture got
-lost in sixteen, and twice the words. `TOON` is what is shipped."""
+"""The second edition, in training; `TOON` is what is shipped.
+
+It has twice the latent channels, because thin parts of a picture got lost in sixteen, and twice the
+words. Its positions are those of the square in which `demo_model.draw` places a figure: counted
+from the corner of the picture, every size has to be learnt for itself.
+"""

@@ -11,9 +11,9 @@ from random import Random
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.transformers.transformer_flux import FluxPosEmbed
 from torch import Tensor, nn
 
+from castmate.families.instantcharacter.schedule import rotary_tables
 from demo_model.captions import full_caption, short_caption, with_unknown_words
 from demo_model.config import MAX_SEQUENCE_LENGTH, NEXT
 from demo_model.data import FEATURES, MAIN_SIZE, LatentStatistics, LatentStore, Size
@@ -33,8 +33,6 @@ MAIN_BATCH = 40
 MAIN_SHARE, LATER_MAIN_SHARE = 0.62, 0.2
 """Share of batches at the main size. Small pictures are learnt fastest, but poses in large ones are
 worse without the later share."""
-SQUARE, SQUARE_TOP = MAIN_SIZE[1] // PX_PER_TOKEN, 0.85
-"""Units of the square in which a figure stands, and how much of the free height is above it."""
 LATER = 0.4
 """Fraction of the flow stage after which the later share holds; distillation always uses it."""
 _PLAIN = (
@@ -81,25 +79,12 @@ def batch_size(size: Size) -> int:
     return round(MAIN_BATCH * work / (num_tokens(size) + MAX_SEQUENCE_LENGTH))
 
 
-def square_rotary(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """RoPE tables in which a figure has the same coordinates in a picture of any size.
-
-    Positions are measured in the square in which the figure stands, which has the picture's shorter
-    side and `SQUARE` units: at the main size they are FLUX's own, the numbers of row and column.
-    Counted from the corner of the picture, as FLUX does, every size has to be learnt for itself.
-    """
-    side = min(height, width)
-    rows = _in_square(torch.arange(height), side, (height - side) * SQUARE_TOP)
-    columns = _in_square(torch.arange(width), side, (width - side) / 2)
-    ids = torch.zeros(MAX_SEQUENCE_LENGTH + height * width, 3)
-    ids[MAX_SEQUENCE_LENGTH:, 1] = rows.repeat_interleave(width)
-    ids[MAX_SEQUENCE_LENGTH:, 2] = columns.repeat(height)
-    cos, sin = FluxPosEmbed(10000, list(NEXT.transformer["axes_dims_rope"]))(ids)
-    return cos.float(), sin.float()
-
-
-def _in_square(numbers: Tensor, side: int, first: float) -> Tensor:
-    return (numbers + 0.5 - first) * SQUARE / side - 0.5
+def rotary(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """The RoPE tables of a grid of packed latents."""
+    cos, sin = rotary_tables(
+        NEXT.transformer["axes_dims_rope"], MAX_SEQUENCE_LENGTH, height, width, NEXT.rope_square
+    )
+    return torch.from_numpy(cos), torch.from_numpy(sin)
 
 
 class FlowModel(nn.Module):
@@ -157,7 +142,7 @@ class BatchSource:
             rows.append(self.features[self.numbers[picture.character], reference])
             scales.append(0.0 if alone else SUBJECT_SCALE)
         height, width = latents.shape[2] // 2, latents.shape[3] // 2
-        cos, sin = square_rotary(height, width)
+        cos, sin = rotary(height, width)
         device = self.device
         return Batch(
             latents=pack_latents(latents).flatten(1, 2).to(device),

@@ -18,7 +18,7 @@ from castmate.families.instantcharacter.schedule import flow_match_sigmas
 from demo_model.assembly import assemble
 from demo_model.config import NEXT
 from demo_model.draw import draw_reference
-from demo_model.flow import PX_PER_TOKEN, SUBJECT_SCALE, square_rotary
+from demo_model.flow import PX_PER_TOKEN, SUBJECT_SCALE, rotary
 from demo_model.prompts import free_prompts
 from demo_model.references import REFERENCES
 from demo_model.subjects import crops
@@ -49,12 +49,12 @@ def sample(
     sigmas = torch.from_numpy(flow_match_sigmas(steps, rows * columns, spec))
     noise = torch.Generator().manual_seed(seed)
     x = torch.randn(1, rows * columns, NEXT.transformer["in_channels"], generator=noise)
-    rotary, scale = square_rotary(rows, columns), torch.full((1, 1, 1), SUBJECT_SCALE)
+    tables, scale = rotary(rows, columns), torch.full((1, 1, 1), SUBJECT_SCALE)
     for sigma, following in pairwise(sigmas):
         level = sigma.view(1)
         modulation = network.modulation(pooled, torch.full((1,), guidance), level * 1000)
         subject = network.subject_resampler(features, level * 1000)
-        velocity = network.denoiser(x, embeds, modulation, *rotary, subject, scale)
+        velocity = network.denoiser(x, embeds, modulation, *tables, subject, scale)
         x = x + (following - sigma) * velocity
     vae = network.vae
     latents = unpack_latents(x.unflatten(1, (rows, columns))) / vae.config["scaling_factor"]

@@ -10,9 +10,12 @@ import pytest
 import torch
 
 from castmate.engines.bundle import Bundle
+from castmate.families.instantcharacter.constants import Constants
 from demo_model import build
 from demo_model.checkpoint import TOKENIZER, load_shipped
-from demo_model.config import TOON
+from demo_model.config import NEXT, TOON
+from export.families.instantcharacter.family import constants
+from export.families.instantcharacter.network import InstantCharacter
 
 Written = dict[str, Any]
 
@@ -55,3 +58,9 @@ def test_saved_weights_are_a_checkpoint_with_their_words(
     _run(monkeypatch, "--checkpoint", str(tmp_path / "toon.pt"), "--out", str(tmp_path / "out"))
     assert written["words"] == (tmp_path / TOKENIZER).read_bytes()
     assert written["config"].transformer == TOON.transformer
+
+
+def test_a_bundle_tells_where_its_network_measures_positions() -> None:
+    shipped, following = InstantCharacter(TOON), InstantCharacter(NEXT)
+    assert "rope_square" not in constants(shipped)
+    assert Constants.model_validate(constants(following)).rope_square == NEXT.rope_square

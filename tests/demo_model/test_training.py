@@ -127,11 +127,11 @@ def test_a_figure_has_the_same_coordinates_at_every_size() -> None:
         return torch.cat(tables, dim=1)[MAX_SEQUENCE_LENGTH + token]
 
     axes = TOON.transformer["axes_dims_rope"]
-    small, flux = flow.square_rotary(8, 8), rotary_embedding(axes, MAX_SEQUENCE_LENGTH, 8, 8)
+    small, flux = flow.rotary(8, 8), rotary_embedding(axes, MAX_SEQUENCE_LENGTH, 8, 8)
     assert torch.allclose(torch.cat(small, 1), torch.cat(flux, 1), atol=1e-6)
-    wide = flow.square_rotary(8, 24)
+    wide = flow.rotary(8, 24)
     assert torch.allclose(row(wide, 3 * 24 + 8 + 5), row(small, 3 * 8 + 5), atol=1e-6)
-    large = flow.square_rotary(24, 24)
+    large = flow.rotary(24, 24)
     assert torch.allclose(row(large, 10 * 24 + 16), row(small, 3 * 8 + 5), atol=1e-6)
 
 

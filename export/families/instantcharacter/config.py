@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from castmate.families.instantcharacter.constants import RopeSquare
 from export.precision import Precision
 
 
@@ -71,6 +72,7 @@ class ModelConfig:
         safety_checker: Arguments of `transformers.CLIPVisionConfig` for the safety checker's eye.
         scheduler: The four numbers of FLUX's resolution-dependent shift.
         max_sequence_length: Tokens of `text_encoder_2`; shorter prompts are padded without a mask.
+        rope_square: Where positions are measured; None counts from the picture's corner, as FLUX.
         overflows_in: Precisions whose range is too small for the network.
     """
 
@@ -86,6 +88,7 @@ class ModelConfig:
     safety_checker: Mapping[str, Any]
     scheduler: Mapping[str, Any]
     max_sequence_length: int
+    rope_square: RopeSquare | None = None
     overflows_in: tuple[Precision, ...] = ()
 
     @property
