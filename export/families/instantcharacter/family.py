@@ -30,11 +30,13 @@ DEFAULTS = Defaults(
 def constants(network: InstantCharacter) -> dict[str, Any]:
     """See `castmate.families.instantcharacter.constants`."""
     config = network.config
+    square = config.rope_square
     return {
         "scheduler": dict(config.scheduler),
         "pixels_per_token": config.pixels_per_token,
         "latent_channels": config.transformer["in_channels"],
         "rope_axes_dim": list(config.transformer["axes_dims_rope"]),
+        **({} if square is None else {"rope_square": square.model_dump()}),
         "crop_px": config.projector.crop_px,
         "safety_px": config.safety_checker["image_size"],
         "reference_margin": config.reference_margin,
