@@ -122,13 +122,26 @@ def generate(
 
 
 @app.command()
-def doctor(bundle: BundleName = None, as_json: AsJson = False) -> None:
+def doctor(
+    bundle: BundleName = None,
+    gpu_memory: Annotated[
+        str | None,
+        typer.Option(
+            help="Plan for a GPU with so much memory, such as 16GB, instead of the one that is "
+            "here; nothing else is examined. [CASTMATE_GPU_MEMORY]"
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Examine the installation and say how to repair it."""
     from castmate.doctor import examine
 
     with reporting(as_json=as_json):
+        settings = _settings(bundle, gpu_memory)
+        if gpu_memory is not None:
+            raise typer.Exit(_print_memory(settings, as_json=as_json))
         checks = []
-        for check in examine(_settings(bundle)):
+        for check in examine(settings):
             checks.append(check)
             if not as_json:
                 typer.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:<12} {check.found}")
@@ -137,7 +150,24 @@ def doctor(bundle: BundleName = None, as_json: AsJson = False) -> None:
         healthy = all(check.ok for check in checks)
         if as_json:
             print_json({"ok": healthy, "checks": [vars(check) for check in checks]})
+        else:
+            _print_memory(settings, as_json=False)
         raise typer.Exit(OK if healthy else FAILED)
+
+
+def _print_memory(settings: Settings, *, as_json: bool) -> int:
+    """Print every plan of GPU memory; the exit code says whether one of them fits."""
+    from castmate.doctor import memory_plans
+    from castmate.engines.memory_table import as_values, memory_table
+
+    found = list(memory_plans(settings))
+    if as_json:
+        print_json([{"title": title, **as_values(plan)} for title, plan in found])
+    for title, plan in () if as_json else found:
+        typer.echo(f"\nGPU memory: {title}")
+        for line in [plan] if isinstance(plan, str) else memory_table(plan):
+            typer.echo(f"  {line}".rstrip())
+    return OK if any(not isinstance(plan, str) for _, plan in found) else FAILED
 
 
 @bundles.command("list")
@@ -319,10 +349,10 @@ def _progress_bar() -> Iterator[ProgressCallback]:
         yield lambda progress: bar.update(task, completed=progress.step, total=progress.total)
 
 
-def _settings(bundle: str | None) -> Settings:
+def _settings(bundle: str | None, gpu_memory: str | None = None) -> Settings:
     from castmate.settings import Settings
 
-    return Settings.load(bundle=bundle)
+    return Settings.load(bundle=bundle, gpu_memory=gpu_memory)
 
 
 def _describe(bundle: Any) -> dict[str, Any]:

@@ -22,6 +22,7 @@ import torch
 
 from castmate.engines.family import family_of as served_family
 from castmate.engines.family import optimization_profile
+from castmate.engines.footprint import tensor_bytes
 from castmate.engines.graphs import Range
 from castmate.engines.manifest import Manifest, TokenizerSpec
 from castmate.engines.plan import Flavour
@@ -90,17 +91,22 @@ def export_graphs(family: str, blocks: int, names: Sequence[str], folder: Path) 
     (folder / "manifest.json").write_text(manifest.model_dump_json())
 
 
-def activations(folder: Path, name: str, side: int) -> int:
-    """Build one of the written graphs for pictures up to a side, and read what it takes."""
+def manifest_for(folder: Path, side: int) -> Manifest:
+    """What was written, for one picture of at most so many pixels a side."""
     manifest = Manifest.model_validate_json((folder / "manifest.json").read_bytes())
-    whole = manifest.profile
-    profile = whole.model_copy(
+    whole = manifest.profile.side
+    profile = manifest.profile.model_copy(
         update={
-            "side": Range(min=whole.side.min, opt=min(whole.side.opt, side), max=side),
+            "side": Range(min=whole.min, opt=min(whole.opt, side), max=side),
             "images": Range(min=1, opt=1, max=1),
         }
     )
-    manifest = manifest.model_copy(update={"profile": profile})
+    return manifest.model_copy(update={"profile": profile})
+
+
+def activations(folder: Path, name: str, side: int) -> int:
+    """Build one of the written graphs for pictures up to a side, and read what it takes."""
+    manifest = manifest_for(folder, side)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         job = Job(
             graph=name,
@@ -150,9 +156,15 @@ def at_full_depth(by_blocks: Mapping[str, int], blocks: int) -> int:
 
 
 def result(
-    family: str, measured: Mapping[str, Mapping[str, Mapping[str, int]]]
+    family: str, folder: Path, measured: Mapping[str, Mapping[str, Mapping[str, int]]]
 ) -> dict[str, object]:
-    """What `castmate.engines.footprint` reads."""
+    """What `castmate.engines.footprint` reads.
+
+    Args:
+        family: Whose network was measured.
+        folder: Its graphs with the fewest blocks.
+        measured: From `measure`.
+    """
     network, kept = meta_network(published(family).config, family), family_of(family)
     weights = {
         title: {
@@ -167,7 +179,12 @@ def result(
     depth = published(family).depth
     return {
         "model": network.config.name,
+        "sides": [str(side) for side in SIDES],
         "weights": weights,
+        "tensors": {
+            name: {str(side): tensors(manifest_for(folder, side), name, side) for side in SIDES}
+            for name in measured
+        },
         "activations": {
             name: {side: at_full_depth(found, depth) for side, found in sides.items()}
             for name, sides in measured.items()
@@ -185,6 +202,19 @@ def result(
     }
 
 
+def tensors(manifest: Manifest, graph: str, side: int) -> int:
+    """Bytes of a graph's inputs and outputs at the published sizes, all at their largest."""
+    served = served_family(manifest.family)
+    config = published(manifest.family).config
+    dims = {
+        **family_of(manifest.family).dims(config, side),
+        **{name: found.max for name, found in served.ranges(manifest).items()},
+    }
+    found = served.table.graphs[graph]
+    dtypes = dict.fromkeys((*found.inputs, *found.outputs), "bfloat16")
+    return tensor_bytes(served.table, graph, served.table.dims(dims), dtypes)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and write the result."""
     made = argparse.ArgumentParser(prog="python -m export.measure_memory", description=__doc__)
@@ -198,9 +228,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.export is not None:
         export_graphs(given.family, given.blocks, given.names, given.export)
         return 0
-    with tempfile.TemporaryDirectory() as folder:
-        measured = measure(given.family, given.scratch or Path(folder))
-    data = json.dumps(result(given.family, measured), indent=1) + "\n"
+    with tempfile.TemporaryDirectory() as temporary:
+        scratch = given.scratch or Path(temporary)
+        measured = measure(given.family, scratch)
+        found = result(given.family, scratch / str(BLOCKS[0]), measured)
+    data = json.dumps(found, indent=1) + "\n"
     if given.out is not None:
         write_atomically(given.out, data.encode())
     else:
