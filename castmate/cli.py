@@ -9,7 +9,7 @@ import gc
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +31,7 @@ from castmate.spend import spend
 # Whatever loads numpy, Pillow or an engine is imported where it is used: `--help` stays quick.
 if TYPE_CHECKING:
     from castmate.clients.base import ProgressCallback
+    from castmate.engines.residency import Residency
     from castmate.output import Output
     from castmate.settings import Settings
 
@@ -134,12 +135,19 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Examine the installation and say how to repair it."""
-    from castmate.doctor import examine
+    from castmate.doctor import examine, memory_plans
+    from castmate.engines.memory_table import as_values
 
     with reporting(as_json=as_json):
         settings = _settings(bundle, gpu_memory)
+        plans = memory_plans(settings)  # before a check draws: what is free then is not ours
+        memory = [{"title": title, **as_values(plan)} for title, plan in plans]
         if gpu_memory is not None:
-            raise typer.Exit(_print_memory(settings, as_json=as_json))
+            if as_json:
+                print_json(memory)
+            else:
+                _print_memory(plans)
+            raise typer.Exit(OK if any(plan["fits"] for plan in memory) else FAILED)
         checks = []
         for check in examine(settings):
             checks.append(check)
@@ -149,25 +157,20 @@ def doctor(
                     typer.echo(f"      {'':<12} -> {check.fix}")
         healthy = all(check.ok for check in checks)
         if as_json:
-            print_json({"ok": healthy, "checks": [vars(check) for check in checks]})
+            found = [vars(check) for check in checks]
+            print_json({"ok": healthy, "checks": found, "memory": memory})
         else:
-            _print_memory(settings, as_json=False)
+            _print_memory(plans)
         raise typer.Exit(OK if healthy else FAILED)
 
 
-def _print_memory(settings: Settings, *, as_json: bool) -> int:
-    """Print every plan of GPU memory; the exit code says whether one of them fits."""
-    from castmate.doctor import memory_plans
-    from castmate.engines.memory_table import as_values, memory_table
+def _print_memory(plans: Sequence[tuple[str, Residency | str]]) -> None:
+    from castmate.engines.memory_table import memory_table
 
-    found = list(memory_plans(settings))
-    if as_json:
-        print_json([{"title": title, **as_values(plan)} for title, plan in found])
-    for title, plan in () if as_json else found:
+    for title, plan in plans:
         typer.echo(f"\nGPU memory: {title}")
         for line in [plan] if isinstance(plan, str) else memory_table(plan):
             typer.echo(f"  {line}".rstrip())
-    return OK if any(not isinstance(plan, str) for _, plan in found) else FAILED
 
 
 @bundles.command("list")

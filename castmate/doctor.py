@@ -57,13 +57,16 @@ def examine(settings: Settings) -> Iterator[Check]:
         yield from asyncio.run(_examined(client, settings))
 
 
-def memory_plans(settings: Settings) -> Iterator[tuple[str, Residency | str]]:
+def memory_plans(settings: Settings) -> list[tuple[str, Residency | str]]:
     """What would be where on the GPU, or why it does not fit, with a title each.
 
     For a bundle of plans, on its GPU or in CASTMATE_GPU_MEMORY; for another bundle only where that
     is set: then for the published models, exported or not.
     """
-    caches = cache_bytes(settings)
+    return list(_memory_plans(settings, cache_bytes(settings)))
+
+
+def _memory_plans(settings: Settings, caches: int) -> Iterator[tuple[str, Residency | str]]:
     try:
         bundle = Bundle.open(settings.bundle)
     except BundleError:

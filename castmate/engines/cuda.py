@@ -99,6 +99,7 @@ class Device:
         self._pool = self.call("cudaDeviceGetDefaultMemPool", index)
         threshold = self._cuda.cudaMemPoolAttr.cudaMemPoolAttrReleaseThreshold
         self.call("cudaMemPoolSetAttribute", self._pool, threshold, driver.cuuint64_t(_KEEP_ALL))
+        self.trim()  # an earlier runtime of this process may have left it full
 
     def bind(self) -> None:
         """Choose this GPU for the calling thread."""
