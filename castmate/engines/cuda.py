@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import threading
 import weakref
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
@@ -85,7 +84,6 @@ class Device:
                 "Change CASTMATE_DEVICE."
             )
         self.index = index
-        self._threads = threading.local()
         attributes = self._cuda.cudaDeviceAttr
         self.compute_capability = ".".join(
             str(self.call("cudaDeviceGetAttribute", attribute, index))
@@ -102,10 +100,10 @@ class Device:
         self.trim()  # an earlier runtime of this process may have left it full
 
     def bind(self) -> None:
-        """Choose this GPU for the calling thread."""
-        if not getattr(self._threads, "bound", False):
-            self._threads.bound = True
-            self.call("cudaSetDevice", self.index)
+        """Choose this GPU for the calling thread; another runtime may have chosen its own there."""
+        (error,) = self._cuda.cudaSetDevice(self.index)
+        if int(error):
+            self._fail("cudaSetDevice", error)
 
     def free_bytes(self) -> int:
         """Device memory that nobody has taken yet."""
@@ -223,7 +221,7 @@ class Device:
 
     def _free(self, pointer: int) -> None:
         """Whatever thread forgets a tensor; what is wrong, the next call says."""
-        self.bind()
+        self._cuda.cudaSetDevice(self.index)
         self._cuda.cudaFreeAsync(pointer, self.stream)
 
     def _reason(self, error: Any) -> str:
