@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from castmate.engines.footprint import Counted
 from castmate.engines.residency import Residency, Runs, gigabytes
+from castmate.errors import BundleMismatch
 
 _RUNS = {
     Runs.STEP: "every step",
@@ -29,6 +31,38 @@ def memory_table(plan: Residency) -> list[str]:
         for stage in plan.stages
     ]
     return [*_aligned([_HEAD, *rows]), "", *_summary(plan)]
+
+
+def overview(models: Iterable[Counted], cards: Iterable[int], caches: int) -> list[str]:
+    """A Markdown table: each model on cards of so many bytes.
+
+    Args:
+        models: In the order of their rows.
+        cards: Bytes that may be taken.
+        caches: Bytes of these for encoded prompts and references.
+    """
+    lines = [
+        "| may take | to | resident | parked | peak | a new prompt loads | a new character loads |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for memory, model in ((memory, model) for memory in cards for model in models):
+        try:
+            plan = model.plan(memory, caches)
+        except BundleMismatch:
+            cells = ["does not fit", "", "", "", ""]
+        else:
+            resident, parked = (_names(model, names) for names in (plan.resident, plan.parked))
+            peak = gigabytes(max(map(plan.peak, plan.stages)))
+            loads = [plan.loads(runs) for runs in (Runs.PROMPT, Runs.REFERENCE)]
+            cells = [resident, parked, peak, *(gigabytes(size) if size else "0" for size in loads)]
+        lines.append(f"| {gigabytes(memory)} | {model.side} px | {' | '.join(cells)} |")
+    return lines
+
+
+def _names(model: Counted, names: Sequence[str]) -> str:
+    if len(names) == len(model.footprints):
+        return "all"
+    return ", ".join(names) or "none"
 
 
 def as_values(plan: Residency | str) -> dict[str, Any]:

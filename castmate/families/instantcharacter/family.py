@@ -44,7 +44,14 @@ STAGES = (
     Stage(
         "subject",
         Runs.REFERENCE,
-        ("image_encoder", "image_encoder_2", "subject_projector", "subject_resampler"),
+        (
+            "matte",
+            "identity",
+            "image_encoder",
+            "image_encoder_2",
+            "subject_projector",
+            "subject_resampler",
+        ),
     ),
     Stage("modulation", Runs.PROMPT, ("modulation",)),
     Stage("denoise", Runs.STEP, (WHOLE, *PARTS)),
