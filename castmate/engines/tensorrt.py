@@ -51,7 +51,7 @@ class TensorRTEngine:
             BundleMismatch: A shape lies outside every profile.
             Unavailable: The GPU has too little memory left.
         """
-        self._parking.enter(self._name)
+        self._parking.enter(self)
         context = self._plan.context
         changed = {n: t for n, t in inputs.items() if self._bound.get(n) is not t}
         shapes = {n: t.shape for n, t in inputs.items()}
@@ -73,6 +73,11 @@ class TensorRTEngine:
             self._seen.add(tuple(shapes.values()))
             self._plan.save_kernels()
         return outputs
+
+    @property
+    def graph(self) -> str:
+        """See `castmate.engines.parking.Parkable`."""
+        return self._name
 
     @property
     def is_here(self) -> bool:
@@ -182,7 +187,7 @@ class TensorRTRuntime:
             stays=graph in self.residency.resident,
         )
         engine = TensorRTEngine(plan, self._parking, self._device)
-        self._parking.add(graph, engine)
+        self._parking.add(engine)
         return engine
 
     def upload(self, array: Array) -> Tensor:

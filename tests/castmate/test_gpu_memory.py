@@ -194,6 +194,8 @@ def test_a_card_that_others_fill_meanwhile_says_that_memory_ran_out(
         with pytest.raises(Unavailable, match=r"GPU 0 has too little memory left.*GPU_MEMORY"):
             draw(Pipeline(bundle, runtime), "waving on the beach")
         card.free(other.address)
+        assert draw(Pipeline(bundle, runtime), "waving on the beach")
+        del runtime
 
 
 @pytest.mark.parametrize(
@@ -210,3 +212,14 @@ def test_an_engine_or_context_that_does_not_come_says_why(
         bundle = plan_bundle_of(Bundle.open("toon"), tmp_path, transformer_tail=trouble)
         with pytest.raises(error, match=says):
             Pipeline(bundle, TensorRTRuntime(bundle))
+
+
+def test_two_pipelines_of_one_runtime_share_its_plan(
+    tmp_path: Path, small: Machine, draw: Draw
+) -> None:
+    runtime = TensorRTRuntime(crowded(tmp_path))
+    both = [Pipeline(runtime.bundle, runtime) for _ in range(2)]
+    pictures = [draw(pipeline, "waving on the beach") for pipeline in (*both, *both)]
+    assert len(set(pictures)) == 1
+    assert small.cards[0].most_taken < small.cards[0].size
+    del runtime, both
