@@ -2,15 +2,14 @@
 
 Nobody need have the weights, a GPU, or memory for the whole network. Weights are counted from the
 sizes of its graphs. Activations are what real ahead-of-time builds report for the same network in
-full width with few blocks and random weights; where they grow with the blocks, a straight line
-through several numbers of blocks is followed to the published one. `castmate doctor` reads the
+full width with few blocks and random weights; where they grow with the blocks, a straight line is
+followed to the published number. `castmate doctor` reads the
 result for a model that is not exported yet.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import subprocess
 import sys
@@ -145,14 +144,15 @@ def measure(family: str, scratch: Path) -> dict[str, dict[str, dict[str, int]]]:
     return measured
 
 
-def at_full_depth(by_blocks: Mapping[str, int], blocks: int) -> int:
-    """Follow the steepest of the straight lines between neighbours to the published depth."""
+def at_full_depth(by_blocks: Mapping[str, int], depth: int) -> int:
+    """The most that was measured, and more where the last block took more than the one before."""
     points = sorted((int(number), found) for number, found in by_blocks.items())
+    most = max(found for _, found in points)
     if len(points) == 1:
-        return points[0][1]
-    slopes = [(b - a) / (m - n) for (n, a), (m, b) in itertools.pairwise(points)]
-    last, found = points[-1]
-    return int(found + max(0.0, *slopes) * (blocks - last))
+        return most
+    (before, less), (last, found) = points[-2:]
+    slope = (found - less) / (last - before)
+    return max(most, int(found + slope * (depth - last)))
 
 
 def result(

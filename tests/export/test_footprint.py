@@ -32,5 +32,6 @@ def test_a_log_that_does_not_say_it_is_refused() -> None:
 
 def test_activations_that_grow_with_the_blocks_are_followed_to_the_published_depth() -> None:
     assert at_full_depth({"1": 100, "2": 110, "3": 120}, 19) == 280
-    assert at_full_depth({"1": 100, "2": 100, "3": 100}, 19) == 100
+    assert at_full_depth({"1": 120, "2": 100, "3": 100}, 19) == 120
+    assert at_full_depth({"1": 120, "2": 100, "3": 90}, 19) == 120
     assert at_full_depth({"1": 100}, 19) == 100
