@@ -109,3 +109,14 @@ def test_instances_of_one_server_meet_and_those_of_another_do_not(
     assert len(list(tmp_path.iterdir())) == 2
     for one in (*ours, theirs):
         one.leave()
+
+
+def test_what_a_killed_server_left_is_removed_by_the_next(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    left = tmp_path / f"castmate-{os.getuid()}-{os.getpid()}-1"  # this process started later
+    left.mkdir()
+    (left / "castmate_0_0").touch()
+    Siblings("a", silent_after_s=SILENT_S).leave()
+    assert list(tmp_path.iterdir()) == []
