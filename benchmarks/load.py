@@ -31,7 +31,7 @@ from benchmarks.figures import percentiles
 from benchmarks.gateway_process import RestClient, gateway
 from benchmarks.protocol import Setup, Unfit
 from benchmarks.served import environment, triton_server
-from castmate.clients.triton import TritonClient
+from castmate.clients.triton.client import TritonClient
 from castmate.errors import CastmateError
 from castmate.images import Reference
 from castmate.schema import GenerateRequest

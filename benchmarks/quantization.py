@@ -27,6 +27,7 @@ from castmate.families.instantcharacter.subject import reference_crops
 from demo_model.checkpoint import load_shipped
 from export.calibrate import Calibration, calibrate
 from export.environment import write_result
+from export.families.instantcharacter.merges import merges
 from export.families.instantcharacter.network import InstantCharacter
 from export.family import unquantized
 from export.precision import convert
@@ -120,8 +121,8 @@ def apply(
     """A copy of the network as a variant runs it."""
     made = copy.deepcopy(network)
     convert(made, variant.dtype)
-    kept = unquantized(network, encoders=variant.encoders)
-    quantize(made, calibration.amax, variant.quantization, kept)
+    kept, groups = unquantized(network, encoders=variant.encoders), merges(made.denoiser)
+    quantize(made, calibration.amax, variant.quantization, kept, groups)
     return made
 
 

@@ -25,6 +25,7 @@ FIELDS: Mapping[str, Sequence[str]] = {
     "gateway": ("request", "submits", "overload"),
     "polling": ("request", "seconds", "latency_ms", "statuses", "rss_mib"),
     "agents": ("times",),
+    "gpu-check": ("size", "minutes", "parts"),
 }
 Result = dict[str, Any]
 

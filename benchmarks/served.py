@@ -18,7 +18,7 @@ from mcp.client.streamable_http import streamable_http_client
 from benchmarks.gateway_process import RestClient, data_uri, gateway
 from benchmarks.protocol import Draw, Drawn, Setup, Unfit
 from castmate.clients.payments import Payment, PaymentState
-from castmate.clients.triton import TritonClient
+from castmate.clients.triton.client import TritonClient
 from castmate.errors import CastmateError
 from castmate.images import Reference
 from castmate.schema import GenerateRequest

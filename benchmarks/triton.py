@@ -29,7 +29,7 @@ from rich.table import Table
 from benchmarks import perf_analyzer
 from castmate.clients.base import Client, Progress
 from castmate.clients.local import LocalClient
-from castmate.clients.triton import TritonClient
+from castmate.clients.triton.client import TritonClient
 from castmate.engines.base import Runtime
 from castmate.engines.bundle import Bundle
 from castmate.engines.choose import open_runtime
@@ -100,7 +100,7 @@ async def timed(
     stages_ms = dict(result.timings_ms)
     if pipeline is not None:
         stages_ms["queue"] = 1000 * (pipeline.began[request.seed] - start)
-    return Sample(wall_ms, stages_ms, request.num_inference_steps)
+    return Sample(wall_ms, stages_ms, result.drawn_with["num_inference_steps"])
 
 
 async def load(

@@ -30,6 +30,9 @@ _SERVER: Final = re.compile(
     rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[(?P<ipv6>[0-9A-Fa-f:.]+)\]):(?P<port>[0-9]{{1,5}})"
 )
 
+DNS: Final = "dns:///"
+"""Before a host:port that stands for the servers at all addresses of the host, as in gRPC."""
+
 Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
@@ -65,6 +68,14 @@ def is_server(text: str) -> bool:
         except ValueError:
             return False
     return True
+
+
+def is_servers_name(text: str) -> bool:
+    """Whether a text is `dns:///host:port`, where the host is a name."""
+    server = text.removeprefix(DNS)
+    host = server.rpartition(":")[0]
+    named = not re.fullmatch(r"[\d.]+|\[.*\]", host)
+    return text.startswith(DNS) and named and is_server(server)
 
 
 async def system_lookup(host: str, port: int) -> list[str]:

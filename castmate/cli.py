@@ -11,13 +11,17 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.metadata import entry_points
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from castmate import __version__
+from castmate.comfyui import comfyui
+from castmate.errors import CastmateError
 from castmate.reporting import FAILED, OK, print_json, reporting
 from castmate.schema import (
     Cache,
@@ -47,6 +51,7 @@ app.add_typer(bundles, name="bundle")
 serve = typer.Typer(help="Serve pictures to other programs.")
 app.add_typer(serve, name="serve")
 app.add_typer(spend, name="spend")
+app.add_typer(comfyui, name="comfyui")
 
 _FIELDS = GenerateRequest.model_fields
 _DEFAULTS = SimpleNamespace(**{name: field.default for name, field in _FIELDS.items()})
@@ -60,13 +65,27 @@ BundleName = Annotated[
 
 def _option(name: str, *flags: str) -> Any:
     """An option that takes its help from the field of the request that it sets."""
-    field = _FIELDS[name]
-    is_number = field.annotation in (int, float)
-    allowed = f" ({describe_range(GenerateRequest, name)})" if is_number else ""
-    return typer.Option(*flags, help=f"{field.description}{allowed}")
+    field, allowed = _FIELDS[name], describe_range(GenerateRequest, name)
+    numeric = f" ({allowed})" if allowed.startswith(("a number", "a whole number")) else ""
+    shown = "the model's" if field.default is None else True
+    return typer.Option(*flags, help=f"{field.description}{numeric}", show_default=shown)
 
 
-@app.command()
+class _Generate(TyperCommand):
+    """`generate`, whose help looks up what the model would decide."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        from castmate.clients.registry import defaults
+
+        with contextlib.suppress(CastmateError):  # whoever draws says what is wrong
+            if (known := defaults(_settings(None))) is not None:
+                for name, value in known:
+                    option = next(one for one in self.params if one.name == name)
+                    option.default, option.show_default = value, True  # type: ignore[attr-defined]
+        super().format_options(ctx, formatter)
+
+
+@app.command(cls=_Generate)
 def generate(
     ctx: typer.Context,
     image: Annotated[
@@ -95,12 +114,12 @@ def generate(
         "negative_prompt"
     ].default,
     num_inference_steps: Annotated[
-        int, _option("num_inference_steps", "--num-inference-steps", "--steps")
+        int | None, _option("num_inference_steps", "--num-inference-steps", "--steps")
     ] = _DEFAULTS.num_inference_steps,
-    guidance_scale: Annotated[float, _option("guidance_scale")] = _DEFAULTS.guidance_scale,
+    guidance_scale: Annotated[float | None, _option("guidance_scale")] = _DEFAULTS.guidance_scale,
     num_images: Annotated[int, _option("num_images")] = _DEFAULTS.num_images,
-    subject_scale: Annotated[float, _option("subject_scale")] = _DEFAULTS.subject_scale,
-    true_cfg_scale: Annotated[float, _option("true_cfg_scale")] = _DEFAULTS.true_cfg_scale,
+    subject_scale: Annotated[float | None, _option("subject_scale")] = _DEFAULTS.subject_scale,
+    true_cfg_scale: Annotated[float | None, _option("true_cfg_scale")] = _DEFAULTS.true_cfg_scale,
     enable_safety_checker: Annotated[
         bool, _option("enable_safety_checker", "--safety-checker/--no-safety-checker")
     ] = _DEFAULTS.enable_safety_checker,
@@ -132,10 +151,18 @@ def doctor(
             "here; nothing else is examined. [CASTMATE_GPU_MEMORY]"
         ),
     ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Also compare what every graph of the model computes here with what was recorded "
+            "when it was exported.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Examine the installation and say how to repair it."""
-    from castmate.doctor import examine, memory_plans
+    from castmate.doctor import examine, memory_plans, verified
     from castmate.engines.memory_table import as_values
 
     with reporting(as_json=as_json):
@@ -149,7 +176,7 @@ def doctor(
                 _print_memory(plans)
             raise typer.Exit(OK if any(plan["fits"] for plan in memory) else FAILED)
         checks = []
-        for check in examine(settings):
+        for check in chain(examine(settings), verified(settings) if verify else ()):
             checks.append(check)
             if not as_json:
                 typer.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:<12} {check.found}")

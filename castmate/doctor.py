@@ -22,7 +22,7 @@ from castmate.engines.plan import Flavour
 from castmate.engines.residency import Residency
 from castmate.errors import BundleError, SettingsError, Unavailable
 from castmate.files import make_private_folder
-from castmate.pipeline.opening import cache_bytes
+from castmate.pipeline.opening import cache_bytes, gpu_share
 from castmate.settings import Settings
 
 _PACKAGES = ("mcp", "numpy", "onnxruntime", "pillow", "pydantic", "tokenizers")
@@ -96,6 +96,24 @@ def _free_gpu_memory(settings: Settings) -> int:
         return Device(settings.device).free_bytes()
     except BundleError:
         return 0
+
+
+def verified(settings: Settings) -> Iterator[Check]:
+    """Compare every graph of the bundle with its golden tensors, one check each."""
+    from castmate.engines.choose import open_unproven
+    from castmate.engines.proof import REPAIR, differences
+
+    try:
+        bundle = Bundle.open(settings.bundle)
+        runtime = open_unproven(bundle, threads=settings.threads, share=gpu_share(settings))
+        for graph, outputs in differences(bundle, runtime):
+            if not outputs:
+                yield Check(graph, False, "has no golden tensors", "Export the bundle again.")
+                continue
+            worst = max(outputs, key=lambda each: each.relative_l2 / each.allowed)
+            yield Check(graph, worst.is_allowed, str(worst), REPAIR[runtime.name])
+    except BundleError as error:
+        yield Check("verify", False, settings.bundle, str(error))
 
 
 async def _examined(client: registry.Entry, settings: Settings) -> Sequence[Check]:

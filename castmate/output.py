@@ -146,8 +146,9 @@ def summary(request: GenerateRequest, result: GenerateResult) -> str:
     text = f"Drawn by {result.client} ({result.model}) in {seconds:.1f} s"
     if result.cost_usd:
         text += f" for ${result.cost_usd:.3f}"
-    total, computed = request.num_inference_steps * request.num_images, result.computed_steps
-    if computed not in (None, total):
+    computed, steps = result.computed_steps, result.drawn_with.get("num_inference_steps", 0)
+    total = steps * request.num_images
+    if steps and computed not in (None, total):
         text += f", {computed} of {total} steps computed"
     return text
 

@@ -74,10 +74,19 @@ Size = Annotated[
 ]
 Int = Annotated[int, BeforeValidator(_not_bool)]
 Float = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
+# The range stands first: behind a validator it would be missing from the JSON schema.
+_NotBool = BeforeValidator(_not_bool)
+StepCount = Annotated[int, Field(ge=1, le=50), _NotBool]
+GuidanceScale = Annotated[float, Field(ge=0, le=20, allow_inf_nan=False), _NotBool]
+SubjectScale = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False), _NotBool]
+TrueCfgScale = Annotated[float, Field(ge=1, le=20, allow_inf_nan=False), _NotBool]
 
 
 class GenerateRequest(BaseModel):
-    """One generation: the hosted API's nine parameters and four of our own."""
+    """One generation: the hosted API's nine parameters and four of our own.
+
+    What may be None is left to the model; see `castmate.defaults`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
@@ -104,29 +113,22 @@ class GenerateRequest(BaseModel):
         description="Same seed and request, same picture. -1 draws one, which the result returns. "
         "Picture i of a request has seed + i.",
     )
-    guidance_scale: Float = Field(
-        default=3.5,
-        ge=0,
-        le=20,
-        description="How closely to follow the prompt (distilled guidance).",
+    guidance_scale: GuidanceScale | None = Field(
+        default=None, description="How closely to follow the prompt (distilled guidance)."
     )
-    num_inference_steps: Int = Field(
-        default=28, ge=1, le=50, description="Denoise steps: more is slower and finer."
+    num_inference_steps: StepCount | None = Field(
+        default=None, description="Denoise steps: more is slower and finer."
     )
     num_images: Int = Field(default=1, ge=1, le=4, description="How many pictures.")
     enable_safety_checker: bool = Field(
         default=True, description="Flag unsafe pictures and replace them by black ones."
     )
-    subject_scale: Float = Field(
-        default=0.8,
-        ge=0,
-        le=2,
+    subject_scale: SubjectScale | None = Field(
+        default=None,
         description="How strongly the picture follows the reference; 0 is the prompt alone.",
     )
-    true_cfg_scale: Float = Field(
-        default=4.0,
-        ge=1,
-        le=20,
+    true_cfg_scale: TrueCfgScale | None = Field(
+        default=None,
         description="Strength of the negative prompt; has no effect without one. At 1 the negative "
         "prompt has no effect either, and costs nothing.",
     )
@@ -262,6 +264,8 @@ class GenerateResult:
         cost_usd: What was charged; 0 for one's own GPU or CPU.
         computed_steps: Denoise steps computed in full, over all pictures: fewer than there were
             with step caching. None where the client does not tell.
+        drawn_with: The parameters that the model decides where a request does not, as they were;
+            empty where the client does not tell.
     """
 
     images: tuple[GeneratedImage, ...]
@@ -271,6 +275,7 @@ class GenerateResult:
     warnings: tuple[str, ...] = ()
     cost_usd: float = 0.0
     computed_steps: int | None = None
+    drawn_with: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The result as JSON, without the pictures' bytes."""

@@ -21,7 +21,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from castmate.addresses import is_here, is_server
+from castmate.addresses import is_here, is_server, is_servers_name
 from castmate.errors import SettingsError
 from castmate.paths import UserPath, expand
 
@@ -268,7 +268,9 @@ class Settings(BaseSettings):
         "a key have no such limit.",
     )
     triton_urls: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="gRPC addresses of Triton servers, host:port, separated by commas."
+        (),
+        description="gRPC addresses of Triton servers, host:port, separated by commas; "
+        "`dns:///host:port` stands for all addresses of a name, looked up again and again.",
     )
     triton_event_timeout_s: float = Field(
         5.0,
@@ -295,10 +297,11 @@ class Settings(BaseSettings):
     @field_validator("triton_urls")
     @classmethod
     def _check_urls(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if wrong := [url for url in value if not is_server(url)]:
+        if wrong := [url for url in value if not (is_server(url) or is_servers_name(url))]:
             raise ValueError(
                 f"{wrong[0]!r} is no gRPC address; allowed: host:port without a scheme or a path, "
-                "such as 127.0.0.1:8001, gpu-1:8001 or [::1]:8001"
+                "such as 127.0.0.1:8001, gpu-1:8001 or [::1]:8001, or dns:///triton:8001 for all "
+                "servers of a name"
             )
         return value
 

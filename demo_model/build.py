@@ -25,6 +25,7 @@ from demo_model.judge import JUDGE_FILE, SHIPPED
 from demo_model.tokens import save_tokenizer
 from export.bundle import write_bundle
 from export.families.instantcharacter.network import InstantCharacter
+from export.golden import record
 from export.precision import Precision
 from export.samples import TokenizerFile
 
@@ -55,12 +56,14 @@ def build(network: InstantCharacter, folder: Path) -> None:
         path = Path(scratch) / "tokenizer.json"
         save_tokenizer(path)
         tokenizer = TokenizerFile(path, MAX_SEQUENCE_LENGTH, PAD, UNK)
+        tokenizers = {"tokenizer": tokenizer, "tokenizer_2": tokenizer}
         write_bundle(
             network,
             folder,
             description=DESCRIPTION,
             licences=LICENCES,
-            tokenizers={"tokenizer": tokenizer, "tokenizer_2": tokenizer},
+            tokenizers=tokenizers,
+            golden=record(network, tokenizers, step_caching=True),
             precision=Precision.FP16_WEIGHTS,
             step_caching=STEP_CACHING,
         )

@@ -1,6 +1,6 @@
 """From published weights to a bundle of engines in one command: `python -m export.all`.
 
-Load, fuse styles, calibrate, export to ONNX, build. What is finished is kept: the same command goes
+Load, fuse LoRAs, calibrate, export to ONNX, build. What is finished is kept: the same command goes
 on where it stopped. Each step is also a module of its own.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import math
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -25,12 +26,14 @@ from export.build import Options, build_bundle
 from export.bundle import write_bundle
 from export.calibrate import Calibration, calibrate, fingerprint
 from export.errors import ExportError
-from export.family import Config, Network, published, unquantized
+from export.family import Config, Network, merges, published, unquantized
 from export.family import parser as family_parser
 from export.forecast import check_room, forecast, show
-from export.lora import Style, StyledTransformer
+from export.golden import record
+from export.lora.fuse import FusedNetwork, Lora
 from export.placement import Placement
 from export.precision import Precision
+from export.presets.preset import Preset, names
 from export.quantization.quantize import CalibrationError, quantize, ranges_needed
 from export.quantization.registry import SCHEMES
 from export.quantization.scheme import Ranges
@@ -59,6 +62,8 @@ def make(
         ExportError: A step cannot go on; what was finished is kept.
     """
     config = published(recipe.family).config if config is None else config
+    if recipe.preset is not None:
+        config = recipe.preset.configured(config)
     recipe.check(config)
     check_room(forecast(recipe, config), folder)
     recipe.keep(folder)
@@ -75,27 +80,33 @@ def make(
 
 def _export(recipe: Recipe, folder: Path, graphs: Path, config: Config) -> None:
     """All that torch does; when this returns, nothing of the network is left."""
-    family, scheme = published(recipe.family), recipe.quantization
+    family, scheme, preset = published(recipe.family), recipe.quantization, recipe.preset
+    loras = (*(preset.loras() if preset else ()), *recipe.loras)
     tokenizers = family.load_tokenizers(recipe.sources, config, folder)
     network = family.load_network(recipe.sources, recipe.precision.dtype, config)
     weights = fingerprint(network)
-    StyledTransformer(network.get_submodule("transformer")).apply(recipe.styles)
+    FusedNetwork(network).apply(loras)
     kept = unquantized(network, encoders=recipe.quantize_encoders)
     ranges: Ranges = {}
     if needed := ranges_needed(network, scheme, kept):
         found = _given(recipe, folder, config.name, weights, needed)
         ranges = (found or _record(recipe, folder, network, weights, tokenizers)).amax
-    quantize(network, ranges, scheme, kept)
+    golden = record(network, tokenizers, step_caching=recipe.step_caching)
+    quantize(network, ranges, scheme, kept, merges(network))
     write_bundle(
         network,
         graphs,
-        description=family.description,
-        licences=family.licences,
+        description=preset.description if preset else family.description,
+        licences=preset.licensed(family.licences) if preset else family.licences,
         tokenizers=tokenizers,
+        golden=golden,
         precision=recipe.precision,
         quantization=scheme,
         encoders=recipe.quantize_encoders,
-        step_caching=family.step_caching if recipe.step_caching else None,
+        step_caching=recipe.caching,
+        loras=[lora.spec() for lora in loras],
+        defaults=recipe.defaults,
+        limits=preset.limits if preset else {},
     )
 
 
@@ -111,7 +122,8 @@ def _given(
     for path in (recipe.calibration, folder / CALIBRATION):
         if path is not None and path.exists():
             return Calibration.load(path, name, weights)
-    shipped = published(recipe.family).calibration
+    # A shipped one is of the usual trajectory.
+    shipped = None if recipe.preset else published(recipe.family).calibration
     if shipped is None or not shipped.exists():
         return None
     try:
@@ -129,9 +141,10 @@ def _record(
     weights: str,
     tokenizers: Mapping[str, TokenizerFile],
 ) -> Calibration:
-    """Calibrate, and keep what was recorded; `weights` are those without styles."""
-    prompts, drawn = Prompts.of_files(tokenizers), samples(recipe.samples, recipe.side)
+    """Calibrate, and keep what was recorded; `weights` are those without LoRAs."""
+    prompts = Prompts.of_files(tokenizers)
     with Progress() as progress:
+        drawn = samples(recipe.samples, recipe.side, defaults=recipe.defaults)
         recorded = replace(
             calibrate(network, prompts, drawn, recipe.steps, progress, placement=Placement.best()),
             weights=weights,
@@ -159,12 +172,20 @@ def parser(arguments: Sequence[str] | None = None) -> argparse.ArgumentParser:
         help="T5, the image encoders and the projector as well",
     )
     made.add_argument(
-        "--style", action="append", default=[], metavar="FILE[:SCALE]", help="may be repeated"
+        "--lora",
+        action="append",
+        default=[],
+        metavar="FILE[:SCALE]",
+        help="fused into the network; may be repeated",
+    )
+    made.add_argument(
+        "--steps-preset", metavar="NAME|FILE", help=f"draws in few steps: {', '.join(names())}"
     )
     made.add_argument("--step-caching", action="store_true")
     made.add_argument("--calibration", type=Path, help="file of export.calibrate to use")
-    for name in ("samples", "steps", "side"):
+    for name in ("samples", "side"):
         made.add_argument(f"--{name}", type=int, default=getattr(Recipe, name))
+    made.add_argument("--steps", type=int, help="of a calibrated picture; default: the model's")
     made.add_argument("--flavour", type=Flavour, choices=Flavour, help="default: stop at ONNX")
     made.add_argument(
         "--target",
@@ -184,45 +205,53 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
     """The recipe that flags describe.
 
     Raises:
-        ExportError: A style's scale is no number, or there is no GPU to find the target of.
+        ExportError: A LoRA's scale is no number, or there is no GPU to find the target of.
     """
-    names = (
+    preset = Preset.read(given.steps_preset) if given.steps_preset else None
+    sources = published(given.family).sources.of(given)
+    plain = (
         "family",
         "precision",
         "quantize_encoders",
         "step_caching",
         "calibration",
         "samples",
-        "steps",
         "side",
         "flavour",
     )
-    return Recipe(
-        published(given.family).sources.of(given),
-        styles=tuple(map(_style, given.style)),
+    recipe = Recipe(
+        preset.loaded_from(sources) if preset else sources,
+        preset=preset,
+        loras=tuple(map(_lora, given.lora)),
         quantization=SCHEMES[given.quantization],
         target=given.target or (found_target() if given.flavour else ""),
-        **{name: getattr(given, name) for name in names},
+        **{name: getattr(given, name) for name in plain},
     )
+    steps = recipe.defaults.num_inference_steps if given.steps is None else given.steps
+    return replace(recipe, steps=steps)
 
 
 def _plan(recipe: Recipe, folder: Path) -> None:
     """Say what every step takes; then refuse what `make` would refuse."""
     config = published(recipe.family).config
+    if recipe.preset is not None:
+        config = recipe.preset.configured(config)
     recipe.check(config)
     steps = forecast(recipe, config)
     show(steps, Console())
     check_room(steps, folder)
 
 
-def _style(text: str) -> Style:
+def _lora(text: str) -> Lora:
     path, colon, scale = text.rpartition(":")
     if not colon:
-        return Style(Path(text))
+        return Lora(Path(text))
     try:
-        return Style(Path(path), float(scale))
+        if math.isfinite(strength := float(scale)):
+            return Lora(Path(path), strength)
     except ValueError:
-        raise ExportError(f"--style {text}: the scale {scale!r} is no number.") from None
+        pass
+    raise ExportError(f"--lora {text}: the scale {scale!r} is no number, such as 0.8.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

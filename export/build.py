@@ -39,12 +39,15 @@ from export.errors import ExportError, MissingTool, NotEnough, SilentFallback
 from export.footprint import reported_bytes
 from export.layers import Expected, check, parse
 from export.targets import check_target, found_target
+from export.unfused import write_unfused
 
 HOST_MEMORY_FACTOR = 2.6
 """Host memory of a build by bytes of weights, measured with TensorRT-RTX 1.7 and the plan written
 as it is made."""
 BUILDER_BYTES = 2**30
 PLAN_FACTOR = 1.05
+UNFUSED = "+unfused"
+"""Behind the hash of the ONNX file in the manifest of a plan without fused attention."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Options:
         weight_streaming: See `export.builder.Job`.
         optimization_level: See `export.builder.Job`.
         allow_fallback: Keep an engine that is slower than its graph asks for, and say so.
+        fused_attention: Let TensorRT compute an attention in one kernel; see `export.unfused`.
     """
 
     flavour: Flavour
@@ -70,6 +74,7 @@ class Options:
     weight_streaming: bool = False
     optimization_level: int | None = None
     allow_fallback: bool = False
+    fused_attention: bool = True
 
 
 def build_bundle(source: Bundle, folder: Path, options: Options) -> Manifest:
@@ -104,7 +109,7 @@ def build_bundle(source: Bundle, folder: Path, options: Options) -> Manifest:
         name: _build_graph(source, manifest, name, expected[name], folder, options)
         for name in track(manifest.graphs, "Building engines")
     }
-    for spec in manifest.tokenizers.values():
+    for spec in (*manifest.tokenizers.values(), *filter(None, [manifest.golden])):
         shutil.copyfile(source.file(spec), folder / spec.file)
     made = manifest.model_copy(
         update={
@@ -153,13 +158,19 @@ def _build_graph(
     graph, plan = manifest.graphs[name], folder / f"{name}{PLAN_SUFFIX}"
     sources = [source.file(part) for part in graph.files]
     identity = "+".join(part.sha256 for part in graph.files)
+    if not options.fused_attention:
+        identity += UNFUSED
     profiles = (optimization_profile(manifest, name),)
     if not _still_fits(plan, identity, profiles, options):
         manifest_path(plan).unlink(missing_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as scratch:
+            onnx_file = sources[0]
+            if not options.fused_attention:
+                onnx_file = write_unfused(onnx_file, Path(scratch))
+                expected = Expected.of(onnx.load(onnx_file, load_external_data=False))
             job = Job(
                 graph=name,
-                onnx=sources[0],
+                onnx=onnx_file,
                 plan=Path(scratch) / plan.name,
                 log=Path(scratch) / "log.jsonl",
                 flavour=options.flavour,
@@ -302,6 +313,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--weight-streaming", action="store_true", help="for small cards; slower")
     made.add_argument("--optimization-level", type=int, choices=range(6))
     made.add_argument("--allow-fallback", action="store_true", help="keep slow engines")
+    made.add_argument(
+        "--no-fused-attention",
+        action="store_false",
+        dest="fused_attention",
+        help="for a GPU whose fused kernels compute something else; slower, takes more memory",
+    )
     return made
 
 
@@ -317,6 +334,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             given.weight_streaming,
             given.optimization_level,
             given.allow_fallback,
+            given.fused_attention,
         )
         made = build_bundle(Bundle.open(given.bundle), given.out, options)
     except (ExportError, CastmateError) as error:

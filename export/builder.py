@@ -159,12 +159,23 @@ def build(job: Job) -> None:
             f"The plan of graph {job.graph!r} cannot be written: {error}. Make room on the disk, "
             "or choose another --out."
         ) from None
+    if done and not any(line.startswith("Layers:") for line in logger.lines):
+        logger.lines.append(inspect(trt, logger, job.plan.read_bytes()))
     job.log.write_text("\n".join(map(json.dumps, logger.lines)))
     if not done:
         said = "; ".join(logger.errors[-3:]) or "no reason given"
         raise ExportError(f"TensorRT cannot build graph {job.graph!r}: {said}")
     if cache is not None and job.timing_cache is not None:
         job.timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
+
+
+def inspect(trt: Any, logger: Any, plan: Any) -> str:
+    """What the engine inspector says of a plan in JSON; nothing where it cannot be loaded."""
+    engine = trt.Runtime(logger).deserialize_cuda_engine(plan)
+    if engine is None:
+        return ""
+    said = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+    return str(said)
 
 
 def _timing_cache(config: Any, job: Job) -> Any:

@@ -9,22 +9,24 @@ from __future__ import annotations
 import argparse
 import pkgutil
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from castmate.defaults import Defaults
 from castmate.engines.graphs import Dims
 from castmate.engines.licences import Licence
 from castmate.engines.manifest import Profile, StepCachingSpec
 from export.errors import ExportError
 from export.graphs import Makers
 from export.precision import Precision
+from export.quantization.merge import Group
 from export.samples import Prompts, Sample, TokenizerFile
 
 PACKAGE = "export.families"
@@ -32,6 +34,24 @@ DEFAULT = "instantcharacter"
 """What the commands export where no family is named."""
 
 OnStep = Callable[[int], None]
+
+
+class LoraRows(NamedTuple):
+    """Some rows of a linear layer's weight.
+
+    Attributes:
+        layer: Its name in the network.
+        start: The first of them.
+        num_rows: How many.
+    """
+
+    layer: str
+    start: int
+    num_rows: int
+
+
+LoraLayers = Mapping[str, tuple[LoraRows, ...]]
+"""What each name in a LoRA file stands for; the file's rows belong to these one after the other."""
 
 
 class Config(Protocol):
@@ -122,9 +142,12 @@ class ExportFamily:
         encoders: Parts of the names of layers that are quantized only if that is asked for.
         denoise: Draws the latents of a sample in torch.
         decode: Latents to a picture `[H, W, 3]` uint8 in torch.
+        defaults: What a request gets for what it leaves out.
         hoisted: Parts of the names of the denoiser's layers that another graph runs before the
             steps.
+        merges: Layers of a denoiser that are merged where a scheme quantizes them.
         profile: Sizes, pictures and steps that engines are built for.
+        lora_layers: The layers of a network by their names in LoRA files of every layout.
         published: Where it can be loaded from what somebody published.
     """
 
@@ -134,9 +157,12 @@ class ExportFamily:
     unquantized: tuple[str, ...]
     denoise: Callable[[Any, Sample, Prompts, int, OnStep], Tensor]
     decode: Callable[[Any, Tensor], np.ndarray]
+    defaults: Defaults
     encoders: tuple[str, ...] = ()
     hoisted: tuple[str, ...] = ()
+    merges: Callable[[nn.Module], Iterable[Group]] = lambda module: ()
     profile: Profile = field(default_factory=Profile)
+    lora_layers: Callable[[Any], LoraLayers] = lambda network: {}
     published: Published | None = None
 
     def kept(self, *, encoders: bool) -> tuple[str, ...]:
@@ -175,6 +201,16 @@ def unquantized(network: Network, *, encoders: bool) -> tuple[str, ...]:
         encoders: Whether its encoders are quantized as well.
     """
     return family_of(network.family).kept(encoders=encoders)
+
+
+def merges(network: Network) -> Iterable[Group]:
+    """Layers of the denoiser that are merged, see `export.quantization.quantize`."""
+    return family_of(network.family).merges(network.denoiser)
+
+
+def lora_layers(network: Network) -> LoraLayers:
+    """What the names in LoRA files mean for this network."""
+    return family_of(network.family).lora_layers(network)
 
 
 def published(name: str = DEFAULT) -> Published:

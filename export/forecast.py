@@ -63,11 +63,15 @@ def forecast(recipe: Recipe, config: Config) -> list[Step]:
     sizes = graph_sizes(network, scheme, kept, step_caching=recipe.step_caching)
     num_bytes = [size.num_bytes(precision, scheme) for size in sizes.values()]
     narrow = int(sum(size.quantized for size in sizes.values()) * scheme.weight_bytes)
-    sources = family.downloads(config).values()
-    fetched = sum(source.weights * source.weight_bytes for source in sources)
+    sources = family.downloads(config)
+    fetched = sum(
+        source.weights * source.weight_bytes
+        for name, source in sources.items()
+        if not Path(getattr(recipe.sources, name)).expanduser().exists()
+    )
     converted = sum(
         source.weights * precision.num_bytes
-        for source in sources
+        for source in sources.values()
         if source.weight_bytes != precision.num_bytes
     )
     steps = [

@@ -38,7 +38,7 @@ from export.quantization.quantize import quantize, ranges_needed
 from export.sizes import graph_sizes, meta_network
 from export.to_onnx import to_onnx
 
-BLOCKS = (1, 2, 3)
+BLOCKS = (1, 2)
 SIDES = (1024, 1536)
 FLAVOUR, TARGET = Flavour.TENSORRT_RTX, "8.9"
 
@@ -85,6 +85,7 @@ def export_graphs(family: str, blocks: int, names: Sequence[str], folder: Path) 
         graphs=graphs,
         tokenizers=dict.fromkeys(("tokenizer", "tokenizer_2"), tokenizer),
         profile=family_of(family).profile,
+        defaults=family_of(family).defaults,
         constants=family_of(family).constants(network),
     )
     (folder / "manifest.json").write_text(manifest.model_dump_json())

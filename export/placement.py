@@ -1,8 +1,8 @@
 """A network that computes on a device which need not hold all of it.
 
-A layer's weights come to the device when the layer runs and leave it afterwards. Layers of the
-denoiser, which run in every step, stay there as long as there is room, then others do. So a card of
-24 GB calibrates a network of 43 GB whose weights are mapped from disk, and the host keeps no copy.
+A layer's weights come to the device when the layer runs and leave it afterwards. Layers that run in
+every step stay there as long as there is room, then others do. So a card of 24 GB calibrates a
+network of 43 GB whose weights are mapped from disk, and the host keeps no copy of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from torch.nn.modules.module import (
     register_module_forward_pre_hook,
 )
 
-from export.family import Network
+from export.family import Network, family_of
+from export.quantization.quantize import is_within
 
 ACTIVATIONS = 4 * 2**30
 """Bytes of a GPU that are left to activations and to CUDA itself. FLUX's activations at 1024 px and
@@ -92,8 +93,10 @@ class Placement:
     def _staying(self, network: Network) -> set[nn.Module]:
         """The layers that are kept once they have come."""
         found: set[nn.Module] = set()
-        room = self.room
-        for module in [*network.denoiser.modules(), *network.modules()]:
+        room, hoisted = self.room, family_of(network.family).hoisted
+        layers = network.denoiser.named_modules()
+        in_steps = [layer for name, layer in layers if not is_within(name, hoisted)]
+        for module in [*in_steps, *network.modules()]:
             size = sum(tensor.nbytes for tensor in _own(module).values())
             if module not in found and size <= room:
                 found.add(module)

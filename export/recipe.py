@@ -8,18 +8,23 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from castmate.defaults import Defaults
+from castmate.engines.manifest import StepCachingSpec
 from castmate.engines.plan import Flavour
 from castmate.files import write_atomically
 from export.builder import load_tensorrt
 from export.errors import ExportError
-from export.family import DEFAULT, Config
-from export.lora import Style
+from export.family import DEFAULT, Config, family_of, published
+from export.lora.fuse import Lora
 from export.precision import Precision
+from export.presets.preset import Preset
 from export.quantization.fp8 import FP8_ATTENTION
 from export.quantization.scheme import Scheme
 from export.targets import check_target
 
 RECIPE = "recipe.json"
+FEW_STEPS = 8
+"""Of `toon` in 8 steps, `balanced` skips none and `fast` 3 %; see docs/step-caching.md."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class Recipe:
         quantize_encoders: Quantize the encoders as well, where there is a scheme. It is the default
             because it costs the demo model's pictures less than rounding to bf16 does, and almost
             halves what has to be loaded for a new prompt or character.
-        styles: LoRAs, fused before it is quantized.
+        loras: Fused in this order, before it is quantized.
         step_caching: Write the transformer in three parts, so that steps may be skipped.
         calibration: A file of `export.calibrate` to use; None takes the family's, or records one.
         samples: Trajectories to calibrate on.
@@ -42,13 +47,14 @@ class Recipe:
         flavour: Which TensorRT builds; None ends with the ONNX bundle.
         target: Compute capability of the GPU.
         family: Whose network it is.
+        preset: What makes it draw in few steps; the trajectories are its own.
     """
 
     sources: Any
     precision: Precision = Precision.BF16
     quantization: Scheme = FP8_ATTENTION
     quantize_encoders: bool = True
-    styles: tuple[Style, ...] = ()
+    loras: tuple[Lora, ...] = ()
     step_caching: bool = False
     calibration: Path | None = None
     samples: int = 8
@@ -57,6 +63,24 @@ class Recipe:
     flavour: Flavour | None = None
     target: str = ""
     family: str = DEFAULT
+    preset: Preset | None = None
+
+    @property
+    def defaults(self) -> Defaults:
+        """What a request gets for what it leaves out.
+
+        Raises:
+            ExportError: The preset's make no sense.
+        """
+        usual = family_of(self.family).defaults
+        return self.preset.over(usual) if self.preset else usual
+
+    @property
+    def caching(self) -> StepCachingSpec | None:
+        """Thresholds of step caching; of few steps, next to none change little enough."""
+        spec = published(self.family).step_caching if self.step_caching else None
+        many = self.defaults.num_inference_steps > FEW_STEPS
+        return spec and spec.model_copy(update={"by_default": many})
 
     def check(self, config: Config) -> None:
         """Refuse what cannot work, in seconds instead of hours.
@@ -75,9 +99,14 @@ class Recipe:
                 f"--precision {self.precision} overflows in {config.name}. Use "
                 f"{Precision.BF16}, which it was trained in."
             )
-        for style in self.styles:
-            if not style.path.is_file():
-                raise ExportError(f"--style {style.path}: there is no such file.")
+        if self.preset and self.steps != (few := self.defaults.num_inference_steps):
+            raise ExportError(
+                f"--steps {self.steps}: --steps-preset {self.preset.name} draws in {few}, and is "
+                "calibrated on them. Leave --steps out."
+            )
+        for lora in self.loras:
+            if not lora.path.is_file():
+                raise ExportError(f"--lora {lora.path}: there is no such file.")
         if self.calibration is not None and not self.calibration.is_file():
             raise ExportError(f"--calibration {self.calibration}: there is no such file.")
         if self.flavour is not None:

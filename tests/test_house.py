@@ -17,7 +17,7 @@ import pytest
 import castmate
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ["castmate", "mcp_server/castmate_mcp", "export", "demo_model", "benchmarks"]
+PACKAGES = ["castmate", "comfyui", "mcp_server/castmate_mcp", "export", "demo_model", "benchmarks"]
 MAX_LINES = 400
 CODE = {".css", ".js", ".mjs", ".py"}
 MAX_WHEEL_BYTES = 25_000_000
@@ -53,6 +53,14 @@ def test_the_wheel_holds_the_skills_and_the_page_of_the_mcp_server(wheel: Path) 
     assert files <= set(zipfile.ZipFile(wheel).namelist())
 
 
+def test_the_wheel_brings_the_nodes_for_comfyui(wheel: Path) -> None:
+    tracked = ["git", "ls-files", "comfyui"]
+    listed = subprocess.run(tracked, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    files = {name.replace("comfyui/", "castmate/comfyui_nodes/", 1) for name in listed.split()}
+    assert "castmate/comfyui_nodes/nodes/generate.py" in files
+    assert files <= set(zipfile.ZipFile(wheel).namelist())
+
+
 def test_the_wheel_is_typed_and_small(wheel: Path) -> None:
     assert "castmate/py.typed" in zipfile.ZipFile(wheel).namelist()
     assert wheel.stat().st_size < MAX_WHEEL_BYTES
@@ -71,6 +79,10 @@ def test_the_wheel_is_typed_and_small(wheel: Path) -> None:
         ("mcp_server/castmate_mcp/rest/__init__.py", "import castmate_mcp.agent.server"),
         ("export/__init__.py", "import demo_model"),
         ("demo_model/__init__.py", "import tests"),
+        ("castmate/comfyui.py", "import comfyui"),
+        ("castmate/errors.py", "import comfy_api"),
+        ("comfyui/__init__.py", "import castmate.schema"),
+        ("comfyui/client/errors.py", "import torch"),
     ],
 )
 def test_a_forbidden_import_is_reported(tmp_path: Path, module: str, statement: str) -> None:

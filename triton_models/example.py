@@ -4,7 +4,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from castmate.clients.triton import TritonClient
+from castmate.clients.triton.client import TritonClient
 from castmate.images import Reference
 from castmate.schema import GenerateRequest
 

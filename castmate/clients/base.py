@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from castmate.clients.payments import Payments
+from castmate.defaults import Defaults
 from castmate.images import Reference
-from castmate.schema import GenerateRequest, GenerateResult
+from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,13 @@ class Progress:
         step: Denoise steps done, over all pictures of the request.
         total: Denoise steps in all.
         waits_for: Where no client could draw and it waits for one: why.
+        images: The pictures of the request that are finished, in order.
     """
 
     step: int
     total: int
     waits_for: str = ""
+    images: tuple[GeneratedImage, ...] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,16 @@ class Resting(Protocol):
     @property
     def ready_in_s(self) -> float:
         """When a call has a chance again: 0 is now, infinite is when a running call has ended."""
+        ...
+
+
+@runtime_checkable
+class Defaulting(Protocol):
+    """An image source that knows what its model gives a request for what that leaves out."""
+
+    @property
+    def defaults(self) -> Defaults | None:
+        """The model's; None as long as it has not been asked."""
         ...
 
 

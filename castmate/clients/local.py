@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
 from castmate.clients.base import Progress, ProgressCallback
 from castmate.clients.payments import Payments
+from castmate.defaults import Defaults
 from castmate.errors import Cancelled
 from castmate.images import Reference
 from castmate.pipeline.pipeline import Pipeline
-from castmate.schema import GenerateRequest, GenerateResult
+from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult
 from castmate.settings import Settings
 
 
@@ -38,6 +40,11 @@ class LocalClient:
 
         return cls(open_pipeline(open_bundle(settings), settings))
 
+    @property
+    def defaults(self) -> Defaults:
+        """The bundle's."""
+        return self._pipeline.bundle.manifest.defaults
+
     async def generate(
         self,
         request: GenerateRequest,
@@ -55,14 +62,17 @@ class LocalClient:
         """
         loop = asyncio.get_running_loop()
         stop = threading.Event()
+        images: list[GeneratedImage] = []
 
         def on_step(done: int, total: int) -> None:
             if stop.is_set() or self._closing.is_set():
                 raise Cancelled(f"Stopped after {done} of {total} steps.")
             if on_progress is not None:
-                loop.call_soon_threadsafe(on_progress, Progress(done, total))
+                progress = Progress(done, total, images=tuple(images))
+                loop.call_soon_threadsafe(on_progress, progress)
 
-        job = self._thread.submit(self._pipeline.generate, request, reference, on_step)
+        draw = functools.partial(self._pipeline.generate, request, reference, on_step)
+        job = self._thread.submit(draw, images.append)
         try:
             return await asyncio.wrap_future(job)
         except asyncio.CancelledError:

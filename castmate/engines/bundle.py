@@ -79,8 +79,10 @@ class Bundle:
         Raises:
             BundleCorrupt: Names the first bad one.
         """
-        graphs = self.manifest.graphs.values()
-        for spec in (*self.manifest.tokenizers.values(), *(f for g in graphs for f in g.files)):
+        manifest = self.manifest
+        parts = (part for graph in manifest.graphs.values() for part in graph.files)
+        golden = filter(None, [manifest.golden])
+        for spec in (*manifest.tokenizers.values(), *golden, *parts):
             self._checked(spec, self.digests.read)
 
     def _checked(self, spec: FileSpec, digest_of: Callable[[Path], str]) -> Path:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 import weakref
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import numpy as np
@@ -32,6 +34,9 @@ BYTES = {
 POISONED_EXIT: Final = 70
 """Exit status of a process whose CUDA context is lost: EX_SOFTWARE of sysexits.h."""
 _KEEP_ALL: Final = 2**64 - 1
+
+DRIVER = Path("/proc/driver/nvidia/version")
+"""Not on Windows' Linux, where only the driver's version of CUDA is known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +110,18 @@ class Device:
         if int(error):
             self._fail("cudaSetDevice", error)
 
+    @property
+    def description(self) -> str:
+        """The GPU and its driver."""
+        name = bytes(self.call("cudaGetDeviceProperties", self.index).name).rstrip(b"\0")
+        found = DRIVER.read_text(errors="replace") if DRIVER.is_file() else ""
+        version = re.search(r"\d+\.\d+(\.\d+)?", found)
+        return (
+            f"{name.decode(errors='replace')}, compute capability {self.compute_capability}, "
+            f"driver {version[0] if version else 'unknown'}, "
+            f"CUDA {self.call('cudaDriverGetVersion')}"
+        )
+
     def free_bytes(self) -> int:
         """Device memory that nobody has taken yet."""
         return int(self._memory()[0])
@@ -126,10 +143,10 @@ class Device:
         weakref.finalize(tensor, self._free, pointer)
         return tensor
 
-    def upload(self, array: Array) -> DeviceTensor:
-        """Copy a host array to the device."""
+    def upload(self, array: Array, dtype: str | None = None) -> DeviceTensor:
+        """Copy a host array to the device; the bits of `bfloat16` come as uint16."""
         array = np.ascontiguousarray(array)
-        tensor = self.allocate(array.shape, array.dtype.name)
+        tensor = self.allocate(array.shape, dtype or array.dtype.name)
         kind = self._cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._copy(tensor.pointer, array.ctypes.data, array.nbytes, kind)
         self.wait()  # the array may be gone afterwards

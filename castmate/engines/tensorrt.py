@@ -19,6 +19,7 @@ from castmate.engines.library import Library
 from castmate.engines.parking import Parking
 from castmate.engines.plan import BUILD_AGAIN, Flavour, PlanManifest, ShapeRange
 from castmate.engines.plan_file import PlanFile
+from castmate.engines.residency import WHOLE_GPU, Share
 from castmate.errors import BundleMismatch
 
 logger = logging.getLogger(__name__)
@@ -122,20 +123,14 @@ class TensorRTRuntime:
         self,
         bundle: Bundle,
         *,
-        device: int = 0,
-        instances: int = 1,
-        gpu_memory: int | None = None,
-        cache_bytes: int = 0,
+        share: Share = WHOLE_GPU,
         kernels: Path | None = None,
     ) -> None:
         """Plan what will be where; nothing is loaded yet.
 
         Args:
             bundle: Where the plans are.
-            device: Number of the GPU.
-            instances: How many runtimes share it, each with an equal part.
-            gpu_memory: The most bytes of it to take, all together; by default what is free.
-            cache_bytes: What encoded prompts and references may take of these.
+            share: What of which GPU may be taken.
             kernels: A folder for compiled kernels; without it they are compiled every time.
 
         Raises:
@@ -150,17 +145,22 @@ class TensorRTRuntime:
             )
         self.bundle = bundle
         self._library = Library(Flavour(bundle.manifest.engine), bundle.name, kernels)
-        self._device = Device(device)
-        share = (gpu_memory or self._device.total_bytes) // instances
-        memory = min(share, self._device.free_bytes())
-        self.residency = plan_bundle(bundle, memory, cache_bytes)
-        logger.info("GPU %d memory: %s", device, self.residency.summary())
+        self._device = Device(share.device)
+        most = (share.memory or self._device.total_bytes) // share.instances
+        memory = min(most, self._device.free_bytes())
+        self.residency = plan_bundle(bundle, memory, share.caches)
+        logger.info("GPU %d memory: %s", share.device, self.residency.summary())
         self._parking = Parking(self._device, self.residency)
 
     @property
     def name(self) -> str:
         """The flavour, as the bundle names it."""
         return self._library.flavour.value
+
+    @property
+    def machine(self) -> str:
+        """Versions of TensorRT and of the driver, and the GPU."""
+        return f"{self._library.flavour} {self._library.version} on {self._device.description}"
 
     def load(self, graph: str) -> Engine:
         """Load one plan, or have it ready to be loaded if it will not stay.
@@ -190,9 +190,9 @@ class TensorRTRuntime:
         self._parking.add(engine)
         return engine
 
-    def upload(self, array: Array) -> Tensor:
+    def upload(self, array: Array, dtype: str | None = None) -> Tensor:
         """Copy a host array to the device."""
-        return self._device.upload(array)
+        return self._device.upload(array, dtype)
 
     def download(self, tensor: Tensor) -> Array:
         """Wait for a tensor and copy it to the host."""

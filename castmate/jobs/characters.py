@@ -9,6 +9,7 @@ import secrets
 from collections.abc import AsyncIterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
+from unicodedata import category
 
 from sqlalchemy import Executable, Row, delete, insert, select
 
@@ -19,9 +20,12 @@ from castmate.jobs.pictures import Brought, Pictures, release
 from castmate.jobs.queue import lock_queue
 from castmate.jobs.storage import CHARACTERS
 from castmate.jobs.tables import character_pictures, characters
+from castmate.shorten import shorten
 
 PREFIX: Final = "chr_"
 MAX_PICTURES: Final = 8
+MAX_NAME: Final = 100
+_BREAKS: Final = ("Cc", "Zl", "Zp")  # controls, separators of lines and paragraphs
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,19 @@ class Character:
             "num_pictures": len(self.pictures),
             "created": self.created,
         }
+
+
+def one_line(name: str) -> str:
+    """The name of a character without the space around it.
+
+    Raises:
+        InvalidRequest: Nothing is left of it, or it would break the lists in which it is shown.
+    """
+    line = name.strip()
+    if line and not any(category(letter) in _BREAKS for letter in line):
+        return line
+    told = f"{shorten(name, 60)!r} is not allowed"
+    raise InvalidRequest([Problem("name", told, f"one line of 1..{MAX_NAME} characters")])
 
 
 class Characters:

@@ -15,13 +15,15 @@ from sqlalchemy import Row, insert, select, update
 
 from castmate.errors import InvalidRequest, Problem
 from castmate.jobs.database import Database, Transaction
-from castmate.jobs.tables import api_keys
+from castmate.jobs.tables import api_keys, queue
 
 PREFIX: Final = "wsk_"
 LOCAL_KEY: Final = "local"
 """The name under which callers without an API key submit: stdio, and a server without keys."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SECRET_BYTES: Final = 32
+_SECRET: Final = re.compile(PREFIX + r"[A-Za-z0-9]{32,128}")
+_SECRET_RULE: Final = f"{PREFIX} and 32 to 128 random letters and digits"
 _MICRO: Final = 1_000_000
 _KEYS_AT_ONCE: Final = 4
 
@@ -87,8 +89,19 @@ class KeyRing:
         concurrency: int | None = None,
         max_usd: float | None = None,
         weight: float = 1.0,
+        secret: str | None = None,
     ) -> tuple[Key, str]:
         """Make a key.
+
+        Args:
+            name: Whose it is.
+            scopes: What it may be used for.
+            per_minute: See `Key`.
+            concurrency: See `Key`.
+            max_usd: See `Key`.
+            weight: See `Key`.
+            secret: By default a random one. With one of the caller's, a key that has this name and
+                this secret already is returned as it is, so that a deployment may say so twice.
 
         Returns:
             The key and its secret, which is kept nowhere.
@@ -106,12 +119,13 @@ class KeyRing:
                 ("concurrency", concurrency, "1 or more", concurrency is None or concurrency > 0),
                 ("max_usd", max_usd, "0 or more", max_usd is None or 0 <= max_usd < 1e9),
                 ("weight", weight, "0.01 to 100", 0.01 <= weight <= 100),
+                ("secret", "...", _SECRET_RULE, secret is None or _SECRET.fullmatch(secret)),
             )
             if not ok
         ]
         if problems:
             raise InvalidRequest(problems)
-        secret = PREFIX + secrets.token_hex(_SECRET_BYTES)
+        given, secret = secret, secret or PREFIX + secrets.token_hex(_SECRET_BYTES)
         values = {
             "name": name,
             "secret_hash": _hash(secret),
@@ -123,7 +137,12 @@ class KeyRing:
         }
 
         def work(tx: Transaction) -> Key:
-            if tx.connection.execute(_named(name)).one_or_none() is not None:
+            # One at a time: many replicas may start at once.
+            tx.connection.execute(select(queue.c.id).with_for_update()).one()
+            known = tx.connection.execute(_named(name)).one_or_none()
+            if known is not None and given and known.secret_hash == _hash(given):
+                return _key(known)
+            if known is not None:
                 raise InvalidRequest(
                     [Problem("name", f"there is, or was, a key {name!r}", "a new name")]
                 )

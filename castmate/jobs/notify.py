@@ -32,6 +32,7 @@ class Hub:
     def __init__(self) -> None:
         self._signals: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._watchers: defaultdict[str, list[ProgressCallback]] = defaultdict(list)
+        self._latest: dict[str, Progress | None] = {}  # of what is being made in this process
 
     @contextlib.contextmanager
     def listening(self, topic: str) -> Iterator[asyncio.Event]:
@@ -58,11 +59,16 @@ class Hub:
 
     @contextlib.contextmanager
     def watching(self, prediction_id: str, on_progress: ProgressCallback | None) -> Iterator[None]:
-        """Pass the progress of a prediction that is made in this process to `on_progress`."""
+        """Pass the progress of a prediction that is made in this process to `on_progress`.
+
+        It begins with where the prediction is by now.
+        """
         if on_progress is None:
             yield
             return
         self._watchers[prediction_id].append(on_progress)
+        if (latest := self._latest.get(prediction_id)) is not None:
+            on_progress(latest)
         try:
             yield
         finally:
@@ -70,7 +76,18 @@ class Hub:
             if not self._watchers[prediction_id]:
                 del self._watchers[prediction_id]
 
+    @contextlib.contextmanager
+    def making(self, prediction_id: str) -> Iterator[None]:
+        """Keep how far a prediction is within the block, for watchers who come in the middle."""
+        self._latest[prediction_id] = None
+        try:
+            yield
+        finally:
+            self._latest.pop(prediction_id, None)
+
     def progress(self, prediction_id: str, progress: Progress) -> None:
         """Tell the watchers of a prediction where it is."""
+        if prediction_id in self._latest:  # what was stopped may report once more
+            self._latest[prediction_id] = progress
         for on_progress in tuple(self._watchers.get(prediction_id, ())):
             on_progress(progress)

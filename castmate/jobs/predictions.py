@@ -90,6 +90,7 @@ class StoredResult:
     warnings: tuple[str, ...]
     cost_usd: float
     computed_steps: int | None = None
+    drawn_with: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, result: GenerateResult, names: Sequence[str]) -> Self:
@@ -230,6 +231,9 @@ def new_id(now: float) -> str:
 
 
 def hash_of(request: GenerateRequest) -> str:
-    """What makes two requests the same one, the reference's content included."""
-    body = json.dumps(request.model_dump(mode="json"), sort_keys=True)
+    """What makes two requests the same one, the reference's content included.
+
+    It is of what was asked: what is left to the model stays out, whatever draws it.
+    """
+    body = json.dumps(request.model_dump(mode="json", exclude_none=True), sort_keys=True)
     return hashlib.sha256(body.encode()).hexdigest()

@@ -228,7 +228,10 @@ class Worker:
             self._ledger.database.hub.progress(claim.id, progress)
 
         payments = self._budget.payments(claim)
-        result = await self._client.generate(prediction.request, reference, on_progress, payments)
+        with self._ledger.database.hub.making(claim.id):
+            result = await self._client.generate(
+                prediction.request, reference, on_progress, payments
+            )
         self._works()
         names = []
         for number, image in enumerate(result.images):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from castmate.engines.bundle import Bundle
 from castmate.engines.choose import open_runtime
 from castmate.engines.digests import Digests
+from castmate.engines.residency import Share
 from castmate.pipeline.pipeline import MIB, Pipeline
 from castmate.schema import Cache
 from castmate.settings import Settings
@@ -39,15 +40,22 @@ def open_pipeline(
         open_runtime(
             bundle,
             threads=settings.threads,
-            device=settings.device if device is None else device,
-            instances=instances,
-            gpu_memory=settings.gpu_memory,
-            cache_bytes=cache_bytes(settings),
-            kernels=settings.data_dir / "kernels",
+            share=gpu_share(settings, device=device, instances=instances),
+            data_dir=settings.data_dir,
         ),
         prompt_cache_mb=settings.prompt_cache_mb,
         subject_cache_mb=settings.subject_cache_mb,
         cache=Cache(settings.cache),
+    )
+
+
+def gpu_share(settings: Settings, *, device: int | None = None, instances: int = 1) -> Share:
+    """What of which GPU a pipeline may take; arguments as for `open_pipeline`."""
+    return Share(
+        settings.device if device is None else device,
+        instances,
+        settings.gpu_memory,
+        cache_bytes(settings),
     )
 
 

@@ -103,6 +103,7 @@ class Service:
             return {
                 "model": self._pipeline.bundle.name,
                 "engine": self._pipeline.bundle.manifest.engine,
+                "defaults": self._pipeline.bundle.manifest.defaults.model_dump(),
                 "versions": {"castmate": __version__, "numpy": np.__version__},
                 "waiting": len(self._waiting),
                 "running": int(self._running is not None),
@@ -222,6 +223,7 @@ class Service:
                 "timings_ms": timings_ms,
                 "warnings": list(result.warnings),
                 "computed_steps": result.computed_steps,
+                "drawn_with": dict(result.drawn_with),
             }
         )
 

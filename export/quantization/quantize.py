@@ -6,13 +6,14 @@ Does not know where the inputs come from: `export.calibrate` runs denoise trajec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from export.errors import ExportError, listed
+from export.quantization.merge import Group, merge
 from export.quantization.registry import SCHEMES
 from export.quantization.scheme import Measure, Ranges, Scheme
 
@@ -84,15 +85,20 @@ def recording(module: nn.Module, unquantized: Collection[str]) -> Iterator[dict[
 
 
 def quantize(
-    module: nn.Module, ranges: Ranges, scheme: Scheme, unquantized: Collection[str]
+    module: nn.Module,
+    ranges: Ranges,
+    scheme: Scheme,
+    unquantized: Collection[str],
+    merges: Iterable[Group] = (),
 ) -> list[str]:
     """Replace layers of `module` by their quantized counterparts, in place.
 
     Args:
         module: What was recorded, in the dtype of the export.
-        ranges: From `recording`.
+        ranges: From `recording`, before any layers were merged.
         scheme: The scheme.
         unquantized: As for `quantizable`.
+        merges: Layers that become one where the scheme replaces all of them.
 
     Returns:
         Names of the replaced layers.
@@ -110,11 +116,23 @@ def quantize(
             f"No range was recorded for {len(unseen)} of {len(layers)} layers: "
             f"{listed(unseen, 10, ', ')}. Calibrate this network: python -m export.calibrate."
         )
-    for name in layers:
+
+    def replace(name: str, ranges: Ranges) -> None:
         parent, _, attribute = name.rpartition(".")
         made = scheme.counterpart(module, name, ranges)
         setattr(module.get_submodule(parent), attribute, made)
-    return list(layers)
+
+    replaced = []
+    for group in [group for group in merges if layers.keys() >= set(group.parts)]:
+        parts = [scheme.ranges(part, layers.pop(part)) for part in group.parts]
+        name = merge(module, group)
+        own = scheme.ranges(name, module.get_submodule(name))
+        # The parts read the same input, so their ranges are the same.
+        replace(name, {key: ranges[old] for key, old in zip(own, parts[0], strict=True)})
+        replaced.append(name)
+    for name in layers:
+        replace(name, ranges)
+    return replaced + list(layers)
 
 
 def errors(

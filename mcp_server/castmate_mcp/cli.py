@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from castmate.errors import InvalidRequest
+from castmate.paths import expand
 from castmate.reporting import reporting
 from castmate.times import day_of
 
@@ -128,6 +129,13 @@ def create_key(
         float | None, typer.Option(help="What hosted pictures may cost in all, dollars.")
     ] = None,
     weight: Annotated[float, typer.Option(help="Its share of the GPU among other keys.")] = 1.0,
+    secret_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Take the secret from this file: wsk_ and 32 or more random letters and digits. "
+            "If the key exists with that secret, nothing changes."
+        ),
+    ] = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -147,15 +155,29 @@ def create_key(
             concurrency=concurrency or None,
             max_usd=max_usd,
             weight=weight,
+            secret=None if secret_file is None else _secret_in(secret_file),
         )
 
     with reporting():
         key, secret = _with(create, data_dir)
-        if as_json:
+        if secret_file is not None:
+            typer.echo(f"The key {name!r} has the secret in {secret_file}.", err=True)
+        elif as_json:
             typer.echo(json.dumps(key.as_dict() | {"key": secret}, indent=2))
         else:
             typer.echo(secret)
             typer.echo(f"This is the key {name!r}; it is not shown again.", err=True)
+
+
+def _secret_in(path: Path) -> str:
+    from castmate.errors import Problem
+
+    try:
+        return expand(path).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "no text"
+        problem = Problem("secret_file", f"{path} cannot be read: {reason}", "a file with a secret")
+        raise InvalidRequest([problem]) from None
 
 
 @keys.command("list")

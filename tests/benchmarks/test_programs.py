@@ -15,6 +15,7 @@ from benchmarks.quality import measure as measure_quality
 from benchmarks.record import read_all
 from benchmarks.report import page
 from benchmarks.roofline import measured_ms
+from benchmarks.side_by_side import measure as measure_side_by_side
 from benchmarks.workload import Workload
 from castmate.engines.bundle import Bundle
 from castmate.engines.onnxruntime import OnnxRuntime
@@ -79,3 +80,11 @@ def test_every_graph_of_a_bundle_is_timed_by_itself(setup: Setup) -> None:
     found = measured_ms(bundle, OnnxRuntime(bundle, threads=1), TOON, 512)
     assert set(found) == set(bundle.manifest.graphs)
     assert all(row["p50_ms"] > 0 for row in found.values())
+
+
+def test_two_bundles_take_turns_and_one_beside_itself_is_as_fast() -> None:
+    toon = Bundle.open("toon").path
+    found = measure_side_by_side(toon, toon, side=512, rounds=20)
+    assert 0.7 < found["ratio"] < 1.4
+    assert found["ratio_low"] <= found["ratio"] <= found["ratio_high"]
+    assert 0.1 < found["before_ms"] < 1000

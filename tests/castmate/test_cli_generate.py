@@ -18,7 +18,7 @@ from castmate.errors import BundleCorrupt, CastmateError
 from castmate.router import Router
 from castmate.schema import GenerateRequest, GenerateResult
 from tests.castmate.command import castmate_, modules_of
-from tests.doubles import FlatClient, picture, routed
+from tests.doubles import DEFAULTS, FlatClient, picture, routed
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -183,6 +183,7 @@ def test_json_is_one_document_with_paths_and_timings(client: FlatClient, own_fol
         "warnings": ["The prompt was cut."],
         "cost_usd": 0.0,
         "computed_steps": None,
+        "drawn_with": DEFAULTS.model_dump(),
     }
 
 

@@ -13,6 +13,7 @@ import pytest
 from castmate.clients.local import LocalClient
 from castmate.engines import cuda
 from castmate.engines.bundle import Bundle
+from castmate.engines.residency import Share
 from castmate.engines.tensorrt import TensorRTRuntime
 from castmate.errors import BundleMismatch, Unavailable
 from castmate.images import Reference
@@ -76,15 +77,19 @@ def test_a_tensor_may_be_forgotten_in_a_thread_that_never_drew(plans: Bundle) ->
 
 def test_a_gpu_that_is_not_there_is_refused_by_its_number(plans: Bundle) -> None:
     with install(Card()), pytest.raises(BundleMismatch, match=r"no GPU 3.*has 1.*CASTMATE_DEVICE"):
-        TensorRTRuntime(plans, device=3)
+        TensorRTRuntime(plans, share=Share(device=3))
 
 
-def test_several_instances_on_one_gpu_share_it_equally(plans: Bundle) -> None:
+def test_several_instances_on_one_gpu_share_it_equally(
+    plans: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "castmate")
     with install(Card(size=24 * GIB)) as machine:
         settings = Settings.load(bundle=str(plans.path))
         both = [open_pipeline(plans, settings, device=0, instances=2) for _ in range(2)]
-        rooms = [pipeline._runtime.residency.room for pipeline in both]  # type: ignore[attr-defined]
-        assert rooms[0] == rooms[1] < 12 * GIB
+        said = [line for line in caplog.messages if line.startswith("GPU 0 memory: ")]
+        assert said[0] == said[1]
+        assert "at the peak of 12.3 GB" in said[0]  # half of 24 GiB, and half a GiB is kept free
         assert machine.cards[0].most_taken < 24 * GIB
         del both
 

@@ -10,7 +10,7 @@ import pytest
 
 from castmate.engines.bundle import Bundle
 from castmate.engines.plan import Flavour
-from castmate.engines.residency import SPARE_BYTES
+from castmate.engines.residency import SPARE_BYTES, Share
 from castmate.engines.tensorrt import TensorRTRuntime
 from castmate.errors import BundleMismatch, Unavailable
 from castmate.images import Reference
@@ -141,7 +141,7 @@ def test_a_cap_is_kept_whatever_is_free(tmp_path: Path, draw: Draw) -> None:
     with install(Card(size=64 * BIG)) as machine:
         bundle = crowded(tmp_path)
         cap = 2 * BIG + SPARE_BYTES
-        runtime = TensorRTRuntime(bundle, gpu_memory=cap)
+        runtime = TensorRTRuntime(bundle, share=Share(memory=cap))
         assert set(runtime.residency.parked) == {"text_encoder_2", "transformer_tail"}
         pipeline = Pipeline(bundle, runtime)
         draw(pipeline, "waving on the beach")

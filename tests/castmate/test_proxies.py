@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from castmate import fetch as fetching
 from castmate import proxies
-from castmate.clients.triton import TritonClient
+from castmate.clients.triton.client import TritonClient
 from castmate.clients.wavespeed.api import NotSent, WaveSpeedApi
 from castmate.errors import ImageRejected, SettingsError, Unavailable
 from castmate.fetch import fetch, send

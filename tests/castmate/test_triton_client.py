@@ -14,8 +14,9 @@ from opentelemetry import context, trace
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import serialize_byte_tensor
 
-from castmate.clients.endpoints import Endpoint
-from castmate.clients.triton import TritonClient
+from castmate.clients.triton.client import TritonClient
+from castmate.clients.triton.discovery import REFRESH_S, Discovery
+from castmate.defaults import Defaults
 from castmate.errors import (
     ImageRejected,
     InvalidRequest,
@@ -28,24 +29,23 @@ from castmate.images import Reference
 from castmate.schema import GeneratedImage, GenerateRequest, OutputFormat
 from castmate.settings import Settings
 from castmate.triton import wire
+from tests.doubles import DEFAULTS
 
 MakeRequest = Callable[..., GenerateRequest]
 Character = Callable[[str], Reference]
 
 pytestmark = pytest.mark.anyio
 
-REPORT = wire.report(
-    {
-        "model": "scripted",
-        "timings_ms": {"total": 1.0},
-        "warnings": [],
-        "computed_steps": 1,
-    }
-)
+FACTS = {
+    "model": "scripted",
+    "timings_ms": {"total": 1.0},
+    "warnings": [],
+    "computed_steps": 1,
+}
 PICTURE = wire.picture(
     GeneratedImage(data=b"png", output_format=OutputFormat.PNG, width=512, height=512, seed=7)
 )
-DONE = [wire.ahead(0), wire.progress(0, 1), PICTURE, wire.progress(1, 1), REPORT]
+DONE = [wire.ahead(0), wire.progress(0, 1), PICTURE, wire.progress(1, 1), wire.report(FACTS)]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def gone() -> Fail:
 
 
 FREEZE = "freeze"
-Step = wire.Outputs | Fail | str
+Step = wire.Outputs | Fail | str | tuple[asyncio.Event, asyncio.Event]
 
 
 class ScriptedServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
@@ -71,6 +71,7 @@ class ScriptedServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ig
     def __init__(self) -> None:
         self.script: Sequence[Step] = DONE
         self.dead = False
+        self.load = 0
         self.requests: list[Any] = []
         self.headers: dict[str, str] = {}
         self.cancelled = asyncio.Event()
@@ -86,7 +87,9 @@ class ScriptedServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ig
                 text = "Stub process 'castmate_0' is not healthy."
                 yield service_pb2.ModelStreamInferResponse(error_message=text)
                 return
-            yield response(wire.report({"model": "scripted"}))
+            state = {"model": "scripted", "defaults": DEFAULTS.model_dump()}
+            load = {"waiting": max(0, self.load - 1), "running": min(1, self.load)}
+            yield response(wire.report(state | load))
             return
         self.requests.append(request)
         try:
@@ -98,6 +101,9 @@ class ScriptedServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ig
                     await context.abort(step.status, step.text)
                 elif isinstance(step, str):
                     await asyncio.Event().wait()
+                elif isinstance(step, tuple):  # said to have come so far, and told to go on
+                    step[0].set()
+                    await step[1].wait()
                 else:
                     yield response(step)
         except asyncio.CancelledError:
@@ -122,7 +128,7 @@ def response(outputs: wire.Outputs) -> Any:
 
 @pytest.fixture
 async def servers() -> AsyncIterator[list[ScriptedServer]]:
-    scripted = [ScriptedServer(), ScriptedServer()]
+    scripted = [ScriptedServer(), ScriptedServer(), ScriptedServer()]
     running = []
     for each in scripted:
         server = grpc.aio.server()
@@ -144,7 +150,7 @@ def server(servers: list[ScriptedServer]) -> ScriptedServer:
 async def connect() -> AsyncIterator[Callable[..., TritonClient]]:
     clients: list[TritonClient] = []
 
-    def open_client(*servers: ScriptedServer, **options: float) -> TritonClient:
+    def open_client(*servers: ScriptedServer, **options: Any) -> TritonClient:
         clients.append(TritonClient(tuple(server.url for server in servers), **options))
         return clients[-1]
 
@@ -179,6 +185,20 @@ async def test_a_request_is_sent_once_with_its_prompt_its_image_and_its_paramete
     assert request.parameters["seed"].int64_param == 7
     assert request.parameters["size"].string_param == "512*512"
     assert request.parameters["cache"].string_param == "fast"
+
+
+async def test_what_is_left_to_the_model_is_not_sent_and_its_report_says_what_it_took(
+    server: ScriptedServer, connect: Connect, draw: Draw
+) -> None:
+    server.script = [*DONE[:-1], wire.report(FACTS | {"drawn_with": {"num_inference_steps": 8}})]
+    client = connect(server)
+    result = await draw(client, num_inference_steps=None)
+    (request,) = server.requests
+    assert not {*Defaults.model_fields} & {*request.parameters}
+    assert result.drawn_with == {"num_inference_steps": 8}
+    assert client.defaults is None  # nobody has asked yet
+    await client.probe(server.url)
+    assert client.defaults == DEFAULTS
 
 
 async def test_errors_of_the_model_arrive_as_what_they_were(
@@ -260,9 +280,9 @@ async def test_cancelling_the_task_cancels_the_request_on_the_server(
 async def test_another_server_takes_a_request_that_the_first_refused_before_it_began(
     servers: list[ScriptedServer], connect: Connect, draw: Draw
 ) -> None:
-    broken, whole = servers
+    broken, whole, _ = servers
     client = connect(broken, whole)
-    broken.script = [gone()]
+    broken.script, whole.load = [gone()], 1
     assert (await draw(client)).images
     assert (len(broken.requests), len(whole.requests)) == (1, 1)
     assert (await draw(client)).images
@@ -272,8 +292,8 @@ async def test_another_server_takes_a_request_that_the_first_refused_before_it_b
 async def test_when_a_server_dies_in_the_midst_another_one_draws_the_same_picture(
     servers: list[ScriptedServer], connect: Connect, draw: Draw
 ) -> None:
-    broken, whole = servers
-    broken.script = [wire.ahead(0), gone()]
+    broken, whole, _ = servers
+    broken.script, whole.load = [wire.ahead(0), gone()], 1
     assert (await draw(connect(broken, whole))).images
     assert len(whole.requests) == 1
     assert whole.requests[0].inputs == broken.requests[0].inputs
@@ -282,21 +302,29 @@ async def test_when_a_server_dies_in_the_midst_another_one_draws_the_same_pictur
 async def test_a_request_that_kills_whatever_draws_it_does_not_meet_every_server(
     servers: list[ScriptedServer], connect: Connect, draw: Draw
 ) -> None:
-    third = Endpoint("127.0.0.1:1")
-    broken = connect(*servers)
-    broken._endpoints._all.append(third)
+    client = connect(*servers)
     for server in servers:
         server.script = [wire.ahead(0), gone()]
     with pytest.raises(Unavailable, match="Socket closed") as caught:
-        await draw(broken)
+        await draw(client)
     assert caught.value.died
-    assert third.last_used == 0
+    assert sorted(len(server.requests) for server in servers) == [0, 1, 1]
+
+
+async def test_requests_that_others_have_sent_to_a_server_count_too(
+    servers: list[ScriptedServer], connect: Connect, draw: Draw
+) -> None:
+    client = connect(*servers)
+    for server, load in zip(servers, (3, 0, 2), strict=True):
+        server.load = load
+    assert (await draw(client)).images
+    assert [len(server.requests) for server in servers] == [0, 1, 0]
 
 
 async def test_a_full_server_passes_the_request_on_and_when_all_are_full_the_shortest_wait_is_told(
     servers: list[ScriptedServer], connect: Connect, draw: Draw
 ) -> None:
-    first, second = servers
+    first, second, _ = servers
     client = connect(first, second)
     for server, wait_s in ((first, 9.0), (second, 4.0)):
         text = wire.encode_error(Overloaded("full", retry_after_s=wait_s))
@@ -308,14 +336,46 @@ async def test_a_full_server_passes_the_request_on_and_when_all_are_full_the_sho
     assert (await draw(client)).images
 
 
+async def test_a_server_that_leaves_its_name_finishes_what_it_draws(
+    servers: list[ScriptedServer], draw: Draw
+) -> None:
+    first, second, _ = servers
+    port = first.url.rpartition(":")[2]
+    other = grpc.aio.server()
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(second, other)
+    other.add_insecure_port(f"127.0.0.2:{port}")
+    await other.start()
+    addresses, now = ["127.0.0.1"], [0.0]
+
+    async def lookup(host: str, port: int) -> Sequence[str]:
+        return list(addresses)
+
+    name = (f"dns:///gpus:{port}",)
+    discovery = Discovery(name, lookup=lookup, clock=lambda: now[0])
+    client = TritonClient(name, discovery=discovery)
+    held, going_on = asyncio.Event(), asyncio.Event()
+    first.script = [wire.ahead(0), (held, going_on), PICTURE, wire.report(FACTS)]
+    async with asyncio.timeout(20):
+        drawing = asyncio.ensure_future(draw(client))
+        await held.wait()
+        addresses[:], now[:] = ["127.0.0.2"], [REFRESH_S]
+        while not second.requests:
+            await draw(client)
+        going_on.set()
+        assert (await drawing).images
+        await client.aclose()
+        await other.stop(None)
+
+
 async def test_a_bad_request_is_not_tried_elsewhere(
     servers: list[ScriptedServer], connect: Connect, draw: Draw
 ) -> None:
     text = wire.encode_error(InvalidRequest([Problem("size", "no")]))
-    servers[0].script = [Fail(text)]
+    for server in servers:
+        server.script = [Fail(text)]
     with pytest.raises(InvalidRequest):
         await draw(connect(*servers))
-    assert servers[1].requests == []
+    assert sum(len(server.requests) for server in servers) == 1
 
 
 async def test_concurrent_requests_are_spread_over_the_servers(
@@ -323,7 +383,7 @@ async def test_concurrent_requests_are_spread_over_the_servers(
 ) -> None:
     client = connect(*servers)
     await asyncio.gather(*(draw(client) for _ in range(6)))
-    assert [len(server.requests) for server in servers] == [3, 3]
+    assert [len(server.requests) for server in servers] == [2, 2, 2]
 
 
 async def test_a_failed_server_is_asked_before_it_gets_another_request(

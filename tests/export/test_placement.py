@@ -80,11 +80,13 @@ def test_nothing_is_left_behind_where_another_device_would_miss_it(
 def test_what_there_is_room_for_stays_from_step_to_step(
     network: InstantCharacter, prompts: Prompts, drawn: list[Sample]
 ) -> None:
-    total, largest = sum(layers(network)), max(layers(network))
-    devices = [Counting(room) for room in (0, total // 2, 2 * total)]
+    largest, steps = max(layers(network)), sum(layers(network.denoiser))
+    devices = [Counting(room) for room in (0, steps // 3, steps)]
     for device in devices:
         calibrate(network, prompts, drawn, steps=2, placement=device)
         assert device.peak <= device.room + 2 * largest
         assert device.held == 0
-    streamed, partly, whole = (device.moves for device in devices)
-    assert whole < partly < streamed
+    streamed, partly, steps_stay = (device.moves for device in devices)
+    assert steps_stay < partly < streamed
+    calibrate(network, prompts, drawn, steps=4, placement=(longer := Counting(steps)))
+    assert longer.moves == steps_stay, "no step moves anything"

@@ -120,7 +120,7 @@ def test_weights_beside_the_graph_are_named_as_its_second_file(tmp_path: Path) -
     graph = step_caching_graphs(make_wide())["transformer_finish"]()
     files = to_onnx(graph, tmp_path / "finish.onnx", external_bytes=0)
     assert [path.name for path in files] == ["finish.onnx", "finish.onnx.data"]
-    assert files[1].stat().st_size > 4 * 2**16
+    assert files[1].stat().st_size >= 4 * 64 * 256, "the last projection is all that it has"
     assert [part.file for part in graph_spec(files).files] == ["finish.onnx", "finish.onnx.data"]
     session = onnxruntime.InferenceSession(files[0], providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {name: value.numpy() for name, value in graph.inputs.items()})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,12 @@ class Runtime(ModuleType):
             real.cudaDeviceAttr.cudaDevAttrComputeCapabilityMinor: minor,
         }
         return self._answer(self._machine.cards[device], names[attribute])
+
+    def cudaGetDeviceProperties(self, device: int) -> Any:
+        return self._answer(self._machine.cards[device], SimpleNamespace(name=b"Double\0"))
+
+    def cudaDriverGetVersion(self) -> Any:
+        return Error.cudaSuccess, 13_000
 
     def cudaStreamCreate(self) -> Any:
         card = self._machine.here("cudaStreamCreate")

@@ -60,8 +60,9 @@ def plan_bundle_of(
         manifest_path(path).write_text(manifest.model_dump_json())
         files = (_spec(path), _spec(manifest_path(path)))
         specs[name] = graph.model_copy(update={"files": files})
-    for tokenizer in source.manifest.tokenizers.values():
-        shutil.copyfile(source.path / tokenizer.file, folder / tokenizer.file)
+    golden = filter(None, [source.manifest.golden])
+    for file in (*source.manifest.tokenizers.values(), *golden):
+        shutil.copyfile(source.path / file.file, folder / file.file)
     made = source.manifest.model_copy(update={"engine": flavour.value, "graphs": specs})
     (folder / MANIFEST).write_text(made.model_dump_json())
     return Bundle.open(folder)

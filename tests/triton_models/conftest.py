@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from castmate.clients.triton import TritonClient
+from castmate.clients.triton.client import TritonClient
 from castmate.triton.environment import installed
 from castmate.triton.server import Installation, Ports, TritonServer
 from tests.castmate.conftest import character, local, make_request, toon  # noqa: F401

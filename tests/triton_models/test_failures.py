@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from castmate.clients.triton import TritonClient
+from castmate.clients.triton.client import TritonClient
 from castmate.errors import Overloaded, Unavailable
 from castmate.images import Reference
 from castmate.schema import GenerateRequest

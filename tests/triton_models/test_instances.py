@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from castmate.clients.triton import TritonClient
+from castmate.clients.triton.client import TritonClient
 from castmate.errors import Unavailable
 from castmate.triton.loading import SILENT_PULSES
 from castmate.triton.server import Installation, Ports, TritonServer

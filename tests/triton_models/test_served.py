@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from castmate import cli, reporting
 from castmate.clients.base import Progress
 from castmate.clients.local import LocalClient
-from castmate.clients.triton import TritonClient
+from castmate.clients.triton.client import TritonClient
 from castmate.errors import ImageRejected, InvalidRequest
 from castmate.images import MAX_BYTES, Reference
 from castmate.schema import GenerateRequest, GenerateResult

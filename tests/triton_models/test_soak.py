@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from castmate.clients.triton import TritonClient
+from castmate.clients.triton.client import TritonClient
 from castmate.errors import ImageRejected
 from castmate.images import Reference
 from castmate.schema import GenerateRequest

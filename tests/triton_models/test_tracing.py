@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from opentelemetry import context, trace
 
-from castmate.clients.triton import TritonClient
+from castmate.clients.triton.client import TritonClient
 from castmate.serve import trace_options
 from castmate.triton.server import TritonServer
 

@@ -48,7 +48,7 @@ TENSORS = {
     "subject_scale": Tensor("1", "float32", values=(0.5, 1)),
     "rotary_emb_cos": Tensor("S R", "float32", values=(0.5, 0.9)),
     "rotary_emb_sin": Tensor("S R", "float32", values=(0.5, 0.9)),
-    "next_latents": Tensor("B h w 4C", "float32"),
+    "next_latents": Tensor("B h w 4C", "float32", changes="latents"),
     "hidden_states": Tensor("P N M", NETWORK),
     "encoder_hidden_states": Tensor("P L M", NETWORK),
     "previous_head_residual": Tensor("P N M", "float32"),

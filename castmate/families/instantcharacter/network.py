@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from castmate.defaults import CompleteRequest
 from castmate.engines.base import Array, Runtime, Tensor
 from castmate.engines.bundle import Bundle
 from castmate.families.instantcharacter.constants import Constants
@@ -25,7 +26,6 @@ from castmate.pipeline.cache import SizedCache
 from castmate.pipeline.network import Encoded
 from castmate.pipeline.safety import SafetyChecker
 from castmate.pipeline.stopwatch import Stopwatch
-from castmate.schema import GenerateRequest
 
 
 def open_network(
@@ -57,7 +57,7 @@ class InstantCharacter:
         self._sizes = TABLE.sizes({name: graph.inputs for name, graph in graphs.items()})
         self._nothing: dict[tuple[int, ...], Tensor] = {}
 
-    def encode(self, request: GenerateRequest, reference: Reference, watch: Stopwatch) -> Encoded:
+    def encode(self, request: CompleteRequest, reference: Reference, watch: Stopwatch) -> Encoded:
         """Prompt, subject, schedule and positions."""
         constants, runtime = self._constants, self._runtime
         rows, columns = (
@@ -116,7 +116,7 @@ class InstantCharacter:
         return self._nothing[shape]
 
 
-def _effective_negative_prompt(request: GenerateRequest) -> tuple[str, tuple[str, ...]]:
+def _effective_negative_prompt(request: CompleteRequest) -> tuple[str, tuple[str, ...]]:
     """The negative prompt, if it changes the picture, and else a warning.
 
     A scale of 1 mixes the two passes into the positive one, so a second pass would be for nothing.

@@ -15,7 +15,12 @@ from diffusers.models.transformers.transformer_flux import (
 )
 from torch import Tensor, nn
 
-FP16_MAX = 65504
+from export.families.instantcharacter.subject_attention import Projected, attend
+from export.quantization.merge import Group
+
+QKV_MLP = Group("to_qkv_mlp", ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"))
+NARROW = 2**17
+"""A type whose largest number is below this overflows in FLUX's residual stream."""
 
 
 class Shared(NamedTuple):
@@ -40,11 +45,13 @@ def double_block(
     attended, text_attended = block.attn(
         modulated(block.norm1.norm, image, *of_image[:2]),
         modulated(block.norm1_context.norm, text, *of_text[:2]),
-        **_attention(shared),
+        image_rotary_emb=shared.rotary_emb,
+        subject_embeds=shared.subject_embeds,
+        subject_scale=shared.subject_scale,
     )
     image = _after_attention(image, attended, block.norm2, block.ff, of_image[2:])
     text = _after_attention(text, text_attended, block.norm2_context, block.ff_context, of_text[2:])
-    return image, _within_fp16(text)
+    return image, _within_range(text)
 
 
 def single_block(
@@ -56,24 +63,16 @@ def single_block(
 ) -> Tensor:
     """Text and image tokens as one sequence; attention and MLP side by side."""
     shift, scale, gate = modulation.chunk(3, dim=-1)
-    x = modulated(block.norm.norm, joint, shift, scale)
-    attended = block.attn(x, num_text_tokens=num_text_tokens, **_attention(shared))
-    mlp = block.act_mlp(block.proj_mlp(x))
-    return _within_fp16(joint + gate * block.proj_out(torch.cat([attended, mlp], dim=2)))
+    *qkv, mlp = QKV_MLP.outputs(block, modulated(block.norm.norm, joint, shift, scale))
+    attended = attend(block.attn, Projected(*qkv), None, num_text_tokens, *shared)
+    x = torch.cat([torch.cat(attended, dim=1), block.act_mlp(mlp)], dim=2)
+    return _within_range(joint + gate * block.proj_out(x))
 
 
 def modulated(norm: nn.Module, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """AdaLN."""
     normed: Tensor = norm(x)
     return normed * (1 + scale) + shift
-
-
-def _attention(shared: Shared) -> dict[str, object]:
-    return {
-        "image_rotary_emb": shared.rotary_emb,
-        "subject_embeds": shared.subject_embeds,
-        "subject_scale": shared.subject_scale,
-    }
 
 
 def _after_attention(
@@ -84,5 +83,6 @@ def _after_attention(
     return x + mlp_gate * mlp(modulated(norm, x, shift, scale))
 
 
-def _within_fp16(x: Tensor) -> Tensor:
-    return x.clip(-FP16_MAX, FP16_MAX) if x.dtype == torch.float16 else x
+def _within_range(x: Tensor) -> Tensor:
+    largest = torch.finfo(x.dtype).max
+    return x.clip(-largest, largest) if largest < NARROW else x

@@ -8,6 +8,9 @@ from typing import Any
 
 from export.precision import Precision
 
+GUIDANCE_EMBEDDER = "time_text_embed.guidance_embedder."
+"""How the names of its weights begin in the transformer."""
+
 
 @dataclass(frozen=True)
 class ProjectorConfig:
@@ -71,6 +74,8 @@ class ModelConfig:
         safety_checker: Arguments of `transformers.CLIPVisionConfig` for the safety checker's eye.
         scheduler: The four numbers of FLUX's resolution-dependent shift.
         max_sequence_length: Tokens of `text_encoder_2`; shorter prompts are padded without a mask.
+        has_guidance: Whether the published transformer embeds the guidance scale. Where it does not
+            (FLUX.1-schnell), ours embeds it as zero, which is the same network.
         overflows_in: Precisions whose range is too small for the network.
     """
 
@@ -86,6 +91,7 @@ class ModelConfig:
     safety_checker: Mapping[str, Any]
     scheduler: Mapping[str, Any]
     max_sequence_length: int
+    has_guidance: bool = True
     overflows_in: tuple[Precision, ...] = ()
 
     @property

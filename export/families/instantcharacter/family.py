@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from castmate.defaults import Defaults
 from export.families.instantcharacter import load, trajectory
 from export.families.instantcharacter.config import FLUX, ModelConfig
 from export.families.instantcharacter.downloads import downloads
 from export.families.instantcharacter.graphs import sizes
 from export.families.instantcharacter.licences import LICENCES
+from export.families.instantcharacter.lora_layers import lora_layers
+from export.families.instantcharacter.merges import merges
 from export.families.instantcharacter.modulation import LAYERS
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.shallow import DEPTH, shallow
@@ -18,6 +21,10 @@ from export.families.instantcharacter.unquantized import ENCODERS, UNQUANTIZED
 from export.family import ExportFamily, Published
 
 DESCRIPTION = "FLUX.1-dev with InstantCharacter. FLUX.1-dev is for non-commercial use."
+
+DEFAULTS = Defaults(
+    num_inference_steps=28, guidance_scale=3.5, subject_scale=0.8, true_cfg_scale=4.0
+)
 
 
 def constants(network: InstantCharacter) -> dict[str, Any]:
@@ -51,8 +58,11 @@ FAMILY = ExportFamily(
     unquantized=UNQUANTIZED,
     encoders=ENCODERS,
     hoisted=LAYERS,
+    merges=merges,
+    lora_layers=lora_layers,
     denoise=trajectory.denoise,
     decode=trajectory.decode,
+    defaults=DEFAULTS,
     published=Published(
         config=FLUX,
         description=DESCRIPTION,

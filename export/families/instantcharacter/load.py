@@ -7,6 +7,8 @@ shapes are compared with the network's, and every one that is missing or unknown
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,7 @@ from transformers import AutoTokenizer
 
 from export.errors import ExportError, listed
 from export.families.instantcharacter.adapter import load_adapter
-from export.families.instantcharacter.config import FLUX, ModelConfig
+from export.families.instantcharacter.config import FLUX, GUIDANCE_EMBEDDER, ModelConfig
 from export.families.instantcharacter.network import InstantCharacter
 from export.precision import convert
 from export.samples import TokenizerFile
@@ -80,7 +82,9 @@ def load_network(
     with torch.device("meta"):
         network = InstantCharacter(config)
     flux = folders["flux"]
-    assign(network.transformer, flux / "transformer")
+    _check_guidance(flux / "transformer", config)
+    absent = () if config.has_guidance else (GUIDANCE_EMBEDDER,)
+    assign(network.transformer, flux / "transformer", zero=absent)
     assign(network.vae, flux / "vae")
     adapter = folders["adapter"]
     load_adapter(network, adapter / ADAPTER_FILE if adapter.is_dir() else adapter)
@@ -169,8 +173,30 @@ def load_tokenizers(
     return made
 
 
-def assign(module: nn.Module, folder: Path) -> None:
+def _check_guidance(folder: Path, config: ModelConfig) -> None:
+    """Refuse a base of another kind: its keys would be said to be missing or unknown.
+
+    Raises:
+        ExportError: Says which flags do not belong together.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        embeds = json.loads((folder / "config.json").read_text()).get("guidance_embeds")
+        if embeds is not None and embeds is not config.has_guidance:
+            has, wants = (("no ", "one"), ("a ", "none"))[embeds]
+            raise ExportError(
+                f"{folder} has {has}guidance embedder, and this recipe is for a base with {wants}. "
+                "FLUX.1-dev has one, FLUX.1-schnell has none. Name another --flux or another "
+                "--steps-preset."
+            )
+
+
+def assign(module: nn.Module, folder: Path, *, zero: tuple[str, ...] = ()) -> None:
     """Give `module` the weights in a diffusers folder, without copying them.
+
+    Args:
+        module: What gets them.
+        folder: With .safetensors files.
+        zero: Beginnings of keys that the folder does not hold; these weights become zero.
 
     Raises:
         ExportError: Names every missing, unknown and misshapen key; nothing is then assigned.
@@ -185,7 +211,11 @@ def assign(module: nn.Module, folder: Path) -> None:
         except (OSError, SafetensorError) as error:
             raise ExportError(f"{file} cannot be read: {error}. Download it again.") from None
     expected = module.state_dict()
-    _refuse(folder, differences(expected, state))
+    absent = {key: tensor.shape for key, tensor in expected.items() if key.startswith(zero)}
+    held = {key: tensor for key, tensor in expected.items() if key not in absent}
+    _refuse(folder, differences(held, state))
+    dtype = next(iter(state.values())).dtype
+    state |= {key: torch.zeros(shape, dtype=dtype) for key, shape in absent.items()}
     module.load_state_dict({key: state[key] for key in expected}, assign=True)
 
 

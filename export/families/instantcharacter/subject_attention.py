@@ -9,7 +9,7 @@ Source: InstantCharacter (arXiv 2504.12395) and its published weights `ip_adapte
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from diffusers.models.embeddings import apply_rotary_emb
@@ -17,6 +17,11 @@ from diffusers.models.transformers.transformer_flux import FluxAttention, FluxTr
 from torch import Tensor, nn
 
 from export.attention import ScaledDotProduct
+from export.quantization.merge import Group
+
+QKV = Group("to_qkv", ("to_q", "to_k", "to_v"))
+ADDED_QKV = Group("to_added_qkv", ("add_q_proj", "add_k_proj", "add_v_proj"))
+KV_IP = Group("to_kv_ip", ("to_k_ip", "to_v_ip"))
 
 
 class SubjectRMSNorm(nn.Module):
@@ -66,10 +71,19 @@ class SubjectAttention(nn.Module):
             return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
         batch = query.shape[0]
-        k = self.norm_ip_k(heads(self.to_k_ip(subject_embeds))).expand(batch, -1, -1, -1)
-        v = heads(self.to_v_ip(subject_embeds)).expand(batch, -1, -1, -1)
+        key, value = KV_IP.outputs(self, subject_embeds)
+        k = self.norm_ip_k(heads(key)).expand(batch, -1, -1, -1)
+        v = heads(value).expand(batch, -1, -1, -1)
         out: Tensor = self.subject_core(self.norm_ip_q(heads(query)), k, v)
         return out.transpose(1, 2).flatten(2)
+
+
+class Projected(NamedTuple):
+    """Queries, keys and values as projected, each `[B, S, dim]`."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
 
 
 class SubjectFluxAttnProcessor:
@@ -99,40 +113,68 @@ class SubjectFluxAttnProcessor:
             hidden_states: `[B, S, dim]`: image tokens in a double block; text then image tokens
                 in a single block.
             encoder_hidden_states: `[B, L, dim]`, text tokens; None in a single block.
-            attention_mask: Passed on to the joint attention; FLUX uses none.
+            attention_mask: FLUX uses none, and here none is used.
             image_rotary_emb: cos and sin, each `[L + S, head_dim]`.
             subject_embeds: `[B or 1, N, token_dim]`, or None for no subject.
             subject_scale: Broadcastable to `[B, 1, 1]`.
             num_text_tokens: L, needed in a single block only.
         """
-
-        def heads(x: Tensor) -> Tensor:
-            return x.unflatten(-1, (-1, attn.head_dim))
-
-        raw_query = attn.to_q(hidden_states)
-        query, key = attn.norm_q(heads(raw_query)), attn.norm_k(heads(attn.to_k(hidden_states)))
-        value = heads(attn.to_v(hidden_states))
-        text = encoder_hidden_states
-        if text is not None:
-            num_text_tokens = text.shape[1]
-            query = torch.cat([attn.norm_added_q(heads(attn.add_q_proj(text))), query], dim=1)
-            key = torch.cat([attn.norm_added_k(heads(attn.add_k_proj(text))), key], dim=1)
-            value = torch.cat([heads(attn.add_v_proj(text)), value], dim=1)
-        if image_rotary_emb is not None:
-            query = apply_rotary_emb(query, image_rotary_emb, sequence_dim=1)
-            key = apply_rotary_emb(key, image_rotary_emb, sequence_dim=1)
-        out = self.subject.joint_core(
-            query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attention_mask
+        image, text = Projected(*QKV.outputs(attn, hidden_states)), None
+        if encoder_hidden_states is not None:
+            text = Projected(*ADDED_QKV.outputs(attn, encoder_hidden_states))
+            num_text_tokens = encoder_hidden_states.shape[1]
+        text_out, image_out = attend(
+            attn, image, text, num_text_tokens, image_rotary_emb, subject_embeds, subject_scale
         )
-        out = out.transpose(1, 2).flatten(2)
+        if text is None:
+            return torch.cat([text_out, image_out], dim=1)
+        return attn.to_out[1](attn.to_out[0](image_out)), attn.to_add_out(text_out)
 
-        text_out, image_out = out[:, :num_text_tokens], out[:, num_text_tokens:]
-        if subject_embeds is not None:
-            image_query = raw_query if text is not None else raw_query[:, num_text_tokens:]
-            image_out = image_out + subject_scale * self.subject(image_query, subject_embeds)
-        if text is not None:
-            return attn.to_out[1](attn.to_out[0](image_out)), attn.to_add_out(text_out)
-        return torch.cat([text_out, image_out], dim=1)
+
+def attend(
+    attn: FluxAttention,
+    image: Projected,
+    text: Projected | None,
+    num_text_tokens: int,
+    rotary_emb: tuple[Tensor, Tensor] | None,
+    subject_embeds: Tensor | None,
+    subject_scale: Tensor | float,
+) -> tuple[Tensor, Tensor]:
+    """Joint attention plus the subject branch, between the projections.
+
+    Args:
+        attn: The attention layer of the block, with a `SubjectFluxAttnProcessor`.
+        image: Of image tokens, or of text then image tokens in a single block.
+        text: Of text tokens; None in a single block.
+        num_text_tokens: L.
+        rotary_emb: cos and sin, each `[L + S, head_dim]`.
+        subject_embeds: `[B or 1, N, token_dim]`, or None for no subject.
+        subject_scale: Broadcastable to `[B, 1, 1]`.
+
+    Returns:
+        Text and image tokens, each `[B, ..., dim]`.
+    """
+    subject: SubjectAttention = attn.processor.subject
+
+    def heads(x: Tensor) -> Tensor:
+        return x.unflatten(-1, (-1, attn.head_dim))
+
+    query, key = attn.norm_q(heads(image.query)), attn.norm_k(heads(image.key))
+    value = heads(image.value)
+    if text is not None:
+        query = torch.cat([attn.norm_added_q(heads(text.query)), query], dim=1)
+        key = torch.cat([attn.norm_added_k(heads(text.key)), key], dim=1)
+        value = torch.cat([heads(text.value), value], dim=1)
+    if rotary_emb is not None:
+        query = apply_rotary_emb(query, rotary_emb, sequence_dim=1)
+        key = apply_rotary_emb(key, rotary_emb, sequence_dim=1)
+    out = subject.joint_core(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
+    out = out.transpose(1, 2).flatten(2)
+    text_out, image_out = out[:, :num_text_tokens], out[:, num_text_tokens:]
+    if subject_embeds is not None:
+        raw = image.query if text is not None else image.query[:, num_text_tokens:]
+        image_out = image_out + subject_scale * subject(raw, subject_embeds)
+    return text_out, image_out
 
 
 def attach_subject_attention(transformer: FluxTransformer2DModel, token_dim: int) -> nn.ModuleList:

@@ -14,9 +14,9 @@ from castmate.clients.base import Progress
 from castmate.jobs.predictions import Prediction, State
 from castmate_mcp.agent.advice import explain
 from castmate_mcp.agent.extensions.tasks import TaskSession
-from castmate_mcp.agent.ids import job_id_of
 from castmate_mcp.agent.results import describe, to_content, waiting_for
 from castmate_mcp.agent.studio import GENERATE, Studio
+from castmate_mcp.http.ids import job_id_of
 
 
 async def hold(

@@ -14,8 +14,8 @@ from mcp.types import EmptyResult, SubscribeRequestParams, UnsubscribeRequestPar
 from castmate.errors import CastmateError
 from castmate.jobs.ledger import Ledger
 from castmate.jobs.predictions import Prediction
-from castmate_mcp.agent.ids import job_id_of
 from castmate_mcp.agent.strict import StrictServer
+from castmate_mcp.http.ids import job_id_of
 
 _MOST: Final = 64  # jobs that one process watches at a time
 _log = logging.getLogger(__name__)

@@ -15,10 +15,10 @@ from mcp.types import (
 from pydantic import Field
 
 from castmate.jobs.predictions import State
-from castmate_mcp.agent.ids import ImageName, job_id_of
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import Studio
 from castmate_mcp.agent.tools.library import predictions
+from castmate_mcp.http.ids import ImageName, job_id_of
 
 _MOST: Final = 50  # the protocol allows 100
 _OF_CHARACTER: Final = ("character", "character_id")

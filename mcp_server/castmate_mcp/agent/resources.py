@@ -10,9 +10,9 @@ from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 
 from castmate.errors import InvalidRequest, PredictionNotFound
 from castmate.images import as_png
-from castmate_mcp.agent.ids import CharacterName, ImageName, job_id_of
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import Studio
+from castmate_mcp.http.ids import CharacterName, ImageName, job_id_of
 
 GUIDE = "guide://prompting"
 

@@ -22,8 +22,8 @@ from castmate.images import PREVIEW_LIMIT, base64_length, preview
 from castmate.jobs.predictions import Prediction, State
 from castmate.times import iso8601
 from castmate_mcp.agent.advice import codes
-from castmate_mcp.agent.ids import ImageName, job_id_of
 from castmate_mcp.agent.studio import GENERATE, Studio
+from castmate_mcp.http.ids import ImageName, job_id_of
 
 STATUS: Final[dict[State, Literal["running", "completed", "cancelled", "failed"]]] = {
     State.CREATED: "running",
@@ -67,6 +67,7 @@ class JobOut(BaseModel):
     expires_at: str | None = None
     cost_usd: float = 0.0
     computed_steps: int | None = None
+    drawn_with: dict[str, Any] = {}
     deduplicated: bool = False
     warnings: list[str] = []
     next_step: str
@@ -117,7 +118,7 @@ def describe(
             )
         )
     out.client, out.cost_usd, out.warnings = result.client, result.cost_usd, [*result.warnings]
-    out.computed_steps = result.computed_steps
+    out.computed_steps, out.drawn_with = result.computed_steps, dict(result.drawn_with)
     shown = "file_path" if out.images[0].file_path else "download_url"
     if shown == "download_url" and not out.images[0].download_url:
         shown = "picture"

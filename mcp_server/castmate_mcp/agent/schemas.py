@@ -20,7 +20,7 @@ def compact(schema: Mapping[str, Any], *, result: bool = False) -> dict[str, Any
 
     def clean(given: Mapping[str, Any]) -> dict[str, Any]:
         node = {key: value for key, value in given.items() if key not in ("title", "$defs")}
-        if result or node.get("default", 0) is None:
+        if result or node.get("default", 0) in (None, ""):
             node.pop("default", None)
         if "$ref" in node:
             named = parts[node.pop("$ref").rpartition("/")[2]]
@@ -36,6 +36,8 @@ def compact(schema: Mapping[str, Any], *, result: bool = False) -> dict[str, Any
             if result:
                 node.pop("description", None)
                 node.pop("required", None)
+        if node.get("additionalProperties") is True:
+            del node["additionalProperties"]  # which is what is meant without it
         if isinstance(node.get("items"), dict):
             node["items"] = clean(node["items"])
         return node

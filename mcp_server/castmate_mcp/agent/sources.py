@@ -13,8 +13,9 @@ from castmate.images import Reference
 from castmate.jobs.storage import UPLOADS
 from castmate.references import is_base64, resolve
 from castmate.shorten import shorten
-from castmate_mcp.agent.ids import CharacterName, ImageName, prediction_id_of
 from castmate_mcp.agent.studio import Studio
+from castmate_mcp.http.ids import CharacterName, ImageName, prediction_id_of
+from castmate_mcp.http.saved import stored_name
 
 _SHOWN: Final = 5
 _URI: Final = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+:", re.IGNORECASE)
@@ -33,9 +34,9 @@ async def reference_of(studio: Studio, source: str) -> Reference:
     """
     source = source.strip()
     if name := ImageName.parse(source) or _own_file(studio, source):
-        return await _of_image(studio, name)
+        return await _of_saved(studio, name)
     if character := CharacterName.parse(source):
-        return await _of_character(studio, character)
+        return await _of_saved(studio, character)
     if upload := _UPLOAD.fullmatch(source):
         return await _of_upload(studio, upload[1])
     if stored := _signed_file(studio, source):
@@ -126,29 +127,17 @@ async def _of_upload(studio: Studio, name: str) -> Reference:
     return await Reference.read(data, "the upload", studio.caller)
 
 
-async def _of_image(studio: Studio, name: ImageName) -> Reference:
+async def _of_saved(studio: Studio, name: ImageName | CharacterName) -> Reference:
     try:
-        image = await studio.picture(name)
-        data = await studio.castmate.storage.get(image.name)
+        stored = await stored_name(studio.castmate, name, studio.caller)
+        data = await studio.castmate.storage.get(stored)
     except FileNotFoundError:
-        raise await _unknown(studio, str(name)) from None
-    return await Reference.read(data, str(name), studio.caller)
+        raise await _unknown(studio, _saved_id(name)) from None
+    return await Reference.read(data, _saved_id(name), studio.caller)
 
 
-async def _of_character(studio: Studio, name: CharacterName) -> Reference:
-    character = await studio.castmate.characters.find(name.character_id, studio.caller)
-    if character is None:
-        raise await _unknown(studio, name.character_id)
-    if name.picture > len(character.pictures):
-        raise ImageRejected(
-            f"{character.id} has {len(character.pictures)} pictures, and no {name.picture}",
-            allowed=f"{character.id}, or {character.id}/1 to /{len(character.pictures)}",
-        )
-    try:
-        data = await studio.castmate.storage.get(character.pictures[name.picture - 1])
-    except FileNotFoundError:  # deleted meanwhile
-        raise await _unknown(studio, name.character_id) from None
-    return await Reference.read(data, character.id, studio.caller)
+def _saved_id(name: ImageName | CharacterName) -> str:
+    return str(name) if isinstance(name, ImageName) else name.character_id
 
 
 async def _instead_of_job(studio: Studio, source: str) -> ImageRejected:

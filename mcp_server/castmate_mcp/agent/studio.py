@@ -14,17 +14,18 @@ from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.mcpserver import Context
 from starlette.requests import HTTPConnection
 
-from castmate.errors import InvalidRequest, PredictionNotFound, Problem
+from castmate.errors import InvalidRequest, Problem
 from castmate.jobs.keys import LOCAL, Key
 from castmate.jobs.predictions import Prediction, StoredImage
 from castmate.jobs.storage import SIGNED_FOR_S
 from castmate.service import Castmate
 from castmate.shorten import shorten
-from castmate_mcp.agent.ids import ImageName, prediction_id_of
 from castmate_mcp.agent.notices import Notices
 from castmate_mcp.http.envelope import without_paths
 from castmate_mcp.http.gateway import gateway
+from castmate_mcp.http.ids import ImageName, prediction_id_of
 from castmate_mcp.http.oauth import KeyToken
+from castmate_mcp.http.saved import picture_of
 from castmate_mcp.settings import ServerSettings
 
 BaseUrl = Callable[[HTTPConnection], str]
@@ -104,11 +105,7 @@ class Studio:
         Raises:
             FileNotFoundError: The caller has none of this name.
         """
-        try:
-            prediction = await self.castmate.ledger.get(name.prediction_id, self.caller)
-            return prediction.images[name.number]
-        except (PredictionNotFound, IndexError):
-            raise FileNotFoundError(str(name)) from None
+        return await picture_of(self.castmate, name, self.caller)
 
     def shown(self, text: str) -> str:
         """An error or a status; agents elsewhere need not know the folders of this machine."""

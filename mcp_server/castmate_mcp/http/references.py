@@ -20,12 +20,15 @@ from castmate.jobs.keys import Key
 from castmate.references import is_base64, resolve
 from castmate.service import Castmate
 from castmate.shorten import shorten
+from castmate_mcp.http.ids import CharacterName, ImageName
 from castmate_mcp.http.limits import Bound
+from castmate_mcp.http.saved import stored_name
 from castmate_mcp.settings import ServerSettings
 
 ALLOWED: Final = (
     "an https URL that this server can fetch, the download_url of an upload to it, an output of an "
-    "earlier prediction, or data:image/png;base64,..."
+    "earlier prediction, data:image/png;base64,..., or the id of a picture (img_...) or of a "
+    "character (chr_...)"
 )
 # Below the 10 s after which there are clients that submit again.
 FETCH_S: Final = 8.0
@@ -39,6 +42,7 @@ class References:
     """Finds references, and remembers uploads that were checked: one is drawn from many times."""
 
     def __init__(self, castmate: Castmate[ServerSettings], fetches: Callable[[], Bound]) -> None:
+        self._castmate = castmate
         self._settings, self._storage = castmate.settings, castmate.storage
         self._fetches = fetches
         self._checked: LRUCache[str, Reference] = LRUCache(REMEMBERED_BYTES, _size)
@@ -57,6 +61,9 @@ class References:
             Overloaded: The caller has too many pictures fetched at this moment.
             Unavailable: The storage cannot be reached.
         """
+        if saved := ImageName.parse(source) or CharacterName.parse(source):
+            await admit()
+            return await self._saved(saved, key)
         is_address = source[:16].lower().startswith(("https:", "http:", "data:"))
         if not is_address and not is_base64(source):
             raise ImageRejected(
@@ -106,6 +113,17 @@ class References:
                 hint="Upload the picture again, or ask for the prediction again.",
             )
         return name
+
+    async def _saved(self, saved: ImageName | CharacterName, key: Key) -> Reference:
+        try:
+            name = await stored_name(self._castmate, saved, key.name)
+        except FileNotFoundError as error:
+            raise ImageRejected(
+                f"there is no picture or character {str(error)!r}",
+                allowed=ALLOWED,
+                hint="GET /api/v3/characters lists the characters.",
+            ) from None
+        return self._checked.get(name) or await self._read(name, key)
 
     async def _read(self, name: str, key: Key) -> Reference:
         try:

@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
+from castmate.defaults import Defaults
 from castmate.engines.licences import Licence
+from castmate.jobs.characters import MAX_NAME, MAX_PICTURES
 from castmate.schema import GenerateRequest
 
 Status = Literal["created", "processing", "completed", "failed", "cancelled", "timeout"]
@@ -25,8 +27,8 @@ class Submission(GenerateRequest):
 
     image: Annotated[str, Field(min_length=1)] = Field(
         description="The reference picture of the character: an https URL, the download_url of an "
-        "upload, an output of an earlier prediction, or a data URI. One character, whole, on a "
-        "plain background works best.",
+        "upload, an output of an earlier prediction, a data URI, or the id of a saved character "
+        "or picture. One character, whole, on a plain background works best.",
         examples=[_EXAMPLE],
     )
     enable_sync_mode: bool = Field(
@@ -36,6 +38,16 @@ class Submission(GenerateRequest):
     enable_base64_output: bool = Field(
         False, description="Give the pictures as base64 in `outputs` instead of addresses."
     )
+
+
+def with_defaults(schema: dict[str, Any], defaults: Defaults | None) -> dict[str, Any]:
+    """The JSON schema of a submission with what the model gives for what is left out."""
+    properties = dict(schema["properties"])
+    known = defaults.model_dump() if defaults else {}
+    for name in Defaults.model_fields:
+        spec = {key: value for key, value in properties[name].items() if key != "default"}
+        properties[name] = spec | ({"default": known[name]} if known else {})
+    return schema | {"properties": properties}
 
 
 class Urls(BaseModel):
@@ -71,6 +83,10 @@ class PredictionOut(BaseModel):
     seeds: list[int] = Field(description="For each output: makes it again with num_images 1.")
     cost_usd: float = Field(description="What was charged; 0 on one's own machine.")
     warnings: list[str] = Field(description="What was ignored, cut or replaced.")
+    drawn_with: dict[str, int | float] = Field(
+        description="What the model decides where a request does not, as it was; empty until it is "
+        "completed."
+    )
     code: int | None = Field(None, description="WaveSpeed's business code, where it failed.")
     waiting_for: str | None = Field(
         None, description="Why nobody can draw it now; it is tried again by itself."
@@ -79,6 +95,33 @@ class PredictionOut(BaseModel):
         None, description="When it is removed with its pictures: RFC 3339, UTC."
     )
     input: dict[str, Any] | None = Field(None, description="In lists, and in webhooks.")
+
+
+class StatusOut(BaseModel):
+    """An event: how a prediction is that is not finished."""
+
+    status: Literal["created", "processing"]
+    waiting_for: str | None = Field(
+        None, description="Why nobody can draw it now; it is tried again by itself."
+    )
+
+
+class StepOut(BaseModel):
+    """An event: a denoise step is done."""
+
+    step: int = Field(description="Steps done, over all pictures of the request.")
+    total: int = Field(description="Steps in all.")
+
+
+class PreviewOut(BaseModel):
+    """An event: one of the pictures is finished, and this is a small one."""
+
+    number: int = Field(description="Which of the request's pictures, from 0.")
+    width: int = Field(description="Of the picture itself, in pixels.")
+    height: int
+    seed: int = Field(description="Makes it again with num_images 1.")
+    has_nsfw: bool
+    image: str = Field(description="A JPEG of at most 512 pixels a side, as a data URI.")
 
 
 def _as_time(value: object) -> object:
@@ -132,6 +175,33 @@ class Deleted(BaseModel):
 
     id: str
     status: Literal["deleted"] = "deleted"
+
+
+class CharacterQuery(BaseModel):
+    """A character that is to be saved."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=MAX_NAME, description="One line.")
+    references: list[Annotated[str, Field(min_length=1)]] = Field(
+        min_length=1,
+        max_length=MAX_PICTURES,
+        description="Its pictures, each as `image` of a generation; the best first, that one is "
+        "drawn from.",
+        examples=[[_EXAMPLE]],
+    )
+
+
+class CharacterOut(BaseModel):
+    """A saved character."""
+
+    id: str = Field(
+        description="As `image` of a generation; with /2 behind it its second picture is drawn "
+        "from."
+    )
+    name: str
+    num_pictures: int
+    created_at: str = Field(description="RFC 3339, UTC.")
 
 
 class UploadTicketQuery(BaseModel):
@@ -215,6 +285,9 @@ class ModelOut(BaseModel):
     sort_order: int
     licences: dict[str, Licence] = Field(
         description="Under which its weights may be used, by part; empty where it is not known."
+    )
+    defaults: dict[str, int | float] = Field(
+        description="What it gives a request for what that leaves out; empty where it is not known."
     )
     api_schema: dict[str, Any] = Field(description="`api_schemas[0].request_schema` is the inputs'")
 

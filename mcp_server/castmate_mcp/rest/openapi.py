@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import html
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import BaseModel, create_model
@@ -14,8 +15,9 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from castmate import __version__
+from castmate.defaults import Defaults
 from castmate_mcp.http.gateway import gateway
-from castmate_mcp.rest.models import ErrorOut, Submission
+from castmate_mcp.rest.models import ErrorOut, Submission, with_defaults
 from castmate_mcp.rest.operation import Operation
 from castmate_mcp.rest.operations import OPERATIONS
 
@@ -39,25 +41,38 @@ _LINKS: Final = {
         ("result", "get_v3_predictions_id_result"),
         ("prediction", "get_v3_predictions_id"),
         ("older", "get_v2_predictions_id_result"),
+        ("events", "get_v3_predictions_id_events"),
         ("cancel", "post_v3_predictions_id_cancel"),
         ("delete", "delete_v3_predictions_id"),
     )
 }
 
 
+_LAST_EVENT_ID: Final = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "description": "The id of the last event that came: what is before it is not told again.",
+    "schema": {"type": "string"},
+}
+
+
 @functools.cache
-def document(model_names: tuple[str, ...]) -> dict[str, Any]:
+def document(model_names: tuple[str, ...], defaults: Defaults | None = None) -> dict[str, Any]:
     """The document; the address of the server is left out.
 
     Args:
         model_names: What the one model is called, owner/model.
+        defaults: What the model gives a request for what that leaves out, if it is known.
     """
     answers = {id(operation): _success_model(operation) for operation in OPERATIONS}
     models: list[type[BaseModel]] = [ErrorOut, *answers.values()]
     models += [operation.body for operation in OPERATIONS if operation.body]
+    models += [model for operation in OPERATIONS for model in (operation.events or {}).values()]
     _, schemas = models_json_schema(
         [(model, "validation") for model in dict.fromkeys(models)], ref_template=_REFERENCES
     )
+    parts = schemas["$defs"]
+    parts[Submission.__name__] = with_defaults(parts[Submission.__name__], defaults)
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         path = re.sub(r":\w+}", "}", operation.path)
@@ -73,7 +88,7 @@ def document(model_names: tuple[str, ...]) -> dict[str, Any]:
         },
         "paths": paths,
         "components": {
-            "schemas": schemas["$defs"],
+            "schemas": parts,
             "securitySchemes": {
                 "key": {
                     "type": "http",
@@ -134,6 +149,9 @@ def _described(
         for name, told in (operation.query or {}).items()
     ]
     responses: dict[str, Any] = {"200": _response("Success.", answer)}
+    if operation.events:
+        responses |= _stream_responses(operation.events)
+        parameters.append(_LAST_EVENT_ID)
     if operation.body is Submission:
         responses["200"]["links"] = _LINKS
     for status in sorted(statuses):
@@ -160,6 +178,35 @@ def _described(
     return described
 
 
+def _stream_responses(events: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
+    """Answers of an operation that streams; the schema is that of one event, as an object."""
+    told = [
+        {
+            "type": "object",
+            "title": name,
+            "properties": {
+                "event": {"const": name},
+                "id": {"type": "string"},
+                "data": {
+                    "type": "string",
+                    "contentMediaType": "application/json",
+                    "contentSchema": _reference(model),
+                },
+            },
+            "required": ["event", "data"],
+        }
+        for name, model in events.items()
+    ]
+    return {
+        "200": {
+            "description": "Server-sent events. A stream that ends without the last one asks to "
+            "come back.",
+            "content": {"text/event-stream": {"schema": {"oneOf": told}}},
+        },
+        "204": {"description": "There is nothing more to come."},
+    }
+
+
 def _identifier(operation: Operation) -> str:
     words = re.findall(r"\w+", operation.path.replace(":path", ""))
     return "_".join([operation.method.lower(), *words[1:]])
@@ -177,13 +224,14 @@ def _reference(model: type[BaseModel]) -> dict[str, str]:
 async def openapi(request: Request) -> Response:
     """`GET /openapi.json`: needs no key."""
     here = gateway(request)
-    return JSONResponse(document(here.models) | {"servers": [{"url": here.base_url(request)}]})
+    described = document(here.models, here.castmate.router.defaults)
+    return JSONResponse(described | {"servers": [{"url": here.base_url(request)}]})
 
 
 async def docs(request: Request) -> Response:
     """`GET /docs`: the document as one page, without scripts."""
     here = gateway(request)
-    page = _page(here.base_url(request), here.models)
+    page = _page(here.base_url(request), here.models, here.castmate.router.defaults)
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return HTMLResponse(page, headers={"content-security-policy": policy})
 
@@ -201,8 +249,8 @@ th, td { text-align: left; vertical-align: top; padding: 0.3em 0.6em;
 """
 
 
-def _page(base_url: str, models: tuple[str, ...]) -> str:
-    spec = document(models)
+def _page(base_url: str, models: tuple[str, ...], defaults: Defaults | None) -> str:
+    spec = document(models, defaults)
     schemas = spec["components"]["schemas"]
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8>",

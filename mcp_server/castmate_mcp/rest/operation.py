@@ -63,7 +63,7 @@ class Operation:
         handler: Does it.
         scope: What a key needs.
         summary: A few words.
-        answer: The model of `data` in a success.
+        answer: The model of `data` in a success; of the last event, where there are events.
         body: The model of a JSON body, or of a form's fields where `media` says so.
         media: Of the body.
         max_body_bytes: The largest body.
@@ -71,6 +71,7 @@ class Operation:
         alias_of: The path that this one is another name of.
         query: Query parameters, by name, with what they mean.
         statuses: What it may answer beside success and what every operation may.
+        events: Where it answers with server-sent events: the model of each, by its name.
     """
 
     method: str
@@ -86,6 +87,7 @@ class Operation:
     alias_of: str | None = None
     query: Mapping[str, str] | None = None
     statuses: tuple[int, ...] = ()
+    events: Mapping[str, type[BaseModel]] | None = None
 
     def route(self) -> Route:
         """The route that leads to it."""

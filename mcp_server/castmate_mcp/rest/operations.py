@@ -7,9 +7,11 @@ from typing import Final
 
 from castmate.jobs.keys import Scope
 from castmate_mcp.http.body import MAX_FORM_BYTES
-from castmate_mcp.rest import account, media, predictions
+from castmate_mcp.rest import account, characters, events, media, predictions
 from castmate_mcp.rest.models import (
     Balance,
+    CharacterOut,
+    CharacterQuery,
     Deleted,
     DeletedCount,
     Ids,
@@ -83,6 +85,17 @@ OPERATIONS: Final = (
     _RESULT,
     _also_at(_RESULT, "/api/v3/predictions/{id}"),
     Operation(
+        "GET",
+        "/api/v3/predictions/{id}/events",
+        events.events,
+        Scope.READ,
+        "Follow a prediction",
+        PredictionOut,
+        limited=False,  # as looking is; the streams of a key are bounded
+        statuses=(404, 429),
+        events=events.EVENTS,
+    ),
+    Operation(
         "DELETE",
         "/api/v3/predictions/{id}",
         predictions.delete_prediction,
@@ -117,6 +130,32 @@ OPERATIONS: Final = (
         "List one's predictions",
         PredictionList,
         ListQuery,
+    ),
+    Operation(
+        "GET",
+        "/api/v3/characters",
+        characters.list_characters,
+        Scope.READ,
+        "List one's characters",
+        list[CharacterOut],
+    ),
+    Operation(
+        "POST",
+        "/api/v3/characters",
+        characters.create_character,
+        Scope.GENERATE,
+        "Save a character",
+        CharacterOut,
+        CharacterQuery,
+    ),
+    Operation(
+        "DELETE",
+        "/api/v3/characters/{id}",
+        characters.delete_character,
+        Scope.GENERATE,
+        "Remove a character",
+        Deleted,
+        statuses=(404,),
     ),
     Operation(
         "POST",

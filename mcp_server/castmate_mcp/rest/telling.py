@@ -80,6 +80,7 @@ class Teller:
             seeds=[image.seed for image in images],
             cost_usd=result.cost_usd if result else 0.0,
             warnings=list(result.warnings) if result else [],
+            drawn_with=dict(result.drawn_with) if result else {},
             code=business_code(str(error["code"])) if error else None,
             waiting_for=_waiting_for(prediction),
             expires_at=rfc3339(prediction.expires) if prediction.expires else None,
@@ -116,7 +117,7 @@ def _waiting_for(prediction: Prediction) -> str | None:
 
 def _input(prediction: Prediction) -> dict[str, Any]:
     """What was asked; the picture itself is not told again, only its hash."""
-    return prediction.request.model_dump(mode="json")
+    return prediction.request.model_dump(mode="json", exclude_none=True)
 
 
 def _knows_cancelled(headers: Mapping[str, str]) -> bool:

@@ -20,7 +20,7 @@ from castmate.errors import (
     Unavailable,
 )
 from castmate_mcp.agent.server import GENERATE
-from tests.doubles import FlatClient, SlowClient, StuckClient, encoded, noise, picture
+from tests.doubles import DEFAULTS, FlatClient, SlowClient, StuckClient, encoded, noise, picture
 from tests.mcp_server.conftest import SCENE, Agent, Connect, decode
 
 pytestmark = pytest.mark.anyio
@@ -51,6 +51,7 @@ async def test_one_call_gives_the_finished_picture_in_every_form(agent: Agent) -
         "client": "flat",
         "elapsed_s": out["elapsed_s"],
         "cost_usd": 0.0,
+        "drawn_with": DEFAULTS.model_dump(),
         "deduplicated": False,
         "warnings": [],
         "next_step": out["next_step"],

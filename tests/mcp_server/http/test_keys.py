@@ -123,6 +123,18 @@ def test_the_commands_make_list_and_revoke(own_folder: Path) -> None:
     assert made.stdout.strip() not in stored
 
 
+def test_a_deployment_brings_a_key_in_a_file_and_may_do_so_again(own_folder: Path) -> None:
+    (own_folder / "key").write_text("wsk_" + "a1" * 16 + "\n")
+    command = ["create", "ann", "--secret-file", "key"]
+    for _ in range(2):
+        made = runner.invoke(keys_app, command)
+        assert (made.exit_code, made.stdout) == (0, "")
+        assert "The key 'ann' has the secret in key." in made.stderr
+    missing = runner.invoke(keys_app, ["create", "bob", "--secret-file", "kye"])
+    assert missing.exit_code == 2
+    assert "`secret_file`: kye cannot be read: No such file or directory" in missing.stderr
+
+
 def test_a_wrong_name_is_one_clear_error(own_folder: Path) -> None:
     result = runner.invoke(keys_app, ["revoke", "bob"])
     assert result.exit_code == 2

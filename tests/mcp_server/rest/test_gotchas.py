@@ -14,7 +14,7 @@ from PIL import Image
 
 from castmate.errors import DeadlineExceeded, Unavailable
 from castmate_mcp.rest.telling import without_rerun_words
-from tests.doubles import FlatClient, StuckClient, picture
+from tests.doubles import DEFAULTS, FlatClient, StuckClient, picture
 from tests.mcp_server.running import MODEL, Api, serving
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_folder")]
@@ -282,6 +282,9 @@ async def test_the_list_of_models_is_bare_and_tells_the_inputs_in_order(api: Api
     assert inputs["additionalProperties"] is False
     assert "$ref" not in json.dumps(inputs)
     assert inputs["properties"]["output_format"]["enum"] == ["png", "jpeg", "webp"]
+    assert model["defaults"] == DEFAULTS.model_dump()
+    steps = {"type": "integer", "minimum": 1, "maximum": 50, "default": 28}
+    assert inputs["properties"]["num_inference_steps"].items() >= steps.items()
 
 
 async def test_prices_and_the_balance_are_numbers_in_dollars(api: Api) -> None:

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Annotated, Final
-from unicodedata import category
+from typing import Annotated
 
 from mcp.types import CallToolResult, ResourceLink, ToolAnnotations
 from pydantic import BaseModel, Field
 
 from castmate.errors import CastmateError, ImageRejected, InvalidRequest, Problem
 from castmate.images import Reference
-from castmate.jobs.characters import MAX_PICTURES
-from castmate.shorten import shorten
-from castmate_mcp.agent.ids import CharacterName
+from castmate.jobs.characters import MAX_NAME, MAX_PICTURES, one_line
 from castmate_mcp.agent.results import told
 from castmate_mcp.agent.sources import reference_of
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import Studio
-
-MAX_NAME: Final = 100
-_BREAKS: Final = ("Cc", "Zl", "Zp")  # controls, separators of lines and paragraphs
+from castmate_mcp.http.ids import CharacterName
 
 
 class CharacterOut(BaseModel):
@@ -77,7 +72,7 @@ def add(server: StrictServer, studio: Studio) -> None:
         Returns character_id. Next: generate_character_image with it as `image` (character_id/2
         draws from the second picture).
         """
-        name = _one_line(name)
+        name = one_line(name)
         first: list[Reference] = []
 
         async def read() -> AsyncIterator[Reference]:
@@ -108,26 +103,6 @@ def add(server: StrictServer, studio: Studio) -> None:
             )
         )
         return result
-
-
-def _one_line(name: str) -> str:
-    """The name without the space around it.
-
-    Raises:
-        InvalidRequest: Nothing is left of it, or it would break the lists in which it is shown.
-    """
-    line = name.strip()
-    if line and not any(category(letter) in _BREAKS for letter in line):
-        return line
-    raise InvalidRequest(
-        [
-            Problem(
-                "name",
-                f"{shorten(name, 60)!r} is not allowed",
-                f"one line of 1..{MAX_NAME} characters",
-            )
-        ]
-    )
 
 
 async def _reference(studio: Studio, parameter: str, source: str) -> Reference:

@@ -11,12 +11,12 @@ from pydantic import BaseModel, Field
 from castmate.jobs.predictions import Prediction, State
 from castmate_mcp.agent.extensions import viewer
 from castmate_mcp.agent.holding import hold
-from castmate_mcp.agent.ids import job_id_of
 from castmate_mcp.agent.results import MONEY, STATUS, JobOut, told
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import Studio
 from castmate_mcp.agent.tools import READS
 from castmate_mcp.agent.tools.generate import WaitSeconds
+from castmate_mcp.http.ids import job_id_of
 
 _STOP_S: Final = 10.0  # a denoise step is over by then
 

@@ -11,11 +11,11 @@ from pydantic import BaseModel, Field
 from castmate.jobs.predictions import Prediction, State
 from castmate.times import iso8601
 from castmate_mcp.agent.extensions import viewer
-from castmate_mcp.agent.ids import CharacterName, ImageName, job_id_of
 from castmate_mcp.agent.results import STATUS, told
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import Studio
 from castmate_mcp.agent.tools import READS
+from castmate_mcp.http.ids import CharacterName, ImageName, job_id_of
 
 _PAGE: Final = 100
 _LOOKED_THROUGH: Final = 1000  # predictions, for a query

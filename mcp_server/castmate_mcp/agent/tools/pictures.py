@@ -12,11 +12,11 @@ from castmate.jobs.storage import PREVIEW_SIDES
 from castmate.schema import Int
 from castmate.shorten import shorten
 from castmate_mcp.agent.extensions import viewer
-from castmate_mcp.agent.ids import ImageName
 from castmate_mcp.agent.results import image_content
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import Studio
 from castmate_mcp.agent.tools import READS
+from castmate_mcp.http.ids import ImageName
 
 # Not an enum in the schema: Gemini refuses every request that holds one of numbers.
 _SIDES: Final = ", ".join(map(str, PREVIEW_SIDES))

@@ -1,54 +1,18 @@
 // A browser and a web server with the host's page; the MCP server is behind the same address.
 
-import chromium, { inflate } from "@sparticuz/chromium";
-import { existsSync, mkdirSync, mkdtempSync, renameSync, writeFileSync } from "node:fs";
 import { createServer, request } from "node:http";
-import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import puppeteer from "puppeteer-core";
 import { rolldown } from "rolldown";
+import { browser } from "./chromium.mjs";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
-const UNPACKED = join(HERE, "../node_modules/.cache/chromium");
 const PAGE = `<!doctype html><html lang="en"><title>Chat</title>
 <style>
   body { margin: 0 } iframe { display: block; width: 100%; border: 0 }
   iframe[data-display=fullscreen] { position: fixed; inset: 0; height: 100% }
 </style>
 <body><script type="module" src="/host.js"></script>`;
-
-// The package is made for one cloud: its libraries and fonts are in it, and have to be pointed at.
-async function unpacked() {
-  if (!existsSync(UNPACKED)) {
-    mkdirSync(dirname(UNPACKED), { recursive: true });
-    const fresh = mkdtempSync(`${UNPACKED}-`); // one that is interrupted leaves no half browser
-    const before = process.env.TMPDIR ?? tmpdir();
-    process.env.TMPDIR = fresh; // where the package unpacks to
-    await chromium.executablePath();
-    const packed = dirname(fileURLToPath(import.meta.resolve("@sparticuz/chromium")));
-    await inflate(join(packed, "../bin/al2023.tar.br"));
-    process.env.TMPDIR = before;
-    const fonts = `<fontconfig><dir>${UNPACKED}/fonts/fonts</dir></fontconfig>`;
-    writeFileSync(join(fresh, "fonts.conf"), fonts);
-    renameSync(fresh, UNPACKED);
-  }
-  return UNPACKED;
-}
-
-async function browser() {
-  const folder = await unpacked();
-  return puppeteer.launch({
-    executablePath: join(folder, "chromium"),
-    headless: "shell",
-    args: ["--no-sandbox", "--no-zygote", "--disable-gpu", "--font-render-hinting=none"],
-    env: {
-      ...process.env,
-      LD_LIBRARY_PATH: join(folder, "al2023/lib"),
-      FONTCONFIG_FILE: join(folder, "fonts.conf"),
-    },
-  });
-}
 
 async function bundled() {
   const bundle = await rolldown({ input: join(HERE, "host.js"), platform: "browser" });

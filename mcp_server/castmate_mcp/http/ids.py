@@ -1,4 +1,4 @@
-"""What agents call things: ids of jobs, pictures and characters, and their URIs."""
+"""What callers call things: ids of jobs, pictures and characters, and their URIs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _STORED: Final = re.compile(r"outputs/([0-9a-f]{32})-\d+/(\d)\.\w+")
 
 
 def job_id_of(prediction_id: str) -> str:
-    """What agents call a prediction."""
+    """What callers call a prediction."""
     return f"job_{prediction_id}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from typing import Final
 
 from castmate.errors import Unavailable
 
+SURVEY_S: Final = 0.25
+SURVEYED: Final = 4  # servers, at most
 FIRST_EJECTION_S: Final = 1.0
 LONGEST_EJECTION_S: Final = 30.0
 
@@ -22,6 +25,7 @@ class Endpoint:
     Attributes:
         url: host:port.
         outstanding: Our requests that it is busy with.
+        load: Requests of anybody that it had when it was asked last.
         failures: In a row; each one doubles the time without requests.
         ejected_until: On the monotonic clock; 0 while it gets requests.
         last_used: The turn in which it was chosen last.
@@ -30,6 +34,7 @@ class Endpoint:
 
     url: str
     outstanding: int = 0
+    load: int = 0
     failures: int = 0
     ejected_until: float = 0.0
     last_used: int = 0
@@ -43,26 +48,60 @@ class Endpoint:
 
 
 class Endpoints:
-    """Chooses the server with the fewest outstanding requests; a failed one rests.
+    """Chooses the least busy server; a failed one rests.
+
+    Other gateways send requests to the same servers, so a choice between several asks them how many
+    they have; of a large fleet it asks a few at random, which balances nearly as well as asking all
+    (M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001).
 
     A server that failed gets no request until it has answered a probe. While another one works,
     the probe runs beside the requests; when none works, the next request waits for it.
     """
 
-    def __init__(self, urls: Sequence[str], probe: Callable[[str], Awaitable[object]]) -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        probe: Callable[[str], Awaitable[int]],
+        *,
+        survey_s: float = SURVEY_S,
+    ) -> None:
         """Know the servers; nothing is sent yet.
 
         Args:
-            urls: At least one.
-            probe: Returns when the server of a URL can draw, else raises `Unavailable`.
+            urls: Of the servers.
+            probe: How many requests the server of a URL has, from anybody, when it can draw; else
+                raises `Unavailable`.
+            survey_s: How long a choice waits for several servers to say how busy they are.
         """
-        self._all = [Endpoint(url) for url in dict.fromkeys(urls)]
-        self._probe = probe
+        self._all = {url: Endpoint(url) for url in urls}
+        self._probe, self._survey_s = probe, survey_s
         self._turn = 0
 
+    def update(self, urls: Sequence[str]) -> list[str]:
+        """Know exactly these servers from now on.
+
+        One that has gone finishes what it draws and gets nothing new.
+
+        Returns:
+            Those that have gone.
+        """
+        gone = [url for url in self._all if url not in urls]
+        self._all = {url: self._all.get(url) or Endpoint(url) for url in urls}
+        return gone
+
     async def choose(self, tried: Sequence[Endpoint]) -> Endpoint | None:
-        """The best endpoint outside `tried`; None when there is none that works."""
-        left = [endpoint for endpoint in self._all if endpoint not in tried]
+        """The least busy endpoint outside `tried`; None when there is none that works."""
+        chosen = None
+        while chosen is None:
+            if not (working := await self._working(tried)):
+                return None
+            chosen = working[0] if len(working) == 1 else await self._least_busy(working)
+        self._turn += 1
+        chosen.last_used = self._turn
+        return chosen
+
+    async def _working(self, tried: Sequence[Endpoint]) -> list[Endpoint]:
+        left = [endpoint for endpoint in self._all.values() if endpoint not in tried]
         if all(endpoint.is_ejected for endpoint in left):
             waiting = {self._start_probe(endpoint) for endpoint in left}
             while waiting and all(endpoint.is_ejected for endpoint in left):
@@ -71,13 +110,17 @@ class Endpoints:
             for endpoint in left:
                 if endpoint.is_ejected and time.monotonic() >= endpoint.ejected_until:
                     self._start_probe(endpoint)
-        working = [endpoint for endpoint in left if not endpoint.is_ejected]
-        if not working:
-            return None
-        self._turn += 1
-        chosen = min(working, key=lambda endpoint: (endpoint.outstanding, endpoint.last_used))
-        chosen.last_used = self._turn
-        return chosen
+        return [endpoint for endpoint in left if not endpoint.is_ejected]
+
+    async def _least_busy(self, working: Sequence[Endpoint]) -> Endpoint | None:
+        """Of those that answer in time; None when all that were asked turned out to have failed."""
+        some = random.sample(working, min(len(working), SURVEYED))
+        probes = {self._start_probe(endpoint): endpoint for endpoint in some}
+        answered, _ = await asyncio.wait(probes, timeout=self._survey_s)
+        # Whoever is too slow is not chosen now; the probe goes on, and may end with a rest for it.
+        prompt = [probes[probe] for probe in answered if not probes[probe].is_ejected]
+        left = prompt or [endpoint for endpoint in some if not endpoint.is_ejected]
+        return min(left, key=_busyness, default=None)
 
     @contextmanager
     def using(self, endpoint: Endpoint) -> Iterator[None]:
@@ -101,11 +144,11 @@ class Endpoints:
 
     def reasons(self) -> list[str]:
         """Why each ejected server is."""
-        return [endpoint.reason for endpoint in self._all if endpoint.is_ejected]
+        return [endpoint.reason for endpoint in self._all.values() if endpoint.is_ejected]
 
     async def aclose(self) -> None:
         """End the probes."""
-        probes = [endpoint.probing for endpoint in self._all if endpoint.probing]
+        probes = [endpoint.probing for endpoint in self._all.values() if endpoint.probing]
         for task in probes:
             task.cancel()
         await asyncio.gather(*probes, return_exceptions=True)
@@ -118,8 +161,13 @@ class Endpoints:
 
     async def _ask(self, endpoint: Endpoint) -> None:
         try:
-            await self._probe(endpoint.url)
+            endpoint.load = await self._probe(endpoint.url)
         except Unavailable as error:
             self.failed(endpoint, str(error))
         else:
             self.worked(endpoint)
+
+
+def _busyness(endpoint: Endpoint) -> tuple[int, int]:
+    # What we have just sent may not have arrived when it was asked.
+    return max(endpoint.load, endpoint.outstanding), endpoint.last_used

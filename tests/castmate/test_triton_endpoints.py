@@ -7,8 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from castmate.clients import endpoints as module
-from castmate.clients.endpoints import Endpoint, Endpoints
+from castmate.clients.triton import endpoints as module
+from castmate.clients.triton.endpoints import Endpoint, Endpoints
 from castmate.errors import Unavailable
 
 pytestmark = pytest.mark.anyio
@@ -25,17 +25,22 @@ class Clock:
 
 
 class Probes:
-    """Answers for the servers that are up; counts how often each was asked."""
+    """Answers for the servers that are up, with how busy they are; counts every question."""
 
     def __init__(self) -> None:
-        self.up: set[str] = set()
+        self.up = {"a", "b", "c"}
+        self.frozen: set[str] = set()
+        self.load: dict[str, int] = {}
         self.asked: list[str] = []
 
-    async def __call__(self, url: str) -> None:
+    async def __call__(self, url: str) -> int:
         self.asked.append(url)
         await asyncio.sleep(0)
+        if url in self.frozen:
+            await asyncio.Event().wait()
         if url not in self.up:
             raise Unavailable(f"{url} is down")
+        return self.load.get(url, 0)
 
 
 @pytest.fixture
@@ -70,28 +75,78 @@ async def test_the_server_with_the_fewest_outstanding_requests_is_chosen(probes:
             endpoint = await chosen(endpoints)
             busy.enter_context(endpoints.using(endpoint))
             urls.append(endpoint.url)
-    assert urls == ["a", "b", "c", "a", "b", "c"]
-    assert probes.asked == []
+    assert sorted(urls[:3]) == sorted(urls[3:]) == ["a", "b", "c"]
+
+
+async def test_what_others_have_sent_counts_more_than_whose_turn_it_is(probes: Probes) -> None:
+    endpoints = Endpoints(["a", "b", "c"], probes)
+    probes.load = {"a": 2, "b": 1, "c": 4}
+    assert [(await chosen(endpoints)).url for _ in range(3)] == ["b"] * 3
+
+
+async def test_of_a_large_fleet_a_few_are_asked(probes: Probes) -> None:
+    urls = [f"server-{number}" for number in range(50)]
+    probes.up = {*urls}
+    endpoints = Endpoints(urls, probes)
+    for number in range(1, 21):
+        await chosen(endpoints)
+        assert len(probes.asked) == 4 * number
+    assert len({*probes.asked}) > 20
+
+
+async def test_a_server_that_does_not_answer_is_passed_over(probes: Probes) -> None:
+    endpoints = Endpoints(["a", "b"], probes, survey_s=0.01)
+    probes.frozen, probes.load = {"a"}, {"b": 7}
+    assert [(await chosen(endpoints)).url for _ in range(2)] == ["b", "b"]
+    assert probes.asked.count("a") == 1
+    await endpoints.aclose()
+
+
+async def test_a_server_that_turns_out_to_have_failed_is_passed_over(
+    probes: Probes, clock: Clock
+) -> None:
+    endpoints = Endpoints(["a", "b"], probes)
+    probes.up = {"b"}
+    assert (await chosen(endpoints)).url == "b"
+    assert endpoints.reasons() == ["a is down"]
+    probes.up = set()
+    endpoints = Endpoints(["a", "b"], probes)
+    assert await endpoints.choose([]) is None
+
+
+async def test_servers_come_and_go_and_one_that_stays_keeps_its_requests(probes: Probes) -> None:
+    endpoints = Endpoints(["a", "b"], probes)
+    probes.load = {"a": 1}
+    stays = await chosen(endpoints)
+    assert stays.url == "b"
+    with endpoints.using(stays):
+        assert endpoints.update(["b", "c"]) == ["a"]
+        assert (await chosen(endpoints)).url == "c"
+    assert endpoints.update(["b"]) == ["c"]
+    assert await chosen(endpoints) is stays
 
 
 async def test_equal_servers_take_turns(probes: Probes) -> None:
     endpoints = Endpoints(["a", "b"], probes)
-    assert [(await chosen(endpoints)).url for _ in range(4)] == ["a", "b", "a", "b"]
+    first, *others = [(await chosen(endpoints)).url for _ in range(4)]
+    assert sorted([first, others[0]]) == ["a", "b"]
+    assert others == [others[0], first, others[0]]
 
 
 async def test_a_failed_server_gets_no_request_until_it_has_answered_a_probe(
     probes: Probes, clock: Clock
 ) -> None:
+    probes.load = {"b": 1}
     endpoints = Endpoints(["a", "b"], probes)
     endpoints.failed(await chosen(endpoints), "a broke")
+    probes.asked.clear()
     assert [(await chosen(endpoints)).url for _ in range(3)] == ["b"] * 3
     assert probes.asked == []  # it rests
     clock.now += 1.1
-    probes.up = {"a"}
     assert (await chosen(endpoints)).url == "b"  # nobody waits for the probe
     await settle()
-    assert (await chosen(endpoints)).url == "a"
     assert probes.asked == ["a"]
+    assert (await chosen(endpoints)).url == "a"
 
 
 async def test_each_failure_doubles_the_rest_up_to_half_a_minute(
@@ -113,9 +168,9 @@ async def test_when_all_failed_the_next_request_asks_all_and_takes_the_first_tha
     probes: Probes, clock: Clock
 ) -> None:
     endpoints = Endpoints(["a", "b"], probes)
-    first, second = await chosen(endpoints), await chosen(endpoints)
-    endpoints.failed(first, "a broke")
-    endpoints.failed(second, "b broke")
+    for endpoint in (await chosen(endpoints), await chosen(endpoints)):
+        endpoints.failed(endpoint, f"{endpoint.url} broke")
+    probes.up = set()
     assert await endpoints.choose([]) is None
     assert sorted(endpoints.reasons()) == ["a is down", "b is down"]
     probes.up = {"b"}
@@ -127,9 +182,8 @@ async def test_beside_a_full_server_one_that_failed_is_asked_again(
 ) -> None:
     endpoints = Endpoints(["a", "b"], probes)
     full, broken = await chosen(endpoints), await chosen(endpoints)
-    endpoints.failed(broken, "b broke")
-    probes.up = {"b"}
-    assert (await chosen(endpoints, full)).url == "b"
+    endpoints.failed(broken, "it broke")
+    assert await chosen(endpoints, full) is broken
 
 
 async def test_many_requests_share_one_probe(probes: Probes, clock: Clock) -> None:
@@ -157,9 +211,10 @@ async def test_the_same_address_twice_is_one_server(probes: Probes) -> None:
 async def test_closing_ends_the_probes(clock: Clock) -> None:
     started = asyncio.Event()
 
-    async def never(url: str) -> None:
+    async def never(url: str) -> int:
         started.set()
         await asyncio.Event().wait()
+        return 0
 
     endpoints = Endpoints(["a", "b"], never)
     endpoints.failed(await chosen(endpoints), "a broke")

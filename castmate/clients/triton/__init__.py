@@ -1,0 +1,1 @@
+"""Generation on Triton servers: discovery, choice, streams."""

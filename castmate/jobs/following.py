@@ -1,0 +1,66 @@
+"""One prediction as it goes on, for a door that tells its caller of every step."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from castmate.clients.base import Progress
+from castmate.jobs import notify
+from castmate.jobs.ledger import Ledger
+from castmate.jobs.predictions import Prediction
+
+
+async def follow(
+    ledger: Ledger, prediction_id: str, key_name: str | None = None, *, until: asyncio.Event
+) -> AsyncGenerator[Prediction | Progress]:
+    """Every look at a prediction, and its progress in between; the last look is at its end.
+
+    Progress comes where the prediction is made in this process, beginning with what is known
+    already. Who is slow to take it gets the latest alone.
+
+    Args:
+        ledger: Where it is.
+        prediction_id: Which.
+        key_name: Who asks; None may see everything.
+        until: Ends it early, once set.
+
+    Raises:
+        PredictionNotFound: There is none of this id and key, or no longer.
+        Unavailable: The ledger cannot be reached.
+    """
+    hub, moved = ledger.database.hub, asyncio.Event()
+    latest: list[Progress] = []
+
+    def on_progress(progress: Progress) -> None:
+        latest[:] = [progress]
+        moved.set()
+
+    with (
+        hub.listening(notify.done(prediction_id)) as told,
+        hub.watching(prediction_id, on_progress),
+    ):
+        told.set()
+        while not until.is_set():
+            if told.is_set():
+                told.clear()
+                prediction = await ledger.get(prediction_id, key_name)
+                yield prediction
+                if prediction.state.final:
+                    return
+            moved.clear()
+            if latest:
+                yield latest.pop()
+            else:
+                await _any(told, moved, until)
+
+
+async def _any(*events: asyncio.Event) -> None:
+    """Wait for the first of several events."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)

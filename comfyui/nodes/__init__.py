@@ -1,0 +1,1 @@
+"""The nodes: what ComfyUI shows, checks and runs."""

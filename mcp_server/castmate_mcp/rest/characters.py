@@ -1,0 +1,64 @@
+"""Saves, lists and removes characters; their ids are `image` of a generation."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from starlette.responses import Response
+
+from castmate.errors import ImageRejected, InvalidRequest, Problem
+from castmate.images import Reference
+from castmate.jobs.characters import Character, one_line
+from castmate.times import rfc3339
+from castmate_mcp.http.envelope import Refusal, success
+from castmate_mcp.rest.models import CharacterOut, CharacterQuery, Deleted
+from castmate_mcp.rest.operation import Call
+
+
+async def list_characters(call: Call) -> Response:
+    """`GET /api/v3/characters`: one's own, the newest first."""
+    found = await call.gateway.castmate.characters.list(call.key.name)
+    return success([_told(character) for character in found])
+
+
+async def create_character(call: Call) -> Response:
+    """`POST /api/v3/characters`: the same name and pictures again give the same one."""
+    query = await call.json(CharacterQuery)
+    name = one_line(query.name)
+    character = await call.gateway.castmate.characters.create(
+        name, _references(call, query.references), key_name=call.key.name
+    )
+    return success(_told(character))
+
+
+async def delete_character(call: Call) -> Response:
+    """`DELETE /api/v3/characters/{id}`: with its pictures; what was drawn from it stays."""
+    characters, name = call.gateway.castmate.characters, call.request.path_params["id"]
+    try:
+        await characters.delete(name, call.key.name)
+    except InvalidRequest as error:
+        raise Refusal(404, str(error)) from None
+    return success(Deleted(id=name))
+
+
+async def _references(call: Call, sources: list[str]) -> AsyncIterator[Reference]:
+    for number, source in enumerate(sources):
+        try:
+            yield await call.gateway.references.find(source, call.base_url, call.key, _admit)
+        except ImageRejected as error:
+            name = f"references.{number}"
+            problems = [Problem(name, p.message, p.allowed, p.hint) for p in error.problems]
+            raise InvalidRequest(problems) from None
+
+
+async def _admit() -> None:
+    """Nothing waits in a queue here."""
+
+
+def _told(character: Character) -> CharacterOut:
+    return CharacterOut(
+        id=character.id,
+        name=character.name,
+        num_pictures=len(character.pictures),
+        created_at=rfc3339(character.created),
+    )
