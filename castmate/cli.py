@@ -9,7 +9,7 @@ import gc
 import io
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib.metadata import entry_points
 from itertools import chain
 from pathlib import Path
@@ -36,7 +36,6 @@ from castmate.spend import spend
 # Whatever loads numpy, Pillow or an engine is imported where it is used: `--help` stays quick.
 if TYPE_CHECKING:
     from castmate.clients.base import ProgressCallback
-    from castmate.engines.residency import Residency
     from castmate.output import Output
     from castmate.settings import Settings
 
@@ -165,17 +164,14 @@ def doctor(
 ) -> None:
     """Examine the installation and say how to repair it."""
     from castmate.doctor import examine, memory_plans, verified
-    from castmate.engines.memory_table import as_values
+    from castmate.engines.memory_table import as_text, as_values
 
     with reporting(as_json=as_json):
         settings = _settings(bundle, gpu_memory)
         plans = memory_plans(settings)  # before a check draws: what is free then is not ours
         memory = [{"title": title, **as_values(plan)} for title, plan in plans]
         if gpu_memory is not None:
-            if as_json:
-                print_json(memory)
-            else:
-                _print_memory(plans)
+            print_json(memory) if as_json else typer.echo(as_text(plans))
             raise typer.Exit(OK if any(plan["fits"] for plan in memory) else FAILED)
         checks = []
         for check in chain(examine(settings), verified(settings) if verify else ()):
@@ -189,17 +185,8 @@ def doctor(
             found = [vars(check) for check in checks]
             print_json({"ok": healthy, "checks": found, "memory": memory})
         else:
-            _print_memory(plans)
+            typer.echo(as_text(plans), nl=bool(plans))
         raise typer.Exit(OK if healthy else FAILED)
-
-
-def _print_memory(plans: Sequence[tuple[str, Residency | str]]) -> None:
-    from castmate.engines.memory_table import memory_table
-
-    for title, plan in plans:
-        typer.echo(f"\nGPU memory: {title}")
-        for line in [plan] if isinstance(plan, str) else memory_table(plan):
-            typer.echo(f"  {line}".rstrip())
 
 
 @bundles.command("list")

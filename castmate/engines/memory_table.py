@@ -33,6 +33,15 @@ def memory_table(plan: Residency) -> list[str]:
     return [*_aligned([_HEAD, *rows]), "", *_summary(plan)]
 
 
+def as_text(plans: Iterable[tuple[str, Residency | str]]) -> str:
+    """Every plan below its title; a plan that is none is the reason."""
+    lines = []
+    for title, plan in plans:
+        table = [plan] if isinstance(plan, str) else memory_table(plan)
+        lines += ["", f"GPU memory: {title}", *(f"  {line}".rstrip() for line in table)]
+    return "\n".join(lines)
+
+
 def overview(models: Iterable[Counted], cards: Iterable[int], caches: int) -> list[str]:
     """A Markdown table: each model on cards of so many bytes.
 
