@@ -30,7 +30,8 @@ def test_the_full_size_step_is_what_its_cost_model_says_and_its_parts_add_up_to_
     parts = [found[f"transformer_{part}"] for part in ("head", "tail", "finish")]
     assert sum(part.flop for part in parts) == pytest.approx(whole.flop, rel=1e-3)
     assert sum(part.weights for part in parts) == pytest.approx(whole.weights, rel=1e-3)
-    assert whole.weights / 1e9 == pytest.approx(11.9 + 1.43, abs=0.05)
+    # Without the modulations, which another graph makes.
+    assert whole.weights / 1e9 == pytest.approx(11.9 - 3.28 + 1.43, abs=0.05)
     assert found["transformer_head"].flop / whole.flop < 0.02
     assert 0.8 < whole.fp8_flop / whole.flop + 0.22 < 1.01  # the rest is attention
     h200 = whole.floor_ms(GPUS["H200 SXM"], num_bytes=2)
