@@ -115,7 +115,7 @@ class RecordingRuntime:
         return values
 
     def concatenate(self, tensors: Sequence[Tensor]) -> Tensor:
-        """One tensor of all their rows."""
+        """Join tensors along their first axis."""
         return torch.cat(list(tensors))
 
     def num_bytes(self, tensor: Tensor) -> int:

@@ -2,15 +2,14 @@
 
 Nobody need have the weights, a GPU, or memory for the whole network. Weights are counted from the
 sizes of its graphs. Activations are what real ahead-of-time builds report for the same network in
-full width with few blocks and random weights; where they grow with the blocks, a straight line
-through several numbers of blocks is followed to the published one. `castmate doctor` reads the
+full width with few blocks and random weights; where they grow with the blocks, a straight line is
+followed to the published number. `castmate doctor` reads the
 result for a model that is not exported yet.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import subprocess
 import sys
@@ -22,6 +21,7 @@ import torch
 
 from castmate.engines.family import family_of as served_family
 from castmate.engines.family import optimization_profile
+from castmate.engines.footprint import tensor_bytes
 from castmate.engines.graphs import Range
 from castmate.engines.manifest import Manifest, TokenizerSpec
 from castmate.engines.plan import Flavour
@@ -38,7 +38,7 @@ from export.quantization.quantize import quantize, ranges_needed
 from export.sizes import graph_sizes, meta_network
 from export.to_onnx import to_onnx
 
-BLOCKS = (1, 2, 3)
+BLOCKS = (1, 2)
 SIDES = (1024, 1536)
 FLAVOUR, TARGET = Flavour.TENSORRT_RTX, "8.9"
 
@@ -85,23 +85,28 @@ def export_graphs(family: str, blocks: int, names: Sequence[str], folder: Path) 
         graphs=graphs,
         tokenizers=dict.fromkeys(("tokenizer", "tokenizer_2"), tokenizer),
         profile=family_of(family).profile,
-        constants=family_of(family).constants(network),
         defaults=family_of(family).defaults,
+        constants=family_of(family).constants(network),
     )
     (folder / "manifest.json").write_text(manifest.model_dump_json())
 
 
-def activations(folder: Path, name: str, side: int) -> int:
-    """Build one of the written graphs for pictures up to a side, and read what it takes."""
+def manifest_for(folder: Path, side: int) -> Manifest:
+    """What was written, for one picture of at most so many pixels a side."""
     manifest = Manifest.model_validate_json((folder / "manifest.json").read_bytes())
-    whole = manifest.profile
-    profile = whole.model_copy(
+    whole = manifest.profile.side
+    profile = manifest.profile.model_copy(
         update={
-            "side": Range(min=whole.side.min, opt=min(whole.side.opt, side), max=side),
+            "side": Range(min=whole.min, opt=min(whole.opt, side), max=side),
             "images": Range(min=1, opt=1, max=1),
         }
     )
-    manifest = manifest.model_copy(update={"profile": profile})
+    return manifest.model_copy(update={"profile": profile})
+
+
+def activations(folder: Path, name: str, side: int) -> int:
+    """Build one of the written graphs for pictures up to a side, and read what it takes."""
+    manifest = manifest_for(folder, side)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         job = Job(
             graph=name,
@@ -140,20 +145,27 @@ def measure(family: str, scratch: Path) -> dict[str, dict[str, dict[str, int]]]:
     return measured
 
 
-def at_full_depth(by_blocks: Mapping[str, int], blocks: int) -> int:
-    """Follow the steepest of the straight lines between neighbours to the published depth."""
+def at_full_depth(by_blocks: Mapping[str, int], depth: int) -> int:
+    """The most that was measured, and more where the last block took more than the one before."""
     points = sorted((int(number), found) for number, found in by_blocks.items())
+    most = max(found for _, found in points)
     if len(points) == 1:
-        return points[0][1]
-    slopes = [(b - a) / (m - n) for (n, a), (m, b) in itertools.pairwise(points)]
-    last, found = points[-1]
-    return int(found + max(0.0, *slopes) * (blocks - last))
+        return most
+    (before, less), (last, found) = points[-2:]
+    slope = (found - less) / (last - before)
+    return max(most, int(found + slope * (depth - last)))
 
 
 def result(
-    family: str, measured: Mapping[str, Mapping[str, Mapping[str, int]]]
+    family: str, folder: Path, measured: Mapping[str, Mapping[str, Mapping[str, int]]]
 ) -> dict[str, object]:
-    """What `castmate.engines.footprint` reads."""
+    """What `castmate.engines.footprint` reads.
+
+    Args:
+        family: Whose network was measured.
+        folder: Its graphs with the fewest blocks.
+        measured: From `measure`.
+    """
     network, kept = meta_network(published(family).config, family), family_of(family)
     weights = {
         title: {
@@ -168,7 +180,12 @@ def result(
     depth = published(family).depth
     return {
         "model": network.config.name,
+        "sides": [str(side) for side in SIDES],
         "weights": weights,
+        "tensors": {
+            name: {str(side): tensors(manifest_for(folder, side), name, side) for side in SIDES}
+            for name in measured
+        },
         "activations": {
             name: {side: at_full_depth(found, depth) for side, found in sides.items()}
             for name, sides in measured.items()
@@ -186,6 +203,19 @@ def result(
     }
 
 
+def tensors(manifest: Manifest, graph: str, side: int) -> int:
+    """Bytes of a graph's inputs and outputs at the published sizes, all at their largest."""
+    served = served_family(manifest.family)
+    config = published(manifest.family).config
+    dims = {
+        **family_of(manifest.family).dims(config, side),
+        **{name: found.max for name, found in served.ranges(manifest).items()},
+    }
+    found = served.table.graphs[graph]
+    dtypes = dict.fromkeys((*found.inputs, *found.outputs), "bfloat16")
+    return tensor_bytes(served.table, graph, served.table.dims(dims), dtypes)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and write the result."""
     made = argparse.ArgumentParser(prog="python -m export.measure_memory", description=__doc__)
@@ -199,9 +229,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.export is not None:
         export_graphs(given.family, given.blocks, given.names, given.export)
         return 0
-    with tempfile.TemporaryDirectory() as folder:
-        measured = measure(given.family, given.scratch or Path(folder))
-    data = json.dumps(result(given.family, measured), indent=1) + "\n"
+    with tempfile.TemporaryDirectory() as temporary:
+        scratch = given.scratch or Path(temporary)
+        measured = measure(given.family, scratch)
+        found = result(given.family, scratch / str(BLOCKS[0]), measured)
+    data = json.dumps(found, indent=1) + "\n"
     if given.out is not None:
         write_atomically(given.out, data.encode())
     else:

@@ -8,18 +8,15 @@ from castmate.engines.base import Runtime
 from castmate.engines.bundle import Bundle
 from castmate.engines.plan import Flavour
 from castmate.engines.proof import ProvenRuntime
+from castmate.engines.residency import WHOLE_GPU, Share
 
 
 def open_runtime(
     bundle: Bundle,
     *,
     threads: int = 0,
-    device: int = 0,
-    instances: int = 1,
-    gpu_memory: int | None = None,
-    cache_bytes: int = 0,
-    kernels: Path | None = None,
-    proofs: Path | None = None,
+    share: Share = WHOLE_GPU,
+    data_dir: Path | None = None,
     prove: bool = True,
 ) -> Runtime:
     """Open what runs the graphs of a bundle; only that is imported.
@@ -27,12 +24,9 @@ def open_runtime(
     Args:
         bundle: Whose `engine` decides.
         threads: CPU threads of ONNX Runtime; 0 takes every core.
-        device: Number of the GPU for plans.
-        instances: How many runtimes share it.
-        gpu_memory: The most bytes of it to take, all together; by default what is free.
-        cache_bytes: What encoded prompts and references may take of these.
-        kernels: A folder for kernels that TensorRT-RTX compiles on this machine.
-        proofs: A folder to remember in which plans were right; see `castmate.engines.proof`.
+        share: What of which GPU plans may take.
+        data_dir: Where it is remembered which plans were right, see `castmate.engines.proof`, and
+            what was compiled for them; None does both whenever they are loaded.
         prove: Whether plans are compared with their golden tensors when they are loaded. What a CPU
             computes is not.
 
@@ -42,14 +36,8 @@ def open_runtime(
     if bundle.manifest.engine in list(Flavour):
         from castmate.engines.tensorrt import TensorRTRuntime
 
-        runtime = TensorRTRuntime(
-            bundle,
-            device=device,
-            instances=instances,
-            gpu_memory=gpu_memory,
-            cache_bytes=cache_bytes,
-            kernels=kernels,
-        )
+        runtime = TensorRTRuntime(bundle, share=share, kernels=data_dir and data_dir / "kernels")
+        proofs = data_dir and data_dir / "proofs"
         return ProvenRuntime(runtime, bundle, proofs) if prove else runtime
     from castmate.engines.onnxruntime import OnnxRuntime
 

@@ -11,7 +11,6 @@ import importlib
 import os
 import re
 import sys
-import threading
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +89,6 @@ class Device:
                 "Change CASTMATE_DEVICE."
             )
         self.index = index
-        self._threads = threading.local()
         attributes = self._cuda.cudaDeviceAttr
         self.compute_capability = ".".join(
             str(self.call("cudaDeviceGetAttribute", attribute, index))
@@ -104,6 +102,13 @@ class Device:
         self._pool = self.call("cudaDeviceGetDefaultMemPool", index)
         threshold = self._cuda.cudaMemPoolAttr.cudaMemPoolAttrReleaseThreshold
         self.call("cudaMemPoolSetAttribute", self._pool, threshold, driver.cuuint64_t(_KEEP_ALL))
+        self.trim()  # an earlier runtime of this process may have left it full
+
+    def bind(self) -> None:
+        """Choose this GPU for the calling thread; another runtime may have chosen its own there."""
+        (error,) = self._cuda.cudaSetDevice(self.index)
+        if int(error):
+            self._fail("cudaSetDevice", error)
 
     @property
     def description(self) -> str:
@@ -116,12 +121,6 @@ class Device:
             f"driver {version[0] if version else 'unknown'}, "
             f"CUDA {self.call('cudaDriverGetVersion')}"
         )
-
-    def bind(self) -> None:
-        """Choose this GPU for the calling thread."""
-        if not getattr(self._threads, "bound", False):
-            self._threads.bound = True
-            self.call("cudaSetDevice", self.index)
 
     def free_bytes(self) -> int:
         """Device memory that nobody has taken yet."""
@@ -239,7 +238,7 @@ class Device:
 
     def _free(self, pointer: int) -> None:
         """Whatever thread forgets a tensor; what is wrong, the next call says."""
-        self.bind()
+        self._cuda.cudaSetDevice(self.index)
         self._cuda.cudaFreeAsync(pointer, self.stream)
 
     def _reason(self, error: Any) -> str:

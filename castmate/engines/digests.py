@@ -11,9 +11,12 @@ import hashlib
 import json
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from castmate.files import make_private_folder, write_atomically
 
 MOST_REMEMBERED = 1000
+_STORED = TypeAdapter(dict[str, str])
 
 
 def sha256_of(path: Path) -> str:
@@ -36,8 +39,7 @@ class Digests:
         self._known: dict[str, str] = {}
         if store is not None:
             with contextlib.suppress(OSError, ValueError):
-                found = json.loads(store.read_bytes())
-                self._known = {str(key): str(value) for key, value in found.items()}
+                self._known = dict(_STORED.validate_json(store.read_bytes()))
 
     def of(self, path: Path) -> str:
         """The hash of a file, read only if it has changed since it was hashed last."""

@@ -6,8 +6,8 @@ notices nothing but the time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Protocol
+from weakref import WeakSet
 
 from castmate.engines.cuda import Device, DeviceTensor
 from castmate.engines.residency import Residency
@@ -15,6 +15,11 @@ from castmate.engines.residency import Residency
 
 class Parkable(Protocol):
     """An engine whose weights come and go."""
+
+    @property
+    def graph(self) -> str:
+        """What it runs."""
+        ...
 
     @property
     def is_here(self) -> bool:
@@ -44,34 +49,28 @@ class Parking:
 
     def __init__(self, device: Device, residency: Residency) -> None:
         self._device, self._residency = device, residency
-        self._engines: dict[str, Parkable] = {}
+        self._engines = WeakSet[Parkable]()  # those of a pipeline that is forgotten are gone
         self._block: DeviceTensor | None = None
-        self._running: str | None = None
+        self._ready: Parkable | None = None
 
-    @property
-    def engines(self) -> Mapping[str, Parkable]:
-        """Those that were added, by graph."""
-        return self._engines
-
-    def add(self, graph: str, engine: Parkable) -> None:
+    def add(self, engine: Parkable) -> None:
         """Take an engine in."""
-        self._engines[graph] = engine
-        self._running = None
+        self._engines.add(engine)
 
-    def enter(self, graph: str) -> None:
+    def enter(self, engine: Parkable) -> None:
         """Make an engine ready to run: its weights, and room to work in.
 
         Raises:
             CastmateError: It cannot be loaded.
         """
-        if graph == self._running:
+        if engine is self._ready:
             return
-        self._running = None  # until it is ready
-        engine, stays = self._engines[graph], self._residency.beside[graph] | {graph}
+        self._ready = None
+        stays = self._residency.beside[engine.graph]
         leaving = [
             other
-            for name, other in self._engines.items()
-            if other.is_here and other is not engine and name not in stays
+            for other in self._engines
+            if other.is_here and other is not engine and other.graph not in stays
         ]
         if leaving or not engine.is_here:
             self._block = None
@@ -80,13 +79,13 @@ class Parking:
                 other.leave()
             if not engine.is_here:
                 engine.bring()
-        engine.work_in(self._workspace(graph, engine.activation_bytes))
-        self._running = graph
+        engine.work_in(self._workspace(engine))
+        self._ready = engine
 
-    def _workspace(self, graph: str, needed: int) -> DeviceTensor:
+    def _workspace(self, engine: Parkable) -> DeviceTensor:
         """The block; a larger one stays while there is room, so that pictures allocate nothing."""
-        needed = max(needed, self._residency.workspace(graph), 1)
-        most = needed + max(0, self._residency.spare(graph))
+        needed = max(engine.activation_bytes, self._residency.workspace(engine.graph), 1)
+        most = needed + max(0, self._residency.spare(engine.graph))
         if self._block is None or not needed <= self._block.num_bytes <= most:
             if self._block is not None:
                 self._block = None

@@ -17,6 +17,26 @@ SPARE_BYTES = 2**29
 """Left free: the driver's own, kernels that are compiled on the way, fragmentation."""
 
 
+@dataclass(frozen=True)
+class Share:
+    """What a runtime may take of a GPU.
+
+    Attributes:
+        device: The GPU's number.
+        instances: Runtimes on that GPU, each with an equal part.
+        memory: The most bytes that all of them take; by default what is free.
+        caches: Of one runtime's bytes, what encoded prompts and references may take.
+    """
+
+    device: int = 0
+    instances: int = 1
+    memory: int | None = None
+    caches: int = 0
+
+
+WHOLE_GPU = Share()
+
+
 class Runs(IntEnum):
     """How often a stage runs, most often first."""
 

@@ -19,6 +19,7 @@ from castmate.engines.library import Library
 from castmate.engines.parking import Parking
 from castmate.engines.plan import BUILD_AGAIN, Flavour, PlanManifest, ShapeRange
 from castmate.engines.plan_file import PlanFile
+from castmate.engines.residency import WHOLE_GPU, Share
 from castmate.errors import BundleMismatch
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class TensorRTEngine:
             BundleMismatch: A shape lies outside every profile.
             Unavailable: The GPU has too little memory left.
         """
-        self._parking.enter(self._name)
+        self._parking.enter(self)
         context = self._plan.context
         changed = {n: t for n, t in inputs.items() if self._bound.get(n) is not t}
         shapes = {n: t.shape for n, t in inputs.items()}
@@ -73,6 +74,11 @@ class TensorRTEngine:
             self._seen.add(tuple(shapes.values()))
             self._plan.save_kernels()
         return outputs
+
+    @property
+    def graph(self) -> str:
+        """See `castmate.engines.parking.Parkable`."""
+        return self._name
 
     @property
     def is_here(self) -> bool:
@@ -117,20 +123,14 @@ class TensorRTRuntime:
         self,
         bundle: Bundle,
         *,
-        device: int = 0,
-        instances: int = 1,
-        gpu_memory: int | None = None,
-        cache_bytes: int = 0,
+        share: Share = WHOLE_GPU,
         kernels: Path | None = None,
     ) -> None:
         """Plan what will be where; nothing is loaded yet.
 
         Args:
             bundle: Where the plans are.
-            device: Number of the GPU.
-            instances: How many runtimes share it, each with an equal part.
-            gpu_memory: The most bytes of it to take, all together; by default what is free.
-            cache_bytes: What encoded prompts and references may take of these.
+            share: What of which GPU may be taken.
             kernels: A folder for compiled kernels; without it they are compiled every time.
 
         Raises:
@@ -145,11 +145,11 @@ class TensorRTRuntime:
             )
         self.bundle = bundle
         self._library = Library(Flavour(bundle.manifest.engine), bundle.name, kernels)
-        self._device = Device(device)
-        share = (gpu_memory or self._device.total_bytes) // instances
-        memory = min(share, self._device.free_bytes())
-        self.residency = plan_bundle(bundle, memory, cache_bytes)
-        logger.info("GPU %d memory: %s", device, self.residency.summary())
+        self._device = Device(share.device)
+        most = (share.memory or self._device.total_bytes) // share.instances
+        memory = min(most, self._device.free_bytes())
+        self.residency = plan_bundle(bundle, memory, share.caches)
+        logger.info("GPU %d memory: %s", share.device, self.residency.summary())
         self._parking = Parking(self._device, self.residency)
 
     @property
@@ -187,7 +187,7 @@ class TensorRTRuntime:
             stays=graph in self.residency.resident,
         )
         engine = TensorRTEngine(plan, self._parking, self._device)
-        self._parking.add(graph, engine)
+        self._parking.add(engine)
         return engine
 
     def upload(self, array: Array, dtype: str | None = None) -> Tensor:

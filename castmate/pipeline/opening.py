@@ -6,6 +6,7 @@ from castmate.engines.base import Runtime
 from castmate.engines.bundle import Bundle
 from castmate.engines.choose import open_runtime
 from castmate.engines.digests import Digests
+from castmate.engines.residency import Share
 from castmate.pipeline.pipeline import MIB, Pipeline
 from castmate.schema import Cache
 from castmate.settings import Settings
@@ -61,15 +62,17 @@ def runtime_of(
         instances: How many runtimes share that GPU.
         prove: See `castmate.engines.choose.open_runtime`.
     """
+    share = Share(
+        settings.device if device is None else device,
+        instances,
+        settings.gpu_memory,
+        cache_bytes(settings),
+    )
     return open_runtime(
         bundle,
         threads=settings.threads,
-        device=settings.device if device is None else device,
-        instances=instances,
-        gpu_memory=settings.gpu_memory,
-        cache_bytes=cache_bytes(settings),
-        kernels=settings.data_dir / "kernels",
-        proofs=settings.data_dir / "proofs",
+        share=share,
+        data_dir=settings.data_dir,
         prove=prove,
     )
 

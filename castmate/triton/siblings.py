@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -55,9 +56,18 @@ class Siblings:
 
 def _folder_of_server() -> Path:
     """Named by the server's process and its start, for numbers of processes come again."""
-    server = os.getppid()
+    server, base = os.getppid(), Path(tempfile.gettempdir())
+    prefix = f"castmate-{os.getuid()}-"
+    for left in base.glob(f"{prefix}*"):  # by servers that were killed
+        pid, _, start = left.name.removeprefix(prefix).partition("-")
+        if _started(pid) != start:
+            shutil.rmtree(left, ignore_errors=True)
+    return base / f"{prefix}{server}-{_started(str(server))}"
+
+
+def _started(pid: str) -> str:
+    """When a process started, in ticks since the machine did; empty where there is none."""
     try:
-        started = Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):  # not Linux
-        started = "0"
-    return Path(tempfile.gettempdir()) / f"castmate-{os.getuid()}-{server}-{started}"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""

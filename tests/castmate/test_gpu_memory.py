@@ -10,7 +10,7 @@ import pytest
 
 from castmate.engines.bundle import Bundle
 from castmate.engines.plan import Flavour
-from castmate.engines.residency import SPARE_BYTES
+from castmate.engines.residency import SPARE_BYTES, Share
 from castmate.engines.tensorrt import TensorRTRuntime
 from castmate.errors import BundleMismatch, Unavailable
 from castmate.images import Reference
@@ -141,7 +141,7 @@ def test_a_cap_is_kept_whatever_is_free(tmp_path: Path, draw: Draw) -> None:
     with install(Card(size=64 * BIG)) as machine:
         bundle = crowded(tmp_path)
         cap = 2 * BIG + SPARE_BYTES
-        runtime = TensorRTRuntime(bundle, gpu_memory=cap)
+        runtime = TensorRTRuntime(bundle, share=Share(memory=cap))
         assert set(runtime.residency.parked) == {"text_encoder_2", "transformer_tail"}
         pipeline = Pipeline(bundle, runtime)
         draw(pipeline, "waving on the beach")
@@ -194,6 +194,8 @@ def test_a_card_that_others_fill_meanwhile_says_that_memory_ran_out(
         with pytest.raises(Unavailable, match=r"GPU 0 has too little memory left.*GPU_MEMORY"):
             draw(Pipeline(bundle, runtime), "waving on the beach")
         card.free(other.address)
+        assert draw(Pipeline(bundle, runtime), "waving on the beach")
+        del runtime
 
 
 @pytest.mark.parametrize(
@@ -210,3 +212,14 @@ def test_an_engine_or_context_that_does_not_come_says_why(
         bundle = plan_bundle_of(Bundle.open("toon"), tmp_path, transformer_tail=trouble)
         with pytest.raises(error, match=says):
             Pipeline(bundle, TensorRTRuntime(bundle))
+
+
+def test_two_pipelines_of_one_runtime_share_its_plan(
+    tmp_path: Path, small: Machine, draw: Draw
+) -> None:
+    runtime = TensorRTRuntime(crowded(tmp_path))
+    both = [Pipeline(runtime.bundle, runtime) for _ in range(2)]
+    pictures = [draw(pipeline, "waving on the beach") for pipeline in (*both, *both)]
+    assert len(set(pictures)) == 1
+    assert small.cards[0].most_taken < small.cards[0].size
+    del runtime, both

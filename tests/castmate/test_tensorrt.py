@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from castmate.engines.bundle import Bundle
 from castmate.engines.choose import open_runtime
 from castmate.engines.cuda import Device, DeviceTensor, widen
+from castmate.engines.library import Library
 from castmate.engines.plan import Flavour, LayerCounts, PlanManifest, ShapeRange, manifest_path
 from castmate.engines.tensorrt import TensorRTRuntime, check_plan, choose_profile
 from castmate.errors import BundleCorrupt, BundleMismatch
@@ -169,3 +171,16 @@ def test_the_bundle_decides_which_runtime_opens(monkeypatch: pytest.MonkeyPatch)
     unknown = Bundle(toon.path, toon.manifest.model_copy(update={"engine": "abacus"}))
     with pytest.raises(BundleMismatch, match="for engine 'abacus'"):
         open_runtime(unknown)
+
+
+def test_the_real_library_takes_a_mapped_file_and_its_words_are_kept(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    library = Library(Flavour.TENSORRT_RTX, "flux", None)
+    assert library.can_defer
+    (tmp_path / "no.plan").write_bytes(b"no plan" * 1000)
+    with (tmp_path / "no.plan").open("rb") as stream:
+        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    for defer in (False, True):
+        assert library.deserialize(mapped, defer=defer) is None
+        assert library.errors
+        assert not library.is_out_of_memory()
