@@ -113,7 +113,7 @@ def work(config: ModelConfig, side: int) -> dict[str, Work]:
 def dimensions(config: ModelConfig, side: int, graph: str) -> dict[str, int]:
     """Every dimension of a graph for one square picture."""
     found = dict(FAMILY.dims(config, side))
-    return TABLE.dims(found | ({"T": STEPS} if graph in ALL_STEPS else {}))
+    return TABLE.dims(found | (dict.fromkeys("TU", STEPS) if graph in ALL_STEPS else {}))
 
 
 def _count(name: str, graph: ExportGraph, config: ModelConfig, side: int) -> Work:
