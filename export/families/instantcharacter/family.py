@@ -36,7 +36,7 @@ def constants(network: InstantCharacter) -> dict[str, Any]:
         "rope_axes_dim": list(config.transformer["axes_dims_rope"]),
         "crop_px": config.projector.crop_px,
         "safety_px": config.safety_checker["image_size"],
-        "reference_margin": config.reference_margin,
+        "reference_margins": list(config.reference_margins),
     }
 
 
