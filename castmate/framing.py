@@ -69,18 +69,24 @@ def by_alpha(image: Image.Image, alpha: Image.Image) -> Cutout | None:
     return _cutout(_on_white(np.asarray(image), mask), _box(mask), whitened=True)
 
 
-def with_margin(image: Image.Image, box: Box, margin: float) -> Image.Image:
+Margins = tuple[float, float]
+"""White above and below a character, as shares of its longer side; their mean is at its sides."""
+
+
+def with_margins(image: Image.Image, box: Box, margins: Margins) -> Image.Image:
     """A part of a picture with white around it.
 
     Args:
         image: The picture.
         box: Which part.
-        margin: Width of the white border, as a share of the part's longer side.
+        margins: How much.
     """
     part = image.crop(box)
-    border = round(margin * max(part.size))
-    framed = Image.new("RGB", (part.width + 2 * border, part.height + 2 * border), "white")
-    framed.paste(part, (border, border))
+    above, below = (round(margin * max(part.size)) for margin in margins)
+    beside = (above + below) // 2
+    size = (part.width + 2 * beside, part.height + above + below)
+    framed = Image.new("RGB", size, "white")
+    framed.paste(part, (beside, above))
     return framed
 
 

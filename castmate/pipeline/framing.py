@@ -7,7 +7,7 @@ from typing import Final
 from PIL import Image
 
 from castmate.decoding import Box
-from castmate.framing import Cutout, by_alpha, by_background, by_transparency, with_margin
+from castmate.framing import Cutout, Margins, by_alpha, by_background, by_transparency, with_margins
 from castmate.images import Reference
 from castmate.pipeline.matte import Matte
 from castmate.schema import FramedReference, Framing, Matting
@@ -19,14 +19,14 @@ _FILLS: Final = 0.9
 class Framer:
     """Frames references as a request asks."""
 
-    def __init__(self, matte: Matte | None, margin: float) -> None:
+    def __init__(self, matte: Matte | None, margins: Margins) -> None:
         """Know how a bundle frames.
 
         Args:
             matte: Its graph, if it has one.
-            margin: White around the character, as a share of its longer side.
+            margins: White around the character.
         """
-        self._matte, self._margin = matte, margin
+        self._matte, self._margins = matte, margins
 
     def frame(self, reference: Reference, matting: Matting) -> tuple[Image.Image, FramedReference]:
         """The picture to look at, on white, and what it is of the reference."""
@@ -41,7 +41,7 @@ class Framer:
             round(right / image.width, 4),
             round(bottom / image.height, 4),
         )
-        framed = with_margin(found.image, found.box, self._margin)
+        framed = with_margins(found.image, found.box, self._margins)
         return framed, FramedReference(framing=framing, box=shares)
 
     def warnings(self, framed: FramedReference, matting: Matting) -> tuple[str, ...]:
@@ -75,5 +75,5 @@ class Framer:
         return Framing.MATTE, by_alpha(image, matte.alpha(image))
 
     def _fills(self, box: Box, size: tuple[int, int]) -> bool:
-        longer = max(box[2] - box[0], box[3] - box[1]) * (1 + 2 * self._margin)
+        longer = max(box[2] - box[0], box[3] - box[1]) * (1 + sum(self._margins))
         return longer >= _FILLS * max(size)

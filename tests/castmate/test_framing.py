@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageOps
 
 from castmate.families.instantcharacter.subject import reference_crops
+from castmate.framing import Margins
 from castmate.images import Reference
 from castmate.pipeline.framing import Framer
 from castmate.pipeline.matte import Matte
@@ -77,10 +78,10 @@ def frame(
     image: Image.Image | Reference,
     matting: Matting = Matting.AUTO,
     matte: KnownMatte | None = None,
-    margin: float = 0.0,
+    margins: Margins = (0.0, 0.0),
 ) -> tuple[Image.Image, FramedReference]:
     given = image if isinstance(image, Reference) else reference(image)
-    return Framer(cast(Matte, matte), margin).frame(given, matting)
+    return Framer(cast(Matte, matte), margins).frame(given, matting)
 
 
 def test_a_transparent_picture_is_cut_to_what_is_opaque() -> None:
@@ -230,7 +231,7 @@ def test_the_matte_decides_alone_where_the_caller_wants_it() -> None:
 
 
 def test_a_caller_who_wants_a_matte_that_is_not_there_is_told() -> None:
-    without, blind = Framer(None, 0.0), Framer(cast(Matte, KnownMatte(None)), 0.0)
+    without, blind = (Framer(cast(Matte, matte), (0.0, 0.0)) for matte in (None, KnownMatte(None)))
     for framer, image, words in [
         (without, figure(), "has no matte graph, so enable_matting 'true' did nothing more than"),
         (without, figure(landscape()), "the whole picture was taken"),
@@ -243,12 +244,13 @@ def test_a_caller_who_wants_a_matte_that_is_not_there_is_told() -> None:
         assert framer.warnings(told, Matting.AUTO) == ()
 
 
-def test_a_margin_is_white_and_as_wide_as_the_bundle_says() -> None:
-    framed, told = frame(figure(), margin=0.1)
+def test_margins_are_white_and_as_wide_as_the_bundle_says() -> None:
+    framed, told = frame(figure(), margins=(0.15, 0.05))
     assert told.box == SHARES
     assert framed.size == (112, 192)
-    assert framed.getpixel((15, 100)) == (255, 255, 255)
-    assert framed.getpixel((16, 100)) == (200, 30, 40)
+    assert framed.getpixel((15, 100)) == framed.getpixel((16, 23)) == (255, 255, 255)
+    assert framed.getpixel((16, 24)) == framed.getpixel((95, 183)) == (200, 30, 40)
+    assert framed.getpixel((95, 184)) == (255, 255, 255)
 
 
 @pytest.mark.parametrize("background", ["white", "grey"])
@@ -263,7 +265,7 @@ def test_a_tiny_character_in_a_large_picture_looks_as_it_does_alone(
     alone = ImageOps.expand(image.crop(mask.getbbox()), 30, "white")
 
     def crops(image: Image.Image, matting: Matting) -> np.ndarray:
-        return reference_crops(frame(image, matting, margin=0.04)[0], 128).astype(float)
+        return reference_crops(frame(image, matting, margins=(0.04, 0.04))[0], 128).astype(float)
 
     def distance(matting: Matting) -> float:
         return float(np.abs(crops(large, matting) - crops(alone, matting)).mean())

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from castmate.engines.manifest import Manifest
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
 
 class SchedulerSpec(BaseModel):
     """FLUX's resolution-dependent shift."""
@@ -47,10 +49,10 @@ class Constants(BaseModel):
     )
     crop_px: int = Field(description="Side of one crop of the reference.")
     safety_px: int = Field(description="Side of the picture that the safety checker looks at.")
-    reference_margin: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.0,
-        description="White around the character of a reference, as a share of its longer side: as "
-        "much as the network was trained with.",
+    reference_margins: tuple[Share, Share] = Field(
+        default=(0.0, 0.0),
+        description="White above and below the character of a reference, as shares of its longer "
+        "side: as much as the network was trained with.",
     )
 
     @classmethod

@@ -77,7 +77,8 @@ class ModelConfig:
         max_sequence_length: Tokens of `text_encoder_2`; shorter prompts are padded without a mask.
         matte: The `image_size` that the matte looks at, and `channels` of a `MatteNet`; without
             these a published network may be put in its place.
-        reference_margin: White around the character of a reference, as a share of its longer side.
+        reference_margins: White above and below the character of a reference, as shares of its
+            longer side.
         has_guidance: Whether the published transformer embeds the guidance scale. Where it does not
             (FLUX.1-schnell), ours embeds it as zero, which is the same network.
         rope_square: Where positions are measured; None counts from the picture's corner, as FLUX.
@@ -97,7 +98,7 @@ class ModelConfig:
     scheduler: Mapping[str, Any]
     max_sequence_length: int
     matte: Mapping[str, Any]
-    reference_margin: float = 0.0
+    reference_margins: tuple[float, float] = (0.0, 0.0)
     has_guidance: bool = True
     rope_square: RopeSquare | None = None
     overflows_in: tuple[Precision, ...] = ()

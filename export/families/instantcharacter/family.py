@@ -39,7 +39,7 @@ def constants(network: InstantCharacter) -> dict[str, Any]:
         **({} if square is None else {"rope_square": square.model_dump()}),
         "crop_px": config.projector.crop_px,
         "safety_px": config.safety_checker["image_size"],
-        "reference_margin": config.reference_margin,
+        "reference_margins": list(config.reference_margins),
     }
 
 
