@@ -32,6 +32,9 @@ TRITON := $(TRITON_HOME)/castmate.json
 # WaveSpeed's own clients, as they are published, and the Node that runs some of them.
 CLIENTS_HOME ?= .clients
 CLIENTS := $(CLIENTS_HOME)/.installed
+# The Python bindings of TensorRT alone, 2 wheels of 1.3 MB: they are for Linux, as the libraries are.
+BINDINGS_HOME ?= .bindings
+BINDINGS := $(if $(RTX),$(BINDINGS_HOME)/.installed)
 
 DEMO_REFERENCE ?= castmate/bundles/toon/references/mira.png
 DEMO_PROMPT ?= waving on the beach
@@ -76,15 +79,18 @@ triton: $(TRITON) ## Install tritonserver for the CPU into .venv-triton; the tes
 .PHONY: clients
 clients: $(CLIENTS) ## Install WaveSpeed's clients into .clients; the tests run them unchanged
 
+.PHONY: bindings
+bindings: $(BINDINGS) ## Install TensorRT's Python bindings into .bindings; the tests look names up
+
 .PHONY: mcp-checks
 mcp-checks: $(MCP_CHECKS) ## Install the official MCP checks and a browser; the tests run them
 
 .PHONY: pytest
-pytest: $(DEV) $(TRITON) $(CLIENTS) $(MCP_CHECKS) ## Run every test that needs no GPU
+pytest: $(DEV) $(TRITON) $(CLIENTS) $(BINDINGS) $(MCP_CHECKS) ## Run every test that needs no GPU
 	$(call PYTEST,$(VENV))
 
 .PHONY: test-fast
-test-fast: $(DEV) $(TRITON) $(CLIENTS) $(MCP_CHECKS) ## Run the tests that are not marked slow
+test-fast: $(DEV) $(TRITON) $(CLIENTS) $(BINDINGS) $(MCP_CHECKS) ## Run the tests that are not marked slow
 	$(call PYTEST,$(VENV)) -m "not gpu and not full_size and not comfyui and not slow"
 
 .PHONY: test-full-size
@@ -121,6 +127,10 @@ bench: $(DEV) $(TRITON) ## Measure speed, quality and load on a quiet CPU and re
 	$(BIN)/python -m benchmarks.roofline
 	$(BIN)/python -m benchmarks.report --plot docs/benchmarks.svg
 	$(BIN)/python -m benchmarks.readme
+
+.PHONY: gpu-check
+gpu-check: $(DEV) ## On a machine with a GPU: all that it can tell in MINUTES=10, kept as it is measured
+	$(BIN)/python -m benchmarks.gpu_check --minutes $(or $(MINUTES),10)
 
 .PHONY: lock
 lock: $(DEV) ## Write constraints.txt anew, from what is installed in .venv
@@ -170,6 +180,14 @@ $(CLIENTS): $(wildcard tests/clients/*.txt tests/clients/*.json) | $(BIN)/python
 	  --requirement tests/clients/requirements-old.txt
 	@cp tests/clients/package.json tests/clients/package-lock.json $(CLIENTS_HOME)
 	@PATH="$(abspath $(CLIENTS_HOME)/python/bin):$$PATH" npm ci --prefix $(CLIENTS_HOME) --no-audit --no-fund --silent
+	@touch $@
+
+$(BINDINGS_HOME)/.installed: $(wildcard tests/bindings/*.txt) | $(BIN)/python
+	@echo "Installing TensorRT's Python bindings into $(BINDINGS_HOME)"
+	@for major in 10 11; do \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+	    --target $(BINDINGS_HOME)/$$major --requirement tests/bindings/requirements-$$major.txt || exit 1; \
+	done
 	@touch $@
 
 $(MCP_CHECKS): tests/mcp_server/node/package-lock.json | $(DEV)

@@ -29,8 +29,9 @@ from export.calibrate import Calibration, calibrate
 from export.environment import write_result
 from export.families.instantcharacter.merges import merges
 from export.families.instantcharacter.network import InstantCharacter
-from export.families.instantcharacter.unquantized import UNQUANTIZED
+from export.family import unquantized
 from export.precision import convert
+from export.quantization.fp8 import FP8, FP8_ATTENTION
 from export.quantization.none import NONE
 from export.quantization.quantize import errors, quantize
 from export.quantization.registry import SCHEMES
@@ -47,12 +48,15 @@ class Variant:
 
     name: str
     quantization: Scheme
+    encoders: bool = False
     dtype: torch.dtype = torch.float32
 
 
 VARIANTS = (
     Variant("bf16 (control)", NONE, dtype=torch.bfloat16),
     *(Variant(name, scheme) for name, scheme in SCHEMES.items() if scheme is not NONE),
+    Variant("fp8 + encoders", FP8, encoders=True),
+    Variant("fp8-attention + encoders", FP8_ATTENTION, encoders=True),
 )
 
 
@@ -89,11 +93,11 @@ def measure(
         }
     layers = {
         name: errors(
-            network.denoiser,
+            network,
             calibration.amax,
             lambda: [denoise(network, sample, prompts, steps) for sample in drawn[:1]],
             scheme,
-            UNQUANTIZED,
+            unquantized(network, encoders=True),
         )
         for name, scheme in SCHEMES.items()
         if scheme is not NONE
@@ -117,8 +121,8 @@ def apply(
     """A copy of the network as a variant runs it."""
     made = copy.deepcopy(network)
     convert(made, variant.dtype)
-    scheme, denoiser = variant.quantization, made.denoiser
-    quantize(denoiser, calibration.amax, scheme, UNQUANTIZED, merges(denoiser))
+    kept, groups = unquantized(network, encoders=variant.encoders), merges(made.denoiser)
+    quantize(made, calibration.amax, variant.quantization, kept, groups)
     return made
 
 
@@ -171,7 +175,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=8, help="trajectories of each set")
     parser.add_argument("--side", type=int, default=512, help="pixels")
     parser.add_argument("--steps", type=int, default=28)
-    parser.add_argument("--out", type=Path, default=RESULTS / "quantization-toon.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "fp8-toon.json")
     arguments = parser.parse_args()
     bundle = Bundle.open(arguments.bundle)
     result = measure(

@@ -14,6 +14,7 @@ from PIL import Image
 
 from benchmarks.protocol import Draw, Drawn, Setup, Unfit
 from benchmarks.torch_loop import Inputs, Switches, TorchLoop
+from castmate.defaults import CompleteRequest
 from castmate.engines.bundle import Bundle
 from castmate.families.instantcharacter.subject import reference_crops
 from castmate.schema import GenerateRequest
@@ -66,18 +67,18 @@ def diffusers_eager(setup: Setup, ends: ExitStack) -> Draw:
             pooled_prompt_embeds=network.pooled_projections(ids),
             width=request.width,
             height=request.height,
-            num_inference_steps=request.num_inference_steps,
-            guidance_scale=request.guidance_scale,
+            num_inference_steps=inputs.steps,
+            guidance_scale=inputs.guidance_scale,
             generator=torch.Generator().manual_seed(request.seed),
             joint_attention_kwargs={
                 "subject_embeds": tokens(1000.0),
-                "subject_scale": request.subject_scale,
+                "subject_scale": inputs.subject_scale,
                 "num_text_tokens": network.config.max_sequence_length,
             },
             callback_on_step_end=next_tokens,
             output_type="pil",
         )
-        return Drawn({}, computed_steps=request.num_inference_steps)
+        return Drawn({}, computed_steps=inputs.steps)
 
     return draw
 
@@ -128,11 +129,13 @@ class _Reader:
     """A request as torch inputs."""
 
     def __init__(self, setup: Setup, network: InstantCharacter) -> None:
-        self._prompts = Prompts.of(Bundle.open(setup.bundle))
+        bundle = Bundle.open(setup.bundle)
+        self._prompts, self._defaults = Prompts.of(bundle), bundle.manifest.defaults
         self._crop_px = network.config.projector.crop_px
 
     def __call__(self, request: GenerateRequest) -> Inputs:
         ids = self._prompts.ids(request.prompt)
+        complete = CompleteRequest.of(request, self._defaults)
         with Image.open(request.image) as image:
             crops = torch.from_numpy(
                 np.ascontiguousarray(reference_crops(image.convert("RGB"), self._crop_px))
@@ -143,8 +146,8 @@ class _Reader:
             crops,
             request.width,
             request.height,
-            request.num_inference_steps,
+            complete.num_inference_steps,
             request.seed,
-            request.guidance_scale,
-            request.subject_scale,
+            complete.guidance_scale,
+            complete.subject_scale,
         )

@@ -100,7 +100,7 @@ async def timed(
     stages_ms = dict(result.timings_ms)
     if pipeline is not None:
         stages_ms["queue"] = 1000 * (pipeline.began[request.seed] - start)
-    return Sample(wall_ms, stages_ms, request.num_inference_steps)
+    return Sample(wall_ms, stages_ms, result.drawn_with["num_inference_steps"])
 
 
 async def load(

@@ -9,21 +9,25 @@ import gc
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import entry_points
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from castmate import __version__
 from castmate.comfyui import comfyui
+from castmate.errors import CastmateError
 from castmate.reporting import FAILED, OK, print_json, reporting
 from castmate.schema import (
     Cache,
     GenerateRequest,
     GenerateResult,
+    Matting,
     OutputFormat,
     describe_range,
 )
@@ -32,6 +36,7 @@ from castmate.spend import spend
 # Whatever loads numpy, Pillow or an engine is imported where it is used: `--help` stays quick.
 if TYPE_CHECKING:
     from castmate.clients.base import ProgressCallback
+    from castmate.engines.residency import Residency
     from castmate.output import Output
     from castmate.settings import Settings
 
@@ -61,13 +66,27 @@ BundleName = Annotated[
 
 def _option(name: str, *flags: str) -> Any:
     """An option that takes its help from the field of the request that it sets."""
-    field = _FIELDS[name]
-    is_number = field.annotation in (int, float)
-    allowed = f" ({describe_range(GenerateRequest, name)})" if is_number else ""
-    return typer.Option(*flags, help=f"{field.description}{allowed}")
+    field, allowed = _FIELDS[name], describe_range(GenerateRequest, name)
+    numeric = f" ({allowed})" if allowed.startswith(("a number", "a whole number")) else ""
+    shown = "the model's" if field.default is None else True
+    return typer.Option(*flags, help=f"{field.description}{numeric}", show_default=shown)
 
 
-@app.command()
+class _Generate(TyperCommand):
+    """`generate`, whose help looks up what the model would decide."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        from castmate.clients.registry import defaults
+
+        with contextlib.suppress(CastmateError):  # whoever draws says what is wrong
+            if (known := defaults(_settings(None))) is not None:
+                for name, value in known:
+                    option = next(one for one in self.params if one.name == name)
+                    option.default, option.show_default = value, True  # type: ignore[attr-defined]
+        super().format_options(ctx, formatter)
+
+
+@app.command(cls=_Generate)
 def generate(
     ctx: typer.Context,
     image: Annotated[
@@ -96,12 +115,12 @@ def generate(
         "negative_prompt"
     ].default,
     num_inference_steps: Annotated[
-        int, _option("num_inference_steps", "--num-inference-steps", "--steps")
+        int | None, _option("num_inference_steps", "--num-inference-steps", "--steps")
     ] = _DEFAULTS.num_inference_steps,
-    guidance_scale: Annotated[float, _option("guidance_scale")] = _DEFAULTS.guidance_scale,
+    guidance_scale: Annotated[float | None, _option("guidance_scale")] = _DEFAULTS.guidance_scale,
     num_images: Annotated[int, _option("num_images")] = _DEFAULTS.num_images,
-    subject_scale: Annotated[float, _option("subject_scale")] = _DEFAULTS.subject_scale,
-    true_cfg_scale: Annotated[float, _option("true_cfg_scale")] = _DEFAULTS.true_cfg_scale,
+    subject_scale: Annotated[float | None, _option("subject_scale")] = _DEFAULTS.subject_scale,
+    true_cfg_scale: Annotated[float | None, _option("true_cfg_scale")] = _DEFAULTS.true_cfg_scale,
     enable_safety_checker: Annotated[
         bool, _option("enable_safety_checker", "--safety-checker/--no-safety-checker")
     ] = _DEFAULTS.enable_safety_checker,
@@ -110,6 +129,7 @@ def generate(
         typer.Option("--format", help="By default what the suffix of --output says, else png."),
     ] = None,
     cache: Annotated[Cache, _option("cache")] = _DEFAULTS.cache,
+    enable_matting: Annotated[Matting, _option("enable_matting")] = _DEFAULTS.enable_matting,
     bundle: BundleName = None,
     as_json: AsJson = False,
 ) -> None:
@@ -124,13 +144,41 @@ def generate(
 
 
 @app.command()
-def doctor(bundle: BundleName = None, as_json: AsJson = False) -> None:
+def doctor(
+    bundle: BundleName = None,
+    gpu_memory: Annotated[
+        str | None,
+        typer.Option(
+            help="Plan for a GPU with so much memory, such as 16GB, instead of the one that is "
+            "here; nothing else is examined. [CASTMATE_GPU_MEMORY]"
+        ),
+    ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Also compare what every graph of the model computes here with what was recorded "
+            "when it was exported.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Examine the installation and say how to repair it."""
-    from castmate.doctor import examine
+    from castmate.doctor import examine, memory_plans, verified
+    from castmate.engines.memory_table import as_values
 
     with reporting(as_json=as_json):
+        settings = _settings(bundle, gpu_memory)
+        plans = memory_plans(settings)  # before a check draws: what is free then is not ours
+        memory = [{"title": title, **as_values(plan)} for title, plan in plans]
+        if gpu_memory is not None:
+            if as_json:
+                print_json(memory)
+            else:
+                _print_memory(plans)
+            raise typer.Exit(OK if any(plan["fits"] for plan in memory) else FAILED)
         checks = []
-        for check in examine(_settings(bundle)):
+        for check in chain(examine(settings), verified(settings) if verify else ()):
             checks.append(check)
             if not as_json:
                 typer.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:<12} {check.found}")
@@ -138,8 +186,20 @@ def doctor(bundle: BundleName = None, as_json: AsJson = False) -> None:
                     typer.echo(f"      {'':<12} -> {check.fix}")
         healthy = all(check.ok for check in checks)
         if as_json:
-            print_json({"ok": healthy, "checks": [vars(check) for check in checks]})
+            found = [vars(check) for check in checks]
+            print_json({"ok": healthy, "checks": found, "memory": memory})
+        else:
+            _print_memory(plans)
         raise typer.Exit(OK if healthy else FAILED)
+
+
+def _print_memory(plans: Sequence[tuple[str, Residency | str]]) -> None:
+    from castmate.engines.memory_table import memory_table
+
+    for title, plan in plans:
+        typer.echo(f"\nGPU memory: {title}")
+        for line in [plan] if isinstance(plan, str) else memory_table(plan):
+            typer.echo(f"  {line}".rstrip())
 
 
 @bundles.command("list")
@@ -321,10 +381,10 @@ def _progress_bar() -> Iterator[ProgressCallback]:
         yield lambda progress: bar.update(task, completed=progress.step, total=progress.total)
 
 
-def _settings(bundle: str | None) -> Settings:
+def _settings(bundle: str | None, gpu_memory: str | None = None) -> Settings:
     from castmate.settings import Settings
 
-    return Settings.load(bundle=bundle)
+    return Settings.load(bundle=bundle, gpu_memory=gpu_memory)
 
 
 def _describe(bundle: Any) -> dict[str, Any]:

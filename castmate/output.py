@@ -12,7 +12,7 @@ from typing import Self
 from castmate.errors import CastmateError, InvalidRequest, Problem
 from castmate.files import check_replaceable, write_atomically
 from castmate.paths import expand
-from castmate.schema import GenerateRequest, GenerateResult, OutputFormat
+from castmate.schema import Framing, GenerateRequest, GenerateResult, OutputFormat
 
 _SUFFIXES = {
     ".png": OutputFormat.PNG,
@@ -141,14 +141,17 @@ class Output:
 
 
 def summary(request: GenerateRequest, result: GenerateResult) -> str:
-    """The client and the time, with the cost and the skipped steps if there are any."""
+    """The client and the time; cost, skipped steps and how the reference was cut, where it was."""
     seconds = result.timings_ms["total"] / 1000
     text = f"Drawn by {result.client} ({result.model}) in {seconds:.1f} s"
     if result.cost_usd:
         text += f" for ${result.cost_usd:.3f}"
-    total, computed = request.num_inference_steps * request.num_images, result.computed_steps
-    if computed not in (None, total):
+    computed, steps = result.computed_steps, result.drawn_with.get("num_inference_steps", 0)
+    total = steps * request.num_images
+    if steps and computed not in (None, total):
         text += f", {computed} of {total} steps computed"
+    if result.reference and result.reference.framing is not Framing.NONE:
+        text += f", character cut out by {result.reference.framing}"
     return text
 
 

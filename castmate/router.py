@@ -13,8 +13,9 @@ from typing import Final, Self
 
 from castmate.breaker import Breaker, BreakerState
 from castmate.clients import registry
-from castmate.clients.base import Client, Encoder, Progress, ProgressCallback
+from castmate.clients.base import Client, Defaulting, Encoder, Progress, ProgressCallback
 from castmate.clients.payments import Payments, PaymentState
+from castmate.defaults import Defaults
 from castmate.errors import (
     BudgetExceeded,
     BundleError,
@@ -48,6 +49,7 @@ class ClientStatus:
         breaker: Whether calls go through, or None where the client is not set up.
         last_error: Why its last failure was one, or why it is not set up; empty after a success.
         opening: It is not open yet: its model loads, and a request waits for that.
+        defaults: What its model gives a request for what that leaves out, once it is known.
     """
 
     name: str
@@ -55,13 +57,22 @@ class ClientStatus:
     breaker: BreakerState | None
     last_error: str = ""
     opening: bool = False
+    defaults: Defaults | None = None
 
 
 class Route:
     """One client of a router: opened when it is first needed, watched by a breaker."""
 
-    def __init__(self, name: str, opener: Opener, breaker: Breaker, clock: Clock) -> None:
+    def __init__(
+        self,
+        name: str,
+        opener: Opener,
+        breaker: Breaker,
+        clock: Clock,
+        defaults: Defaults | None = None,
+    ) -> None:
         self.name, self.breaker, self.last_error = name, breaker, ""
+        self._defaults = defaults
         self._opener, self._clock = opener, clock
         self._client: Client | None = None
         self._opening: asyncio.Task[Client] | None = None
@@ -141,7 +152,14 @@ class Route:
         state = self.breaker.state
         up = state is not BreakerState.OPEN and (self._client is not None or not self.last_error)
         opening = self._client is None and not self.last_error
-        return ClientStatus(self.name, up, state, self.last_error, opening)
+        return ClientStatus(self.name, up, state, self.last_error, opening, self.defaults)
+
+    @property
+    def defaults(self) -> Defaults | None:
+        """What its model gives a request for what that leaves out, as far as it is known."""
+        client: object = self._client
+        known = client.defaults if isinstance(client, Defaulting) else None
+        return known or self._defaults
 
     async def aclose(self) -> None:
         """Close the client; wait for it first where it is still opening."""
@@ -187,6 +205,7 @@ class Router:
         slow_s: float = math.inf,
         cooldown_s: float = 15.0,
         absent: Mapping[str, str] | None = None,
+        defaults: Mapping[str, Defaults | None] | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         """Nothing is opened yet.
@@ -198,11 +217,19 @@ class Router:
             slow_s: A call that takes longer counts as a failure, where there is another client.
             cooldown_s: How long a client that keeps failing is left alone.
             absent: Clients that are not set up, and why.
+            defaults: Those of clients whose model is known before they are opened.
             clock: Seconds, for breakers and the deadline; only tests replace it.
         """
         slow_s = slow_s if len(openers) > 1 else math.inf  # a slow picture beats none
+        known = defaults or {}
         self._routes = [
-            Route(name, opener, Breaker(cooldown_s=cooldown_s, slow_s=slow_s, clock=clock), clock)
+            Route(
+                name,
+                opener,
+                Breaker(cooldown_s=cooldown_s, slow_s=slow_s, clock=clock),
+                clock,
+                known.get(name),
+            )
             for name, opener in openers.items()
         ]
         self._deadline_s, self._share, self._clock = deadline_s, client_share, clock
@@ -215,10 +242,8 @@ class Router:
         Raises:
             SettingsError: CASTMATE_CLIENTS is wrong.
         """
-        openers = {
-            client.name: functools.partial(client.open, settings)
-            for client in registry.set_up(settings)
-        }
+        asked = registry.set_up(settings)
+        openers = {client.name: functools.partial(client.open, settings) for client in asked}
         return cls(
             openers,
             deadline_s=settings.deadline_s,
@@ -226,6 +251,7 @@ class Router:
             slow_s=settings.slow_s,
             cooldown_s=settings.cooldown_s,
             absent=registry.not_set_up(settings),
+            defaults={client.name: client.defaults(settings) for client in asked},
         )
 
     async def open(self) -> None:
@@ -243,6 +269,14 @@ class Router:
     def ready_in_s(self) -> float:
         """When any client lets a call through: 0 is now."""
         return min((route.breaker.ready_in_s for route in self._routes), default=0.0)
+
+    @property
+    def defaults(self) -> Defaults | None:
+        """What a request gets for what it leaves out, from the client that is asked first.
+
+        None as long as only that client's server knows.
+        """
+        return self._routes[0].defaults if self._routes else None
 
     async def encode(self, reference: Reference) -> None:
         """Let every client that keeps encoded characters, and is open, encode one."""

@@ -43,6 +43,23 @@ class Cache(StrEnum):
     FAST = "fast"
 
 
+class Matting(StrEnum):
+    """Whether the reference is cut down to its character before anything looks at it."""
+
+    AUTO = "auto"
+    TRUE = "true"
+    FALSE = "false"
+
+
+class Framing(StrEnum):
+    """How the character of a reference was found."""
+
+    ALPHA = "alpha"
+    BACKGROUND = "background"
+    MATTE = "matte"
+    NONE = "none"
+
+
 def _size(value: object) -> object:
     if not isinstance(value, str) or not (
         match := re.fullmatch(r"\s*(\d{1,5})\s*[*xX\u00d7]\s*(\d{1,5})\s*", value)
@@ -60,6 +77,10 @@ def _not_bool(value: object) -> object:
     return value
 
 
+def _bool_as_word(value: object) -> object:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
 def _without_nul(value: str) -> str:
     if "\0" in value:
         raise ValueError("NUL is no text")
@@ -74,10 +95,19 @@ Size = Annotated[
 ]
 Int = Annotated[int, BeforeValidator(_not_bool)]
 Float = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
+# The range stands first: behind a validator it would be missing from the JSON schema.
+_NotBool = BeforeValidator(_not_bool)
+StepCount = Annotated[int, Field(ge=1, le=50), _NotBool]
+GuidanceScale = Annotated[float, Field(ge=0, le=20, allow_inf_nan=False), _NotBool]
+SubjectScale = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False), _NotBool]
+TrueCfgScale = Annotated[float, Field(ge=1, le=20, allow_inf_nan=False), _NotBool]
 
 
 class GenerateRequest(BaseModel):
-    """One generation: the hosted API's nine parameters and four of our own."""
+    """One generation: the hosted API's nine parameters and five of our own.
+
+    What may be None is left to the model; see `castmate.defaults`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
@@ -104,29 +134,22 @@ class GenerateRequest(BaseModel):
         description="Same seed and request, same picture. -1 draws one, which the result returns. "
         "Picture i of a request has seed + i.",
     )
-    guidance_scale: Float = Field(
-        default=3.5,
-        ge=0,
-        le=20,
-        description="How closely to follow the prompt (distilled guidance).",
+    guidance_scale: GuidanceScale | None = Field(
+        default=None, description="How closely to follow the prompt (distilled guidance)."
     )
-    num_inference_steps: Int = Field(
-        default=28, ge=1, le=50, description="Denoise steps: more is slower and finer."
+    num_inference_steps: StepCount | None = Field(
+        default=None, description="Denoise steps: more is slower and finer."
     )
     num_images: Int = Field(default=1, ge=1, le=4, description="How many pictures.")
     enable_safety_checker: bool = Field(
         default=True, description="Flag unsafe pictures and replace them by black ones."
     )
-    subject_scale: Float = Field(
-        default=0.8,
-        ge=0,
-        le=2,
+    subject_scale: SubjectScale | None = Field(
+        default=None,
         description="How strongly the picture follows the reference; 0 is the prompt alone.",
     )
-    true_cfg_scale: Float = Field(
-        default=4.0,
-        ge=1,
-        le=20,
+    true_cfg_scale: TrueCfgScale | None = Field(
+        default=None,
         description="Strength of the negative prompt; has no effect without one. At 1 the negative "
         "prompt has no effect either, and costs nothing.",
     )
@@ -135,6 +158,13 @@ class GenerateRequest(BaseModel):
         default=Cache.AUTO,
         description="Skip steps that change little: balanced is nearly the same picture, fast "
         "another one of the same scene; off skips none, auto is as the server is set.",
+    )
+    enable_matting: Annotated[Matting, BeforeValidator(_bool_as_word)] = Field(
+        default=Matting.AUTO,
+        description="Cut the character out of the reference, so that a small one in a large "
+        "picture counts as much as one that fills it. auto goes by transparency, else by a plain "
+        "background, else by the model's matte graph, if it has one; true by that graph whatever "
+        "the background; false takes the whole picture.",
     )
 
     @classmethod
@@ -249,6 +279,28 @@ class GeneratedImage(ImageRecord):
     data: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class FramedReference:
+    """What of the reference the model saw.
+
+    Attributes:
+        framing: How its character was found; with `NONE` the whole picture was taken.
+        box: Left, top, right and bottom of the part that was taken, as shares of the picture's
+            width and height.
+    """
+
+    framing: Framing
+    box: tuple[float, float, float, float]
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any] | None) -> Self | None:
+        """What `asdict` made of one, or of none."""
+        if values is None:
+            return None
+        left, top, right, bottom = values["box"]
+        return cls(framing=Framing(values["framing"]), box=(left, top, right, bottom))
+
+
 @dataclass(frozen=True)
 class GenerateResult:
     """Everything that a generation gives back.
@@ -262,6 +314,9 @@ class GenerateResult:
         cost_usd: What was charged; 0 for one's own GPU or CPU.
         computed_steps: Denoise steps computed in full, over all pictures: fewer than there were
             with step caching. None where the client does not tell.
+        drawn_with: The parameters that the model decides where a request does not, as they were;
+            empty where the client does not tell.
+        reference: How the reference was framed. None where the client does not tell.
     """
 
     images: tuple[GeneratedImage, ...]
@@ -271,6 +326,8 @@ class GenerateResult:
     warnings: tuple[str, ...] = ()
     cost_usd: float = 0.0
     computed_steps: int | None = None
+    drawn_with: Mapping[str, Any] = field(default_factory=dict)
+    reference: FramedReference | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The result as JSON, without the pictures' bytes."""

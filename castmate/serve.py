@@ -12,7 +12,7 @@ import shlex
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ from castmate.errors import SettingsError, Unavailable
 from castmate.paths import expand
 from castmate.settings import Settings
 from castmate.triton.environment import in_container, installed, prepare
+from castmate.triton.image import tensorrt_requirement
 from castmate.triton.server import Installation, Ports, TritonServer
 
 START_TIMEOUT_S: Final = 600.0  # a full-size bundle is read from disk
@@ -84,22 +85,26 @@ def run_container(settings: Settings, say: Say) -> None:
     """Print the command that serves a bundle on a GPU machine; run it if Docker is installed.
 
     Raises:
-        BundleError: The bundle cannot be used.
+        BundleError: The bundle cannot be used, or no image can be built for it.
     """
     variables, command = container_command(Bundle.open(settings.bundle))
-    say(
-        f"{shlex.join(f'{name}={value}' for name, value in variables.items())} "
-        f"{shlex.join(command)}"
-    )
+    say(_shown(variables, command))
     if docker := shutil.which(command[0]):
         os.execve(docker, command, os.environ | variables)
 
 
 def container_command(bundle: Bundle) -> tuple[dict[str, str], list[str]]:
-    """Variables and command line that start `triton` of `deploy/compose.yaml` with a bundle."""
-    compose = CHECKOUT / "deploy/compose.yaml"
-    command = ["docker", "compose", "--file", str(compose), "up", "--build", "triton"]
-    return {"CASTMATE_BUNDLE_DIR": str(bundle.path)}, command
+    """Variables and command line that start `triton` of `deploy/compose.yaml` with a bundle.
+
+    Raises:
+        BundleMismatch: No image can be built for its plans.
+    """
+    deploy = CHECKOUT / "deploy"
+    compose = str(deploy / "compose.yaml")
+    variables = {"CASTMATE_BUNDLE_DIR": str(bundle.path)}
+    if tensorrt := tensorrt_requirement(bundle, deploy):
+        variables["CASTMATE_TENSORRT"] = tensorrt
+    return variables, ["docker", "compose", "--file", compose, "up", "--build", "triton"]
 
 
 def trace_options(url: str) -> list[str]:
@@ -127,10 +132,9 @@ def _embedded(settings: Settings, bundle: Bundle, home: Path | None, say: Say) -
     """The server from the wheel, installed if necessary."""
     if bundle.manifest.engine != "onnxruntime":
         variables, command = container_command(bundle)
-        shown = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
         raise SettingsError(
             f"Bundle {bundle.name!r} is for engine {bundle.manifest.engine!r}, which needs a GPU "
-            f"and NVIDIA's container:\n{' '.join(shown)} {shlex.join(command)}"
+            f"and NVIDIA's container:\n{_shown(variables, command)}"
         )
     home = expand(home or settings.data_dir / "triton")
     if (found := installed(home)) is not None:
@@ -139,11 +143,18 @@ def _embedded(settings: Settings, bundle: Bundle, home: Path | None, say: Say) -
     return prepare(home)
 
 
+def _shown(variables: Mapping[str, str], command: Sequence[str]) -> str:
+    """A command line to be pasted into a shell."""
+    assigned = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
+    return f"{' '.join(assigned)} {shlex.join(command)}"
+
+
 def _environment(settings: Settings) -> dict[str, str]:
     """The environment of the model, with this command's flags."""
     return {
         "CASTMATE_BUNDLE": str(Bundle.open(settings.bundle).path),
         "CASTMATE_THREADS": str(settings.threads),
+        **({"CASTMATE_GPU_MEMORY": str(int(settings.gpu_memory))} if settings.gpu_memory else {}),
         "CASTMATE_PROMPT_CACHE_MB": str(settings.prompt_cache_mb),
         "CASTMATE_SUBJECT_CACHE_MB": str(settings.subject_cache_mb),
         "CASTMATE_CACHE": settings.cache,

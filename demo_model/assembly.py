@@ -11,6 +11,7 @@ from demo_model.autoencoder import load_autoencoder
 from demo_model.config import NEXT
 from demo_model.data import LatentStatistics
 from demo_model.flow import DISTILLED, FLOW, load_flow
+from demo_model.matte import MATTE_FILE, SHIPPED, load_matte
 from demo_model.pretrain import load_pretrained
 from demo_model.safety import SAFETY
 from export.families.instantcharacter.network import InstantCharacter
@@ -41,6 +42,8 @@ def assemble(folder: Path, flow: Path | None = None) -> InstantCharacter:
     safety = folder / f"{SAFETY}.pt"
     if safety.exists():
         network.safety_checker.load_state_dict(torch.load(safety, weights_only=True))
+    matte = folder / MATTE_FILE
+    network.matte = load_matte(matte if matte.exists() else SHIPPED)
     return network.eval()
 
 

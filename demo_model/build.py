@@ -19,12 +19,13 @@ import torch
 from castmate.engines.bundle import Bundle
 from castmate.engines.licences import Licence
 from castmate.engines.manifest import StepCachingSpec
+from demo_model import judge, matte
 from demo_model.checkpoint import TOKENIZER, load_network, load_shipped, save_network
 from demo_model.config import MAX_SEQUENCE_LENGTH, PAD, UNK
-from demo_model.judge import JUDGE_FILE, SHIPPED
 from demo_model.warm import BUNDLE
 from export.bundle import write_bundle
 from export.families.instantcharacter.network import InstantCharacter
+from export.golden import record
 from export.precision import Precision
 from export.samples import TokenizerFile
 
@@ -60,12 +61,14 @@ def build(network: InstantCharacter, words: Path, folder: Path) -> None:
         # The folder is rewritten, and its own tokenizer may be the one to keep.
         path = Path(shutil.copy(words, scratch))
         tokenizer = TokenizerFile(path, MAX_SEQUENCE_LENGTH, PAD, UNK)
+        tokenizers = {"tokenizer": tokenizer, "tokenizer_2": tokenizer}
         write_bundle(
             network,
             folder,
             description=DESCRIPTION,
             licences=LICENCES,
-            tokenizers={"tokenizer": tokenizer, "tokenizer_2": tokenizer},
+            tokenizers=tokenizers,
+            golden=record(network, tokenizers, step_caching=True),
             precision=Precision.FP16_WEIGHTS,
             step_caching=STEP_CACHING,
         )
@@ -93,9 +96,10 @@ def main() -> None:
             print(save_network(network, given.save))
         return
     build(load_network(given.checkpoint), given.checkpoint.with_name(TOKENIZER), given.out)
-    judge = given.checkpoint.with_name(JUDGE_FILE)
-    if judge.exists() and given.out == BUNDLE:
-        shutil.copyfile(judge, SHIPPED)
+    for home in (judge.SHIPPED, matte.SHIPPED):
+        trained = given.checkpoint.with_name(home.name)
+        if trained.exists() and given.out == BUNDLE:
+            shutil.copyfile(trained, home)
 
 
 if __name__ == "__main__":

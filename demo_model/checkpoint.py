@@ -11,12 +11,15 @@ import torch
 from castmate.engines.bundle import Bundle
 from castmate.files import open_atomically
 from demo_model.config import NEXT, TOON
+from demo_model.matte import load_matte
 from export.families.instantcharacter.network import InstantCharacter
 from export.weights import load_weights, stored_weights
 
 CHECKPOINT, TOKENIZER = "toon.pt", "tokenizer.json"
 SCALE = ("scaling_factor", "shift_factor")
 NOT_IN_GRAPHS = ("vae.encoder.", "image_encoder_2.embeddings.mask_token")
+AT_HOME = ("matte.",)
+"""Weights whose home is a file beside the code that trains them."""
 
 
 def save_network(network: InstantCharacter, folder: Path) -> Path:
@@ -39,7 +42,8 @@ def load_shipped(bundle: Bundle) -> InstantCharacter:
     decoder = stored_weights(bundle.file(bundle.manifest.graphs["vae_decoder"].files[0]))
     scale = {name: float(decoder[name]) for name in SCALE}
     network = InstantCharacter(replace(TOON, vae={**TOON.vae, **scale}))
-    load_weights(network, bundle, absent=NOT_IN_GRAPHS)
+    load_weights(network, bundle, absent=(*NOT_IN_GRAPHS, *AT_HOME))
+    network.matte = load_matte()
     return network.eval()
 
 

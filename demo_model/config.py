@@ -107,6 +107,7 @@ TOON = ModelConfig(
         "patch_size": 8,
         "projection_dim": 16,
     },
+    matte={"channels": (12, 20, 32, 48, 64), "image_size": 128},
     scheduler={
         "base_image_seq_len": 16,
         "max_image_seq_len": 256,
@@ -114,6 +115,8 @@ TOON = ModelConfig(
         "max_shift": 1.15,
     },
     max_sequence_length=MAX_SEQUENCE_LENGTH,
+    # `draw_reference` puts a character on a square of which it takes 0.93 (median).
+    reference_margin=0.04,
 )
 
 NEXT = replace(

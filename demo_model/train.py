@@ -15,6 +15,7 @@ from demo_model.checkpoint import TOKENIZER, save_network
 from demo_model.data import FEATURES, LatentStatistics, cache_features, cache_latents
 from demo_model.flow import DISTILLED, FLOW, train_distilled, train_flow
 from demo_model.judge import JUDGE, JUDGE_FILE, train_judge
+from demo_model.matte import MATTE, MATTE_FILE, train_matte
 from demo_model.pretrain import SUBJECT, TEXT, pretrain_subject, pretrain_text
 from demo_model.safety import SAFETY, train_safety
 from demo_model.tokens import save_tokenizer
@@ -58,6 +59,7 @@ STAGES: dict[str, Stage] = {
     "features": Stage(cache_features, FEATURES, parallel=False),
     FLOW: Stage(train_flow, f"{FLOW}.pt", 300),
     DISTILLED: Stage(train_distilled, f"{DISTILLED}.pt", 40),
+    MATTE: Stage(train_matte, MATTE_FILE, 10),
 }
 
 

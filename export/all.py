@@ -1,16 +1,21 @@
 """From published weights to a bundle of engines in one command: `python -m export.all`.
 
-Load, fuse styles, calibrate, export to ONNX, build. What is finished is kept: the same command goes
+Load, fuse LoRAs, calibrate, export to ONNX, build. What is finished is kept: the same command goes
 on where it stopped. Each step is also a module of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
+import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import torch
+from rich.console import Console
 from rich.progress import Progress
 
 from castmate.engines.bundle import Bundle
@@ -19,28 +24,36 @@ from castmate.engines.plan import Flavour
 from castmate.errors import CastmateError
 from export.build import Options, build_bundle
 from export.bundle import write_bundle
-from export.calibrate import Calibration, best_device, calibrate
+from export.calibrate import Calibration, calibrate, fingerprint
 from export.errors import ExportError
 from export.family import Config, Network, merges, published, unquantized
 from export.family import parser as family_parser
-from export.lora import Style, StyledTransformer
+from export.forecast import check_room, forecast, show
+from export.golden import record
+from export.lora.fuse import FusedNetwork, Lora
+from export.placement import Placement
 from export.precision import Precision
-from export.quantization.quantize import quantize, ranges_needed
+from export.presets.preset import Preset, names
+from export.quantization.quantize import CalibrationError, quantize, ranges_needed
 from export.quantization.registry import SCHEMES
 from export.quantization.scheme import Ranges
 from export.recipe import Recipe
 from export.samples import Prompts, TokenizerFile, samples
+from export.targets import found_target
 
 CALIBRATION = "calibration.json"
 
 
-def make(recipe: Recipe, folder: Path, config: Config | None = None) -> Path:
+def make(
+    recipe: Recipe, folder: Path, config: Config | None = None, *, allow_fallback: bool = False
+) -> Path:
     """Go the whole way.
 
     Args:
         recipe: Every choice.
         folder: Gets `calibration.json`, `onnx/` and `plans/`.
         config: Sizes of the network; those that are published by default.
+        allow_fallback: See `export.build.Options`.
 
     Returns:
         The folder of the finished bundle.
@@ -48,51 +61,103 @@ def make(recipe: Recipe, folder: Path, config: Config | None = None) -> Path:
     Raises:
         ExportError: A step cannot go on; what was finished is kept.
     """
-    family = published(recipe.family)
-    config = family.config if config is None else config
-    recipe.check(config, folder)
+    config = published(recipe.family).config if config is None else config
+    if recipe.preset is not None:
+        config = recipe.preset.configured(config)
+    recipe.check(config)
+    check_room(forecast(recipe, config), folder)
     recipe.keep(folder)
     graphs = folder / "onnx"
     if not (graphs / MANIFEST).exists():
-        tokenizers = family.load_tokenizers(recipe.sources, config, folder)
-        network = family.load_network(recipe.sources, recipe.precision.dtype, config)
-        StyledTransformer(network.get_submodule("transformer")).apply(recipe.styles)
-        scheme, kept = recipe.quantization, unquantized(network)
-        ranges: Ranges = {}
-        if ranges_needed(network.denoiser, scheme, kept):
-            ranges = _calibration(recipe, folder / CALIBRATION, network, tokenizers).amax
-        quantize(network.denoiser, ranges, scheme, kept, merges(network))
-        write_bundle(
-            network,
-            graphs,
-            description=family.description,
-            licences=family.licences,
-            tokenizers=tokenizers,
-            precision=recipe.precision,
-            quantization=scheme,
-            step_caching=family.step_caching if recipe.step_caching else None,
-        )
-        del network
+        _export(recipe, folder, graphs, config)
+        _return_memory()
     if recipe.flavour is None:
         return graphs
-    build_bundle(Bundle.open(graphs), folder / "plans", Options(recipe.flavour, recipe.target))
+    options = Options(recipe.flavour, recipe.target, allow_fallback=allow_fallback)
+    build_bundle(Bundle.open(graphs), folder / "plans", options)
     return folder / "plans"
 
 
-def _calibration(
+def _export(recipe: Recipe, folder: Path, graphs: Path, config: Config) -> None:
+    """All that torch does; when this returns, nothing of the network is left."""
+    family, scheme, preset = published(recipe.family), recipe.quantization, recipe.preset
+    loras = (*(preset.loras() if preset else ()), *recipe.loras)
+    licences = family.licences(recipe.sources)
+    tokenizers = family.load_tokenizers(recipe.sources, config, folder)
+    network = family.load_network(recipe.sources, recipe.precision.dtype, config)
+    weights = fingerprint(network)
+    FusedNetwork(network).apply(loras)
+    kept = unquantized(network, encoders=recipe.quantize_encoders)
+    ranges: Ranges = {}
+    if needed := ranges_needed(network, scheme, kept):
+        found = _given(recipe, folder, config.name, weights, needed)
+        ranges = (found or _record(recipe, folder, network, weights, tokenizers)).amax
+    golden = record(network, tokenizers, step_caching=recipe.step_caching)
+    quantize(network, ranges, scheme, kept, merges(network))
+    write_bundle(
+        network,
+        graphs,
+        description=preset.description if preset else family.description,
+        licences=preset.licensed(licences) if preset else licences,
+        tokenizers=tokenizers,
+        golden=golden,
+        precision=recipe.precision,
+        quantization=scheme,
+        encoders=recipe.quantize_encoders,
+        step_caching=recipe.caching,
+        loras=[lora.spec() for lora in loras],
+        defaults=recipe.defaults,
+        limits=preset.limits if preset else {},
+    )
+
+
+def _given(
+    recipe: Recipe, folder: Path, name: str, weights: str, needed: Collection[str]
+) -> Calibration | None:
+    """A calibration that is there already: named, recorded here before, or shipped.
+
+    Raises:
+        CalibrationError: One that was named or recorded here does not fit; a shipped one that does
+            not is passed over.
+    """
+    for path in (recipe.calibration, folder / CALIBRATION):
+        if path is not None and path.exists():
+            return Calibration.load(path, name, weights)
+    # A shipped one is of the usual trajectory.
+    shipped = None if recipe.preset else published(recipe.family).calibration
+    if shipped is None or not shipped.exists():
+        return None
+    try:
+        found = Calibration.load(shipped, name, weights)
+    except CalibrationError as error:
+        print(f"{error} These weights are calibrated now.", file=sys.stderr)
+        return None
+    return found if set(needed) <= set(found.amax) else None
+
+
+def _record(
     recipe: Recipe,
-    path: Path,
+    folder: Path,
     network: Network,
+    weights: str,
     tokenizers: Mapping[str, TokenizerFile],
 ) -> Calibration:
-    if path.exists():
-        return Calibration.load(path, network.config.name)
+    """Calibrate, and keep what was recorded; `weights` are those without LoRAs."""
     prompts = Prompts.of_files(tokenizers)
     with Progress() as progress:
-        drawn = samples(recipe.samples, recipe.side)
-        recorded = calibrate(network, prompts, drawn, recipe.steps, progress, device=best_device())
-    recorded.save(path)
+        drawn = samples(recipe.samples, recipe.side, defaults=recipe.defaults)
+        recorded = replace(
+            calibrate(network, prompts, drawn, recipe.steps, progress, placement=Placement.best()),
+            weights=weights,
+        )
+    recorded.save(folder / CALIBRATION)
     return recorded
+
+
+def _return_memory() -> None:
+    """Before a builder starts, which needs the host's memory, and may need this GPU's."""
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def parser(arguments: Sequence[str] | None = None) -> argparse.ArgumentParser:
@@ -102,13 +167,38 @@ def parser(arguments: Sequence[str] | None = None) -> argparse.ArgumentParser:
     made.add_argument("--precision", type=Precision, choices=Precision, default=Recipe.precision)
     made.add_argument("--quantization", choices=list(SCHEMES), default=Recipe.quantization.name)
     made.add_argument(
-        "--style", action="append", default=[], metavar="FILE[:SCALE]", help="may be repeated"
+        "--quantize-encoders",
+        action=argparse.BooleanOptionalAction,
+        default=Recipe.quantize_encoders,
+        help="T5, the image encoders and the projector as well",
+    )
+    made.add_argument(
+        "--lora",
+        action="append",
+        default=[],
+        metavar="FILE[:SCALE]",
+        help="fused into the network; may be repeated",
+    )
+    made.add_argument(
+        "--steps-preset", metavar="NAME|FILE", help=f"draws in few steps: {', '.join(names())}"
     )
     made.add_argument("--step-caching", action="store_true")
-    for name in ("samples", "steps", "side"):
+    made.add_argument("--calibration", type=Path, help="file of export.calibrate to use")
+    for name in ("samples", "side"):
         made.add_argument(f"--{name}", type=int, default=getattr(Recipe, name))
+    made.add_argument("--steps", type=int, help="of a calibrated picture; default: the model's")
     made.add_argument("--flavour", type=Flavour, choices=Flavour, help="default: stop at ONNX")
-    made.add_argument("--target", default="", help="compute capability of the GPU, such as 8.9")
+    made.add_argument(
+        "--target",
+        default=Recipe.target,
+        help="compute capability of the GPU, such as 8.9; default: that of the GPU here",
+    )
+    made.add_argument(
+        "--plan",
+        action="store_true",
+        help="print time, disk and memory of each step, and do nothing",
+    )
+    made.add_argument("--allow-fallback", action="store_true", help="keep slow engines")
     return made
 
 
@@ -116,41 +206,64 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
     """The recipe that flags describe.
 
     Raises:
-        ExportError: A style's scale is no number.
+        ExportError: A LoRA's scale is no number, or there is no GPU to find the target of.
     """
-    names = (
+    preset = Preset.read(given.steps_preset) if given.steps_preset else None
+    sources = published(given.family).sources.of(given)
+    plain = (
         "family",
         "precision",
+        "quantize_encoders",
         "step_caching",
+        "calibration",
         "samples",
-        "steps",
         "side",
         "flavour",
-        "target",
     )
-    return Recipe(
-        published(given.family).sources.of(given),
-        styles=tuple(map(_style, given.style)),
+    recipe = Recipe(
+        preset.loaded_from(sources) if preset else sources,
+        preset=preset,
+        loras=tuple(map(_lora, given.lora)),
         quantization=SCHEMES[given.quantization],
-        **{name: getattr(given, name) for name in names},
+        target=given.target or (found_target() if given.flavour else ""),
+        **{name: getattr(given, name) for name in plain},
     )
+    steps = recipe.defaults.num_inference_steps if given.steps is None else given.steps
+    return replace(recipe, steps=steps)
 
 
-def _style(text: str) -> Style:
+def _plan(recipe: Recipe, folder: Path) -> None:
+    """Say what every step takes; then refuse what `make` would refuse."""
+    config = published(recipe.family).config
+    if recipe.preset is not None:
+        config = recipe.preset.configured(config)
+    recipe.check(config)
+    steps = forecast(recipe, config)
+    show(steps, Console())
+    check_room(steps, folder)
+
+
+def _lora(text: str) -> Lora:
     path, colon, scale = text.rpartition(":")
     if not colon:
-        return Style(Path(text))
+        return Lora(Path(text))
     try:
-        return Style(Path(path), float(scale))
+        if math.isfinite(strength := float(scale)):
+            return Lora(Path(path), strength)
     except ValueError:
-        raise ExportError(f"--style {text}: the scale {scale!r} is no number.") from None
+        pass
+    raise ExportError(f"--lora {text}: the scale {scale!r} is no number, such as 0.8.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the bundle and say where it is."""
+    """Make the bundle and say where it is, or what that would take."""
     given = parser(arguments).parse_args(arguments)
     try:
-        print(make(recipe_of(given), given.out))
+        recipe = recipe_of(given)
+        if given.plan:
+            _plan(recipe, given.out)
+        else:
+            print(make(recipe, given.out, allow_fallback=given.allow_fallback))
     except (ExportError, CastmateError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -12,7 +12,7 @@ import sys
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from castmate.engines.plan import Flavour, ShapeRange
 from export.errors import ExportError, MissingTool
@@ -147,15 +147,35 @@ def build(job: Job) -> None:
                 profile.set_shape(value.name, shape.min, shape.opt, shape.max)
         config.add_optimization_profile(profile)
     cache = _timing_cache(config, job)
-    plan = builder.build_serialized_network(network, config)
+    try:
+        with job.plan.open("wb") as stream:
+            # In one piece, the plan would lie in host memory beside all that it is made from.
+            writer = _writer(trt, stream)
+            done = builder.build_serialized_network_to_stream(network, config, writer)
+            if writer.error is not None:
+                raise writer.error
+    except OSError as error:
+        raise ExportError(
+            f"The plan of graph {job.graph!r} cannot be written: {error}. Make room on the disk, "
+            "or choose another --out."
+        ) from None
+    if done and not any(line.startswith("Layers:") for line in logger.lines):
+        logger.lines.append(inspect(trt, logger, job.plan))
     job.log.write_text("\n".join(map(json.dumps, logger.lines)))
-    if plan is None:
+    if not done:
         said = "; ".join(logger.errors[-3:]) or "no reason given"
         raise ExportError(f"TensorRT cannot build graph {job.graph!r}: {said}")
-    with job.plan.open("wb") as stream:
-        stream.write(plan)
     if cache is not None and job.timing_cache is not None:
         job.timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
+
+
+def inspect(trt: Any, logger: Any, plan: Path) -> str:
+    """What the engine inspector says of a plan in JSON; nothing where it cannot be loaded."""
+    engine = trt.Runtime(logger).deserialize_cuda_engine(plan.read_bytes())
+    if engine is None:
+        return ""
+    said = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+    return str(said)
 
 
 def _timing_cache(config: Any, job: Job) -> Any:
@@ -165,6 +185,23 @@ def _timing_cache(config: Any, job: Job) -> Any:
     cache = config.create_timing_cache(data)
     config.set_timing_cache(cache, ignore_mismatch=True)
     return cache
+
+
+def _writer(trt: Any, stream: BinaryIO) -> Any:
+    class Writer(trt.IStreamWriter):  # type: ignore[misc]
+        """Writes what TensorRT hands over. TensorRT looks at no count: `error` says what failed."""
+
+        error: OSError | None = None
+
+        def write(self, data: bytes) -> int:
+            """Called by TensorRT."""
+            try:
+                return stream.write(data)
+            except OSError as error:  # it must not pass through TensorRT's C++
+                self.error = error
+                return 0
+
+    return Writer()
 
 
 def _logger(trt: Any) -> Any:
@@ -180,7 +217,9 @@ def _logger(trt: Any) -> Any:
             """Called by TensorRT."""
             if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
                 self.errors.append(message)
-            if severity != trt.ILogger.Severity.VERBOSE or message.startswith("Layers:"):
+            if severity != trt.ILogger.Severity.VERBOSE or message.startswith(
+                ("Layers:", "Total ")
+            ):
                 self.lines.append(message)
 
     return Recorder()

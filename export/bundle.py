@@ -14,14 +14,18 @@ from onnx import TensorProto
 from rich.progress import track
 
 import castmate
+from castmate.defaults import Defaults, Limits
 from castmate.engines.family import family_of as served_family
+from castmate.engines.golden import GOLDEN, Call, save
 from castmate.engines.graphs import TensorSpec
 from castmate.engines.licences import Licence
 from castmate.engines.manifest import (
     FORMAT,
     MANIFEST,
     FileSpec,
+    GoldenSpec,
     GraphSpec,
+    LoraSpec,
     Manifest,
     StepCachingSpec,
     TokenizerSpec,
@@ -29,6 +33,7 @@ from castmate.engines.manifest import (
 from export.family import Network, bundle_graphs, family_of
 from export.precision import Precision, convert
 from export.quantization.none import NONE
+from export.quantization.registry import limits_of
 from export.quantization.scheme import Scheme
 from export.samples import TokenizerFile
 from export.to_onnx import to_onnx
@@ -50,9 +55,14 @@ def write_bundle(
     description: str,
     licences: Mapping[str, Licence],
     tokenizers: Mapping[str, TokenizerFile],
+    golden: Mapping[str, Call],
     precision: Precision = Precision.FP32,
     quantization: Scheme = NONE,
+    encoders: bool = False,
     step_caching: StepCachingSpec | None = None,
+    loras: Sequence[LoraSpec] = (),
+    defaults: Defaults | None = None,
+    limits: Limits | None = None,
 ) -> None:
     """Export every graph of `network` and write the bundle; a failure leaves `folder` as it was.
 
@@ -66,12 +76,19 @@ def write_bundle(
         description: One sentence for people, in the manifest.
         licences: Of each part of the weights.
         tokenizers: Those of its encoders, by the names that the family gives them.
+        golden: From `export.golden.record`, of the network before it was quantized.
         precision: Of weights and arithmetic.
-        quantization: What of the transformer was quantized, for the manifest.
+        quantization: The scheme of the transformer, for the manifest.
+        encoders: Whether the encoders were quantized as well, for the manifest.
         step_caching: Write the transformer in parts, so that steps may be skipped at these
             thresholds.
+        loras: What was fused into the network, for the manifest.
+        defaults: What a request gets for what it leaves out; the family's by default.
+        limits: Of what the network was made for.
     """
     family = family_of(network.family)
+    defaults = defaults or family.defaults
+    steps = family.profile.steps.model_copy(update={"opt": defaults.num_inference_steps})
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".bundle-") as scratch:
         made = Path(scratch)
@@ -87,7 +104,7 @@ def write_bundle(
             name=network.config.name,
             description=description,
             engine="onnxruntime",
-            precision=describe(precision, quantization),
+            precision=describe(precision, quantization, encoders=encoders),
             gpu=None,
             licences=licences,
             created_with={
@@ -96,11 +113,16 @@ def write_bundle(
             },
             graphs=graphs,
             tokenizers={
-                name: _tokenizer(file, made / f"{name}.json") for name, file in tokenizers.items()
+                name: tokenizer_spec(file, made / f"{name}.json")
+                for name, file in tokenizers.items()
             },
-            profile=family.profile,
+            golden=write_golden(golden, made, precision, quantization),
+            profile=family.profile.model_copy(update={"steps": steps}),
             constants=family.constants(network),
+            defaults=defaults,
+            limits=limits or {},
             step_caching=step_caching,
+            loras=tuple(loras),
         )
         (made / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
         # The manifest goes last: until it is there, what the old one says no longer fits and the
@@ -113,11 +135,36 @@ def write_bundle(
                 (folder / f"{name}{suffix}").unlink(missing_ok=True)
 
 
-def describe(precision: Precision, quantization: Scheme) -> str:
+def write_golden(
+    calls: Mapping[str, Call], folder: Path, precision: Precision, quantization: Scheme
+) -> GoldenSpec:
+    """Write the golden tensors of the ONNX graphs in a folder, and what they allow.
+
+    Raises:
+        ExportError: No limits are known for graphs of this kind.
+    """
+    limits = {name: graph_limit(folder / f"{name}.onnx", precision, quantization) for name in calls}
+    save(path := folder / GOLDEN, calls)
+    return GoldenSpec(**file_spec(path).model_dump(), limits=limits)
+
+
+def graph_limit(path: Path, precision: Precision, quantization: Scheme) -> float:
+    """Largest relative L2 difference of an ONNX graph from its golden tensors.
+
+    Raises:
+        ExportError: No limits are known for graphs of this kind.
+    """
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    is_quantized = any(node.op_type == "DequantizeLinear" for node in nodes)
+    return limits_of(precision, quantization if is_quantized else NONE).relative_l2
+
+
+def describe(precision: Precision, quantization: Scheme, *, encoders: bool = False) -> str:
     """For the manifest, such as 'bf16, transformer fp8'."""
     if quantization is NONE:
         return precision.description
-    return f"{precision.description}, transformer {quantization}"
+    parts = "transformer and encoders" if encoders else "transformer"
+    return f"{precision.description}, {parts} {quantization}"
 
 
 def graph_spec(paths: Sequence[Path]) -> GraphSpec:
@@ -149,7 +196,8 @@ def file_spec(path: Path) -> FileSpec:
     return FileSpec(file=path.name, sha256=digest, num_bytes=path.stat().st_size)
 
 
-def _tokenizer(source: TokenizerFile, target: Path) -> TokenizerSpec:
+def tokenizer_spec(source: TokenizerFile, target: Path) -> TokenizerSpec:
+    """Copy a tokenizer into a bundle and describe it."""
     shutil.copyfile(source.path, target)
     return TokenizerSpec(
         **file_spec(target).model_dump(),

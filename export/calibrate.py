@@ -1,11 +1,13 @@
 """Ranges of activations over real denoise trajectories: `python -m export.calibrate`.
 
 The file that it writes belongs to one network: a style LoRA changes activations little, so its
-weights are quantized anew and these ranges are kept.
+weights are quantized anew and these ranges are kept. A family may ship the file of its published
+weights, and then nobody needs a GPU to export them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -19,11 +21,15 @@ from rich.progress import Progress
 from castmate.files import write_atomically
 from export.errors import ExportError
 from export.family import Network, parser, published, unquantized
+from export.placement import Placement
 from export.precision import Precision
 from export.quantization.quantize import CalibrationError, recording
 from export.quantization.scheme import Ranges
 from export.samples import Prompts, Sample, samples
 from export.trajectory import denoise
+
+SAMPLED = 64
+"""Values at each end of a weight that its fingerprint looks at."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +38,14 @@ class Calibration:
 
     Attributes:
         network: Name of the network.
+        weights: Its `fingerprint`.
         steps: Denoise steps of each trajectory; every one was recorded.
         samples: What was drawn.
         amax: Largest magnitudes; see `export.quantization.quantize.recording`.
     """
 
     network: str
+    weights: str
     steps: int
     samples: tuple[str, ...]
     amax: Ranges
@@ -49,12 +57,13 @@ class Calibration:
         write_atomically(path, f"{text}\n".encode())
 
     @classmethod
-    def load(cls, path: Path, network: str) -> Self:
+    def load(cls, path: Path, network: str, weights: str) -> Self:
         """Read it.
 
         Args:
             path: From `save`.
-            network: The network that it must be of.
+            network: Name of the network that it must be of.
+            weights: The network's `fingerprint`.
 
         Raises:
             CalibrationError: It cannot be read or is of another network.
@@ -63,6 +72,7 @@ class Calibration:
             values = json.loads(path.read_bytes())
             made = cls(
                 values["network"],
+                values["weights"],
                 values["steps"],
                 tuple(values["samples"]),
                 {name: torch.tensor(amax) for name, amax in values["amax"].items()},
@@ -77,7 +87,27 @@ class Calibration:
                 f"{path} was recorded on {made.network!r}, this network is {network!r}. "
                 "Make one for it: python -m export.calibrate."
             )
+        if made.weights != weights:
+            raise CalibrationError(
+                f"{path} was recorded on other weights of {network!r} than these. "
+                "Make one for them: python -m export.calibrate."
+            )
         return made
+
+
+def fingerprint(network: Network) -> str:
+    """A hash of every weight's name and shape and of its first and last values.
+
+    Not of all values: those of FLUX are read from disk once, and not before they are needed. They
+    are compared as bf16, so that a network loaded in fp32 is the same.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        values = tensor.detach().flatten()
+        ends = torch.cat([values[:SAMPLED], values[-SAMPLED:]]).to(torch.bfloat16)
+        digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
+        digest.update(ends.cpu().view(torch.int16).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def calibrate(
@@ -87,7 +117,7 @@ def calibrate(
     steps: int,
     progress: Progress | None = None,
     *,
-    device: str = "cpu",
+    placement: Placement | None = None,
 ) -> Calibration:
     """Draw every sample and record every step of it.
 
@@ -97,28 +127,23 @@ def calibrate(
         drawn: What to draw.
         steps: Denoise steps of each.
         progress: Where to show how far it is.
-        device: Where the network runs meanwhile; afterwards it is on the CPU.
+        placement: Where the network computes meanwhile, by default on the CPU.
     """
-    network.to(device)
+    placement = Placement("cpu") if placement is None else placement
     task = progress.add_task("Calibrating", total=len(drawn) * steps) if progress else None
 
     def on_step(_: int) -> None:
         if progress is not None and task is not None:
             progress.advance(task)
 
-    # Every call of `network.denoiser` makes a new view of the same layers: hooks on one see all.
-    with recording(network.denoiser, unquantized(network)) as amax:
+    # Views such as `network.denoiser` are made anew and hold the same layers: hooks see all calls.
+    kept = unquantized(network, encoders=True)
+    with placement.of(network), recording(network, kept) as amax:
         for sample in drawn:
             denoise(network, sample, prompts, steps, on_step)
-    network.to("cpu")
     names = tuple(f"{s.prompt} | {s.reference.name} | seed {s.seed}" for s in drawn)
     ranges = {name: magnitudes.cpu() for name, magnitudes in amax.items()}
-    return Calibration(network.config.name, steps, names, ranges)
-
-
-def best_device() -> str:
-    """The GPU where there is one: at full size a CPU takes days."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return Calibration(network.config.name, fingerprint(network), steps, names, ranges)
 
 
 def main() -> int:
@@ -140,7 +165,7 @@ def main() -> int:
         return 1
     with Progress() as progress:
         drawn = samples(given.samples, given.side)
-        made = calibrate(network, prompts, drawn, given.steps, progress, device=best_device())
+        made = calibrate(network, prompts, drawn, given.steps, progress, placement=Placement.best())
     made.save(given.out)
     print(given.out)
     return 0

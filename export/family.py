@@ -13,12 +13,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from castmate.defaults import Defaults
 from castmate.engines.graphs import Dims
 from castmate.engines.licences import Licence
 from castmate.engines.manifest import Profile, StepCachingSpec
@@ -33,6 +34,24 @@ DEFAULT = "instantcharacter"
 """What the commands export where no family is named."""
 
 OnStep = Callable[[int], None]
+
+
+class LoraRows(NamedTuple):
+    """Some rows of a linear layer's weight.
+
+    Attributes:
+        layer: Its name in the network.
+        start: The first of them.
+        num_rows: How many.
+    """
+
+    layer: str
+    start: int
+    num_rows: int
+
+
+LoraLayers = Mapping[str, tuple[LoraRows, ...]]
+"""What each name in a LoRA file stands for; the file's rows belong to these one after the other."""
 
 
 class Config(Protocol):
@@ -53,15 +72,25 @@ class Network(nn.Module):
     Attributes:
         family: Its family's name.
         config: Its sizes.
+        device: Where it computes, see `export.placement`.
     """
 
     family: ClassVar[str]
     config: Any
+    device: torch.device = torch.device("cpu")
 
     @property
     @abstractmethod
     def denoiser(self) -> nn.Module:
-        """What runs in every step and is quantized: a view of the network's weights."""
+        """What runs in every step, a view of the network: its layers have the same names there."""
+
+
+@dataclass(frozen=True)
+class Download:
+    """Weights of one source as they are published: how many, and bytes of each."""
+
+    weights: int
+    weight_bytes: int
 
 
 @dataclass(frozen=True)
@@ -71,23 +100,32 @@ class Published:
     Attributes:
         config: Their sizes.
         description: One sentence for people, in the manifest.
-        licences: Of each part of the weights, for the manifest.
+        licences: Sources to the licence of each part of the weights, for the manifest.
         sources: A frozen dataclass that says where they are, with `add_arguments` and `of` for the
             command line.
         new_network: A network of given sizes with random weights.
         load_network: Sources, dtype and sizes to a network.
         load_tokenizers: Sources, sizes and a folder to tokenizers in that folder, by name.
+        downloads: What is fetched for networks of some sizes, by source.
         step_caching: Thresholds, where steps may be skipped.
+        calibration: Where the ranges of the published weights are, once somebody has recorded them.
+        shallow: Sizes and a number of blocks to the same sizes with so many blocks, where the
+            memory of engines is measured.
+        depth: Blocks of the network, counted as `shallow` counts.
     """
 
     config: Any
     description: str
-    licences: Mapping[str, Licence]
+    licences: Callable[[Any], Mapping[str, Licence]]
     sources: Any
     new_network: Callable[[Any], Network]
     load_network: Callable[[Any, torch.dtype, Any], Network]
     load_tokenizers: Callable[[Any, Any, Path], Mapping[str, TokenizerFile]]
+    downloads: Callable[[Any], Mapping[str, Download]]
     step_caching: StepCachingSpec | None = None
+    calibration: Path | None = None
+    shallow: Callable[[Any, int], Any] | None = None
+    depth: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,13 +138,16 @@ class ExportFamily:
         constants: The manifest's `constants` of a network.
         dims: Every dimension of the table but the derived ones, for one square picture in one step:
             from a network's sizes and the pixels of a side.
-        unquantized: Parts of layer names that stay as they are whatever the quantization.
+        unquantized: Parts of layer names that stay as they are whatever the scheme.
+        encoders: Parts of the names of layers that are quantized only if that is asked for.
         denoise: Draws the latents of a sample in torch.
         decode: Latents to a picture `[H, W, 3]` uint8 in torch.
+        defaults: What a request gets for what it leaves out.
         hoisted: Parts of the names of the denoiser's layers that another graph runs before the
             steps.
         merges: Layers of a denoiser that are merged where a scheme quantizes them.
         profile: Sizes, pictures and steps that engines are built for.
+        lora_layers: The layers of a network by their names in LoRA files of every layout.
         published: Where it can be loaded from what somebody published.
     """
 
@@ -116,10 +157,17 @@ class ExportFamily:
     unquantized: tuple[str, ...]
     denoise: Callable[[Any, Sample, Prompts, int, OnStep], Tensor]
     decode: Callable[[Any, Tensor], np.ndarray]
+    defaults: Defaults
+    encoders: tuple[str, ...] = ()
     hoisted: tuple[str, ...] = ()
     merges: Callable[[nn.Module], Iterable[Group]] = lambda module: ()
     profile: Profile = field(default_factory=Profile)
+    lora_layers: Callable[[Any], LoraLayers] = lambda network: {}
     published: Published | None = None
+
+    def kept(self, *, encoders: bool) -> tuple[str, ...]:
+        """Parts of layer names that are not quantized; `encoders` are only where that is asked."""
+        return self.unquantized if encoders else (*self.unquantized, *self.encoders)
 
 
 def family_names() -> list[str]:
@@ -145,14 +193,24 @@ def bundle_graphs(network: Network, *, step_caching: bool) -> Makers:
     return family_of(network.family).bundle_graphs(network, step_caching)
 
 
-def unquantized(network: Network) -> tuple[str, ...]:
-    """Parts of the denoiser that stay as they are, see `export.quantization.quantize`."""
-    return family_of(network.family).unquantized
+def unquantized(network: Network, *, encoders: bool) -> tuple[str, ...]:
+    """Parts of a network that stay as they are, see `export.quantization.quantize`.
+
+    Args:
+        network: Of any family.
+        encoders: Whether its encoders are quantized as well.
+    """
+    return family_of(network.family).kept(encoders=encoders)
 
 
 def merges(network: Network) -> Iterable[Group]:
     """Layers of the denoiser that are merged, see `export.quantization.quantize`."""
     return family_of(network.family).merges(network.denoiser)
+
+
+def lora_layers(network: Network) -> LoraLayers:
+    """What the names in LoRA files mean for this network."""
+    return family_of(network.family).lora_layers(network)
 
 
 def published(name: str = DEFAULT) -> Published:

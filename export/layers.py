@@ -1,16 +1,19 @@
 """What TensorRT made of a graph: quantized GEMMs, fused attentions, fp32 fallbacks.
 
 The engine inspector needs a GPU; the builder's verbose log does not. With detailed profiling
-verbosity it ends with one line a layer: name, type, tensors with dtypes, tactic, ONNX origin.
+verbosity it ends with one line a layer: name, type, tensors with dtypes, tactic, ONNX origin. Where
+it has none, `export.builder` asks the inspector.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import onnx
 from onnx import TensorProto
@@ -20,16 +23,24 @@ from export.errors import SilentFallback, listed
 from export.quantization.registry import kernel_for
 from export.quantization.scheme import Kernel
 
+_LISTING = "Layers:"
 _TENSOR = re.compile(
-    r"\{ Name: (?P<name>[^,]*), Dimensions: \[(?P<dims>[^\]]*)\].*?Datatype: (?P<type>\w+)"
+    r"\{ Name: (?P<name>[^,]*),.*?Dimensions: \[(?P<dims>[^\]]*)\].*?Datatype: (?P<type>[^,}]+)"
 )
 _LINE = re.compile(
-    r"Name: (?P<name>.*?), LayerType: (?P<type>\w+), Inputs: \[(?P<inputs>.*?)\], "
-    r"Constants: \[(?P<constants>.*?)\], Outputs: \[(?P<outputs>.*?)\], "
-    r"TacticName: (?P<tactic>[^,]*), StreamId: .*?Metadata:(?P<metadata>.*)"
+    r"Name: (?P<name>.*?), LayerType: (?P<kind>\w+), Inputs: \[(?P<inputs>.*?)\], "
+    # Only TensorRT-RTX lists constants, as of 1.7.
+    r"(?:Constants: \[(?P<constants>.*?)\], )?Outputs: \[(?P<outputs>.*?)\], "
+    # What lies in between differs from layer to layer.
+    r"(?:.*?\bTacticName: (?P<tactic>[^,]*), )?.*?\bMetadata:(?P<metadata>.*)"
 )
+_ORIGIN = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
+_IN_WORDS = re.compile(r"\b(?:FP|BF|U?Int)\d\w*")
+_TYPES = {"FP32": "Float", "FP16": "Half", "BF16": "BFloat16"}
+"""What the engine inspector calls types in its sentences, in the listing's words."""
 _SAME_VALUES = ("Cast", "Reshape", "Transpose")
-_PRODUCTS = {"gemm", "correlation"}  # the latter are convolutions
+# Convolutions are called correlation, or by what computes them, such as CaskGemmConvolution.
+_PRODUCT = re.compile(r"gemm|correlation|convolution|MatrixMultiply", re.IGNORECASE)
 _LONE_CAST = re.compile(r"^__myl_(?:Cast|Resh|Move|Tran)*Cast(?:Cast|Resh|Move|Tran)*_(?:0x|myl)")
 
 
@@ -64,7 +75,7 @@ class Layer:
         if self.is_attention:
             return False
         fused = self.kind == "runtime_fusion" and "Fc" in self.name
-        return self.kind in _PRODUCTS or fused
+        return _PRODUCT.search(self.kind) is not None or fused
 
 
 @dataclass(frozen=True)
@@ -117,6 +128,8 @@ class Expected:
                     attentions += 1
                     if needed := kernel_for(kind, attention=True):
                         quantized[needed] += 1
+            elif node.op_type == "LogSoftmax":
+                wide += 1  # an attention that is not to be fused: its weights come in fp32
             elif node.op_type in ("MatMul", "Gemm", "Conv"):
                 if weight := dequantized(node.input[1]):
                     kind = types.get(weight.input[0])
@@ -128,11 +141,23 @@ class Expected:
 
 
 def parse(messages: Iterable[str]) -> list[Layer]:
-    """The layers in a builder's log; empty where it lists none."""
+    """The layers of an engine.
+
+    Args:
+        messages: The builder's; its listing, or what the engine inspector says in JSON.
+
+    Returns:
+        Empty where neither is among them.
+
+    Raises:
+        SilentFallback: There is a listing in words that are not known here; shows a line of it.
+    """
     for message in messages:
-        if message.startswith("Layers:"):
-            lines = [_LINE.match(line) for line in message.splitlines()[1:]]
-            return [_layer(line) for line in lines if line]
+        if message.startswith(_LISTING):
+            # Behind the layers may follow the tensors.
+            return [_of_line(line) for line in message.splitlines() if ", LayerType: " in line]
+        if message.startswith("{"):
+            return [_of_json(layer) for layer in json.loads(message).get("Layers", ())]
     return []
 
 
@@ -187,18 +212,54 @@ def check(layers: Sequence[Layer], expected: Expected, graph: str) -> LayerCount
     return found
 
 
-def _layer(line: re.Match[str]) -> Layer:
-    def types(text: str) -> tuple[str, ...]:
-        tensors = _TENSOR.finditer(text)
-        return tuple(tensor["type"] for tensor in tensors if tensor["dims"] not in ("", "1"))
+def _of_line(text: str) -> Layer:
+    if (line := _LINE.match(text)) is None:
+        raise SilentFallback(
+            "This TensorRT lists layers in words that are not known here, so nobody knows whether "
+            f"the engine is fast: {text[:200]}"
+        )
 
-    origins = re.findall(r"\[ONNX Layer: ([^\]]+)\]", line["metadata"])
-    named = re.sub(r"_myl\d+_\d+$", "", line["name"]).split("+")
+    def types(tensors: str | None) -> tuple[str, ...]:
+        found = _TENSOR.finditer(tensors or "")
+        return tuple(_type(tensor["type"]) for tensor in found if tensor["dims"] not in ("", "1"))
+
     return Layer(
         line["name"],
-        line["type"],
+        line["kind"],
         types(line["inputs"]) + types(line["constants"]),
         types(line["outputs"]),
-        line["tactic"],
-        frozenset([*origins, *named]),
+        line["tactic"] or "",
+        _origins(line["name"], line["metadata"]),
     )
+
+
+def _of_json(layer: Mapping[str, Any]) -> Layer:
+    def types(*keys: str) -> tuple[str, ...]:
+        tensors = [tensor for key in keys for tensor in layer.get(key, ())]
+        # TensorRT 11 splits the field of TensorRT 10.
+        kinds = [tensor.get("Datatype") or tensor["Format/Datatype"] for tensor in tensors]
+        return tuple(
+            _type(kind)
+            for kind, tensor in zip(kinds, tensors, strict=True)
+            if tensor["Dimensions"] not in ([], [1])
+        )
+
+    return Layer(
+        layer["Name"],
+        layer["LayerType"],
+        types("Inputs", "Constants"),
+        types("Outputs"),
+        layer.get("TacticName", ""),
+        _origins(layer["Name"], layer.get("Metadata", "")),
+    )
+
+
+def _type(words: str) -> str:
+    """A type, alone or in a sentence such as 'Row major linear FP32'."""
+    found = _IN_WORDS.search(words)
+    return _TYPES.get(found[0], found[0]) if found else words.strip()
+
+
+def _origins(name: str, metadata: str) -> frozenset[str]:
+    named = re.sub(r"_myl\d+_\d+$", "", name)
+    return frozenset([*_ORIGIN.findall(metadata), *re.split(r" ?\+ ?", named)])

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
-from torch import nn
-
+from castmate.defaults import Defaults
+from castmate.engines.manifest import StepCachingSpec
 from castmate.engines.plan import Flavour
 from castmate.files import write_atomically
-from export.build import HOST_MEMORY_FACTOR, PLAN_FACTOR, available_memory
 from export.builder import load_tensorrt
-from export.errors import ExportError, NotEnough
+from export.errors import ExportError
 from export.family import DEFAULT, Config, family_of, published
-from export.lora import Style
+from export.lora.fuse import Lora
 from export.precision import Precision
+from export.presets.preset import Preset
 from export.quantization.fp8 import FP8_ATTENTION
-from export.quantization.none import NONE
-from export.quantization.quantize import is_within, quantizable
 from export.quantization.scheme import Scheme
 from export.targets import check_target
 
 RECIPE = "recipe.json"
-GIB = 2**30
+FEW_STEPS = 8
+"""Of `toon` in 8 steps, `balanced` skips none and `fast` 3 %; see docs/step-caching.md."""
 
 
 @dataclass(frozen=True)
@@ -38,34 +35,58 @@ class Recipe:
         sources: Where the weights are.
         precision: Of weights and arithmetic.
         quantization: How the transformer is quantized.
-        styles: LoRAs, fused before it is quantized.
+        quantize_encoders: Quantize the encoders as well, where there is a scheme. It is the default
+                because a card of 16 or 24 GB then loads 8.7 GB instead of 15.1 for a new prompt and
+            character, and the demo model's pictures lose 0.6 dB of 29.7 (docs/flux.md).
+        loras: Fused in this order, before it is quantized.
         step_caching: Write the transformer in three parts, so that steps may be skipped.
+        calibration: A file of `export.calibrate` to use; None takes the family's, or records one.
         samples: Trajectories to calibrate on.
         steps: Denoise steps of each.
         side: Pixels of their square pictures.
         flavour: Which TensorRT builds; None ends with the ONNX bundle.
         target: Compute capability of the GPU.
         family: Whose network it is.
+        preset: What makes it draw in few steps; the trajectories are its own.
     """
 
     sources: Any
     precision: Precision = Precision.BF16
     quantization: Scheme = FP8_ATTENTION
-    styles: tuple[Style, ...] = ()
+    quantize_encoders: bool = True
+    loras: tuple[Lora, ...] = ()
     step_caching: bool = False
+    calibration: Path | None = None
     samples: int = 8
     steps: int = 28
     side: int = 1024
     flavour: Flavour | None = None
     target: str = ""
     family: str = DEFAULT
+    preset: Preset | None = None
 
-    def check(self, config: Config, folder: Path) -> None:
-        """Refuse what cannot work, most of it in seconds instead of hours.
+    @property
+    def defaults(self) -> Defaults:
+        """What a request gets for what it leaves out.
+
+        Raises:
+            ExportError: The preset's make no sense.
+        """
+        usual = family_of(self.family).defaults
+        return self.preset.over(usual) if self.preset else usual
+
+    @property
+    def caching(self) -> StepCachingSpec | None:
+        """Thresholds of step caching; of few steps, next to none change little enough."""
+        spec = published(self.family).step_caching if self.step_caching else None
+        many = self.defaults.num_inference_steps > FEW_STEPS
+        return spec and spec.model_copy(update={"by_default": many})
+
+    def check(self, config: Config) -> None:
+        """Refuse what cannot work, in seconds instead of hours.
 
         Args:
             config: Sizes of the network.
-            folder: Where everything goes.
 
         Raises:
             ExportError: Names the flag, what is allowed and what to do.
@@ -78,9 +99,16 @@ class Recipe:
                 f"--precision {self.precision} overflows in {config.name}. Use "
                 f"{Precision.BF16}, which it was trained in."
             )
-        for style in self.styles:
-            if not style.path.is_file():
-                raise ExportError(f"--style {style.path}: there is no such file.")
+        if self.preset and self.steps != (few := self.defaults.num_inference_steps):
+            raise ExportError(
+                f"--steps {self.steps}: --steps-preset {self.preset.name} draws in {few}, and is "
+                "calibrated on them. Leave --steps out."
+            )
+        for lora in self.loras:
+            if not lora.path.is_file():
+                raise ExportError(f"--lora {lora.path}: there is no such file.")
+        if self.calibration is not None and not self.calibration.is_file():
+            raise ExportError(f"--calibration {self.calibration}: there is no such file.")
         if self.flavour is not None:
             check_target(self.flavour, self.target, self.quantization.kernels)
             load_tensorrt(self.flavour)
@@ -88,7 +116,6 @@ class Recipe:
                 raise ExportError(
                     f"--precision {self.precision}: engines need bf16, or fp16 for small networks."
                 )
-        self._check_room(config, folder)
 
     def keep(self, folder: Path) -> None:
         """Write the recipe to a new folder, or compare it with the one that is there.
@@ -121,74 +148,3 @@ class Recipe:
         chosen = {field.name: getattr(self, field.name) for field in fields(self)}
         values: dict[str, object] = json.loads(json.dumps(chosen, default=plain))
         return values
-
-    def _check_room(self, config: Config, folder: Path) -> None:
-        scheme, family = self.quantization, self.family
-        kept = family_of(family).unquantized
-        counted, per_weight = sizes(config, scheme, kept, family), self.precision.num_bytes
-        quantized = counted.quantized * scheme.weight_bytes
-        # Both stand side by side while one is made from the other.
-        memory = counted.whole * per_weight + quantized
-        if memory > (free := available_memory()):
-            raise NotEnough(
-                f"The weights take {memory / GIB:.0f} GiB of host memory, {free / GIB:.0f} GiB are "
-                "free. Use a larger machine."
-            )
-        graphs = (counted.whole - counted.quantized) * per_weight + quantized
-        disk = graphs * (1 + PLAN_FACTOR if self.flavour else 1)
-        parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-        if disk > (free := shutil.disk_usage(parent).free):
-            raise NotEnough(
-                f"Graphs and plans take up to {disk / GIB:.0f} GiB, {free / GIB:.0f} GiB are free "
-                f"on the disk of {parent}. Choose another --out."
-            )
-        transformer = (counted.denoiser - counted.quantized) * per_weight + quantized
-        build = transformer * HOST_MEMORY_FACTOR
-        if self.flavour and build > (free := available_memory()):
-            raise NotEnough(
-                f"Building the transformer takes about {build / GIB:.0f} GiB of host memory, "
-                f"{free / GIB:.0f} GiB are free. Use a larger machine."
-            )
-
-
-class Sizes(NamedTuple):
-    """Weights of a network.
-
-    Attributes:
-        whole: All of them.
-        denoiser: Of what runs in every step.
-        quantized: Of those, the ones that a scheme stores.
-    """
-
-    whole: int
-    denoiser: int
-    quantized: int
-
-
-def sizes(
-    config: Config,
-    scheme: Scheme = NONE,
-    unquantized: Collection[str] = (),
-    family: str = DEFAULT,
-) -> Sizes:
-    """Count the weights of a network without making them.
-
-    Args:
-        config: Any size.
-        scheme: What quantizes it.
-        unquantized: See `export.quantization.quantize.quantizable`.
-        family: Whose network it is.
-    """
-    with torch.device("meta"):
-        network = published(family).new_network(config)
-    denoiser = network.denoiser
-    layers = [layer for _, layer in quantizable(denoiser, scheme, unquantized)]
-    quantized = sum(layer.weight.numel() for layer in layers if isinstance(layer, nn.Linear))
-
-    hoisted = family_of(family).hoisted
-
-    def count(module: nn.Module, without: Collection[str] = ()) -> int:
-        weights = module.named_parameters()
-        return sum(weight.numel() for name, weight in weights if not is_within(name, without))
-
-    return Sizes(count(network), count(denoiser, hoisted), quantized)

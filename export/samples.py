@@ -10,6 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from castmate.defaults import Defaults
 from castmate.engines.bundle import Bundle
 from castmate.pipeline.tokenizer import PromptTokenizer
 
@@ -50,8 +51,18 @@ class Sample:
     subject_scale: float = 0.8
 
 
-def samples(count: int, side: int, *, first_seed: int = 0) -> list[Sample]:
-    """The first of the shipped prompts and references, in a fixed order."""
+def samples(
+    count: int, side: int, *, first_seed: int = 0, defaults: Defaults | None = None
+) -> list[Sample]:
+    """The first of the shipped prompts and references, in a fixed order.
+
+    Args:
+        count: How many.
+        side: Pixels of their square pictures.
+        first_seed: Of the first one, which also chooses its prompt and reference.
+        defaults: What the model takes by default, so that it is drawn as it will be.
+    """
+    strengths = defaults.model_dump(include={"guidance_scale", "subject_scale"}) if defaults else {}
     references = sorted(REFERENCES.glob("*.png"))
     if not references:
         raise FileNotFoundError(f"no references in {REFERENCES}")
@@ -62,6 +73,7 @@ def samples(count: int, side: int, *, first_seed: int = 0) -> list[Sample]:
             seed=first_seed + i,
             width=side,
             height=side,
+            **strengths,
         )
         for i in range(count)
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Iterable
 
 from castmate.engines.plan import Flavour
@@ -10,6 +12,28 @@ from export.quantization.scheme import Kernel
 
 RTX_TARGETS = ("8.0", "8.6", "8.9", "12.0", "12.1")
 """Compute capabilities that TensorRT-RTX compiles for."""
+
+
+def found_target() -> str:
+    """The compute capability of the GPUs of this machine, as their driver says it.
+
+    Raises:
+        ExportError: There is none, or there are several kinds; says what to give instead.
+    """
+    kinds: set[str] = set()
+    if shutil.which("nvidia-smi"):
+        command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        kinds = set(done.stdout.split()) if done.returncode == 0 else set()
+    if len(kinds) == 1:
+        return kinds.pop()
+    why = (
+        f"has GPUs of several kinds ({', '.join(sorted(kinds))})" if kinds else "has no NVIDIA GPU"
+    )
+    raise ExportError(
+        f"This machine {why}: name the GPU that the engines are for with --target, such as 8.9 "
+        "(L40S, RTX 40), 9.0 (H100, H200), 10.0 (B200) or 12.0 (RTX 50, RTX PRO 6000)."
+    )
 
 
 def check_target(flavour: Flavour, target: str, kernels: Iterable[Kernel] = ()) -> None:

@@ -14,16 +14,30 @@ from PIL import Image
 
 from castmate.clients.base import Client, Progress, ProgressCallback
 from castmate.clients.payments import Payment, Payments, PaymentState
+from castmate.defaults import CompleteRequest, Defaults
 from castmate.errors import BudgetExceeded
 from castmate.images import Reference, encode
 from castmate.router import Router
-from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult
+from castmate.schema import (
+    FramedReference,
+    Framing,
+    GeneratedImage,
+    GenerateRequest,
+    GenerateResult,
+)
+
+FRAMED = FramedReference(framing=Framing.ALPHA, box=(0.25, 0.0, 0.75, 1.0))
+
+DEFAULTS = Defaults(
+    num_inference_steps=28, guidance_scale=3.5, subject_scale=0.8, true_cfg_scale=4.0
+)
 
 
 class FlatClient:
     """A client that draws flat pictures at once: the reference's colour, moved by the seed."""
 
     name = "flat"
+    defaults: Defaults | None = DEFAULTS
 
     def __init__(self, error: Exception | None = None, warnings: tuple[str, ...] = ()) -> None:
         self.requests: list[GenerateRequest] = []
@@ -40,7 +54,8 @@ class FlatClient:
     ) -> GenerateResult:
         self.requests.append(request)
         self.references.append(reference)
-        total = request.num_inference_steps * request.num_images
+        complete = CompleteRequest.of(request, DEFAULTS)
+        total = complete.num_inference_steps * request.num_images
         for step in range(total + 1):
             await asyncio.sleep(0)
             if on_progress:
@@ -58,6 +73,8 @@ class FlatClient:
             model="flat",
             timings_ms={"total": 12.0},
             warnings=self._warnings,
+            drawn_with=complete.drawn_with,
+            reference=FRAMED,
         )
 
     async def aclose(self) -> None:
@@ -111,7 +128,8 @@ def routed(drawing: Client | Callable[[], Client], cooldown_s: float = 15.0) -> 
         return drawing
     opener: Any = (lambda: drawing) if hasattr(drawing, "generate") else drawing
     name = getattr(drawing, "name", "drawing")
-    return Router({name: opener}, deadline_s=600, cooldown_s=cooldown_s)
+    known = {name: getattr(drawing, "defaults", None)}
+    return Router({name: opener}, deadline_s=600, cooldown_s=cooldown_s, defaults=known)
 
 
 class MemoryPayments:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.readme import DOCUMENTS, filled
+from castmate.defaults import Defaults
+from castmate.engines.bundle import Bundle
 from castmate.schema import GenerateRequest, describe_range
 from castmate_mcp.settings import ServerSettings
 
@@ -24,8 +26,11 @@ pages = pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) 
 def parameter_table() -> str:
     """The table of parameters as the README must show it."""
     rows = ["| parameter | default | allowed | what it does |", "|---|---|---|---|"]
+    toon = Bundle.open("toon").manifest.defaults
     for name, field in GenerateRequest.model_fields.items():
         default = "required" if field.is_required() else f"`{json.dumps(field.get_default())}`"
+        if name in Defaults.model_fields:
+            default = f"the model's: `{getattr(toon, name):g}`"
         allowed = describe_range(GenerateRequest, name)
         meaning = str(field.description).replace(f": {allowed}.", ".")
         prose = f"{allowed} | {meaning}".replace("*", r"\*")  # else Markdown sees emphasis

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from castmate.clients.payments import Payments
+from castmate.defaults import Defaults
 from castmate.images import Reference
 from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult
 
@@ -55,6 +56,16 @@ class Resting(Protocol):
     @property
     def ready_in_s(self) -> float:
         """When a call has a chance again: 0 is now, infinite is when a running call has ended."""
+        ...
+
+
+@runtime_checkable
+class Defaulting(Protocol):
+    """An image source that knows what its model gives a request for what that leaves out."""
+
+    @property
+    def defaults(self) -> Defaults | None:
+        """The model's; None as long as it has not been asked."""
         ...
 
 

@@ -31,7 +31,7 @@ def _bundle(settings: Settings) -> Check:
         return Check("bundle", False, settings.bundle, str(error))
     manifest = bundle.manifest
     found = f"{bundle.name} ({manifest.engine}, {manifest.precision}) in {bundle.path}; "
-    found += f"licence: {in_short(manifest.licences)}"
+    found += f"licence: {in_short(manifest.licences)}; by default {manifest.defaults.in_words}"
     return Check("bundle", True, found)
 
 

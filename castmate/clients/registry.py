@@ -15,7 +15,9 @@ from castmate.errors import BundleError, SettingsError
 from castmate.settings import Settings
 
 if TYPE_CHECKING:
+    from castmate.defaults import Defaults
     from castmate.engines.licences import Licence
+    from castmate.engines.manifest import Manifest
 
 
 def _nothing(settings: Settings) -> str:
@@ -24,6 +26,10 @@ def _nothing(settings: Settings) -> str:
 
 def _no_licences(settings: Settings) -> Mapping[str, Licence]:
     return {}
+
+
+def _unknown(settings: Settings) -> Defaults | None:
+    return None
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,8 @@ class Entry:
         check: What `castmate doctor` finds out about it.
         lacks: Which setting it still needs, in a sentence; empty where it is set up.
         licences: Under which it draws, by part of the model, where it knows them.
+        defaults: What its model gives a request for what that leaves out, where it is known before
+            the client is opened.
         price_usd: About what one of its pictures costs; None for a client that is free.
     """
 
@@ -48,6 +56,7 @@ class Entry:
     lacks: Callable[[Settings], str] = _nothing
     price_usd: Callable[[Settings], float] | None = None
     licences: Callable[[Settings], Mapping[str, Licence]] = _no_licences
+    defaults: Callable[[Settings], Defaults | None] = _unknown
 
     @property
     def is_paid(self) -> bool:
@@ -130,6 +139,18 @@ def licences(settings: Settings) -> dict[str, Licence]:
     }
 
 
+def defaults(settings: Settings) -> Defaults | None:
+    """What a request gets for what it leaves out from the client that is asked first.
+
+    None where only that client's server knows.
+
+    Raises:
+        SettingsError: As `named`.
+    """
+    first = next(iter(set_up(settings)), None)
+    return first.defaults(settings) if first else None
+
+
 def _open_triton(settings: Settings) -> Client:
     from castmate.clients.triton.client import TritonClient  # loads gRPC, of the extra `triton`
 
@@ -159,17 +180,27 @@ async def _check_local(settings: Settings) -> Sequence[Check]:
 
 
 def _local_licences(settings: Settings) -> Mapping[str, Licence]:
+    manifest = _local_manifest(settings)
+    return manifest.licences if manifest else {}
+
+
+def _local_defaults(settings: Settings) -> Defaults | None:
+    manifest = _local_manifest(settings)
+    return manifest.defaults if manifest else None
+
+
+def _local_manifest(settings: Settings) -> Manifest | None:
     try:
-        return _bundle_licences(settings.bundle)
+        return _manifest(settings.bundle)
     except BundleError:
-        return {}  # whoever draws with it says what is wrong
+        return None  # whoever draws with it says what is wrong
 
 
 @functools.cache
-def _bundle_licences(bundle: str) -> Mapping[str, Licence]:
+def _manifest(bundle: str) -> Manifest:
     from castmate.engines.bundle import Bundle  # loads NumPy
 
-    return Bundle.open(bundle).manifest.licences
+    return Bundle.open(bundle).manifest
 
 
 def _open_wavespeed(settings: Settings) -> Client:
@@ -188,6 +219,12 @@ async def _check_wavespeed(settings: Settings) -> Sequence[Check]:
     return await check(settings)
 
 
+def _wavespeed_defaults(settings: Settings) -> Defaults:
+    from castmate.clients.wavespeed.parameters import DEFAULTS
+
+    return DEFAULTS
+
+
 def _wavespeed_price_usd(settings: Settings) -> float:
     from castmate.clients.wavespeed.parameters import DOCUMENTED_PRICE_USD
 
@@ -199,7 +236,14 @@ def _wavespeed_price_usd(settings: Settings) -> float:
 # rather than the demo model of this process, and what costs money comes last.
 CLIENTS: Final[tuple[Entry, ...]] = (
     Entry("triton", "Triton", _open_triton, _check_triton, _triton_lacks),
-    Entry("local", "This machine", _open_local, _check_local, licences=_local_licences),
+    Entry(
+        "local",
+        "This machine",
+        _open_local,
+        _check_local,
+        licences=_local_licences,
+        defaults=_local_defaults,
+    ),
     Entry(
         "wavespeed",
         "WaveSpeed",
@@ -207,5 +251,6 @@ CLIENTS: Final[tuple[Entry, ...]] = (
         _check_wavespeed,
         _wavespeed_lacks,
         _wavespeed_price_usd,
+        defaults=_wavespeed_defaults,
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -29,6 +29,11 @@ class Runtime(Protocol):
         """The engine that bundles name: `onnxruntime`, `tensorrt`."""
         ...
 
+    @property
+    def machine(self) -> str:
+        """What computes, versions included: an engine may be right on one and wrong on another."""
+        ...
+
     def load(self, graph: str) -> Engine:
         """Load a graph of the bundle.
 
@@ -37,12 +42,21 @@ class Runtime(Protocol):
         """
         ...
 
-    def upload(self, array: Array) -> Tensor:
-        """Copy a host array to the device."""
+    def upload(self, array: Array, dtype: str | None = None) -> Tensor:
+        """Copy a host array to the device.
+
+        Args:
+            array: What to copy.
+            dtype: That of the array, or `bfloat16` for an array of uint16 that holds the bits.
+        """
         ...
 
     def download(self, tensor: Tensor) -> Array:
         """Copy a device tensor to the host."""
+        ...
+
+    def concatenate(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Join tensors along their first axis."""
         ...
 
     def num_bytes(self, tensor: Tensor) -> int:

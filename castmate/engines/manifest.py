@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from castmate.defaults import Defaults, Span, check_limits
 from castmate.engines.graphs import Range, TensorSpec
 from castmate.engines.licences import Licence
 
@@ -42,6 +43,14 @@ class TokenizerSpec(FileSpec):
     unk_id: int | None = None
 
 
+class GoldenSpec(FileSpec):
+    """Recorded inputs and outputs of the graphs; see `castmate.engines.golden`."""
+
+    limits: Mapping[str, float] = Field(
+        description="Largest relative L2 difference from the record, by graph."
+    )
+
+
 class Profile(_Model):
     """The one table of shapes that export, engines and Triton read."""
 
@@ -61,6 +70,18 @@ class StepCachingSpec(_Model):
     balanced: Annotated[float, Field(gt=0)]
     fast: Annotated[float, Field(gt=0)]
     chosen_on: str = Field(description="By what measurement, and on which model.")
+    by_default: bool = Field(
+        default=True,
+        description="Whether a request that leaves it to the server skips steps as that is set.",
+    )
+
+
+class LoraSpec(_Model):
+    """A LoRA that was fused into the weights."""
+
+    file: str = Field(description="Its name, without a folder.")
+    sha256: str
+    scale: float
 
 
 class Manifest(_Model):
@@ -77,10 +98,25 @@ class Manifest(_Model):
     created_with: Mapping[str, str] = Field(description="Versions of what made it.")
     graphs: Mapping[str, GraphSpec]
     tokenizers: Mapping[str, TokenizerSpec]
+    golden: GoldenSpec | None = Field(
+        default=None, description="What an engine is compared with where it runs."
+    )
     profile: Profile
     constants: Mapping[str, Any] = Field(
         description="What the pipeline of the family needs to know beside the graphs."
     )
+    defaults: Defaults = Field(description="What a request gets for what it leaves out.")
+    limits: Mapping[str, Span] = Field(
+        default={}, description="Of these parameters; a request beyond them gets a warning."
+    )
     step_caching: StepCachingSpec | None = Field(
         default=None, description="Only where steps may be skipped."
     )
+    loras: tuple[LoraSpec, ...] = Field(
+        default=(), description="Fused into the weights, in this order."
+    )
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        check_limits(self.defaults, self.limits)
+        return self

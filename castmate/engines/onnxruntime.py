@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import platform
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import onnxruntime
 
 from castmate.engines.base import Array, Engine, Tensor
 from castmate.engines.bundle import Bundle
 from castmate.errors import BundleMismatch
+
+BFLOAT16 = 16
+"""Of ONNX's element types."""
 
 
 class OnnxEngine:
@@ -53,6 +58,11 @@ class OnnxRuntime:
         self._options.enable_mem_pattern = False
         self._options.log_severity_level = 3
 
+    @property
+    def machine(self) -> str:
+        """Its version, and the CPU's kind."""
+        return f"onnxruntime {onnxruntime.__version__} on {platform.machine()}"
+
     def load(self, graph: str) -> Engine:
         """Load one graph.
 
@@ -73,14 +83,20 @@ class OnnxRuntime:
             ) from error
         return OnnxEngine(session)
 
-    def upload(self, array: Array) -> Tensor:
+    def upload(self, array: Array, dtype: str | None = None) -> Tensor:
         """Wrap a host array."""
+        if dtype == "bfloat16":
+            return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(array, BFLOAT16)
         return onnxruntime.OrtValue.ortvalue_from_numpy(array)
 
     def download(self, tensor: Tensor) -> Array:
         """Read a tensor."""
         array: Array = tensor.numpy()
         return array
+
+    def concatenate(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Join tensors along their first axis."""
+        return self.upload(np.concatenate([tensor.numpy() for tensor in tensors]))
 
     def num_bytes(self, tensor: Tensor) -> int:
         """Memory of a tensor."""

@@ -123,7 +123,7 @@ class Ledger:
             "idempotency_key": idempotency_key,
             "body_hash": hash_of(request),
             "state": State.CREATED,
-            "request": _with_seed(request).model_dump_json(),
+            "request": _with_seed(request).model_dump_json(exclude_none=True),
             "attempt": 0,
             "deaths": 0,
             "cancel_requested": 0,

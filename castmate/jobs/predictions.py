@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import Row
 
 from castmate.schema import (
+    FramedReference,
     GeneratedImage,
     GenerateRequest,
     GenerateResult,
@@ -90,6 +91,8 @@ class StoredResult:
     warnings: tuple[str, ...]
     cost_usd: float
     computed_steps: int | None = None
+    drawn_with: Mapping[str, Any] = field(default_factory=dict)
+    reference: FramedReference | None = None
 
     @classmethod
     def of(cls, result: GenerateResult, names: Sequence[str]) -> Self:
@@ -115,7 +118,9 @@ class StoredResult:
             StoredImage(**image | {"output_format": OutputFormat(image["output_format"])})
             for image in values.pop("images")
         )
-        return cls(images, **values | {"warnings": tuple(values["warnings"])})
+        values["warnings"] = tuple(values["warnings"])
+        values["reference"] = FramedReference.parse(values.get("reference"))
+        return cls(images, **values)
 
     def to_json(self) -> str:
         """As it stands in the ledger."""
@@ -230,6 +235,9 @@ def new_id(now: float) -> str:
 
 
 def hash_of(request: GenerateRequest) -> str:
-    """What makes two requests the same one, the reference's content included."""
-    body = json.dumps(request.model_dump(mode="json"), sort_keys=True)
+    """What makes two requests the same one, the reference's content included.
+
+    It is of what was asked: what is left to the model stays out, whatever draws it.
+    """
+    body = json.dumps(request.model_dump(mode="json", exclude_none=True), sort_keys=True)
     return hashlib.sha256(body.encode()).hexdigest()

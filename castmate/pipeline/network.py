@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from castmate.defaults import CompleteRequest
 from castmate.engines.base import Array, Runtime, Tensor
 from castmate.engines.bundle import Bundle
 from castmate.engines.family import family_module
@@ -13,7 +14,7 @@ from castmate.images import Reference
 from castmate.pipeline.denoise import Transformer
 from castmate.pipeline.safety import SafetyChecker
 from castmate.pipeline.stopwatch import Stopwatch
-from castmate.schema import GenerateRequest
+from castmate.schema import FramedReference
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,13 @@ class Encoded:
         noise_shape: Of one picture's latents.
         conditions: Inputs of the transformer, on the device.
         warnings: What could not be read.
+        reference: How the reference was framed, where the family frames.
     """
 
     noise_shape: tuple[int, ...]
     conditions: Mapping[str, Tensor]
     warnings: tuple[str, ...] = ()
+    reference: FramedReference | None = None
 
 
 class Network(Protocol):
@@ -44,7 +47,7 @@ class Network(Protocol):
         """What flags pictures, where the family has it."""
         ...
 
-    def encode(self, request: GenerateRequest, reference: Reference, watch: Stopwatch) -> Encoded:
+    def encode(self, request: CompleteRequest, reference: Reference, watch: Stopwatch) -> Encoded:
         """Prepare everything that no picture of the request changes, timing each stage."""
         ...
 

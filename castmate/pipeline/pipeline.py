@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from castmate.defaults import CompleteRequest, beyond_limits
 from castmate.engines.base import Array, Runtime
 from castmate.engines.bundle import Bundle
 from castmate.images import Reference, encode
@@ -91,9 +92,9 @@ class Pipeline:
             on_image: Called with every picture as soon as it is finished.
         """
         network, runtime, watch = self._network, self._runtime, Stopwatch()
-        request, notes = self._within_steps(request)
-        encoded = network.encode(request, reference, watch)
-        steps = self._steps[: request.num_inference_steps]
+        complete, notes = self._completed(request)
+        encoded = network.encode(complete, reference, watch)
+        steps = self._steps[: complete.num_inference_steps]
         total = len(steps) * request.num_images
         seeds = image_seeds(
             request.seed if request.seed >= 0 else secrets.randbelow(MAX_SEED + 1),
@@ -128,24 +129,31 @@ class Pipeline:
             timings_ms=watch.totals_ms(),
             warnings=encoded.warnings + notes + ignored + tuple(_flagged(images)),
             computed_steps=computed,
+            drawn_with=complete.drawn_with,
+            reference=encoded.reference,
         )
 
-    def _within_steps(self, request: GenerateRequest) -> tuple[GenerateRequest, tuple[str, ...]]:
-        """The request in no more steps than the bundle takes, and a warning where that is fewer."""
-        most, asked = len(self._steps), request.num_inference_steps
-        if asked <= most:
-            return request, ()
-        return request.model_copy(update={"num_inference_steps": most}), (
+    def _completed(self, request: GenerateRequest) -> tuple[CompleteRequest, tuple[str, ...]]:
+        """What is drawn, in no more steps than the bundle takes, and what is odd about it."""
+        manifest, most = self.bundle.manifest, len(self._steps)
+        notes = tuple(beyond_limits(request, self.bundle.name, manifest.defaults, manifest.limits))
+        complete = CompleteRequest.of(request, manifest.defaults)
+        if (asked := complete.num_inference_steps) <= most:
+            return complete, notes
+        return complete.model_copy(update={"num_inference_steps": most}), (
             f"Bundle {self.bundle.name!r} draws in at most {most} steps, so {most} were taken and "
             f"not {asked}.",
+            *notes,
         )
 
     def _threshold(self, request: GenerateRequest) -> tuple[float, tuple[str, ...]]:
         """The change below which steps are not computed, and a warning where that cannot be."""
-        cache = self._cache if request.cache is Cache.AUTO else request.cache
+        cache, spec = request.cache, self.bundle.manifest.step_caching
+        if cache is Cache.AUTO:
+            cache = self._cache if spec is None or spec.by_default else Cache.OFF
         if cache is Cache.OFF:
             return 0.0, ()
-        if (spec := self.bundle.manifest.step_caching) is None:
+        if spec is None:
             return 0.0, (
                 f"Bundle {self.bundle.name!r} cannot skip steps, so cache {cache.value!r} did "
                 "nothing and every step was computed. Export it with --step-caching, or leave "

@@ -1,7 +1,8 @@
 """What goes over the wire between `TritonClient` and the Triton model; both ends import it.
 
 A request is two tensors, `prompt` and `image` (the encoded bytes of the reference), and every other
-field of `GenerateRequest` as a request parameter of the same name. Responses are the outputs below.
+field of `GenerateRequest` that is not left to the model as a request parameter of the same name.
+Responses are the outputs below.
 Errors are the tree of `castmate/errors.py` as one JSON document, the message of Triton's error.
 """
 
@@ -58,7 +59,7 @@ class Job:
 
 def encode_parameters(request: GenerateRequest) -> dict[str, str | int | bool | float]:
     """The request parameters of `request`."""
-    values = request.model_dump(mode="json", exclude={"prompt", "image"})
+    values = request.model_dump(mode="json", exclude={"prompt", "image"}, exclude_none=True)
     return {name: value for name, value in values.items() if value != ""}
 
 

@@ -173,8 +173,8 @@ class Fp8(Scheme):
 
     weight_bytes = 1.0
     limits: Mapping[Precision, Limits] = {
-        Precision.FP32: Limits(8e-2, 0.995, 20),
-        Precision.BF16: Limits(1e-1, 0.99, 18),
+        Precision.FP32: Limits(8e-2, 20),
+        Precision.BF16: Limits(1e-1, 18),
     }
     translations = _TRANSLATIONS
 

@@ -18,10 +18,10 @@ class NoQuantization(Scheme):
     kernels = ()
     weight_bytes = 0.0
     limits: Mapping[Precision, Limits] = {
-        Precision.FP32: Limits(1e-4, 0.99999, 45),
-        Precision.FP16_WEIGHTS: Limits(5e-3, 0.9999, 35),
-        Precision.FP16: Limits(1e-2, 0.9999, 30),
-        Precision.BF16: Limits(4e-2, 0.999, 22),
+        Precision.FP32: Limits(1e-4, 45),
+        Precision.FP16_WEIGHTS: Limits(5e-3, 35),
+        Precision.FP16: Limits(1e-2, 30),
+        Precision.BF16: Limits(4e-2, 22),
     }
     translations: Mapping[Callable[..., Any], Callable[..., Any]] = {}
 

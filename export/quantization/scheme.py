@@ -48,13 +48,11 @@ class Limits:
     """How far a graph may be from the network in fp32 and still count as the same.
 
     Attributes:
-        relative_l2: Of every output, at most; a step is judged by what it changes.
-        cosine: Likewise, at least.
+        relative_l2: Of every output's difference, at most; a step is judged by what it changes.
         psnr_db: Of the picture, at least.
     """
 
     relative_l2: float
-    cosine: float
     psnr_db: float
 
 

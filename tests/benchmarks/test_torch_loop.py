@@ -82,6 +82,6 @@ def test_fp8_covers_what_export_quantizes() -> None:
 
 
 def test_each_rung_of_the_ladder_switches_one_thing_more() -> None:
-    rungs = [vars(switches) for _, switches in list(LADDER.values())[:6]]
+    rungs = [vars(rung.switches) for rung in list(LADDER.values())[:6]]
     for before, after in itertools.pairwise(rungs):
         assert sum(before[name] != after[name] for name in before) == 1

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from castmate.defaults import Defaults
 from castmate.errors import InvalidRequest
 from castmate.schema import (
     MAX_SEED,
@@ -29,21 +30,22 @@ def refusal(**values: Any) -> str:
     return str(caught.value)
 
 
-def test_prompt_and_image_are_enough_and_the_rest_has_the_hosted_apis_defaults() -> None:
+def test_prompt_and_image_are_enough_and_the_rest_is_the_hosted_apis_or_the_models() -> None:
     assert GenerateRequest.parse(MINIMAL).model_dump() == {
         "prompt": "waving on a beach",
         "image": "fox.png",
         "size": "1024*1024",
         "negative_prompt": "",
         "seed": -1,
-        "guidance_scale": 3.5,
-        "num_inference_steps": 28,
+        "guidance_scale": None,
+        "num_inference_steps": None,
         "num_images": 1,
         "enable_safety_checker": True,
-        "subject_scale": 0.8,
-        "true_cfg_scale": 4.0,
+        "subject_scale": None,
+        "true_cfg_scale": None,
         "output_format": "png",
         "cache": "auto",
+        "enable_matting": "auto",
     }
 
 
@@ -96,11 +98,23 @@ def test_a_number_is_taken_at_its_bounds_and_refused_beyond_them(
 ) -> None:
     for value in (low, high):
         assert getattr(GenerateRequest.parse(MINIMAL | {name: value}), name) == value
-    beyond: list[Any] = [low - 1, high + 1, float("nan"), float("inf"), True, "many", None]
+    beyond: list[Any] = [low - 1, high + 1, float("nan"), float("inf"), True, "many"]
+    beyond += [] if name in Defaults.model_fields else [None]
     for value in beyond:
         told = refusal(**{name: value})
         assert told.startswith(f"`{name}`: {value!r} is not allowed; allowed: ")
         assert f"from {low} to {high}" in told
+
+
+@pytest.mark.parametrize(("given", "meant"), [(True, "true"), (False, "false"), ("auto", "auto")])
+def test_whether_to_matte_is_a_word_or_a_truth_value(given: object, meant: str) -> None:
+    assert GenerateRequest.parse(MINIMAL | {"enable_matting": given}).enable_matting == meant
+
+
+@pytest.mark.parametrize("given", ["maybe", "", "True", 1, None, [True]])
+def test_another_word_for_whether_to_matte_is_refused(given: object) -> None:
+    told = refusal(enable_matting=given)
+    assert told == f"`enable_matting`: {given!r} is not allowed; allowed: auto, true, false"
 
 
 def test_text_instead_of_a_number_is_read_where_it_is_one() -> None:
@@ -174,4 +188,6 @@ def test_a_result_as_json_has_everything_but_the_bytes() -> None:
         "warnings": ("cut",),
         "cost_usd": 0.0,
         "computed_steps": None,
+        "drawn_with": {},
+        "reference": None,
     }

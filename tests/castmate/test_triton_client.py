@@ -16,6 +16,7 @@ from tritonclient.utils import serialize_byte_tensor
 
 from castmate.clients.triton.client import TritonClient
 from castmate.clients.triton.discovery import REFRESH_S, Discovery
+from castmate.defaults import Defaults
 from castmate.errors import (
     ImageRejected,
     InvalidRequest,
@@ -28,24 +29,24 @@ from castmate.images import Reference
 from castmate.schema import GeneratedImage, GenerateRequest, OutputFormat
 from castmate.settings import Settings
 from castmate.triton import wire
+from tests.doubles import DEFAULTS, FRAMED
 
 MakeRequest = Callable[..., GenerateRequest]
 Character = Callable[[str], Reference]
 
 pytestmark = pytest.mark.anyio
 
-REPORT = wire.report(
-    {
-        "model": "scripted",
-        "timings_ms": {"total": 1.0},
-        "warnings": [],
-        "computed_steps": 1,
-    }
-)
+FACTS = {
+    "model": "scripted",
+    "timings_ms": {"total": 1.0},
+    "warnings": [],
+    "computed_steps": 1,
+    "reference": {"framing": "alpha", "box": [0.25, 0.0, 0.75, 1.0]},
+}
 PICTURE = wire.picture(
     GeneratedImage(data=b"png", output_format=OutputFormat.PNG, width=512, height=512, seed=7)
 )
-DONE = [wire.ahead(0), wire.progress(0, 1), PICTURE, wire.progress(1, 1), REPORT]
+DONE = [wire.ahead(0), wire.progress(0, 1), PICTURE, wire.progress(1, 1), wire.report(FACTS)]
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,9 @@ class ScriptedServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ig
                 text = "Stub process 'castmate_0' is not healthy."
                 yield service_pb2.ModelStreamInferResponse(error_message=text)
                 return
-            state = {"model": "scripted", "waiting": max(0, self.load - 1)}
-            yield response(wire.report(state | {"running": min(1, self.load)}))
+            state = {"model": "scripted", "defaults": DEFAULTS.model_dump()}
+            load = {"waiting": max(0, self.load - 1), "running": min(1, self.load)}
+            yield response(wire.report(state | load))
             return
         self.requests.append(request)
         try:
@@ -177,6 +179,7 @@ async def test_a_request_is_sent_once_with_its_prompt_its_image_and_its_paramete
     result = await draw(connect(server), guidance_scale=2.5, cache="fast")
     assert [image.data for image in result.images] == [b"png"]
     assert result.computed_steps == 1
+    assert result.reference == FRAMED
     (request,) = server.requests
     assert [tensor.name for tensor in request.inputs] == ["prompt", "image"]
     assert request.raw_input_contents[1].endswith(character("mira").data)
@@ -184,6 +187,20 @@ async def test_a_request_is_sent_once_with_its_prompt_its_image_and_its_paramete
     assert request.parameters["seed"].int64_param == 7
     assert request.parameters["size"].string_param == "512*512"
     assert request.parameters["cache"].string_param == "fast"
+
+
+async def test_what_is_left_to_the_model_is_not_sent_and_its_report_says_what_it_took(
+    server: ScriptedServer, connect: Connect, draw: Draw
+) -> None:
+    server.script = [*DONE[:-1], wire.report(FACTS | {"drawn_with": {"num_inference_steps": 8}})]
+    client = connect(server)
+    result = await draw(client, num_inference_steps=None)
+    (request,) = server.requests
+    assert not {*Defaults.model_fields} & {*request.parameters}
+    assert result.drawn_with == {"num_inference_steps": 8}
+    assert client.defaults is None  # nobody has asked yet
+    await client.probe(server.url)
+    assert client.defaults == DEFAULTS
 
 
 async def test_errors_of_the_model_arrive_as_what_they_were(
@@ -339,7 +356,7 @@ async def test_a_server_that_leaves_its_name_finishes_what_it_draws(
     discovery = Discovery(name, lookup=lookup, clock=lambda: now[0])
     client = TritonClient(name, discovery=discovery)
     held, going_on = asyncio.Event(), asyncio.Event()
-    first.script = [wire.ahead(0), (held, going_on), PICTURE, REPORT]
+    first.script = [wire.ahead(0), (held, going_on), PICTURE, wire.report(FACTS)]
     async with asyncio.timeout(20):
         drawing = asyncio.ensure_future(draw(client))
         await held.wait()

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from benchmarks.server_process import castmate_serve
 from castmate import __version__, cli
+from castmate.engines.plan import Flavour
 from castmate.triton.server import Ports
 from castmate_mcp.settings import ServerSettings
 
@@ -89,6 +94,46 @@ def test_the_health_check_and_the_entry_point_of_triton_are_commands_of_castmate
     entry = re.search(r'^ENTRYPOINT \["castmate", "serve", "(\w+)"', DOCKERFILE, re.MULTILINE)
     assert entry
     assert entry[1] in commands
+
+
+@pytest.mark.parametrize(
+    ("given", "installed"),
+    [
+        ("", None),
+        ("tensorrt==11.3.0.99", ["tensorrt==11.3.0.99", "cuda-python>=13,<14"]),
+        ("tensorrt_rtx_cu13==1.7.1.116", ["tensorrt_rtx_cu13==1.7.1.116", "cuda-python>=13,<14"]),
+    ],
+)
+def test_the_image_installs_the_tensorrt_of_its_argument_and_no_other(
+    triton: Any, given: str, installed: list[str] | None, tmp_path: Path
+) -> None:
+    assert triton["build"]["args"] == {"TENSORRT": "${CASTMATE_TENSORRT:-}"}
+    steps = re.findall(r"^RUN ((?:\\\n|.)+)", DOCKERFILE, re.MULTILINE)
+    (step,) = [step for step in steps if "TENSORRT" in step]
+    pip = tmp_path / "python3"
+    pip.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/said\n')
+    pip.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TENSORRT": given}
+    subprocess.run(["sh", "-ec", step], env=environment, check=True, timeout=WAIT_S)
+    said = (tmp_path / "said").read_text().split("\n") if installed else []
+    assert "--constraint" not in said, "which pins the TensorRT of the tests"
+    assert said[-3:-1] == (installed or [])
+    assert (tmp_path / "said").exists() == (installed is not None)
+
+
+def test_the_releases_of_tensorrt_are_those_that_the_package_allows() -> None:
+    extras = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())
+    allowed = extras["project"]["optional-dependencies"]
+    releases = json.loads((DEPLOY / "tensorrt.json").read_text())
+    for extra, flavour in (("tensorrt", Flavour.TENSORRT), ("rtx", Flavour.TENSORRT_RTX)):
+        wheel = releases["wheels"][flavour]
+        (requirement,) = [
+            found
+            for each in allowed[extra]
+            if (found := Requirement(each)).name == wheel["package"]
+        ]
+        assert all(version in requirement.specifier for version in wheel["versions"])
+        assert wheel["versions"] == sorted(wheel["versions"], key=Version)
 
 
 @pytest.mark.parametrize("name", SERVICES)

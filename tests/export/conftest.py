@@ -16,10 +16,11 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from castmate.engines.bundle import Bundle
+from castmate.engines.golden import Call
 from castmate.engines.manifest import MANIFEST, StepCachingSpec
 from castmate.families.instantcharacter.graphs import WHOLE
 from demo_model.config import TOON
-from export.bundle import graph_spec, write_bundle
+from export.bundle import graph_limit, graph_spec, write_bundle
 from export.calibrate import Calibration, calibrate
 from export.families.instantcharacter.adapter import adapter_state_dict
 from export.families.instantcharacter.config import ModelConfig
@@ -28,10 +29,13 @@ from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.step_caching import FLUX_STEP_CACHING, step_caching_graphs
 from export.families.instantcharacter.unquantized import UNQUANTIZED
 from export.family import merges
+from export.golden import record
 from export.graphs import Makers
 from export.precision import Precision, convert
 from export.quantization.fp8 import FP8_ATTENTION
+from export.quantization.none import NONE
 from export.quantization.quantize import quantize
+from export.quantization.scheme import Scheme
 from export.samples import Prompts, TokenizerFile, samples
 from export.to_onnx import to_onnx
 from tests.export.kept import kept
@@ -67,6 +71,14 @@ def network() -> InstantCharacter:
     return made.half().float()
 
 
+def record_golden(network: InstantCharacter, *, step_caching: bool) -> dict[str, Call]:
+    """The golden tensors of a network that `write` is to export, before it is quantized."""
+    with tempfile.TemporaryDirectory() as scratch:
+        tokenizer = letters(Path(scratch))
+        tokenizers = {"tokenizer": tokenizer, "tokenizer_2": tokenizer}
+        return record(network, tokenizers, step_caching=step_caching)
+
+
 def write(network: InstantCharacter, folder: Path, **options: Any) -> None:
     """Export a network as a bundle; options are those of `write_bundle`."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -85,8 +97,12 @@ def write(network: InstantCharacter, folder: Path, **options: Any) -> None:
 @pytest.fixture(scope="session")
 def bundle_folder(network: InstantCharacter) -> Path:
     """The network, exported as a bundle with fp16 weights."""
-    options = {"precision": Precision.FP16_WEIGHTS}
-    return kept("micro", lambda folder: write(network, folder, **options)).path
+
+    def make(folder: Path) -> None:
+        golden = record_golden(network, step_caching=False)
+        write(network, folder, precision=Precision.FP16_WEIGHTS, golden=golden)
+
+    return kept("micro", make).path
 
 
 @pytest.fixture(scope="session")
@@ -110,6 +126,7 @@ def replace_graphs(
     graphs: Makers,
     precision: Precision,
     step_caching: StepCachingSpec,
+    quantization: Scheme = NONE,
 ) -> None:
     """Export some graphs into a bundle, the transformer in its three parts among them."""
     manifest = json.loads((bundle.path / MANIFEST).read_text())
@@ -117,6 +134,8 @@ def replace_graphs(
     for name, make in graphs.items():
         files = to_onnx(make(), bundle.path / f"{name}.onnx", precision=precision)
         manifest["graphs"][name] = graph_spec(files).model_dump()
+        if name in manifest["golden"]["limits"]:
+            manifest["golden"]["limits"][name] = graph_limit(files[0], precision, quantization)
     manifest["step_caching"] = step_caching.model_dump()
     (bundle.path / MANIFEST).write_text(json.dumps(manifest))
 
@@ -180,18 +199,21 @@ def calibration(prompts: Prompts) -> Calibration:
 
 @pytest.fixture(scope="session")
 def fp8_bundle(prompts: Prompts) -> Bundle:
-    """The wide network in bf16 with FP8 linear layers and attention, every graph."""
+    """The wide network in bf16 with FP8 linear layers, encoders and attention, every graph."""
 
     def make(folder: Path) -> None:
         network = make_wide(torch.bfloat16)
         recorded = calibrate(network, prompts, samples(1, 512), steps=2)
-        quantize(network.denoiser, recorded.amax, FP8_ATTENTION, UNQUANTIZED, merges(network))
+        golden = record_golden(network, step_caching=True)
+        quantize(network, recorded.amax, FP8_ATTENTION, UNQUANTIZED, merges(network))
         write(
             network,
             folder,
             precision=Precision.BF16,
             quantization=FP8_ATTENTION,
+            encoders=True,
             step_caching=FLUX_STEP_CACHING,
+            golden=golden,
         )
 
     return kept("wide-fp8", make)

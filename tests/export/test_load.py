@@ -14,10 +14,8 @@ from torch import Tensor
 
 from export.errors import ExportError
 from export.families.instantcharacter.adapter import adapter_state_dict
-from export.families.instantcharacter.graphs import TransformerGraph, export_graphs
 from export.families.instantcharacter.load import load_network, locate
 from export.families.instantcharacter.network import InstantCharacter
-from export.lora import Style, StyledTransformer
 from tests.export.conftest import make_wide, sources
 
 
@@ -26,8 +24,9 @@ def test_every_weight_arrives_in_the_dtype_asked_for(
     published: Path, network: InstantCharacter, dtype: torch.dtype
 ) -> None:
     loaded = load_network(sources(published), dtype, network.config).state_dict()
-    assert loaded.keys() == network.state_dict().keys()
-    for name, weight in network.state_dict().items():
+    saved = {name: weight for name, weight in network.state_dict().items() if "matte." not in name}
+    assert loaded.keys() == saved.keys()  # a matte of IS-Net's was not asked for
+    for name, weight in saved.items():
         stored = weight.bfloat16() if name.startswith("subject") else weight
         expected = stored.to(dtype) if weight.is_floating_point() else weight
         assert torch.equal(loaded[name], expected), name
@@ -112,83 +111,4 @@ def test_an_adapter_of_another_network_is_refused(
 
 def test_a_path_that_does_not_exist_is_not_asked_of_the_hub() -> None:
     with pytest.raises(ExportError, match=r"\./nowhere/at/all does not exist"):
-        locate("./nowhere/at/all")
-
-
-LAYERS = ("transformer_blocks.0.attn.to_q", "single_transformer_blocks.1.proj_mlp")
-
-
-@pytest.fixture
-def lora(network: InstantCharacter, tmp_path: Path) -> Path:
-    torch.manual_seed(9)
-    state = {}
-    for name in LAYERS:
-        layer = network.transformer.get_submodule(name)
-        state[f"transformer.{name}.lora_A.weight"] = torch.randn(4, layer.in_features)
-        state[f"transformer.{name}.lora_B.weight"] = torch.randn(layer.out_features, 4)
-    state["transformer.transformer_blocks.0.attn.to_q.alpha"] = torch.tensor(2.0)
-    save_file(state, tmp_path / "style.safetensors")
-    return tmp_path / "style.safetensors"
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_style_changes_its_layers_and_its_removal_leaves_no_bit_behind(
-    network: InstantCharacter, lora: Path, dtype: torch.dtype
-) -> None:
-    made = InstantCharacter(network.config).to(dtype)
-    before = {name: weight.clone() for name, weight in made.transformer.state_dict().items()}
-    styled = StyledTransformer(made.transformer)
-    styled.apply([Style(lora, 0.7)])
-    after = made.transformer.state_dict()
-    changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert changed == {f"{name}.weight" for name in LAYERS}
-    state, name = load_file(lora), "transformer_blocks.0.attn.to_q"
-    up, down = (state[f"transformer.{name}.lora_{x}.weight"] for x in "BA")
-    expected = (before[f"{name}.weight"].float() + 0.7 * 2 / 4 * up @ down).to(dtype)
-    torch.testing.assert_close(after[f"{name}.weight"], expected, rtol=1e-2, atol=1e-6)
-    styled.apply([Style(lora, 0.3), Style(lora, 0.4)])
-    styled.remove()
-    assert all(torch.equal(before[k], w) for k, w in made.transformer.state_dict().items())
-
-
-def test_a_fused_style_changes_the_picture(network: InstantCharacter, lora: Path) -> None:
-    inputs = export_graphs(network)["transformer"]().inputs
-    graph, styled = (
-        TransformerGraph(network.denoiser).eval(),
-        StyledTransformer(network.transformer),
-    )
-    with torch.no_grad():
-        plain = graph(*inputs.values())
-        styled.apply([Style(lora)])
-        changed = graph(*inputs.values())
-        styled.remove()
-        again = graph(*inputs.values())
-    assert (changed - plain).abs().max() > 1e-3
-    assert torch.equal(again, plain)
-
-
-def test_a_style_that_does_not_fit_is_named_and_the_weights_stay(
-    network: InstantCharacter, lora: Path
-) -> None:
-    styled = StyledTransformer(network.transformer)
-    before = {name: weight.clone() for name, weight in network.transformer.state_dict().items()}
-
-    def spoil(state: dict[str, Tensor]) -> None:
-        state["transformer.nowhere.lora_A.weight"] = torch.zeros(4, 4)
-        state["text_encoder.x"] = torch.zeros(1)
-        state["transformer.transformer_blocks.0.attn.to_q.lora_B.weight"] = torch.zeros(7, 4)
-
-    edit(lora, spoil)
-    with pytest.raises(ExportError) as caught:
-        styled.apply([Style(lora)])
-    message = str(caught.value)
-    assert "transformer.nowhere: the transformer has no such layer" in message
-    assert "text_encoder.x: unknown" in message
-    assert "transformer.transformer_blocks.0.attn.to_q: (7, 4) x (4, 160)" in message
-    assert all(torch.equal(before[k], w) for k, w in network.transformer.state_dict().items())
-
-
-def test_a_file_that_is_no_lora_is_refused(network: InstantCharacter, tmp_path: Path) -> None:
-    (tmp_path / "x.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(ExportError, match="cannot be read as a LoRA"):
-        StyledTransformer(network.transformer).apply([Style(tmp_path / "x.safetensors")])
+        locate("./nowhere/at/all", ("*",))

@@ -18,6 +18,7 @@ from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from castmate.defaults import CompleteRequest
 from castmate.engines.bundle import Bundle
 from castmate.engines.onnxruntime import OnnxRuntime
 from castmate.families.instantcharacter.constants import SchedulerSpec
@@ -27,6 +28,7 @@ from castmate.images import Reference
 from castmate.pipeline.noise import gaussian_noise
 from castmate.pipeline.pipeline import Pipeline
 from castmate.schema import GenerateRequest
+from export.families.instantcharacter.family import DEFAULTS
 from export.families.instantcharacter.network import (
     InstantCharacter,
     rotary_embedding,
@@ -71,9 +73,10 @@ def shift(num_image_tokens: int, spec: Mapping[str, float]) -> float:
 
 
 def torch_picture(
-    network: InstantCharacter, folder: Path, request: GenerateRequest, reference: Reference
+    network: InstantCharacter, folder: Path, asked: GenerateRequest, reference: Reference
 ) -> np.ndarray:
     """What a user of diffusers would write: one pass or true CFG, scheduler steps, decode."""
+    request = CompleteRequest.of(asked, DEFAULTS)
     config = network.config
     cell = config.pixels_per_token
     rows, columns = -(-request.height // cell), -(-request.width // cell)

@@ -32,9 +32,10 @@ from export.precision import Precision, convert
 from export.quantization.fp8 import FP8, FP8_ATTENTION
 from export.quantization.none import NONE
 from export.quantization.quantize import quantize
+from export.quantization.registry import limits_of
 from export.quantization.scheme import Scheme
 from export.samples import Prompts, samples
-from export.verify import limits_of, verify_graphs, verify_picture
+from export.verify import verify_graphs, verify_picture
 from tests.export.conftest import replace_graphs
 from tests.export.kept import kept
 
@@ -73,7 +74,7 @@ def exported(
         if quantization is NONE:
             graphs = bundle_graphs(network, step_caching=True)
         shutil.copytree(SHIPPED.path, folder)
-        replace_graphs(Bundle.open(folder), graphs, precision, STEP_CACHING)
+        replace_graphs(Bundle.open(folder), graphs, precision, STEP_CACHING, quantization)
 
     return kept(f"toon-{precision}-{quantization}", make)
 
@@ -110,8 +111,7 @@ def test_every_precision_draws_the_same_character(
 ) -> None:
     bundle = exported(toon, calibration, precision, quantization)
     limits, runtime = limits_of(precision, quantization), OnnxRuntime(bundle)
-    if quantization is NONE:  # random inputs exceed what calibration has seen
-        verify_graphs(bundle, runtime, toon, limits)
+    verify_graphs(bundle, runtime)
     verify_picture(bundle, runtime, toon, Prompts.of(SHIPPED), SAMPLE, STEPS, limits)
     identity = Identity(SHIPPED, OnnxRuntime(SHIPPED))
     expected, found = (identity.features(picture(some)) for some in (SHIPPED, bundle))

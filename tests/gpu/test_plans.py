@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +14,11 @@ from PIL import Image
 
 from castmate.engines.bundle import Bundle
 from castmate.engines.cuda import Device
+from castmate.engines.footprint import plan_bundle
+from castmate.engines.golden import Call
 from castmate.engines.plan import Flavour
+from castmate.engines.proof import ProvenRuntime
+from castmate.engines.residency import Share
 from castmate.engines.tensorrt import TensorRTRuntime
 from castmate.errors import BundleMismatch
 from castmate.images import Reference
@@ -32,8 +37,8 @@ from export.quantization.quantize import quantize
 from export.samples import Prompts, TokenizerFile, samples
 from export.targets import RTX_TARGETS
 from export.trajectory import decode, denoise
-from export.verify import psnr_db
-from tests.export.conftest import letters, make_wide
+from export.verify import psnr_db, verify_graphs
+from tests.export.conftest import letters, make_wide, record_golden
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow, pytest.mark.timeout(900)]
 MIN_PSNR_DB = 25.0
@@ -55,12 +60,17 @@ def options() -> Options:
 
 
 @pytest.fixture(scope="module")
+def golden(options: Options) -> dict[str, Call]:
+    return record_golden(make_wide(torch.bfloat16), step_caching=False)
+
+
+@pytest.fixture(scope="module")
 def network(options: Options, tokenizer: TokenizerFile, prompts: Prompts) -> InstantCharacter:
     made = make_wide(torch.bfloat16)
     recorded = calibrate(made, prompts, samples(1, 512), steps=2)
     hopper = options.target == "9.0"
     scheme = FP8 if hopper else FP8_ATTENTION
-    quantize(made.denoiser, recorded.amax, scheme, UNQUANTIZED, merges(made))
+    quantize(made, recorded.amax, scheme, UNQUANTIZED, merges(made))
     return made
 
 
@@ -76,7 +86,11 @@ def prompts(tokenizer: TokenizerFile) -> Prompts:
 
 @pytest.fixture(scope="module")
 def graphs(
-    network: InstantCharacter, tokenizer: TokenizerFile, tmp_path_factory: pytest.TempPathFactory
+    network: InstantCharacter,
+    golden: dict[str, Call],
+    options: Options,
+    tokenizer: TokenizerFile,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Bundle:
     folder = tmp_path_factory.mktemp("onnx")
     write_bundle(
@@ -85,7 +99,9 @@ def graphs(
         description="Random weights.",
         licences={},
         tokenizers={"tokenizer": tokenizer, "tokenizer_2": tokenizer},
+        golden=golden,
         precision=Precision.BF16,
+        quantization=FP8 if options.target == "9.0" else FP8_ATTENTION,
     )
     return Bundle.open(folder)
 
@@ -100,6 +116,10 @@ def runtime(
 
 
 def draw(runtime: TensorRTRuntime, size: str = "512*512") -> np.ndarray:
+    return draw_with(Pipeline(runtime.bundle, runtime), size)
+
+
+def draw_with(pipeline: Pipeline, size: str = "512*512") -> np.ndarray:
     sample = samples(1, 512)[0]
     request = GenerateRequest.parse(
         {
@@ -112,8 +132,7 @@ def draw(runtime: TensorRTRuntime, size: str = "512*512") -> np.ndarray:
         }
     )
     reference = Reference.from_bytes(Path(sample.reference).read_bytes(), "reference")
-    bundle = runtime.bundle
-    result = Pipeline(bundle, runtime).generate(request, reference, lambda done, total: None)
+    result = pipeline.generate(request, reference, lambda done, total: None)
     return np.asarray(Image.open(BytesIO(result.images[0].data)).convert("RGB"))
 
 
@@ -124,6 +143,16 @@ def test_the_picture_is_torch_s_but_for_rounding(
     found = draw(runtime)
     assert expected.std() > 5, "a flat picture would prove nothing"
     assert psnr_db(found, expected) > MIN_PSNR_DB
+
+
+def test_every_engine_computes_what_torch_recorded(
+    runtime: TensorRTRuntime, tmp_path: Path
+) -> None:
+    bundle = runtime.bundle
+    print(*verify_graphs(bundle, runtime), sep="\n")
+    for _ in range(2):  # the second time nothing is compared
+        proven = ProvenRuntime(runtime, bundle, tmp_path)
+        assert {graph: proven.load(graph) for graph in bundle.manifest.graphs}
 
 
 def test_the_same_seed_gives_the_same_picture_and_sizes_can_alternate(
@@ -140,6 +169,31 @@ def test_a_plan_whose_weights_are_streamed_draws_the_same_but_for_rounding(
     build_bundle(graphs, tmp_path, replace(options, weight_streaming=True))
     streamed = draw(TensorRTRuntime(Bundle.open(tmp_path)))
     assert psnr_db(streamed, draw(runtime)) > MIN_PSNR_DB
+
+
+def test_plans_that_take_turns_draw_the_same_and_a_known_prompt_loads_nothing(
+    runtime: TensorRTRuntime,
+) -> None:
+    crowded = TensorRTRuntime(runtime.bundle, share=Share(memory=least_memory(runtime.bundle)))
+    assert crowded.residency.parked
+    pipeline = Pipeline(runtime.bundle, crowded)
+    first = draw_with(pipeline)
+    np.testing.assert_array_equal(first, draw(runtime))
+    np.testing.assert_array_equal(draw_with(pipeline), first)
+
+
+def least_memory(bundle: Bundle) -> int:
+    """The fewest MiB, in bytes, in which a bundle can be drawn with."""
+    most = 2**16
+    return bisect.bisect_left(range(most), True, key=lambda mib: fits(bundle, mib)) * 2**20
+
+
+def fits(bundle: Bundle, mib: int) -> bool:
+    try:
+        plan_bundle(bundle, mib * 2**20, 0)
+    except BundleMismatch:
+        return False
+    return True
 
 
 def test_a_size_outside_the_profile_is_refused(runtime: TensorRTRuntime) -> None:

@@ -17,15 +17,15 @@ from castmate.clients.payments import Payments
 from castmate.clients.triton.discovery import Discovery
 from castmate.clients.triton.endpoints import Endpoint, Endpoints
 from castmate.clients.triton.streams import Response, Streams
+from castmate.defaults import Defaults
 from castmate.errors import InvalidRequest, Overloaded, SettingsError, Unavailable
 from castmate.images import Reference
-from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult
+from castmate.schema import FramedReference, GeneratedImage, GenerateRequest, GenerateResult
 from castmate.settings import Settings
 from castmate.triton import wire
 
 PROBE_TIMEOUT_S: Final = 3.0  # Triton itself needs 1 s to notice that a model process is dead
-# A step has no bound of its own, but one that outlasts this will not end.
-STALL_TIMEOUT_S: Final = 300.0
+STALL_TIMEOUT_S: Final = 300.0  # a step has no bound of its own, but none takes this long
 _MOST_DEATHS: Final = 2  # of servers that draw one request; then it may be its fault
 _log = logging.getLogger(__name__)
 
@@ -69,6 +69,7 @@ class TritonClient:
             ) from None
         self._event_timeout_s, self._stall_timeout_s = event_timeout_s, stall_timeout_s
         self._probe_timeout_s = probe_timeout_s
+        self.defaults: Defaults | None = None
         self._streams, self._discovery = Streams(), discovery or Discovery(urls)
         self._endpoints = Endpoints((), self._load)
 
@@ -137,7 +138,7 @@ class TritonClient:
         """Ask the model itself, not its server: that says ready when the model's process is dead.
 
         Returns:
-            The model's name and engine, and how many requests wait and run.
+            The model's name, engine and defaults, and how many requests wait and run.
 
         Raises:
             Unavailable: It cannot draw, with the reason.
@@ -148,6 +149,8 @@ class TritonClient:
         if not reports or reports[-1] is None:
             raise Unavailable(f"Triton at {url} ended without an answer.")
         state: dict[str, Any] = reports[-1]
+        if "defaults" in state:
+            self.defaults = Defaults.model_validate(state["defaults"])
         return state
 
     async def _choose(self, tried: Sequence[Endpoint]) -> Endpoint | None:
@@ -205,7 +208,9 @@ async def _check(url: str) -> Check:
         return Check("triton", False, url, str(error))
     finally:
         await client.aclose()
-    return Check("triton", True, f"{url} draws with {state['model']}, {state['waiting']} wait")
+    usual = f"; by default {client.defaults.in_words}" if client.defaults else ""
+    found = f"{url} draws with {state['model']}, {state['waiting']} wait{usual}"
+    return Check("triton", True, found)
 
 
 class _Drawing:
@@ -250,4 +255,6 @@ class _Drawing:
             timings_ms=self._report["timings_ms"],
             warnings=tuple(self._report["warnings"]),
             computed_steps=self._report.get("computed_steps"),
+            drawn_with=self._report.get("drawn_with", {}),
+            reference=FramedReference.parse(self._report.get("reference")),
         )

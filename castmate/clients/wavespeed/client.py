@@ -26,7 +26,7 @@ from castmate.clients.wavespeed.api import (
 )
 from castmate.clients.wavespeed.limit import MINUTE_S, RateLimit
 from castmate.clients.wavespeed.order import RESUMED, Order
-from castmate.clients.wavespeed.parameters import DOCUMENTED_PRICE_USD, HostedModel
+from castmate.clients.wavespeed.parameters import DEFAULTS, DOCUMENTED_PRICE_USD, HostedModel
 from castmate.clients.wavespeed.pictures import Finished, blacked_out, finish, upload_form
 from castmate.clients.wavespeed.replies import RemotePrediction
 from castmate.errors import CastmateError, ImageRejected, Unavailable
@@ -133,6 +133,7 @@ class WaveSpeedClient:
             },
             warnings=tuple(warnings),
             cost_usd=round(order.cost_usd, 6),
+            drawn_with=model.drawn_with(order.request),
         )
 
     async def balance_usd(self) -> float:
@@ -227,7 +228,8 @@ class WaveSpeedClient:
         self, api: WaveSpeedApi, order: Order, on_progress: ProgressCallback | None
     ) -> list[Finished]:
         """Every picture once all have ended; each outcome is recorded even if one fails."""
-        steps, count = order.request.num_inference_steps, order.request.num_images
+        count = order.request.num_images
+        steps = order.request.num_inference_steps or DEFAULTS.num_inference_steps
         report = on_progress or (lambda progress: None)
         report(Progress(0, steps * count))
         ended = 0

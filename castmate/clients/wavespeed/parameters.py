@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
+from castmate.defaults import CompleteRequest, Defaults
 from castmate.errors import Unavailable
 from castmate.schema import Cache, GenerateRequest
 
@@ -17,6 +18,10 @@ OLDER: Final = (
     "num_inference_steps",
     "enable_safety_checker",
 )
+DEFAULTS: Final = Defaults(
+    num_inference_steps=28, guidance_scale=3.5, subject_scale=0.8, true_cfg_scale=4.0
+)
+"""As documented; the last two it does not take."""
 DOCUMENTED_PRICE_USD: Final = 0.10  # of a picture, where WaveSpeed does not tell one
 MAX_SEED: Final = 2_147_483_647  # the narrower of the two ranges that its pages have named
 
@@ -60,7 +65,7 @@ class HostedModel:
 
     def inputs(self, request: GenerateRequest, image_url: str) -> dict[str, Any]:
         """What to send for each picture, its seed excepted."""
-        values = request.model_dump(mode="json")
+        values = CompleteRequest.of(request, DEFAULTS).model_dump(mode="json")
         sent = {"prompt": request.prompt, "image": image_url}
         if self._takes("size", True):
             sent["size"] = request.size
@@ -72,6 +77,11 @@ class HostedModel:
     def seed(self, seed: int) -> dict[str, int]:
         """A picture's seed, folded into what the model takes: the same one always the same way."""
         return {"seed": seed % (self.max_seed + 1)} if self._takes("seed", True) else {}
+
+    def drawn_with(self, request: GenerateRequest) -> dict[str, Any]:
+        """The parameters that a model may decide, as far as it is told them."""
+        sent = self.inputs(request, "")
+        return {name: sent[name] for name in Defaults.model_fields if name in sent}
 
     def warnings(self, request: GenerateRequest) -> Iterator[str]:
         """What the caller set and the hosted model does not look at."""
@@ -92,5 +102,6 @@ class HostedModel:
 
 
 def _is_changed(request: GenerateRequest, name: str) -> bool:
-    """Whether the caller asks for anything but the default, which is the hosted model's too."""
-    return bool(getattr(request, name) != GenerateRequest.model_fields[name].default)
+    """Whether the caller asks for anything but what the hosted model does by itself."""
+    usual = GenerateRequest.model_fields[name].default
+    return getattr(request, name) not in (usual, getattr(DEFAULTS, name, usual))

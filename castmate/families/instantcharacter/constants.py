@@ -47,6 +47,11 @@ class Constants(BaseModel):
     )
     crop_px: int = Field(description="Side of one crop of the reference.")
     safety_px: int = Field(description="Side of the picture that the safety checker looks at.")
+    reference_margin: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0,
+        description="White around the character of a reference, as a share of its longer side: as "
+        "much as the network was trained with.",
+    )
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from castmate.defaults import Defaults
 from export.families.instantcharacter import load, trajectory
 from export.families.instantcharacter.config import FLUX, ModelConfig
+from export.families.instantcharacter.downloads import downloads
 from export.families.instantcharacter.graphs import sizes
-from export.families.instantcharacter.licences import LICENCES
+from export.families.instantcharacter.licences import licences
+from export.families.instantcharacter.lora_layers import lora_layers
 from export.families.instantcharacter.merges import merges
 from export.families.instantcharacter.modulation import LAYERS
 from export.families.instantcharacter.network import InstantCharacter
+from export.families.instantcharacter.shallow import DEPTH, shallow
 from export.families.instantcharacter.step_caching import FLUX_STEP_CACHING, bundle_graphs
-from export.families.instantcharacter.unquantized import UNQUANTIZED
+from export.families.instantcharacter.unquantized import ENCODERS, UNQUANTIZED
 from export.family import ExportFamily, Published
 
 DESCRIPTION = "FLUX.1-dev with InstantCharacter. FLUX.1-dev is for non-commercial use."
+
+DEFAULTS = Defaults(
+    num_inference_steps=28, guidance_scale=3.5, subject_scale=0.8, true_cfg_scale=4.0
+)
 
 
 def constants(network: InstantCharacter) -> dict[str, Any]:
@@ -30,6 +39,7 @@ def constants(network: InstantCharacter) -> dict[str, Any]:
         **({} if square is None else {"rope_square": square.model_dump()}),
         "crop_px": config.projector.crop_px,
         "safety_px": config.safety_checker["image_size"],
+        "reference_margin": config.reference_margin,
     }
 
 
@@ -49,18 +59,25 @@ FAMILY = ExportFamily(
     constants=constants,
     dims=dims,
     unquantized=UNQUANTIZED,
+    encoders=ENCODERS,
     hoisted=LAYERS,
     merges=merges,
+    lora_layers=lora_layers,
     denoise=trajectory.denoise,
     decode=trajectory.decode,
+    defaults=DEFAULTS,
     published=Published(
         config=FLUX,
         description=DESCRIPTION,
-        licences=LICENCES,
+        licences=licences,
         sources=load.Sources,
         new_network=InstantCharacter,
         load_network=load.load_network,
         load_tokenizers=load.load_tokenizers,
+        downloads=downloads,
         step_caching=FLUX_STEP_CACHING,
+        shallow=shallow,
+        depth=DEPTH,
+        calibration=Path(__file__).with_name("calibration.json"),
     ),
 )

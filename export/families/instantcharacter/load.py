@@ -7,8 +7,10 @@ shapes are compared with the network's, and every one that is missing or unknown
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from dataclasses import dataclass
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ from transformers import AutoTokenizer
 
 from export.errors import ExportError, listed
 from export.families.instantcharacter.adapter import load_adapter
-from export.families.instantcharacter.config import FLUX, ModelConfig
+from export.families.instantcharacter.config import FLUX, GUIDANCE_EMBEDDER, ModelConfig
+from export.families.instantcharacter.isnet import load_isnet
 from export.families.instantcharacter.network import InstantCharacter
 from export.precision import convert
 from export.samples import TokenizerFile
@@ -41,6 +44,7 @@ class Sources:
         image_encoder: SigLIP.
         image_encoder_2: DINOv2.
         safety_checker: diffusers' Stable Diffusion safety checker; FLUX ships none.
+        matte: A file of IS-Net's weights, such as `isnet-general-use.pth`; empty for no matte.
     """
 
     flux: str = "black-forest-labs/FLUX.1-dev"
@@ -48,19 +52,20 @@ class Sources:
     image_encoder: str = "google/siglip-so400m-patch14-384"
     image_encoder_2: str = "facebook/dinov2-giant"
     safety_checker: str = "CompVis/stable-diffusion-safety-checker"
+    matte: str = ""
 
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
         """Flags for every source."""
-        for name in ("flux", "adapter", "image_encoder", "image_encoder_2", "safety_checker"):
-            default = getattr(cls, name)
-            parser.add_argument(f"--{name.replace('_', '-')}", default=default, help=default)
+        for one in fields(cls):
+            flag = f"--{one.name.replace('_', '-')}"
+            told = str(one.default) or "isnet-general-use.pth; by default the bundle has no matte"
+            parser.add_argument(flag, default=one.default, help=told)
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> Sources:
         """From parsed flags."""
-        names = ("flux", "adapter", "image_encoder", "image_encoder_2", "safety_checker")
-        return cls(**{name: getattr(arguments, name) for name in names})
+        return cls(**{one.name: getattr(arguments, one.name) for one in fields(cls)})
 
 
 def load_network(
@@ -76,11 +81,13 @@ def load_network(
     Raises:
         ExportError: Something is missing, unreadable or of other sizes.
     """
-    folders = {name: locate(getattr(sources, name)) for name in _PATTERNS}
+    folders = {name: locate(getattr(sources, name), files) for name, files in _WEIGHTS.items()}
     with torch.device("meta"):
         network = InstantCharacter(config)
     flux = folders["flux"]
-    assign(network.transformer, flux / "transformer")
+    _check_guidance(flux / "transformer", config)
+    absent = () if config.has_guidance else (GUIDANCE_EMBEDDER,)
+    assign(network.transformer, flux / "transformer", zero=absent)
     assign(network.vae, flux / "vae")
     adapter = folders["adapter"]
     load_adapter(network, adapter / ADAPTER_FILE if adapter.is_dir() else adapter)
@@ -92,6 +99,7 @@ def load_network(
         "safety_checker": folders["safety_checker"],
     }.items():
         setattr(network, name, pretrained(getattr(network, name), folder))
+    network.matte = load_isnet(Path(sources.matte).expanduser()) if sources.matte else None
     convert(network, dtype)
     unset = [name for name, tensor in _tensors(network).items() if tensor.is_meta]
     if unset:
@@ -99,24 +107,29 @@ def load_network(
     return network.eval()
 
 
-_PATTERNS: Mapping[str, tuple[str, ...]] = {
+# Exactly what is read: FLUX's repository holds its weights a second time, in two single files.
+_MODEL = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
+_WEIGHTS: Mapping[str, tuple[str, ...]] = {
     "flux": (
-        "transformer/*",
-        "vae/*",
-        "text_encoder/*",
-        "text_encoder_2/*",
-        "tokenizer/*",
-        "tokenizer_2/*",
+        "transformer/*.safetensors",
+        "vae/*.safetensors",
+        *(f"text_encoder/{name}" for name in _MODEL),
+        *(f"text_encoder_2/{name}" for name in _MODEL),
     ),
     "adapter": (ADAPTER_FILE,),
-    "image_encoder": ("*.json", "*.safetensors"),
-    "image_encoder_2": ("*.json", "*.safetensors"),
-    "safety_checker": ("*.json", "*.safetensors"),
+    "image_encoder": _MODEL,
+    "image_encoder_2": _MODEL,
+    "safety_checker": _MODEL,
 }
+_TOKENIZERS = ("tokenizer/*", "tokenizer_2/*")
 
 
-def locate(source: str) -> Path:
+def locate(source: str, files: Sequence[str]) -> Path:
     """A path here, or a snapshot of a repository on the hub.
+
+    Args:
+        source: A folder, or `owner/name` on the hub.
+        files: Patterns of the files that are read; nothing else is downloaded.
 
     Raises:
         ExportError: Neither; says what to do about a gated repository.
@@ -129,9 +142,8 @@ def locate(source: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
 
-    patterns = sorted({pattern for group in _PATTERNS.values() for pattern in group})
     try:
-        found = snapshot_download(source, allow_patterns=patterns)  # it reads HF_TOKEN itself
+        found = snapshot_download(source, allow_patterns=list(files))  # it reads HF_TOKEN itself
     except GatedRepoError:
         raise ExportError(
             f"{source} is gated: accept its licence on its page and set HF_TOKEN to your token."
@@ -151,7 +163,7 @@ def load_tokenizers(
     Raises:
         ExportError: One is missing.
     """
-    flux, made = locate(sources.flux), {}
+    flux, made = locate(sources.flux, _TOKENIZERS), {}
     lengths = (config.text_encoder["max_position_embeddings"], config.max_sequence_length)
     for name, length in zip(("tokenizer", "tokenizer_2"), lengths, strict=True):
         try:
@@ -165,8 +177,30 @@ def load_tokenizers(
     return made
 
 
-def assign(module: nn.Module, folder: Path) -> None:
+def _check_guidance(folder: Path, config: ModelConfig) -> None:
+    """Refuse a base of another kind: its keys would be said to be missing or unknown.
+
+    Raises:
+        ExportError: Says which flags do not belong together.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        embeds = json.loads((folder / "config.json").read_text()).get("guidance_embeds")
+        if embeds is not None and embeds is not config.has_guidance:
+            has, wants = (("no ", "one"), ("a ", "none"))[embeds]
+            raise ExportError(
+                f"{folder} has {has}guidance embedder, and this recipe is for a base with {wants}. "
+                "FLUX.1-dev has one, FLUX.1-schnell has none. Name another --flux or another "
+                "--steps-preset."
+            )
+
+
+def assign(module: nn.Module, folder: Path, *, zero: tuple[str, ...] = ()) -> None:
     """Give `module` the weights in a diffusers folder, without copying them.
+
+    Args:
+        module: What gets them.
+        folder: With .safetensors files.
+        zero: Beginnings of keys that the folder does not hold; these weights become zero.
 
     Raises:
         ExportError: Names every missing, unknown and misshapen key; nothing is then assigned.
@@ -181,7 +215,11 @@ def assign(module: nn.Module, folder: Path) -> None:
         except (OSError, SafetensorError) as error:
             raise ExportError(f"{file} cannot be read: {error}. Download it again.") from None
     expected = module.state_dict()
-    _refuse(folder, differences(expected, state))
+    absent = {key: tensor.shape for key, tensor in expected.items() if key.startswith(zero)}
+    held = {key: tensor for key, tensor in expected.items() if key not in absent}
+    _refuse(folder, differences(held, state))
+    dtype = next(iter(state.values())).dtype
+    state |= {key: torch.zeros(shape, dtype=dtype) for key, shape in absent.items()}
     module.load_state_dict({key: state[key] for key in expected}, assign=True)
 
 

@@ -51,7 +51,7 @@ def denoise(
 ) -> Tensor:
     """See `export.trajectory.denoise`; packed latents `[1, h, w, 4C]`, fp32."""
     config, denoiser = network.config, network.denoiser
-    dtype, device = denoiser.dtype, next(network.transformer.parameters()).device
+    dtype, device = denoiser.dtype, network.device
     rows, columns = (-(-side // config.pixels_per_token) for side in (sample.height, sample.width))
     sigmas = flow_match_sigmas(steps, rows * columns, SchedulerSpec(**config.scheduler))
     image = Image.open(sample.reference).convert("RGB")

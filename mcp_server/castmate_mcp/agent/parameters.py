@@ -12,16 +12,21 @@ Tool = TypeVar("Tool", bound=Callable[..., Any])
 
 
 def with_fields_of(
-    model: type[BaseModel], descriptions: Mapping[str, str]
+    model: type[BaseModel], descriptions: Mapping[str, str], defaults: Mapping[str, Any]
 ) -> Callable[[Tool], Tool]:
     """Let a tool that takes `**values` take the fields of a model by name, before its own.
 
     Args:
         model: Whose fields.
         descriptions: What this door says instead of a field's own description.
+        defaults: What the model gives a field that a call leaves out, as far as it is known: it
+            is advertised, and not put into the call.
     """
 
     def decorate(tool: Tool) -> Tool:
+        def known(name: str) -> dict[str, Any]:
+            return {"default": defaults[name]}
+
         signature = inspect.signature(tool, eval_str=True)
         named = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
         fields = [
@@ -32,6 +37,7 @@ def with_fields_of(
                     field.annotation,
                     field,
                     Field(description=descriptions.get(name, field.description)),
+                    *([Field(json_schema_extra=known(name))] if name in defaults else []),
                 ],
                 default=inspect.Parameter.empty if field.is_required() else field.default,
             )

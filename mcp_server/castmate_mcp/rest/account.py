@@ -7,6 +7,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from castmate.clients.registry import licences, price_usd
+from castmate.defaults import Defaults
 from castmate.schema import MAX_SIDE, MIN_SIDE
 from castmate_mcp.http.envelope import Refusal, success
 from castmate_mcp.rest.models import (
@@ -16,6 +17,7 @@ from castmate_mcp.rest.models import (
     PriceQuery,
     Submission,
     UnitPrice,
+    with_defaults,
 )
 from castmate_mcp.rest.operation import Call
 from castmate_mcp.rest.submit import accepted
@@ -37,7 +39,8 @@ async def models(call: Call) -> Response:
     """`GET /api/v3/models`: a bare list, with the inputs of each as JSON schema."""
     settings = call.gateway.castmate.settings
     price = price_usd(settings)
-    terms, schema = licences(settings), request_schema()
+    known = call.gateway.castmate.router.defaults
+    terms, schema = licences(settings), request_schema(known)
     return success(
         [
             ModelOut(
@@ -49,6 +52,7 @@ async def models(call: Call) -> Response:
                 formula="",
                 sort_order=number,
                 licences=terms,
+                defaults=known.model_dump() if known else {},
                 api_schema={
                     "api_schemas": [
                         {
@@ -80,12 +84,14 @@ async def pricing(call: Call) -> Response:
     return success(UnitPrice(model_id=query.model_id, unit_price=usd))
 
 
-def request_schema() -> dict[str, Any]:
+def request_schema(defaults: Defaults | None) -> dict[str, Any]:
     """The model's inputs; without references, which not every client follows."""
-    schema = Submission.model_json_schema()
+    schema = with_defaults(Submission.model_json_schema(), defaults)
     definitions = schema.pop("$defs", {})
     properties = {}
     for name, spec in schema["properties"].items():
+        for kind in spec.pop("anyOf", ()):  # null, which is what is left out, and one other
+            spec |= kind if kind["type"] != "null" else {}
         if "$ref" in spec:
             inlined = definitions[spec["$ref"].rpartition("/")[2]]
             kept = {key: value for key, value in inlined.items() if key in ("type", "enum")}

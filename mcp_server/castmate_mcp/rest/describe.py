@@ -13,8 +13,8 @@ from castmate_mcp.rest.account import request_schema
 
 
 def text() -> str:
-    """The document."""
-    return json.dumps(request_schema(), indent=2, ensure_ascii=False) + "\n"
+    """The document; what each model decides for itself has no default in it."""
+    return json.dumps(request_schema(None), indent=2, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":

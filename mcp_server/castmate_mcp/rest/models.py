@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
+from castmate.defaults import Defaults
 from castmate.engines.licences import Licence
 from castmate.jobs.characters import MAX_NAME, MAX_PICTURES
-from castmate.schema import GenerateRequest
+from castmate.schema import Framing, GenerateRequest
 
 Status = Literal["created", "processing", "completed", "failed", "cancelled", "timeout"]
 
@@ -39,6 +40,16 @@ class Submission(GenerateRequest):
     )
 
 
+def with_defaults(schema: dict[str, Any], defaults: Defaults | None) -> dict[str, Any]:
+    """The JSON schema of a submission with what the model gives for what is left out."""
+    properties = dict(schema["properties"])
+    known = defaults.model_dump() if defaults else {}
+    for name in Defaults.model_fields:
+        spec = {key: value for key, value in properties[name].items() if key != "default"}
+        properties[name] = spec | ({"default": known[name]} if known else {})
+    return schema | {"properties": properties}
+
+
 class Urls(BaseModel):
     """Addresses that belong to a prediction."""
 
@@ -49,6 +60,17 @@ class Timings(BaseModel):
     """Milliseconds."""
 
     inference: int
+
+
+class ReferenceOut(BaseModel):
+    """What of the reference the model saw."""
+
+    framing: Framing = Field(
+        description="How its character was found; with `none` the whole picture was taken."
+    )
+    box: list[float] = Field(
+        description="Left, top, right and bottom, as shares of its width and height."
+    )
 
 
 class PredictionOut(BaseModel):
@@ -72,7 +94,14 @@ class PredictionOut(BaseModel):
     seeds: list[int] = Field(description="For each output: makes it again with num_images 1.")
     cost_usd: float = Field(description="What was charged; 0 on one's own machine.")
     warnings: list[str] = Field(description="What was ignored, cut or replaced.")
+    drawn_with: dict[str, int | float] = Field(
+        description="What the model decides where a request does not, as it was; empty until it is "
+        "completed."
+    )
     code: int | None = Field(None, description="WaveSpeed's business code, where it failed.")
+    reference: ReferenceOut | None = Field(
+        None, description="How the reference was framed, where the client tells."
+    )
     waiting_for: str | None = Field(
         None, description="Why nobody can draw it now; it is tried again by itself."
     )
@@ -270,6 +299,9 @@ class ModelOut(BaseModel):
     sort_order: int
     licences: dict[str, Licence] = Field(
         description="Under which its weights may be used, by part; empty where it is not known."
+    )
+    defaults: dict[str, int | float] = Field(
+        description="What it gives a request for what that leaves out; empty where it is not known."
     )
     api_schema: dict[str, Any] = Field(description="`api_schemas[0].request_schema` is the inputs'")
 

@@ -15,8 +15,9 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from castmate import __version__
+from castmate.defaults import Defaults
 from castmate_mcp.http.gateway import gateway
-from castmate_mcp.rest.models import ErrorOut, Submission
+from castmate_mcp.rest.models import ErrorOut, Submission, with_defaults
 from castmate_mcp.rest.operation import Operation
 from castmate_mcp.rest.operations import OPERATIONS
 
@@ -56,11 +57,12 @@ _LAST_EVENT_ID: Final = {
 
 
 @functools.cache
-def document(model_names: tuple[str, ...]) -> dict[str, Any]:
+def document(model_names: tuple[str, ...], defaults: Defaults | None = None) -> dict[str, Any]:
     """The document; the address of the server is left out.
 
     Args:
         model_names: What the one model is called, owner/model.
+        defaults: What the model gives a request for what that leaves out, if it is known.
     """
     answers = {id(operation): _success_model(operation) for operation in OPERATIONS}
     models: list[type[BaseModel]] = [ErrorOut, *answers.values()]
@@ -69,6 +71,8 @@ def document(model_names: tuple[str, ...]) -> dict[str, Any]:
     _, schemas = models_json_schema(
         [(model, "validation") for model in dict.fromkeys(models)], ref_template=_REFERENCES
     )
+    parts = schemas["$defs"]
+    parts[Submission.__name__] = with_defaults(parts[Submission.__name__], defaults)
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         path = re.sub(r":\w+}", "}", operation.path)
@@ -84,7 +88,7 @@ def document(model_names: tuple[str, ...]) -> dict[str, Any]:
         },
         "paths": paths,
         "components": {
-            "schemas": schemas["$defs"],
+            "schemas": parts,
             "securitySchemes": {
                 "key": {
                     "type": "http",
@@ -220,13 +224,14 @@ def _reference(model: type[BaseModel]) -> dict[str, str]:
 async def openapi(request: Request) -> Response:
     """`GET /openapi.json`: needs no key."""
     here = gateway(request)
-    return JSONResponse(document(here.models) | {"servers": [{"url": here.base_url(request)}]})
+    described = document(here.models, here.castmate.router.defaults)
+    return JSONResponse(described | {"servers": [{"url": here.base_url(request)}]})
 
 
 async def docs(request: Request) -> Response:
     """`GET /docs`: the document as one page, without scripts."""
     here = gateway(request)
-    page = _page(here.base_url(request), here.models)
+    page = _page(here.base_url(request), here.models, here.castmate.router.defaults)
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return HTMLResponse(page, headers={"content-security-policy": policy})
 
@@ -244,8 +249,8 @@ th, td { text-align: left; vertical-align: top; padding: 0.3em 0.6em;
 """
 
 
-def _page(base_url: str, models: tuple[str, ...]) -> str:
-    spec = document(models)
+def _page(base_url: str, models: tuple[str, ...], defaults: Defaults | None) -> str:
+    spec = document(models, defaults)
     schemas = spec["components"]["schemas"]
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8>",

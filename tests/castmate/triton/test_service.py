@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from castmate.defaults import CompleteRequest
 from castmate.errors import CastmateError, InvalidRequest, Overloaded, Unavailable
 from castmate.images import Reference
 from castmate.pipeline.pipeline import OnImage, OnStep
 from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult
 from castmate.triton import wire
 from castmate.triton.service import Service
-from tests.doubles import picture
+from tests.doubles import DEFAULTS, picture
 
 WAIT_S = 10.0
 REFERENCE = picture()
@@ -26,7 +27,9 @@ class GatedPipeline:
     """Each step waits until the test opens the gate, once for all or step by step."""
 
     def __init__(self) -> None:
-        self.bundle = SimpleNamespace(name="gated", manifest=SimpleNamespace(engine="onnxruntime"))
+        self.bundle = SimpleNamespace(
+            name="gated", manifest=SimpleNamespace(engine="onnxruntime", defaults=DEFAULTS)
+        )
         self.gate = threading.Semaphore(0)
         self.drawn: list[str] = []
         self.error: Exception | None = None
@@ -38,7 +41,7 @@ class GatedPipeline:
         self, request: GenerateRequest, reference: Reference, on_step: OnStep, on_image: OnImage
     ) -> GenerateResult:
         self.drawn.append(request.prompt)
-        total = request.num_inference_steps
+        total = CompleteRequest.of(request, DEFAULTS).num_inference_steps
         for step in range(total):
             on_step(step, total)
             assert self.gate.acquire(timeout=WAIT_S)

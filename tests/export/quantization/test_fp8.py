@@ -13,7 +13,7 @@ from onnx import TensorProto
 from torch import Tensor, nn
 
 from export.attention import ScaledDotProduct
-from export.calibrate import Calibration, calibrate
+from export.calibrate import Calibration, calibrate, fingerprint
 from export.families.instantcharacter.graphs import (
     TransformerGraph,
     export_graphs,
@@ -151,12 +151,25 @@ def test_a_calibration_is_read_back_and_another_network_s_is_refused(
 ) -> None:
     path = tmp_path / "calibration.json"
     calibration.save(path)
-    assert Calibration.load(path, "wide") == calibration
+    weights = fingerprint(make_wide())
+    assert Calibration.load(path, "wide", weights) == calibration
     with pytest.raises(CalibrationError, match="recorded on 'wide', this network is 'flux'"):
-        Calibration.load(path, "flux")
+        Calibration.load(path, "flux", weights)
     path.write_text('{"network": "wide"')
     with pytest.raises(CalibrationError, match=r"no calibration.*export\.calibrate"):
-        Calibration.load(path, "wide")
+        Calibration.load(path, "wide", weights)
+
+
+def test_a_calibration_of_other_weights_is_refused_and_a_precision_makes_no_other(
+    calibration: Calibration, tmp_path: Path
+) -> None:
+    path, network = tmp_path / "calibration.json", make_wide()
+    calibration.save(path)
+    assert fingerprint(make_wide(torch.bfloat16)) == calibration.weights
+    with torch.no_grad():
+        network.transformer.proj_out.weight[-1, -1] += 1
+    with pytest.raises(CalibrationError, match="on other weights of 'wide'"):
+        Calibration.load(path, "wide", fingerprint(network))
 
 
 @pytest.mark.slow

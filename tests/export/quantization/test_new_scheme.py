@@ -24,17 +24,17 @@ from export.all import parser, recipe_of
 from export.bundle import describe
 from export.errors import ExportError, SilentFallback
 from export.families.instantcharacter.graphs import export_graphs
-from export.families.instantcharacter.unquantized import UNQUANTIZED
+from export.families.instantcharacter.unquantized import ENCODERS, UNQUANTIZED
 from export.graphs import ExportGraph
 from export.layers import Expected, Layer, check
 from export.precision import Precision, QuantizedLayer, convert
 from export.quantization.quantize import quantizable, quantize, ranges_needed, recording
-from export.quantization.registry import SCHEMES
+from export.quantization.registry import SCHEMES, limits_of
 from export.quantization.scheme import Kernel, Limits, Measure, Ranges, Scheme
-from export.recipe import Recipe, sizes
+from export.recipe import Recipe
+from export.sizes import graph_sizes, meta_network
 from export.targets import check_target
 from export.to_onnx import to_onnx
-from export.verify import limits_of
 from tests.export.conftest import WIDE, make_wide
 
 
@@ -86,7 +86,7 @@ class Int8Weights(Scheme):
     name = "int8-weights"
     kernels = (KERNEL,)
     weight_bytes = 1.0
-    limits: Mapping[Precision, Limits] = {Precision.FP32: Limits(5e-2, 0.99, 20)}
+    limits: Mapping[Precision, Limits] = {Precision.FP32: Limits(5e-2, 20)}
     translations: Mapping[Callable[..., Any], Callable[..., Any]] = {
         torch.ops.castmate_test.dequantize_int8.default: export_dequantize_int8
     }
@@ -124,14 +124,14 @@ def test_the_command_line_the_manifest_and_verification_know_it(scheme: Scheme) 
 
 
 def test_a_target_without_its_kernel_is_refused_with_what_to_use_instead(
-    scheme: Scheme, tmp_path: Path
+    scheme: Scheme,
 ) -> None:
     chosen = replace(
         recipe("--quantization", scheme.name), flavour=Flavour.TENSORRT_RTX, target="12.0"
     )
     says = r"--target 12\.0 has no INT8 arithmetic; these have: 8\.0, 8\.6\. Use --quantization fp8"
     with pytest.raises(ExportError, match=says):
-        chosen.check(WIDE, tmp_path)
+        chosen.check(WIDE)
 
 
 def test_it_needs_no_calibration_and_its_bytes_are_counted(scheme: Scheme) -> None:
@@ -140,7 +140,8 @@ def test_it_needs_no_calibration_and_its_bytes_are_counted(scheme: Scheme) -> No
     weights = sum(
         layer.get_parameter("weight").numel() for _, layer in quantizable(denoiser, scheme, kept)
     )
-    assert sizes(WIDE, scheme, kept).quantized == weights > 0
+    counted = graph_sizes(meta_network(WIDE), scheme, (*kept, *ENCODERS))
+    assert sum(size.quantized for size in counted.values()) == weights > 0
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import pytest
 from castmate.schema import GenerateRequest
 from castmate_mcp.agent.schemas import compact
 from castmate_mcp.agent.server import GENERATE
-from tests.doubles import FlatClient
+from tests.doubles import DEFAULTS, FlatClient
 from tests.mcp_server.conftest import Agent, Connect
 
 pytestmark = pytest.mark.anyio
@@ -51,7 +51,9 @@ async def test_every_tool_says_when_to_use_it_and_when_not_and_what_it_costs(age
 async def test_the_tool_has_the_fields_of_the_request_with_their_ranges(agent: Agent) -> None:
     schema = (await agent.tool()).input_schema
     own = compact(GenerateRequest.model_json_schema())["properties"]
-    for name, expected in own.items():
+    usual = DEFAULTS.model_dump()
+    for name, field in own.items():
+        expected = field | ({"default": usual[name]} if name in usual else {})
         given = schema["properties"][name]
         assert "$ref" not in given
         for key in ("type", "minimum", "maximum", "minLength", "maxLength", "pattern", "default"):
@@ -63,6 +65,29 @@ async def test_the_tool_has_the_fields_of_the_request_with_their_ranges(agent: A
         "idempotency_key",
         "accept_cost_usd",
     }
+
+
+async def test_a_model_that_nobody_has_asked_yet_has_examples_instead_of_defaults(
+    connect: Connect,
+) -> None:
+    drawing = FlatClient()
+    drawing.defaults = None
+    async with connect(drawing) as agent:
+        parameter = (await agent.tool()).input_schema["properties"]["num_inference_steps"]
+        assert "default" not in parameter
+        assert parameter["description"] == (
+            "More is slower and finer, such as 28; by default the model's: 1..50."
+        )
+        assert (
+            "defaults" not in await agent.succeed("get_status")
+            or not (await agent.succeed("get_status"))["defaults"]
+        )
+
+
+async def test_the_status_says_what_the_model_takes_by_default(agent: Agent) -> None:
+    assert (await agent.succeed("get_status"))["defaults"] == (
+        "num_inference_steps 28, guidance_scale 3.5, subject_scale 0.8, true_cfg_scale 4"
+    )
 
 
 async def test_the_image_parameter_names_the_folders_that_may_be_read(agent: Agent) -> None:

@@ -20,7 +20,7 @@ from castmate.errors import (
     Unavailable,
 )
 from castmate_mcp.agent.server import GENERATE
-from tests.doubles import FlatClient, SlowClient, StuckClient, encoded, noise, picture
+from tests.doubles import DEFAULTS, FlatClient, SlowClient, StuckClient, encoded, noise, picture
 from tests.mcp_server.conftest import SCENE, Agent, Connect, decode
 
 pytestmark = pytest.mark.anyio
@@ -51,6 +51,8 @@ async def test_one_call_gives_the_finished_picture_in_every_form(agent: Agent) -
         "client": "flat",
         "elapsed_s": out["elapsed_s"],
         "cost_usd": 0.0,
+        "drawn_with": DEFAULTS.model_dump(),
+        "reference": {"framing": "alpha", "box": [0.25, 0.0, 0.75, 1.0]},
         "deduplicated": False,
         "warnings": [],
         "next_step": out["next_step"],
@@ -125,6 +127,7 @@ async def test_a_data_uri_is_taken(agent: Agent) -> None:
         ({"guidance_scale": 21}, ["`guidance_scale`: 21 is not allowed; allowed: a number from 0"]),
         ({"subject_scale": True}, ["`subject_scale`: True is not allowed"]),
         ({"output_format": "bmp"}, ["`output_format`: 'bmp' is not allowed; allowed: png, jpeg"]),
+        ({"enable_matting": "no"}, ["`enable_matting`: 'no' is not allowed; allowed: auto, true"]),
         ({"prompt": ""}, ["`prompt`: '' is not allowed; allowed: text of 1..4096 characters"]),
         ({"prompt": "  "}, ["`prompt`: '  ' is not allowed"]),
         ({"prompt": "a" * 10_000}, ["(10000 characters) is not allowed; allowed: text of 1..4096"]),

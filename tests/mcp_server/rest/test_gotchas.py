@@ -14,7 +14,7 @@ from PIL import Image
 
 from castmate.errors import DeadlineExceeded, Unavailable
 from castmate_mcp.rest.telling import without_rerun_words
-from tests.doubles import FlatClient, StuckClient, picture
+from tests.doubles import DEFAULTS, FlatClient, StuckClient, picture
 from tests.mcp_server.running import MODEL, Api, serving
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_folder")]
@@ -58,9 +58,12 @@ async def test_a_result_has_one_flag_an_output_and_times_in_whole_milliseconds(a
 async def test_an_error_has_a_real_status_and_its_sentence_in_message_and_in_error(
     api: Api,
 ) -> None:
-    body = await api.ask("POST", MODEL, 422, json=api.inputs(num_images=5, seed="x"))
+    wrong = api.inputs(num_images=5, seed="x", enable_matting="no")
+    body = await api.ask("POST", MODEL, 422, json=wrong)
     assert body["error_code"] == 1401
-    assert {problem["parameter"] for problem in body["problems"]} == {"num_images", "seed"}
+    named = {problem["parameter"] for problem in body["problems"]}
+    assert named == {"num_images", "seed", "enable_matting"}
+    assert "allowed: auto, true, false" in body["message"]
     assert "`num_images`" in body["message"]
     assert "from 1 to 4" in body["message"]
     await api.ask("GET", "/api/v3/predictions/nope/result", 404)
@@ -282,6 +285,9 @@ async def test_the_list_of_models_is_bare_and_tells_the_inputs_in_order(api: Api
     assert inputs["additionalProperties"] is False
     assert "$ref" not in json.dumps(inputs)
     assert inputs["properties"]["output_format"]["enum"] == ["png", "jpeg", "webp"]
+    assert model["defaults"] == DEFAULTS.model_dump()
+    steps = {"type": "integer", "minimum": 1, "maximum": 50, "default": 28}
+    assert inputs["properties"]["num_inference_steps"].items() >= steps.items()
 
 
 async def test_prices_and_the_balance_are_numbers_in_dollars(api: Api) -> None:

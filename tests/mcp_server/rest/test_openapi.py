@@ -47,6 +47,8 @@ async def test_the_document_and_the_page_need_no_key(own_folder: Path, tmp_path:
         await api.key("ann")
         told = (await api.http.get("/openapi.json")).json()
         assert told["openapi"] == "3.1.0"
+        inputs = told["components"]["schemas"]["Submission"]["properties"]
+        assert inputs["num_inference_steps"]["default"] == 28
         assert told["servers"] == [{"url": api.url}]
         page = await api.http.get("/docs")
         assert page.headers["content-type"].startswith("text/html")

@@ -24,7 +24,7 @@ NAME: Final = "generate_character_image"
 # Every agent pays for these words in every conversation; the guide has more.
 _SHORT: Final = {
     "prompt": "What the character does and where, such as waving on a beach at sunset. Its look "
-    "comes from the image: describe only what should change.",
+    "comes from the image: name only what changes.",
     "size": "Width*height in pixels, each 512..1536;",
     "negative_prompt": "What must not be in it. Doubles the time.",
     "seed": "Same seed and call, same picture; -1 draws one and returns it.",
@@ -35,7 +35,16 @@ _SHORT: Final = {
     "subject_scale": "How closely to follow the image:",
     "true_cfg_scale": "Strength of negative_prompt:",
     "output_format": "png is lossless.",
-    "cache": "Skip steps that change little: quicker, less exact.",
+    "cache": "Skip steps that change little, which is quicker:",
+    "enable_matting": "Crop to the character:",
+}
+
+# Where nobody has asked the model yet what it takes by default.
+_USUAL: Final = {
+    "guidance_scale": 3.5,
+    "num_inference_steps": 28,
+    "subject_scale": 0.8,
+    "true_cfg_scale": 4,
 }
 
 WaitSeconds = Annotated[
@@ -71,7 +80,7 @@ def add(server: StrictServer, studio: Studio) -> None:
             open_world_hint=spending.possible,
         ),
     )
-    @with_fields_of(GenerateRequest, _SHORT | {"image": _image(studio)})
+    @with_fields_of(GenerateRequest, _words(studio), _defaults(studio))
     async def generate_character_image(
         ctx: Context[Any, Any],
         agreed: Annotated[ElicitationResult[Agreement], Resolve(agreement)],
@@ -118,6 +127,21 @@ def add(server: StrictServer, studio: Studio) -> None:
         return await hold(studio, ctx, job, wait_seconds)
 
 
+def _defaults(studio: Studio) -> dict[str, Any]:
+    """What the model gives a call for what that leaves out, as far as it is known."""
+    known = studio.castmate.router.defaults
+    return known.model_dump() if known else {}
+
+
+def _words(studio: Studio) -> dict[str, str]:
+    """What each parameter is, in as few words as will do."""
+    words = _SHORT | {"image": _image(studio)}
+    if not _defaults(studio):
+        for name, usual in _USUAL.items():
+            words[name] = f"{words[name][:-1]}, such as {usual:g}; by default the model's:"
+    return words
+
+
 def _image(studio: Studio) -> str:
     roots = studio.castmate.settings.image_roots if studio.base_url is None else ()
     named = ", ".join(str(root) for root in roots)
@@ -138,7 +162,7 @@ def _description(spending: Spending) -> str:
 
 Use it whenever a picture must show a certain character: a mascot, a hero. Not for editing a
 picture, nor for one without a character.
-It takes seconds on a GPU, up to minutes on a CPU. {spending.price}
-Returns image_id, file_path or download_url, seed and a preview. If it is not finished in time:
-status running and a job_id; call get_job then, not this again.
+Seconds on a GPU, minutes on a CPU. {spending.price}
+Returns image_id, file_path or download_url, seed and a preview. Not finished in time: status
+running and a job_id; call get_job then, not this again.
 Next: show the user the picture; for another scene call again with the same image."""

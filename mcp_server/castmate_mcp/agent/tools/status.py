@@ -44,6 +44,7 @@ class StatusOut(BaseModel):
     spent_today_usd: float
     left_today_usd: float | None = None
     licence: str = ""
+    defaults: str = ""
     next_step: str
 
 
@@ -99,6 +100,7 @@ async def _status(studio: Studio, spending: Spending, num_images: int) -> Status
         spent_today_usd=mine.get(today, 0.0),
         left_today_usd=None if cap is None else round(max(0.0, cap - spent_usd), 4),
         licence=in_short(licences(settings)),
+        defaults=known.in_words if (known := castmate.router.defaults) else "",
         next_step=_next_step(free, spending),
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from castmate.defaults import Defaults
 from castmate.engines.graphs import Range
 from castmate.engines.manifest import Profile
 from castmate.families.flat.graphs import TABLE  # type: ignore[import-not-found]
@@ -92,5 +93,6 @@ FAMILY = ExportFamily(
     (),
     denoise,
     decode,
+    Defaults(num_inference_steps=4, guidance_scale=1, subject_scale=1, true_cfg_scale=1),
     profile=Profile(steps=Range(min=1, opt=4, max=4)),
 )

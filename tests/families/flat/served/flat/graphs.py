@@ -8,7 +8,7 @@ TENSORS = {
     "latents": Tensor("B h w c", "float32"),
     "step": Tensor("1", "int64", values=(0, 4)),
     "colour": Tensor("c", NETWORK),
-    "next_latents": Tensor("B h w c", "float32"),
+    "next_latents": Tensor("B h w c", "float32", changes="latents"),
     "images": Tensor("B H W c", "uint8"),
 }
 TABLE = Table(
