@@ -34,6 +34,7 @@ class Flaw(StrEnum):
     BLACK = "a black picture"
 
 
+LIMBS = (Flaw.EXTRA_ARM, Flaw.MISSING_ARM, Flaw.EXTRA_LEG, Flaw.MISSING_LEG)
 FORM_CLASSES = {
     "arms": 4, "legs": 4, "eyes": 4, "figures": 3, "face": 2, "sharp": 2,
     "bow": 2, "antenna": 2, "whiskers": 2,

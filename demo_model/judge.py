@@ -1,7 +1,8 @@
 """A small CNN that names what a picture shows; trained on renders only, never on generated ones.
 
 It names the character and its surroundings, and says whether the picture is well formed: limbs and
-eyes are counted, thin parts looked for. Half of its training pictures are wrong on purpose.
+eyes are counted, thin parts looked for. More than half of its training pictures are
+wrong on purpose.
 `python -m demo_model.judge` tells how many of those it catches.
 """
 
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from demo_model.characters import held_out_characters
 from demo_model.draw import PictureSpec, random_picture
-from demo_model.flaws import FORM_CLASSES, THIN, Flaw, draw_flawed, flaws_of, seen_labels
+from demo_model.flaws import FORM_CLASSES, LIMBS, THIN, Flaw, draw_flawed, flaws_of, seen_labels
 from demo_model.labels import IGNORED, NUM_CLASSES, stack_labels
 from demo_model.optimizers import Muon, split_parameters
 from demo_model.pretrain import Heads
@@ -113,16 +114,20 @@ def _pixels(images: list[Image.Image]) -> Tensor:
 
 
 def flawed_batch(rng: Random, pictures: list[PictureSpec], px: int) -> tuple[Tensor, list[Flaw]]:
-    """Renders of pictures; half of them with a flaw."""
+    """Renders of pictures; more than half of them with a flaw."""
     width, height = rng.choice(((px, px), (px, px), (px, px * 3 // 2), (px * 3 // 2, px)))
-    flaws = [
-        rng.choice(flaws_of(picture)) if rng.random() < 0.5 else Flaw.NONE for picture in pictures
-    ]
+    flaws = [_flaw(rng, picture) for picture in pictures]
     images = [
         draw_flawed(picture, flaw, rng, width, height)
         for picture, flaw in zip(pictures, flaws, strict=True)
     ]
     return shrink(_pixels(images), px), flaws
+
+
+def _flaw(rng: Random, picture: PictureSpec) -> Flaw:
+    """A wrong limb is the hardest flaw to see, and so the most frequent."""
+    flaws = flaws_of(picture) if rng.random() < 0.6 else [Flaw.NONE]
+    return rng.choices(flaws, weights=[4 if flaw in LIMBS else 1 for flaw in flaws])[0]
 
 
 def train_judge(budget: Budget, folder: Path) -> None:

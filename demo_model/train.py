@@ -51,6 +51,7 @@ def _latents(budget: Budget, folder: Path) -> None:
 
 STAGES: dict[str, Stage] = {
     SAFETY: Stage(train_safety, f"{SAFETY}.pt", 4),
+    JUDGE: Stage(train_judge, JUDGE_FILE, 30),
     AUTOENCODER: Stage(train_autoencoder, f"{AUTOENCODER}.pt", 90),
     SUBJECT: Stage(pretrain_subject, f"{SUBJECT}.pt", 40),
     TEXT: Stage(pretrain_text, f"{TEXT}.pt", 12),
@@ -58,7 +59,6 @@ STAGES: dict[str, Stage] = {
     "features": Stage(cache_features, FEATURES, parallel=False),
     FLOW: Stage(train_flow, f"{FLOW}.pt", 300),
     DISTILLED: Stage(train_distilled, f"{DISTILLED}.pt", 40),
-    JUDGE: Stage(train_judge, JUDGE_FILE, 25),
     MATTE: Stage(train_matte, MATTE_FILE, 10),
 }
 
