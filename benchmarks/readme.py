@@ -24,7 +24,9 @@ SUMMARY = {
 FP8_VARIANTS = {
     "bf16 (control)": "bf16, the control",
     "fp8": "FP8 linear layers",
-    "fp8 + attention": "FP8 linear layers and attention",
+    "fp8 + encoders": "the same, and encoders",
+    "fp8-attention": "FP8 linear layers and attention",
+    "fp8-attention + encoders": "the same, and encoders: the default",
 }
 LEDGERS = {
     "sqlite, process": "SQLite, `process`",
@@ -56,6 +58,23 @@ def toon_quality(report: dict[str, Any]) -> Iterator[str]:
     yield _rule(2)
     for name, share in report["shares_by_words"].items():
         yield _row(name, f"{share:.2f}")
+
+
+def toon_framing(report: dict[str, Any]) -> Iterator[str]:
+    """What cutting a character out of its reference is worth."""
+    yield _row(
+        f"reference of {report['pictures_a_row']} held-out characters each",
+        "identity, whole picture",
+        "identity, cut out",
+        "cut out by",
+    )
+    yield _rule(4)
+    for name, row in report["rows"].items():
+        found = ", ".join(
+            f"{framing} ({count})" for framing, count in sorted(row["framings"].items())
+        )
+        whole, cut = (row[how]["identity"] for how in ("whole picture", "cut out"))
+        yield _row(name, f"{whole:.2f}", f"{cut:.2f}", found)
 
 
 def latency_summary(report: dict[str, Any]) -> Iterator[str]:
@@ -183,6 +202,7 @@ def _change(value: dict[str, float]) -> str:
 
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], Iterator[str]]]] = {
     "toon-quality": ("toon-quality.json", toon_quality),
+    "toon-framing": ("toon-framing.json", toon_framing),
     "latency-summary": ("latency-cpu.json", latency_summary),
     "latency": ("latency-cpu.json", latency),
     "step-caching": ("quality-cpu.json", step_caching),

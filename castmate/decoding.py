@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import logging
 import warnings
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -40,6 +41,13 @@ _CONVERTING_BYTES: Final = 16
 _GIVEN_BACK_FROM: Final = 32 * 2**20
 _STRIP_ROWS: Final = 64
 
+OPAQUE: Final = 128
+"""Alpha from which a pixel belongs to what is shown."""
+_CUT_OUT_FROM: Final = 0.05  # share of transparent pixels: round corners alone make no cut-out
+
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom in pixels; the right and the bottom one are outside."""
+
 _ORIENTATION: Final = 0x0112
 _UPRIGHT: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -60,15 +68,26 @@ warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
-def decode(data: bytes, label: str) -> Image.Image:
+@dataclass(frozen=True)
+class Decoded:
+    """A picture as everything behind the doors sees it.
+
+    Attributes:
+        image: RGB, upright, in sRGB, transparency on white, first frame, at most `KEPT_SIDE` a
+            side.
+        cutout: The box of what is opaque, where the rest is transparent; None in other pictures.
+    """
+
+    image: Image.Image
+    cutout: Box | None
+
+
+def decode(data: bytes, label: str) -> Decoded:
     """Decode a picture; its size is checked, and room waited for, before a pixel is decoded.
 
     Args:
         data: An encoded picture.
         label: How an error names it, such as its path.
-
-    Returns:
-        RGB, upright, in sRGB, transparency on white, first frame, at most `KEPT_SIDE` a side.
 
     Raises:
         ImageRejected: It is no picture, damaged, or too large or small.
@@ -99,7 +118,7 @@ def decode(data: bytes, label: str) -> Image.Image:
         ) from None
 
 
-def _read_or_mend(data: bytes, label: str) -> Image.Image:
+def _read_or_mend(data: bytes, label: str) -> Decoded:
     try:
         return _read(data, label)
     except (CastmateError, Image.DecompressionBombError):
@@ -117,27 +136,27 @@ def _without_metadata(data: bytes, label: str) -> tuple[bytes, str, bytes | None
     return plain, label, profile
 
 
-def _with_end(data: bytes, label: str) -> Image.Image | None:
+def _with_end(data: bytes, label: str) -> Decoded | None:
     """A JPEG that lacks nothing but its end.
 
     The library fills what is missing with grey and does not say so. But where every pixel is there,
     it makes no difference what follows.
     """
     data = data.rstrip(b"\xff")
-    image = _read(data + _JPEG_END, label)
+    found = _read(data + _JPEG_END, label)
     other = _read(data + bytes(range(1, 250)) + _JPEG_END, label)
-    return None if ImageChops.difference(image, other).getbbox() else image
+    return None if ImageChops.difference(found.image, other.image).getbbox() else found
 
 
-def _read(data: bytes, label: str, profile: bytes | None = None) -> Image.Image:
-    pixels, num_bytes = _load(data, label, profile)
+def _read(data: bytes, label: str, profile: bytes | None = None) -> Decoded:
+    found, num_bytes = _load(data, label, profile)
     if num_bytes >= _GIVEN_BACK_FROM:  # only now has nobody the whole picture any more
         give_back()
-    return pixels
+    return found
 
 
-def _load(data: bytes, label: str, profile: bytes | None) -> tuple[Image.Image, int]:
-    """The pixels, and the bytes that decoding them took."""
+def _load(data: bytes, label: str, profile: bytes | None) -> tuple[Decoded, int]:
+    """The picture, and the bytes that decoding it took."""
     kind = recognise(data)
     formats = ("HEIF",) if kind is HEIC else ("AVIF",) if kind is AVIF else _FORMATS
     with Image.open(io.BytesIO(data), formats=formats) as image:
@@ -146,9 +165,20 @@ def _load(data: bytes, label: str, profile: bytes | None) -> tuple[Image.Image, 
         with DECODING.hold(num_bytes):
             image.load()
             colours = ToSrgb.of(profile or image.info.get("icc_profile"), image.mode)
-            pixels = _reduced(image, colours)
+            pixels, alpha = _reduced(image, colours)
             method = _UPRIGHT.get(_orientation(image))
-    return (pixels if method is None else pixels.transpose(method)), num_bytes
+    if method is not None:
+        pixels = pixels.transpose(method)
+        alpha = None if alpha is None else alpha.transpose(method)
+    return Decoded(pixels, _cutout(alpha)), num_bytes
+
+
+def _cutout(alpha: Image.Image | None) -> Box | None:
+    if alpha is None:
+        return None
+    opaque = alpha.point([255 * (value >= OPAQUE) for value in range(256)])
+    share = opaque.histogram()[0] / (alpha.width * alpha.height)
+    return opaque.getbbox() if share >= _CUT_OUT_FROM else None
 
 
 def _draft(image: Image.Image) -> int:
@@ -169,31 +199,41 @@ def _factor(image: Image.Image) -> int:
     return -(-max(image.size) // KEPT_SIDE)
 
 
-def _reduced(image: Image.Image, colours: ToSrgb | None) -> Image.Image:
-    """A loaded picture as RGB, at most `KEPT_SIDE` a side; in strips, so that one copy is small."""
+def _reduced(image: Image.Image, colours: ToSrgb | None) -> tuple[Image.Image, Image.Image | None]:
+    """A loaded picture as RGB, at most `KEPT_SIDE` a side, and its alpha, if it has any.
+
+    In strips, so that one copy is small.
+    """
     factor = _factor(image)
     if factor == 1:
         return _flatten(image, colours)
     width, height = image.size
-    pixels = Image.new("RGB", (-(-width // factor), -(-height // factor)))
+    size = (-(-width // factor), -(-height // factor))
+    pixels = Image.new("RGB", size)
+    alpha = Image.new("L", size) if image.has_transparency_data else None
     rows = _STRIP_ROWS * factor
     for top in range(0, height, rows):
         strip = image.crop((0, top, width, min(top + rows, height)))
-        pixels.paste(_flatten(strip, colours).reduce(factor), (0, top // factor))
-    return pixels
+        strip_pixels, strip_alpha = _flatten(strip, colours)
+        pixels.paste(strip_pixels.reduce(factor), (0, top // factor))
+        if alpha is not None and strip_alpha is not None:
+            alpha.paste(strip_alpha.reduce(factor), (0, top // factor))
+    return pixels, alpha
 
 
-def _flatten(image: Image.Image, colours: ToSrgb | None) -> Image.Image:
+def _flatten(image: Image.Image, colours: ToSrgb | None) -> tuple[Image.Image, Image.Image | None]:
     if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion clips instead of scaling
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if not image.has_transparency_data:
-        return colours(image) if colours else image.convert("RGB")
+        return (colours(image) if colours else image.convert("RGB")), None
     layer = image.convert("RGBA")
+    alpha = layer.getchannel("A")
     if colours:
         opaque = colours(layer.convert("RGB"))
-        opaque.putalpha(layer.getchannel("A"))
+        opaque.putalpha(alpha)
         layer = opaque
-    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    white = Image.new("RGBA", layer.size, "white")
+    return Image.alpha_composite(white, layer).convert("RGB"), alpha
 
 
 def _orientation(image: Image.Image) -> int:

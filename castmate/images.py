@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from castmate.decoding import SCALE_DOWN, decode
+from castmate.decoding import SCALE_DOWN, Box, decode
 from castmate.errors import ImageRejected
 from castmate.file_kinds import AVIF, HEIC, recognise
 from castmate.png import SIGNATURE
@@ -55,11 +55,13 @@ class Reference:
         data: The bytes as received; PNG instead of HEIC and AVIF, which not everything can read.
         sha256: The hash of `data` in hex, which identifies the reference.
         image: The picture as `castmate.decoding` returns it.
+        cutout: The box of what is opaque in a picture whose rest is transparent.
     """
 
     data: bytes = field(repr=False, compare=False)
     sha256: str
     image: Image.Image = field(repr=False, compare=False)
+    cutout: Box | None = field(default=None, compare=False)
 
     @classmethod
     def from_bytes(cls, data: bytes, label: str) -> Self:
@@ -79,10 +81,11 @@ class Reference:
                 allowed=f"at most {MAX_BYTES // 2**20} MiB",
                 hint=SCALE_DOWN,
             )
-        image = decode(data, label)
-        if recognise(data) in (AVIF, HEIC):
-            data = encode(np.asarray(image), OutputFormat.PNG)
-        return cls(data, hashlib.sha256(data).hexdigest(), image)
+        found = decode(data, label)
+        image, cutout = found.image, found.cutout
+        if recognise(data) in (AVIF, HEIC):  # flat from now on, for whoever reads `data` as well
+            data, cutout = encode(np.asarray(image), OutputFormat.PNG), None
+        return cls(data, hashlib.sha256(data).hexdigest(), image, cutout)
 
     @classmethod
     async def read(cls, data: bytes, label: str, caller: str | None = None) -> Self:
@@ -118,7 +121,7 @@ def as_png(data: bytes) -> bytes:
     """One of our own pictures as PNG; a PNG is returned byte for byte."""
     if data.startswith(SIGNATURE):
         return data
-    return _save(decode(data, "the picture"), "png", _ENCODINGS[OutputFormat.PNG])
+    return _save(decode(data, "the picture").image, "png", _ENCODINGS[OutputFormat.PNG])
 
 
 def preview(data: bytes, limit: int = PREVIEW_LIMIT, side: int = PREVIEW_SIDE) -> bytes:
@@ -131,7 +134,7 @@ def preview(data: bytes, limit: int = PREVIEW_LIMIT, side: int = PREVIEW_SIDE) -
         limit: The largest number of base64 characters.
         side: The largest longer side, in pixels.
     """
-    full = decode(data, "the picture")
+    full = decode(data, "the picture").image
     small = b""
     ladder = [(max(round(side * part), _SMALLEST_SIDE), quality) for part, quality in _LADDER]
     for pixels, quality in (*ladder, (_SMALLEST_SIDE, _LADDER[-1][1])):

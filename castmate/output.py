@@ -12,7 +12,7 @@ from typing import Self
 from castmate.errors import CastmateError, InvalidRequest, Problem
 from castmate.files import check_replaceable, write_atomically
 from castmate.paths import expand
-from castmate.schema import GenerateRequest, GenerateResult, OutputFormat
+from castmate.schema import Framing, GenerateRequest, GenerateResult, OutputFormat
 
 _SUFFIXES = {
     ".png": OutputFormat.PNG,
@@ -141,7 +141,7 @@ class Output:
 
 
 def summary(request: GenerateRequest, result: GenerateResult) -> str:
-    """The client and the time, with the cost and the skipped steps if there are any."""
+    """The client and the time; cost, skipped steps and how the reference was cut, where it was."""
     seconds = result.timings_ms["total"] / 1000
     text = f"Drawn by {result.client} ({result.model}) in {seconds:.1f} s"
     if result.cost_usd:
@@ -150,6 +150,8 @@ def summary(request: GenerateRequest, result: GenerateResult) -> str:
     total = steps * request.num_images
     if steps and computed not in (None, total):
         text += f", {computed} of {total} steps computed"
+    if result.reference and result.reference.framing is not Framing.NONE:
+        text += f", character cut out by {result.reference.framing}"
     return text
 
 

@@ -43,6 +43,23 @@ class Cache(StrEnum):
     FAST = "fast"
 
 
+class Matting(StrEnum):
+    """Whether the reference is cut down to its character before anything looks at it."""
+
+    AUTO = "auto"
+    TRUE = "true"
+    FALSE = "false"
+
+
+class Framing(StrEnum):
+    """How the character of a reference was found."""
+
+    ALPHA = "alpha"
+    BACKGROUND = "background"
+    MATTE = "matte"
+    NONE = "none"
+
+
 def _size(value: object) -> object:
     if not isinstance(value, str) or not (
         match := re.fullmatch(r"\s*(\d{1,5})\s*[*xX\u00d7]\s*(\d{1,5})\s*", value)
@@ -58,6 +75,10 @@ def _not_bool(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError(f"{value!r} is not a number")
     return value
+
+
+def _bool_as_word(value: object) -> object:
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _without_nul(value: str) -> str:
@@ -83,7 +104,7 @@ TrueCfgScale = Annotated[float, Field(ge=1, le=20, allow_inf_nan=False), _NotBoo
 
 
 class GenerateRequest(BaseModel):
-    """One generation: the hosted API's nine parameters and four of our own.
+    """One generation: the hosted API's nine parameters and five of our own.
 
     What may be None is left to the model; see `castmate.defaults`.
     """
@@ -137,6 +158,13 @@ class GenerateRequest(BaseModel):
         default=Cache.AUTO,
         description="Skip steps that change little: balanced is nearly the same picture, fast "
         "another one of the same scene; off skips none, auto is as the server is set.",
+    )
+    enable_matting: Annotated[Matting, BeforeValidator(_bool_as_word)] = Field(
+        default=Matting.AUTO,
+        description="Cut the character out of the reference, so that a small one in a large "
+        "picture counts as much as one that fills it. auto goes by transparency, else by a plain "
+        "background, else by the model's matte graph, if it has one; true by that graph whatever "
+        "the background; false takes the whole picture.",
     )
 
     @classmethod
@@ -251,6 +279,28 @@ class GeneratedImage(ImageRecord):
     data: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class FramedReference:
+    """What of the reference the model saw.
+
+    Attributes:
+        framing: How its character was found; with `NONE` the whole picture was taken.
+        box: Left, top, right and bottom of the part that was taken, as shares of the picture's
+            width and height.
+    """
+
+    framing: Framing
+    box: tuple[float, float, float, float]
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any] | None) -> Self | None:
+        """What `asdict` made of one, or of none."""
+        if values is None:
+            return None
+        left, top, right, bottom = values["box"]
+        return cls(framing=Framing(values["framing"]), box=(left, top, right, bottom))
+
+
 @dataclass(frozen=True)
 class GenerateResult:
     """Everything that a generation gives back.
@@ -266,6 +316,7 @@ class GenerateResult:
             with step caching. None where the client does not tell.
         drawn_with: The parameters that the model decides where a request does not, as they were;
             empty where the client does not tell.
+        reference: How the reference was framed. None where the client does not tell.
     """
 
     images: tuple[GeneratedImage, ...]
@@ -276,6 +327,7 @@ class GenerateResult:
     cost_usd: float = 0.0
     computed_steps: int | None = None
     drawn_with: Mapping[str, Any] = field(default_factory=dict)
+    reference: FramedReference | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The result as JSON, without the pictures' bytes."""

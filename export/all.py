@@ -82,6 +82,7 @@ def _export(recipe: Recipe, folder: Path, graphs: Path, config: Config) -> None:
     """All that torch does; when this returns, nothing of the network is left."""
     family, scheme, preset = published(recipe.family), recipe.quantization, recipe.preset
     loras = (*(preset.loras() if preset else ()), *recipe.loras)
+    licences = family.licences(recipe.sources)
     tokenizers = family.load_tokenizers(recipe.sources, config, folder)
     network = family.load_network(recipe.sources, recipe.precision.dtype, config)
     weights = fingerprint(network)
@@ -97,7 +98,7 @@ def _export(recipe: Recipe, folder: Path, graphs: Path, config: Config) -> None:
         network,
         graphs,
         description=preset.description if preset else family.description,
-        licences=preset.licensed(family.licences) if preset else family.licences,
+        licences=preset.licensed(licences) if preset else licences,
         tokenizers=tokenizers,
         golden=golden,
         precision=recipe.precision,

@@ -100,7 +100,7 @@ class Published:
     Attributes:
         config: Their sizes.
         description: One sentence for people, in the manifest.
-        licences: Of each part of the weights, for the manifest.
+        licences: Sources to the licence of each part of the weights, for the manifest.
         sources: A frozen dataclass that says where they are, with `add_arguments` and `of` for the
             command line.
         new_network: A network of given sizes with random weights.
@@ -109,11 +109,14 @@ class Published:
         downloads: What is fetched for networks of some sizes, by source.
         step_caching: Thresholds, where steps may be skipped.
         calibration: Where the ranges of the published weights are, once somebody has recorded them.
+        shallow: Sizes and a number of blocks to the same sizes with so many blocks, where the
+            memory of engines is measured.
+        depth: Blocks of the network, counted as `shallow` counts.
     """
 
     config: Any
     description: str
-    licences: Mapping[str, Licence]
+    licences: Callable[[Any], Mapping[str, Licence]]
     sources: Any
     new_network: Callable[[Any], Network]
     load_network: Callable[[Any, torch.dtype, Any], Network]
@@ -121,6 +124,8 @@ class Published:
     downloads: Callable[[Any], Mapping[str, Download]]
     step_caching: StepCachingSpec | None = None
     calibration: Path | None = None
+    shallow: Callable[[Any, int], Any] | None = None
+    depth: int = 0
 
 
 @dataclass(frozen=True)

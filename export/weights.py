@@ -41,6 +41,8 @@ def load_weights(network: Network, bundle: Bundle, *, absent: tuple[str, ...]) -
     graphs = bundle.manifest.graphs
     with torch.no_grad():
         for name, make in bundle_graphs(network, step_caching=bundle.has_step_caching).items():
+            if name not in graphs:
+                continue
             found = stored_weights(bundle.file(graphs[name].files[0]))
             for key, weight in make().module.named_parameters(remove_duplicate=False):
                 if key not in found:

@@ -18,7 +18,15 @@ from castmate.defaults import CompleteRequest, Defaults
 from castmate.errors import BudgetExceeded
 from castmate.images import Reference, encode
 from castmate.router import Router
-from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult
+from castmate.schema import (
+    FramedReference,
+    Framing,
+    GeneratedImage,
+    GenerateRequest,
+    GenerateResult,
+)
+
+FRAMED = FramedReference(framing=Framing.ALPHA, box=(0.25, 0.0, 0.75, 1.0))
 
 DEFAULTS = Defaults(
     num_inference_steps=28, guidance_scale=3.5, subject_scale=0.8, true_cfg_scale=4.0
@@ -66,6 +74,7 @@ class FlatClient:
             timings_ms={"total": 12.0},
             warnings=self._warnings,
             drawn_with=complete.drawn_with,
+            reference=FRAMED,
         )
 
     async def aclose(self) -> None:

@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import Row
 
 from castmate.schema import (
+    FramedReference,
     GeneratedImage,
     GenerateRequest,
     GenerateResult,
@@ -91,6 +92,7 @@ class StoredResult:
     cost_usd: float
     computed_steps: int | None = None
     drawn_with: Mapping[str, Any] = field(default_factory=dict)
+    reference: FramedReference | None = None
 
     @classmethod
     def of(cls, result: GenerateResult, names: Sequence[str]) -> Self:
@@ -116,7 +118,9 @@ class StoredResult:
             StoredImage(**image | {"output_format": OutputFormat(image["output_format"])})
             for image in values.pop("images")
         )
-        return cls(images, **values | {"warnings": tuple(values["warnings"])})
+        values["warnings"] = tuple(values["warnings"])
+        values["reference"] = FramedReference.parse(values.get("reference"))
+        return cls(images, **values)
 
     def to_json(self) -> str:
         """As it stands in the ledger."""

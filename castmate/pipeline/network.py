@@ -14,6 +14,7 @@ from castmate.images import Reference
 from castmate.pipeline.denoise import Transformer
 from castmate.pipeline.safety import SafetyChecker
 from castmate.pipeline.stopwatch import Stopwatch
+from castmate.schema import FramedReference
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,13 @@ class Encoded:
         noise_shape: Of one picture's latents.
         conditions: Inputs of the transformer, on the device.
         warnings: What could not be read.
+        reference: How the reference was framed, where the family frames.
     """
 
     noise_shape: tuple[int, ...]
     conditions: Mapping[str, Tensor]
     warnings: tuple[str, ...] = ()
+    reference: FramedReference | None = None
 
 
 class Network(Protocol):

@@ -130,6 +130,7 @@ class Pipeline:
             warnings=encoded.warnings + notes + ignored + tuple(_flagged(images)),
             computed_steps=computed,
             drawn_with=complete.drawn_with,
+            reference=encoded.reference,
         )
 
     def _completed(self, request: GenerateRequest) -> tuple[CompleteRequest, tuple[str, ...]]:

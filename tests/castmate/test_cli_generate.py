@@ -46,7 +46,8 @@ def drawn(folder: Path) -> list[str]:
 def test_it_draws_and_prints_path_size_seed_and_time(client: FlatClient, own_folder: Path) -> None:
     result = generate("--seed", "7", "--output", "out/scene.png")
     assert result.exit_code == 0
-    assert result.stdout == "out/scene.png  512*640  seed 7\nDrawn by flat (flat) in 0.0 s\n"
+    told = "Drawn by flat (flat) in 0.0 s, character cut out by alpha"
+    assert result.stdout == f"out/scene.png  512*640  seed 7\n{told}\n"
     assert result.stderr == "Warning: The prompt was cut.\n"
     with Image.open("out/scene.png") as image:
         assert (image.format, image.size) == ("PNG", (512, 640))
@@ -94,6 +95,8 @@ def test_every_flag_reaches_the_request_and_its_defaults_are_the_requests(
             "webp",
         ],
         "--no-safety-checker",
+        "--enable-matting",
+        "false",
     )
     told = {"prompt": "waving", "size": "512*640"}
     told["image"] = f"sha256:{client.references[0].sha256}"  # what the ledger keeps of it
@@ -113,6 +116,7 @@ def test_every_flag_reaches_the_request_and_its_defaults_are_the_requests(
                 "true_cfg_scale": 3.0,
                 "output_format": "webp",
                 "enable_safety_checker": False,
+                "enable_matting": "false",
             }
         ),
     ]
@@ -184,6 +188,7 @@ def test_json_is_one_document_with_paths_and_timings(client: FlatClient, own_fol
         "cost_usd": 0.0,
         "computed_steps": None,
         "drawn_with": DEFAULTS.model_dump(),
+        "reference": {"framing": "alpha", "box": [0.25, 0.0, 0.75, 1.0]},
     }
 
 
@@ -210,6 +215,7 @@ def test_json_is_one_document_with_paths_and_timings(client: FlatClient, own_fol
         (["--sed", "7"], "No such option: --sed"),
         (["--seed", "many"], "Invalid value for '--seed'"),
         (["--format", "bmp"], "Invalid value for '--format'"),
+        (["--enable-matting", "no"], "'no' is not one of 'auto', 'true', 'false'"),
     ],
 )
 def test_a_bad_call_is_code_2_and_one_message_before_a_model_is_loaded(

@@ -17,7 +17,8 @@ from castmate.families.instantcharacter.subject import reference_crops
 from castmate.images import Reference
 from castmate.pipeline.cache import SizedCache
 from castmate.pipeline.pipeline import Pipeline
-from castmate.schema import GenerateRequest
+from castmate.schema import FramedReference, GenerateRequest
+from tests.doubles import encoded
 
 FLUX_SCHEDULER = SchedulerSpec(
     base_image_seq_len=256, max_image_seq_len=4096, base_shift=0.5, max_shift=1.15
@@ -93,6 +94,63 @@ def test_a_second_picture_of_a_character_encodes_nothing_again(
     ignored = draw(negative_prompt="clouds", true_cfg_scale=1)
     assert ignored == picture, "a negative prompt without effect was encoded"
     assert draw(num_images=2) == {**steps(6), "vae_decoder": 2, "safety_checker": 2}
+
+
+def test_how_a_character_is_cut_out_is_decided_once_and_told_every_time(
+    make_request: Callable[..., GenerateRequest], character: Callable[[str], Reference]
+) -> None:
+    runtime = CountingRuntime(Bundle.open("toon"))
+    pipeline = Pipeline(Bundle.open("toon"), runtime)
+    large = Image.new("RGB", (1200, 900), "white")
+    large.paste(character("mira").image.resize((300, 300)), (850, 60))
+    small = Reference.from_bytes(encoded(large), "small")
+
+    def draw(**values: object) -> tuple[bytes, str, int]:
+        runtime.runs.clear()
+        result = pipeline.generate(make_request(**values), small, lambda done, total: None)
+        assert result.reference
+        return result.images[0].data, result.reference.framing, runtime.runs.get("image_encoder", 0)
+
+    pipeline.remember(small)
+    cut, *told = draw()
+    assert told == ["background", 0]
+    assert draw() == (cut, "background", 0)
+    assert draw(num_inference_steps=4)[1:] == ("background", 0)
+    whole, *told = draw(enable_matting=False)
+    assert told == ["none", 1]
+    assert draw(enable_matting=False) == (whole, "none", 0)
+    assert whole != cut
+
+
+@pytest.mark.parametrize("at", [(40, 500), (800, 80)])
+def test_a_character_in_front_of_a_landscape_is_found_by_the_bundles_matte(
+    toon: Pipeline,
+    make_request: Callable[..., GenerateRequest],
+    character: Callable[[str], Reference],
+    at: tuple[int, int],
+) -> None:
+    landscape = Image.linear_gradient("L").resize((1200, 900)).convert("RGB")
+    landscape.paste("darkgreen", (0, 600, 1200, 900))
+    image = character("rusty").image.resize((320, 320))
+    mask = Image.fromarray(np.uint8(255) * (np.asarray(image) < 250).any(-1))
+    landscape.paste(image, at, mask)
+    given = Reference.from_bytes(encoded(landscape), "landscape")
+
+    def framed(**values: object) -> FramedReference:
+        request = make_request(num_inference_steps=1, **values)
+        result = toon.generate(request, given, lambda done, total: None)
+        assert result.warnings == ()
+        assert result.reference
+        return result.reference
+
+    told = framed()
+    left, top, right, bottom = mask.getbbox() or (0, 0, 0, 0)
+    x, y = at
+    expected = ((x + left) / 1200, (y + top) / 900, (x + right) / 1200, (y + bottom) / 900)
+    assert told.framing == "matte"
+    assert np.abs(np.subtract(told.box, expected)).max() < 0.03
+    assert framed(enable_matting="true") == told
+    assert framed(enable_matting="false").framing == "none"
 
 
 @pytest.mark.parametrize("size", [(300, 100), (100, 300), (64, 64)])

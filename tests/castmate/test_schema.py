@@ -45,6 +45,7 @@ def test_prompt_and_image_are_enough_and_the_rest_is_the_hosted_apis_or_the_mode
         "true_cfg_scale": None,
         "output_format": "png",
         "cache": "auto",
+        "enable_matting": "auto",
     }
 
 
@@ -103,6 +104,17 @@ def test_a_number_is_taken_at_its_bounds_and_refused_beyond_them(
         told = refusal(**{name: value})
         assert told.startswith(f"`{name}`: {value!r} is not allowed; allowed: ")
         assert f"from {low} to {high}" in told
+
+
+@pytest.mark.parametrize(("given", "meant"), [(True, "true"), (False, "false"), ("auto", "auto")])
+def test_whether_to_matte_is_a_word_or_a_truth_value(given: object, meant: str) -> None:
+    assert GenerateRequest.parse(MINIMAL | {"enable_matting": given}).enable_matting == meant
+
+
+@pytest.mark.parametrize("given", ["maybe", "", "True", 1, None, [True]])
+def test_another_word_for_whether_to_matte_is_refused(given: object) -> None:
+    told = refusal(enable_matting=given)
+    assert told == f"`enable_matting`: {given!r} is not allowed; allowed: auto, true, false"
 
 
 def test_text_instead_of_a_number_is_read_where_it_is_one() -> None:
@@ -177,4 +189,5 @@ def test_a_result_as_json_has_everything_but_the_bytes() -> None:
         "cost_usd": 0.0,
         "computed_steps": None,
         "drawn_with": {},
+        "reference": None,
     }

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import grpc
-import numpy as np
 import pytest
 from opentelemetry import context, trace
-from tritonclient.grpc import service_pb2, service_pb2_grpc
-from tritonclient.utils import serialize_byte_tensor
 
 from castmate.clients.triton.client import TritonClient
-from castmate.clients.triton.discovery import REFRESH_S, Discovery
 from castmate.defaults import Defaults
 from castmate.errors import (
     ImageRejected,
@@ -25,151 +18,28 @@ from castmate.errors import (
     SettingsError,
     Unavailable,
 )
-from castmate.images import Reference
-from castmate.schema import GeneratedImage, GenerateRequest, OutputFormat
 from castmate.settings import Settings
 from castmate.triton import wire
-from tests.doubles import DEFAULTS
+from tests.doubles import DEFAULTS, FRAMED
+from tests.fakes.triton import (
+    DONE,
+    FACTS,
+    FREEZE,
+    Character,
+    Connect,
+    Draw,
+    Fail,
+    ScriptedServer,
+    connect,
+    draw,
+    server,
+    servers,
+)
 
-MakeRequest = Callable[..., GenerateRequest]
-Character = Callable[[str], Reference]
+# Fixtures are found by their names in the module.
+__all__ = ["connect", "draw", "server", "servers"]
 
 pytestmark = pytest.mark.anyio
-
-FACTS = {
-    "model": "scripted",
-    "timings_ms": {"total": 1.0},
-    "warnings": [],
-    "computed_steps": 1,
-}
-PICTURE = wire.picture(
-    GeneratedImage(data=b"png", output_format=OutputFormat.PNG, width=512, height=512, seed=7)
-)
-DONE = [wire.ahead(0), wire.progress(0, 1), PICTURE, wire.progress(1, 1), wire.report(FACTS)]
-
-
-@dataclass(frozen=True)
-class Fail:
-    """The script ends with an error: a response with a text, as Triton sends it, or a status."""
-
-    text: str
-    status: grpc.StatusCode | None = None
-
-
-def gone() -> Fail:
-    """What a client sees of a server that ended."""
-    return Fail("Socket closed", grpc.StatusCode.UNAVAILABLE)
-
-
-FREEZE = "freeze"
-Step = wire.Outputs | Fail | str | tuple[asyncio.Event, asyncio.Event]
-
-
-class ScriptedServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
-    """Plays a script for each request; probes are answered unless it is said to be dead."""
-
-    def __init__(self) -> None:
-        self.script: Sequence[Step] = DONE
-        self.dead = False
-        self.load = 0
-        self.requests: list[Any] = []
-        self.headers: dict[str, str] = {}
-        self.cancelled = asyncio.Event()
-        self.url = ""
-
-    async def ModelStreamInfer(
-        self, requests: AsyncIterator[Any], context: Any
-    ) -> AsyncIterator[Any]:
-        request = await anext(requests)
-        self.headers = dict(context.invocation_metadata())
-        if wire.PROBE in request.parameters:
-            if self.dead:
-                text = "Stub process 'castmate_0' is not healthy."
-                yield service_pb2.ModelStreamInferResponse(error_message=text)
-                return
-            state = {"model": "scripted", "defaults": DEFAULTS.model_dump()}
-            load = {"waiting": max(0, self.load - 1), "running": min(1, self.load)}
-            yield response(wire.report(state | load))
-            return
-        self.requests.append(request)
-        try:
-            for step in self.script:
-                if isinstance(step, Fail):
-                    if step.status is None:
-                        yield service_pb2.ModelStreamInferResponse(error_message=step.text)
-                        return
-                    await context.abort(step.status, step.text)
-                elif isinstance(step, str):
-                    await asyncio.Event().wait()
-                elif isinstance(step, tuple):  # said to have come so far, and told to go on
-                    step[0].set()
-                    await step[1].wait()
-                else:
-                    yield response(step)
-        except asyncio.CancelledError:
-            self.cancelled.set()
-            raise
-
-
-def response(outputs: wire.Outputs) -> Any:
-    message = service_pb2.ModelStreamInferResponse()
-    kinds = {"int32": "INT32", "int64": "INT64", "bool": "BOOL", "uint8": "UINT8"}
-    for name, array in outputs.items():
-        output = message.infer_response.outputs.add()
-        output.name, output.datatype = name, kinds.get(str(array.dtype), "BYTES")
-        output.shape.extend(array.shape)
-        if output.datatype == "BYTES":
-            raw = serialize_byte_tensor(np.asarray(array, dtype=object)).item()
-        else:
-            raw = array.tobytes()
-        message.infer_response.raw_output_contents.append(raw)
-    return message
-
-
-@pytest.fixture
-async def servers() -> AsyncIterator[list[ScriptedServer]]:
-    scripted = [ScriptedServer(), ScriptedServer(), ScriptedServer()]
-    running = []
-    for each in scripted:
-        server = grpc.aio.server()
-        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(each, server)
-        each.url = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-        await server.start()
-        running.append(server)
-    yield scripted
-    for server in running:
-        await server.stop(None)
-
-
-@pytest.fixture
-def server(servers: list[ScriptedServer]) -> ScriptedServer:
-    return servers[0]
-
-
-@pytest.fixture
-async def connect() -> AsyncIterator[Callable[..., TritonClient]]:
-    clients: list[TritonClient] = []
-
-    def open_client(*servers: ScriptedServer, **options: Any) -> TritonClient:
-        clients.append(TritonClient(tuple(server.url for server in servers), **options))
-        return clients[-1]
-
-    yield open_client
-    for client in clients:
-        await asyncio.wait_for(client.aclose(), 5)
-
-
-Connect = Callable[..., TritonClient]
-Draw = Callable[..., Awaitable[Any]]
-
-
-@pytest.fixture
-def draw(make_request: MakeRequest, character: Character) -> Draw:
-    async def start(client: TritonClient, on_progress: Any = None, **values: Any) -> Any:
-        generating = client.generate(make_request(**values), character("mira"), on_progress)
-        return await asyncio.wait_for(generating, 20)
-
-    return start
 
 
 async def test_a_request_is_sent_once_with_its_prompt_its_image_and_its_parameters(
@@ -178,6 +48,7 @@ async def test_a_request_is_sent_once_with_its_prompt_its_image_and_its_paramete
     result = await draw(connect(server), guidance_scale=2.5, cache="fast")
     assert [image.data for image in result.images] == [b"png"]
     assert result.computed_steps == 1
+    assert result.reference == FRAMED
     (request,) = server.requests
     assert [tensor.name for tensor in request.inputs] == ["prompt", "image"]
     assert request.raw_input_contents[1].endswith(character("mira").data)
@@ -275,138 +146,6 @@ async def test_cancelling_the_task_cancels_the_request_on_the_server(
     with pytest.raises(asyncio.CancelledError):
         await task
     await asyncio.wait_for(server.cancelled.wait(), 5)
-
-
-async def test_another_server_takes_a_request_that_the_first_refused_before_it_began(
-    servers: list[ScriptedServer], connect: Connect, draw: Draw
-) -> None:
-    broken, whole, _ = servers
-    client = connect(broken, whole)
-    broken.script, whole.load = [gone()], 1
-    assert (await draw(client)).images
-    assert (len(broken.requests), len(whole.requests)) == (1, 1)
-    assert (await draw(client)).images
-    assert (len(broken.requests), len(whole.requests)) == (1, 2)  # the broken one rests
-
-
-async def test_when_a_server_dies_in_the_midst_another_one_draws_the_same_picture(
-    servers: list[ScriptedServer], connect: Connect, draw: Draw
-) -> None:
-    broken, whole, _ = servers
-    broken.script, whole.load = [wire.ahead(0), gone()], 1
-    assert (await draw(connect(broken, whole))).images
-    assert len(whole.requests) == 1
-    assert whole.requests[0].inputs == broken.requests[0].inputs
-
-
-async def test_a_request_that_kills_whatever_draws_it_does_not_meet_every_server(
-    servers: list[ScriptedServer], connect: Connect, draw: Draw
-) -> None:
-    client = connect(*servers)
-    for server in servers:
-        server.script = [wire.ahead(0), gone()]
-    with pytest.raises(Unavailable, match="Socket closed") as caught:
-        await draw(client)
-    assert caught.value.died
-    assert sorted(len(server.requests) for server in servers) == [0, 1, 1]
-
-
-async def test_requests_that_others_have_sent_to_a_server_count_too(
-    servers: list[ScriptedServer], connect: Connect, draw: Draw
-) -> None:
-    client = connect(*servers)
-    for server, load in zip(servers, (3, 0, 2), strict=True):
-        server.load = load
-    assert (await draw(client)).images
-    assert [len(server.requests) for server in servers] == [0, 1, 0]
-
-
-async def test_a_full_server_passes_the_request_on_and_when_all_are_full_the_shortest_wait_is_told(
-    servers: list[ScriptedServer], connect: Connect, draw: Draw
-) -> None:
-    first, second, _ = servers
-    client = connect(first, second)
-    for server, wait_s in ((first, 9.0), (second, 4.0)):
-        text = wire.encode_error(Overloaded("full", retry_after_s=wait_s))
-        server.script = [Fail(text)]
-    with pytest.raises(Overloaded) as caught:
-        await draw(client)
-    assert caught.value.retry_after_s == 4.0
-    second.script = DONE
-    assert (await draw(client)).images
-
-
-async def test_a_server_that_leaves_its_name_finishes_what_it_draws(
-    servers: list[ScriptedServer], draw: Draw
-) -> None:
-    first, second, _ = servers
-    port = first.url.rpartition(":")[2]
-    other = grpc.aio.server()
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(second, other)
-    other.add_insecure_port(f"127.0.0.2:{port}")
-    await other.start()
-    addresses, now = ["127.0.0.1"], [0.0]
-
-    async def lookup(host: str, port: int) -> Sequence[str]:
-        return list(addresses)
-
-    name = (f"dns:///gpus:{port}",)
-    discovery = Discovery(name, lookup=lookup, clock=lambda: now[0])
-    client = TritonClient(name, discovery=discovery)
-    held, going_on = asyncio.Event(), asyncio.Event()
-    first.script = [wire.ahead(0), (held, going_on), PICTURE, wire.report(FACTS)]
-    async with asyncio.timeout(20):
-        drawing = asyncio.ensure_future(draw(client))
-        await held.wait()
-        addresses[:], now[:] = ["127.0.0.2"], [REFRESH_S]
-        while not second.requests:
-            await draw(client)
-        going_on.set()
-        assert (await drawing).images
-        await client.aclose()
-        await other.stop(None)
-
-
-async def test_a_bad_request_is_not_tried_elsewhere(
-    servers: list[ScriptedServer], connect: Connect, draw: Draw
-) -> None:
-    text = wire.encode_error(InvalidRequest([Problem("size", "no")]))
-    for server in servers:
-        server.script = [Fail(text)]
-    with pytest.raises(InvalidRequest):
-        await draw(connect(*servers))
-    assert sum(len(server.requests) for server in servers) == 1
-
-
-async def test_concurrent_requests_are_spread_over_the_servers(
-    servers: list[ScriptedServer], connect: Connect, draw: Draw
-) -> None:
-    client = connect(*servers)
-    await asyncio.gather(*(draw(client) for _ in range(6)))
-    assert [len(server.requests) for server in servers] == [2, 2, 2]
-
-
-async def test_a_failed_server_is_asked_before_it_gets_another_request(
-    server: ScriptedServer, connect: Connect, draw: Draw
-) -> None:
-    client = connect(server)
-    server.script, server.dead = [Fail("oh")], True
-    for _ in range(2):
-        with pytest.raises(Unavailable):
-            await draw(client)
-    assert len(server.requests) == 1
-    server.script, server.dead = DONE, False
-    assert (await draw(client)).images
-
-
-async def test_when_no_server_works_the_error_tells_of_each(
-    servers: list[ScriptedServer], connect: Connect, draw: Draw
-) -> None:
-    for server in servers:
-        server.script = [gone()]
-    with pytest.raises(Unavailable) as caught:
-        await draw(connect(*servers))
-    assert all(server.url in str(caught.value) for server in servers)
 
 
 async def test_the_callers_trace_goes_along(

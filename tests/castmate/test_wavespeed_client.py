@@ -172,6 +172,7 @@ async def test_every_parameter_that_is_ignored_is_told(world: World) -> None:
         subject_scale=1.0,
         true_cfg_scale=2.0,
         cache="fast",
+        enable_matting=False,
     )
     assert result.warnings == (
         "WaveSpeed's hosted model has no negative_prompt: 'rain' was ignored.",
@@ -181,6 +182,7 @@ async def test_every_parameter_that_is_ignored_is_told(world: World) -> None:
         "WaveSpeed's hosted model has no subject_scale: 1.0 was ignored.",
         "WaveSpeed's hosted model has no true_cfg_scale: 2.0 was ignored.",
         "WaveSpeed's hosted model has no cache: 'fast' was ignored.",
+        "WaveSpeed's hosted model has no enable_matting: 'false' was ignored.",
     )
     assert (await world.draw(cache="off")).warnings == ()  # which is all that it does
 

@@ -24,8 +24,9 @@ def test_every_weight_arrives_in_the_dtype_asked_for(
     published: Path, network: InstantCharacter, dtype: torch.dtype
 ) -> None:
     loaded = load_network(sources(published), dtype, network.config).state_dict()
-    assert loaded.keys() == network.state_dict().keys()
-    for name, weight in network.state_dict().items():
+    saved = {name: weight for name, weight in network.state_dict().items() if "matte." not in name}
+    assert loaded.keys() == saved.keys()  # a matte of IS-Net's was not asked for
+    for name, weight in saved.items():
         stored = weight.bfloat16() if name.startswith("subject") else weight
         expected = stored.to(dtype) if weight.is_floating_point() else weight
         assert torch.equal(loaded[name], expected), name

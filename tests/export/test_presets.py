@@ -25,7 +25,7 @@ from castmate.schema import GenerateRequest
 from export.all import main, make, parser, recipe_of
 from export.errors import ExportError
 from export.families.instantcharacter.config import FLUX
-from export.families.instantcharacter.load import load_network
+from export.families.instantcharacter.load import Sources, load_network
 from export.families.instantcharacter.lora_layers import lora_layers
 from export.families.instantcharacter.network import InstantCharacter, rotary_embedding
 from export.family import published
@@ -71,7 +71,7 @@ def test_four_presets_are_shipped_and_none_is_the_default() -> None:
 
 
 def test_the_terms_of_what_a_preset_adds_are_recorded() -> None:
-    licences = published().licences
+    licences = published().licences(Sources())
     for name in ("hyper-8", "hyper-16", "turbo-8"):
         terms = Preset.read(name).licensed(licences)
         (part,) = set(terms) - set(licences)

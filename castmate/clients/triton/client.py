@@ -20,13 +20,12 @@ from castmate.clients.triton.streams import Response, Streams
 from castmate.defaults import Defaults
 from castmate.errors import InvalidRequest, Overloaded, SettingsError, Unavailable
 from castmate.images import Reference
-from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult
+from castmate.schema import FramedReference, GeneratedImage, GenerateRequest, GenerateResult
 from castmate.settings import Settings
 from castmate.triton import wire
 
 PROBE_TIMEOUT_S: Final = 3.0  # Triton itself needs 1 s to notice that a model process is dead
-# A step has no bound of its own, but one that outlasts this will not end.
-STALL_TIMEOUT_S: Final = 300.0
+STALL_TIMEOUT_S: Final = 300.0  # a step has no bound of its own, but none takes this long
 _MOST_DEATHS: Final = 2  # of servers that draw one request; then it may be its fault
 _log = logging.getLogger(__name__)
 
@@ -257,4 +256,5 @@ class _Drawing:
             warnings=tuple(self._report["warnings"]),
             computed_steps=self._report.get("computed_steps"),
             drawn_with=self._report.get("drawn_with", {}),
+            reference=FramedReference.parse(self._report.get("reference")),
         )

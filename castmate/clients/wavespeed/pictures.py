@@ -43,7 +43,7 @@ def finish(request: GenerateRequest, seed: int, number: int, data: bytes, nsfw: 
     warnings = []
     if nsfw:
         warnings.append(f"WaveSpeed flagged picture {number} as unsafe; you asked to keep it.")
-    picture = decode(data, f"WaveSpeed's picture {number}")
+    picture = decode(data, f"WaveSpeed's picture {number}").image
     found_format, is_plain = _look(data)
     if picture.size != size:
         warnings.append(

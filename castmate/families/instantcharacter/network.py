@@ -11,7 +11,7 @@ from castmate.defaults import CompleteRequest
 from castmate.engines.base import Array, Runtime, Tensor
 from castmate.engines.bundle import Bundle
 from castmate.families.instantcharacter.constants import Constants
-from castmate.families.instantcharacter.graphs import TABLE
+from castmate.families.instantcharacter.graphs import MATTE, TABLE
 from castmate.families.instantcharacter.modulation import ModulationEncoder
 from castmate.families.instantcharacter.prompt import PromptEncoder
 from castmate.families.instantcharacter.schedule import (
@@ -23,6 +23,8 @@ from castmate.families.instantcharacter.subject import SubjectEncoder
 from castmate.families.instantcharacter.transformer import CachedTransformer, WholeTransformer
 from castmate.images import Reference
 from castmate.pipeline.cache import SizedCache
+from castmate.pipeline.framing import Framer
+from castmate.pipeline.matte import Matte
 from castmate.pipeline.network import Encoded
 from castmate.pipeline.safety import SafetyChecker
 from castmate.pipeline.stopwatch import Stopwatch
@@ -46,7 +48,6 @@ class InstantCharacter:
         self._prompt_cache = SizedCache[Any](prompt_cache_bytes)
         self._prompts = PromptEncoder(bundle, runtime, self._prompt_cache)
         self._modulations = ModulationEncoder(runtime, self._prompt_cache)
-        self._subjects = SubjectEncoder(bundle, runtime, subject_cache_bytes)
         self._caches_steps = bundle.has_step_caching
         self.transformer = (
             CachedTransformer(runtime) if self._caches_steps else WholeTransformer(runtime)
@@ -55,6 +56,9 @@ class InstantCharacter:
         self.safety = SafetyChecker(runtime, self._constants.safety_px)
         graphs = bundle.manifest.graphs
         self._sizes = TABLE.sizes({name: graph.inputs for name, graph in graphs.items()})
+        matte = Matte(runtime, self._sizes["m"]) if MATTE in graphs else None
+        self._framer = Framer(matte, self._constants.reference_margin)
+        self._subjects = SubjectEncoder(bundle, runtime, self._framer, subject_cache_bytes)
         self._nothing: dict[tuple[int, ...], Tensor] = {}
 
     def encode(self, request: CompleteRequest, reference: Reference, watch: Stopwatch) -> Encoded:
@@ -70,15 +74,17 @@ class InstantCharacter:
             prompt = self._prompts.encode(request.prompt, negative_prompt)
             modulation = self._modulations.encode(prompt, request.guidance_scale, timesteps)
         with watch("subject"):
-            subject_embeds = self._subjects.encode(reference, timesteps)
+            subject = self._subjects.encode(reference, request.enable_matting, timesteps)
         num_tokens = self._prompts.num_tokens
-        cos, sin = rotary_tables(constants.rope_axes_dim, num_tokens, rows, columns)
+        cos, sin = rotary_tables(
+            constants.rope_axes_dim, num_tokens, rows, columns, constants.rope_square
+        )
         conditions = {
             "sigmas": runtime.upload(sigmas),
             "true_cfg_scale": runtime.upload(_scalar(request.true_cfg_scale)),
             "prompt_embeds": prompt.prompt_embeds,
             "modulation": modulation,
-            "subject_embeds": subject_embeds,
+            "subject_embeds": subject.tokens,
             "subject_scale": runtime.upload(_scalar(request.subject_scale)),
             "rotary_emb_cos": runtime.upload(cos),
             "rotary_emb_sin": runtime.upload(sin),
@@ -87,7 +93,9 @@ class InstantCharacter:
             passes = 2 if negative_prompt else 1
             conditions["previous_head_residual"] = self._zeros(passes, rows * columns)
         noise_shape = (1, rows, columns, constants.latent_channels)
-        return Encoded(noise_shape, conditions, ignored + prompt.warnings)
+        framing = self._framer.warnings(subject.framed, request.enable_matting)
+        warnings = ignored + prompt.warnings + framing
+        return Encoded(noise_shape, conditions, warnings, subject.framed)
 
     def decode(self, latents: Tensor) -> Array:
         """See `castmate.pipeline.network.Network`."""

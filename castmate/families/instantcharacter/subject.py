@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -9,25 +11,41 @@ from PIL import Image
 from castmate.engines.base import Runtime, Tensor
 from castmate.engines.bundle import Bundle
 from castmate.families.instantcharacter.constants import Constants
+from castmate.families.instantcharacter.graphs import STEPS_AT_ONCE
 from castmate.images import Reference
 from castmate.pipeline.cache import SizedCache
+from castmate.pipeline.framing import Framer
+from castmate.schema import FramedReference, Matting
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An encoded reference.
+
+    Attributes:
+        tokens: Its features, or its tokens for a schedule.
+        framed: What of the reference they stand for.
+    """
+
+    tokens: Tensor
+    framed: FramedReference
 
 
 class SubjectEncoder:
     """Encodes references; the last characters and their tokens for a schedule are remembered.
 
-    A new character runs everything; a known one with a new schedule runs the resampler alone, all
-    steps in one batch; a known one with a known schedule runs nothing.
+    A new character runs everything; a known one with a new schedule runs the resampler alone, some
+    steps at a time; a known one with a known schedule runs nothing.
     """
 
-    def __init__(self, bundle: Bundle, runtime: Runtime, cache_bytes: int) -> None:
-        self._runtime = runtime
+    def __init__(self, bundle: Bundle, runtime: Runtime, framer: Framer, cache_bytes: int) -> None:
+        self._runtime, self._framer = runtime, framer
         self._crop_px = Constants.of(bundle.manifest).crop_px
         self._image_encoder = runtime.load("image_encoder")
         self._image_encoder_2 = runtime.load("image_encoder_2")
         self._projector = runtime.load("subject_projector")
         self._resampler = runtime.load("subject_resampler")
-        self._cache = SizedCache[Tensor](cache_bytes)
+        self._cache = SizedCache[Subject](cache_bytes)
 
     def cache_counts(self) -> tuple[int, int]:
         """Hits and misses; a known character with a new schedule counts as one of each."""
@@ -35,38 +53,51 @@ class SubjectEncoder:
 
     def remember(self, reference: Reference) -> None:
         """Encode a character as far as no schedule is needed."""
-        self._features(reference)
+        self._features(reference, Matting.AUTO)
 
-    def encode(self, reference: Reference, timesteps: NDArray[np.float32]) -> Tensor:
+    def encode(
+        self, reference: Reference, matting: Matting, timesteps: NDArray[np.float32]
+    ) -> Subject:
         """Subject tokens of every step, `[T, N, token_dim]`.
 
         Args:
             reference: The character.
+            matting: How to cut it out of the reference.
             timesteps: `[T]`, those of the schedule.
         """
-        key = (reference.sha256, timesteps.tobytes())
-        return self._cache.get_or_make(key, lambda: self._resample(reference, timesteps))
+        key = (reference.sha256, matting, timesteps.tobytes())
+        return self._cache.get_or_make(key, lambda: self._resample(reference, matting, timesteps))
 
-    def _resample(self, reference: Reference, timesteps: NDArray[np.float32]) -> tuple[Tensor, int]:
-        out = self._resampler(
-            subject_features=self._features(reference), timesteps=self._runtime.upload(timesteps)
-        )["subject_embeds"]
-        return out, self._runtime.num_bytes(out)
+    def _resample(
+        self, reference: Reference, matting: Matting, timesteps: NDArray[np.float32]
+    ) -> tuple[Subject, int]:
+        features = self._features(reference, matting)
+        slices = [
+            self._resampler(
+                subject_features=features.tokens,
+                timesteps=self._runtime.upload(timesteps[first : first + STEPS_AT_ONCE]),
+            )["subject_embeds"]
+            for first in range(0, len(timesteps), STEPS_AT_ONCE)
+        ]
+        tokens = slices[0] if len(slices) == 1 else self._runtime.concatenate(slices)
+        return Subject(tokens, features.framed), self._runtime.num_bytes(tokens)
 
-    def _features(self, reference: Reference) -> Tensor:
-        return self._cache.get_or_make(reference.sha256, lambda: self._project(reference))
+    def _features(self, reference: Reference, matting: Matting) -> Subject:
+        key = (reference.sha256, matting)
+        return self._cache.get_or_make(key, lambda: self._project(reference, matting))
 
-    def _project(self, reference: Reference) -> tuple[Tensor, int]:
-        crops = self._runtime.upload(reference_crops(reference.image, self._crop_px))
+    def _project(self, reference: Reference, matting: Matting) -> tuple[Subject, int]:
+        image, framed = self._framer.frame(reference, matting)
+        crops = self._runtime.upload(reference_crops(image, self._crop_px))
         features = {**self._image_encoder(crops=crops), **self._image_encoder_2(crops=crops)}
-        out = self._projector(**features)["subject_features"]
-        return out, self._runtime.num_bytes(out)
+        tokens = self._projector(**features)["subject_features"]
+        return Subject(tokens, framed), self._runtime.num_bytes(tokens)
 
 
 def reference_crops(image: Image.Image, crop_px: int) -> NDArray[np.uint8]:
-    """Frame a reference as the image encoders see it.
+    """A framed reference as the image encoders see it.
 
-    The picture is centred on a white square, aspect kept (the published code distorts it), and
+    It is centred on a white square, aspect kept (the published code distorts it), and
     resized once to `crop_px` and once to twice that, which is cut into quarters.
 
     Args:

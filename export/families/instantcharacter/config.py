@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from castmate.families.instantcharacter.constants import RopeSquare
 from export.precision import Precision
 
 GUIDANCE_EMBEDDER = "time_text_embed.guidance_embedder."
@@ -74,8 +75,12 @@ class ModelConfig:
         safety_checker: Arguments of `transformers.CLIPVisionConfig` for the safety checker's eye.
         scheduler: The four numbers of FLUX's resolution-dependent shift.
         max_sequence_length: Tokens of `text_encoder_2`; shorter prompts are padded without a mask.
+        matte: The `image_size` that the matte looks at, and `channels` of a `MatteNet`; without
+            these a published network may be put in its place.
+        reference_margin: White around the character of a reference, as a share of its longer side.
         has_guidance: Whether the published transformer embeds the guidance scale. Where it does not
             (FLUX.1-schnell), ours embeds it as zero, which is the same network.
+        rope_square: Where positions are measured; None counts from the picture's corner, as FLUX.
         overflows_in: Precisions whose range is too small for the network.
     """
 
@@ -91,7 +96,10 @@ class ModelConfig:
     safety_checker: Mapping[str, Any]
     scheduler: Mapping[str, Any]
     max_sequence_length: int
+    matte: Mapping[str, Any]
+    reference_margin: float = 0.0
     has_guidance: bool = True
+    rope_square: RopeSquare | None = None
     overflows_in: tuple[Precision, ...] = ()
 
     @property
@@ -205,5 +213,6 @@ FLUX = ModelConfig(
         "max_shift": 1.15,
     },
     max_sequence_length=512,
+    matte={"image_size": 1024},
     overflows_in=(Precision.FP16,),  # in the residual stream
 )

@@ -15,10 +15,11 @@ from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionS
 from torch import Tensor, nn
 from transformers import CLIPTextModel, T5EncoderModel
 
-from castmate.families.instantcharacter.graphs import TABLE
+from castmate.families.instantcharacter.graphs import MATTE, TABLE
 from export.families.instantcharacter.config import ModelConfig
 from export.families.instantcharacter.denoiser import Denoiser
 from export.families.instantcharacter.image_encoder import CropEncoder
+from export.families.instantcharacter.matte import MatteGraph
 from export.families.instantcharacter.modulation import ModulationGraph, widths
 from export.families.instantcharacter.network import (
     InstantCharacter,
@@ -224,6 +225,7 @@ def sizes(config: ModelConfig) -> dict[str, int]:
         "s": projector.crop_px,
         "p": config.pixels_per_token,
         "v": config.safety_checker["image_size"],
+        "m": config.matte["image_size"],
     }
 
 
@@ -242,6 +244,8 @@ def export_graphs(network: InstantCharacter) -> Makers:
         "vae_decoder": lambda: VaeDecoderGraph(network.vae),
         "safety_checker": lambda: SafetyCheckerGraph(network.safety_checker),
     }
+    if (matte := network.matte) is not None:
+        modules[MATTE] = lambda: MatteGraph(matte)
     return makers(network, modules)
 
 

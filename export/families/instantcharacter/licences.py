@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from castmate.engines.licences import Licence
 
 _HUB: Final = "https://huggingface.co"
 _APACHE: Final = "Any use, with the licence's text and notices kept."
 
-LICENCES: Final = {
+_PARTS: Final = {
     "InstantCharacter": Licence(
         name="Tencent's InstantCharacter licence",
         url=f"{_HUB}/tencent/InstantCharacter",
@@ -32,3 +32,13 @@ LICENCES: Final = {
         allows="What its model card says.",
     ),
 }
+_MATTE: Final = Licence(
+    name="IS-Net: Apache-2.0 for its code",
+    url="https://github.com/xuebinqin/DIS",
+    allows="What its page says; the data that it was trained on has terms of its own.",
+)
+
+
+def licences(sources: Any) -> dict[str, Licence]:
+    """Of each part that a bundle from these sources holds."""
+    return {**_PARTS, "matte": _MATTE} if sources.matte else dict(_PARTS)

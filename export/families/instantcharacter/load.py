@@ -10,7 +10,7 @@ import argparse
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from transformers import AutoTokenizer
 from export.errors import ExportError, listed
 from export.families.instantcharacter.adapter import load_adapter
 from export.families.instantcharacter.config import FLUX, GUIDANCE_EMBEDDER, ModelConfig
+from export.families.instantcharacter.isnet import load_isnet
 from export.families.instantcharacter.network import InstantCharacter
 from export.precision import convert
 from export.samples import TokenizerFile
@@ -43,6 +44,7 @@ class Sources:
         image_encoder: SigLIP.
         image_encoder_2: DINOv2.
         safety_checker: diffusers' Stable Diffusion safety checker; FLUX ships none.
+        matte: A file of IS-Net's weights, such as `isnet-general-use.pth`; empty for no matte.
     """
 
     flux: str = "black-forest-labs/FLUX.1-dev"
@@ -50,19 +52,20 @@ class Sources:
     image_encoder: str = "google/siglip-so400m-patch14-384"
     image_encoder_2: str = "facebook/dinov2-giant"
     safety_checker: str = "CompVis/stable-diffusion-safety-checker"
+    matte: str = ""
 
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
         """Flags for every source."""
-        for name in ("flux", "adapter", "image_encoder", "image_encoder_2", "safety_checker"):
-            default = getattr(cls, name)
-            parser.add_argument(f"--{name.replace('_', '-')}", default=default, help=default)
+        for one in fields(cls):
+            flag = f"--{one.name.replace('_', '-')}"
+            told = str(one.default) or "isnet-general-use.pth; by default the bundle has no matte"
+            parser.add_argument(flag, default=one.default, help=told)
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> Sources:
         """From parsed flags."""
-        names = ("flux", "adapter", "image_encoder", "image_encoder_2", "safety_checker")
-        return cls(**{name: getattr(arguments, name) for name in names})
+        return cls(**{one.name: getattr(arguments, one.name) for one in fields(cls)})
 
 
 def load_network(
@@ -96,6 +99,7 @@ def load_network(
         "safety_checker": folders["safety_checker"],
     }.items():
         setattr(network, name, pretrained(getattr(network, name), folder))
+    network.matte = load_isnet(Path(sources.matte).expanduser()) if sources.matte else None
     convert(network, dtype)
     unset = [name for name, tensor in _tensors(network).items() if tensor.is_meta]
     if unset:

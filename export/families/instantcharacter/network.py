@@ -21,6 +21,7 @@ from transformers import (
 from export.families.instantcharacter.config import ModelConfig
 from export.families.instantcharacter.denoiser import Denoiser
 from export.families.instantcharacter.image_encoder import CropEncoder
+from export.families.instantcharacter.matte import Matte, MatteNet
 from export.families.instantcharacter.modulation import Modulation
 from export.families.instantcharacter.projector import SubjectProjector
 from export.families.instantcharacter.resampler import SubjectResampler
@@ -58,6 +59,8 @@ class InstantCharacter(Network):
         self.safety_checker = StableDiffusionSafetyChecker(
             CLIPConfig(vision_config=vision, projection_dim=vision["projection_dim"])
         )
+        channels = config.matte.get("channels")
+        self.matte: Matte | None = MatteNet(channels) if channels else None
 
     @property
     def denoiser(self) -> Denoiser:

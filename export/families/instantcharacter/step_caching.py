@@ -139,7 +139,10 @@ class FinishGraph(nn.Module):
 def bundle_graphs(network: InstantCharacter, *, step_caching: bool) -> Makers:
     """Every graph of a bundle by name, the transformer whole or in its three parts."""
     every = {**export_graphs(network), **step_caching_graphs(network)}
-    return {name: every[name] for name in graph_names(step_caching=step_caching)}
+    return {
+        name: every[name]
+        for name in graph_names(step_caching=step_caching, matte=network.matte is not None)
+    }
 
 
 def step_caching_graphs(network: InstantCharacter) -> Makers:

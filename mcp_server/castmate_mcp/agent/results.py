@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
+from dataclasses import asdict
 from typing import Any, Final, Literal
 
 from mcp.server.mcpserver import Context
@@ -68,6 +69,7 @@ class JobOut(BaseModel):
     cost_usd: float = 0.0
     computed_steps: int | None = None
     drawn_with: dict[str, Any] = {}
+    reference: dict[str, Any] | None = None
     deduplicated: bool = False
     warnings: list[str] = []
     next_step: str
@@ -119,6 +121,8 @@ def describe(
         )
     out.client, out.cost_usd, out.warnings = result.client, result.cost_usd, [*result.warnings]
     out.computed_steps, out.drawn_with = result.computed_steps, dict(result.drawn_with)
+    if result.reference is not None:
+        out.reference = asdict(result.reference)
     shown = "file_path" if out.images[0].file_path else "download_url"
     if shown == "download_url" and not out.images[0].download_url:
         shown = "picture"

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from castmate.defaults import Defaults
 from castmate.engines.licences import Licence
 from castmate.jobs.characters import MAX_NAME, MAX_PICTURES
-from castmate.schema import GenerateRequest
+from castmate.schema import Framing, GenerateRequest
 
 Status = Literal["created", "processing", "completed", "failed", "cancelled", "timeout"]
 
@@ -62,6 +62,17 @@ class Timings(BaseModel):
     inference: int
 
 
+class ReferenceOut(BaseModel):
+    """What of the reference the model saw."""
+
+    framing: Framing = Field(
+        description="How its character was found; with `none` the whole picture was taken."
+    )
+    box: list[float] = Field(
+        description="Left, top, right and bottom, as shares of its width and height."
+    )
+
+
 class PredictionOut(BaseModel):
     """One submitted generation."""
 
@@ -88,6 +99,9 @@ class PredictionOut(BaseModel):
         "completed."
     )
     code: int | None = Field(None, description="WaveSpeed's business code, where it failed.")
+    reference: ReferenceOut | None = Field(
+        None, description="How the reference was framed, where the client tells."
+    )
     waiting_for: str | None = Field(
         None, description="Why nobody can draw it now; it is tried again by itself."
     )

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from starlette.requests import Request
 
-from castmate.jobs.predictions import Prediction, State
+from castmate.jobs.predictions import Prediction, State, StoredResult
 from castmate.times import rfc3339
 from castmate_mcp.http.envelope import business_code, without_paths
 from castmate_mcp.http.gateway import Gateway
-from castmate_mcp.rest.models import PredictionOut, Status, Timings, Urls
+from castmate_mcp.rest.models import PredictionOut, ReferenceOut, Status, Timings, Urls
 
 SYNC_TIMEOUT_CODE: Final = 5004
 
@@ -81,6 +81,7 @@ class Teller:
             cost_usd=result.cost_usd if result else 0.0,
             warnings=list(result.warnings) if result else [],
             drawn_with=dict(result.drawn_with) if result else {},
+            reference=_reference(result),
             code=business_code(str(error["code"])) if error else None,
             waiting_for=_waiting_for(prediction),
             expires_at=rfc3339(prediction.expires) if prediction.expires else None,
@@ -109,6 +110,12 @@ def _took_ms(prediction: Prediction) -> int:
 def for_callers(text: str) -> str:
     """An error as someone elsewhere may read it: no paths of this machine, no words to rerun on."""
     return without_rerun_words(without_paths(text))
+
+
+def _reference(result: StoredResult | None) -> ReferenceOut | None:
+    if result is None or (framed := result.reference) is None:
+        return None
+    return ReferenceOut(framing=framed.framing, box=list(framed.box))
 
 
 def _waiting_for(prediction: Prediction) -> str | None:

@@ -48,7 +48,7 @@ from castmate.jobs.queue import Limits
 from castmate.jobs.storage import memory_storage
 from castmate.schema import GenerateRequest
 from tests.castmate.jobs.conftest import Clock, empty
-from tests.doubles import picture
+from tests.doubles import FRAMED, picture
 
 T = TypeVar("T")
 LIMITS = Limits(queue_limit=6, lease_s=10, max_deaths=3)
@@ -393,6 +393,8 @@ def test_a_ledger_on_postgresql_is_what_the_model_says(postgres_url: str) -> Non
 
 
 def test_a_result_that_an_earlier_version_stored_is_read() -> None:
-    stored = json.loads(StoredResult((), "local", "m", {}, (), 0.0, 14).to_json())
-    assert stored.pop("computed_steps") == 14
-    assert StoredResult.from_json(json.dumps(stored)).computed_steps is None
+    stored = json.loads(StoredResult((), "local", "m", {}, (), 0.0, 14, {}, FRAMED).to_json())
+    assert StoredResult.from_json(json.dumps(stored)).reference == FRAMED
+    del stored["computed_steps"], stored["reference"]
+    earlier = StoredResult.from_json(json.dumps(stored))
+    assert (earlier.computed_steps, earlier.reference) == (None, None)

@@ -14,7 +14,7 @@ from castmate.errors import (
     Problem,
     Unavailable,
 )
-from castmate.schema import GenerateRequest, OutputFormat
+from castmate.schema import GenerateRequest, Matting, OutputFormat
 from castmate.triton.wire import (
     MAX_ERROR_BYTES,
     decode_error,
@@ -107,6 +107,7 @@ def test_a_request_arrives_with_every_parameter() -> None:
         subject_scale=0.25,
         true_cfg_scale=1.0,
         output_format=OutputFormat.WEBP,
+        enable_matting=Matting.FALSE,
     )
     job = decode_request(sent.prompt.encode(), b"bytes", encode_parameters(sent))
     assert job.request.model_copy(update={"image": sent.image}) == sent
@@ -126,6 +127,7 @@ def test_only_the_prompt_and_the_image_are_needed() -> None:
         (b"\xff", b"x", {}, "`prompt`: is not UTF-8"),
         (b"waving", b"x", {"size": "9000*9000"}, "`size`: '9000*9000' is not allowed"),
         (b"waving", b"x", {"stepz": 3}, "`stepz`: unknown parameter"),
+        (b"waving", b"x", {"enable_matting": "no"}, "`enable_matting`: 'no' is not allowed"),
         (b"waving", b"x", {"return_pixels": True}, "`return_pixels`: unknown parameter"),
         (b"waving", b"x", {"image": "/etc/passwd"}, "`image`: is a tensor, not a parameter"),
     ],

@@ -58,9 +58,12 @@ async def test_a_result_has_one_flag_an_output_and_times_in_whole_milliseconds(a
 async def test_an_error_has_a_real_status_and_its_sentence_in_message_and_in_error(
     api: Api,
 ) -> None:
-    body = await api.ask("POST", MODEL, 422, json=api.inputs(num_images=5, seed="x"))
+    wrong = api.inputs(num_images=5, seed="x", enable_matting="no")
+    body = await api.ask("POST", MODEL, 422, json=wrong)
     assert body["error_code"] == 1401
-    assert {problem["parameter"] for problem in body["problems"]} == {"num_images", "seed"}
+    named = {problem["parameter"] for problem in body["problems"]}
+    assert named == {"num_images", "seed", "enable_matting"}
+    assert "allowed: auto, true, false" in body["message"]
     assert "`num_images`" in body["message"]
     assert "from 1 to 4" in body["message"]
     await api.ask("GET", "/api/v3/predictions/nope/result", 404)

@@ -37,6 +37,14 @@ async def test_sync_mode_answers_with_the_pictures(tmp_path: Path) -> None:
         assert (data["status"], len(data["outputs"])) == ("completed", 2)
 
 
+async def test_the_answer_says_how_the_reference_was_framed(tmp_path: Path) -> None:
+    async with serving(FlatClient(), tmp_path / "data") as api:
+        submitted = await api.submit()
+        assert "reference" not in submitted
+        done = await api.final(submitted["id"])
+        assert done["reference"] == {"framing": "alpha", "box": [0.25, 0.0, 0.75, 1.0]}
+
+
 async def test_at_the_cap_the_prediction_goes_on_and_its_id_is_told(tmp_path: Path) -> None:
     client = HeldClient()
     async with serving(client, tmp_path / "data", {"sync_cap_s": 0.1}) as api:

@@ -35,7 +35,8 @@ _SHORT: Final = {
     "subject_scale": "How closely to follow the image:",
     "true_cfg_scale": "Strength of negative_prompt:",
     "output_format": "png is lossless.",
-    "cache": "Skip steps that change little: quicker, less exact.",
+    "cache": "Skip steps that change little, which is quicker:",
+    "enable_matting": "Crop to the character:",
 }
 
 # Where nobody has asked the model yet what it takes by default.
