@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from export.errors import ExportError
 from export.families.instantcharacter.load import (
     ADAPTER_FILE,
     Sources,
@@ -19,6 +20,8 @@ from export.families.instantcharacter.load import (
     load_tokenizers,
 )
 from export.families.instantcharacter.network import InstantCharacter
+from export.lora.fuse import Lora
+from export.presets.preset import Preset
 from tests.fakes.http import Answer, Call, serving
 
 COMMIT = "0" * 40
@@ -69,6 +72,7 @@ class Hub:
                 return as_json([entry(name, data) for name, data in self.files[owner].items()])
             siblings = [{"rfilename": name} for name in self.files[owner]]
             return as_json({"id": owner, "sha": COMMIT, "siblings": siblings})
+        path = path.replace("/resolve/main/", f"/resolve/{COMMIT}/")
         owner, _, name = path.partition(f"/resolve/{COMMIT}/")
         data = self.files.get(owner, {}).get(name)
         if data is None:
@@ -93,6 +97,35 @@ def as_json(value: object) -> Answer:
     return Answer(body=json.dumps(value).encode(), headers={"content-type": "application/json"})
 
 
+def use(monkeypatch: pytest.MonkeyPatch, port: int, folder: Path) -> None:
+    """Let the hub's client ask a server here, and keep what it fetches in a folder."""
+    constants, url = "huggingface_hub.constants", f"http://127.0.0.1:{port}"
+    monkeypatch.setattr(f"{constants}.ENDPOINT", url)
+    template = f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(f"{constants}.HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(f"{constants}.HF_HUB_CACHE", str(folder / "hub"))
+
+
+def test_of_a_presets_repository_its_lora_alone_is_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub, preset = Hub(tmp_path), Preset.read("hyper-8")
+    assert preset.lora is not None
+    owner, name = str(preset.lora.repository), preset.lora.file
+
+    async def fetch() -> tuple[Lora, ...]:
+        async with serving(hub.answer) as port:
+            use(monkeypatch, port, tmp_path)
+            with pytest.raises(ExportError, match=r"cannot be fetched.*without `repository`"):
+                await asyncio.to_thread(preset.loras)
+            hub.files[owner] = {name: b"a LoRA", "Hyper-SD15-8steps-lora.safetensors": b"no"}
+            return await asyncio.to_thread(preset.loras)
+
+    (lora,) = asyncio.run(asyncio.wait_for(fetch(), 60))
+    assert (lora.path.read_bytes(), lora.scale) == (b"a LoRA", 0.125)
+    assert hub.fetched == {(owner, name)}
+
+
 @pytest.mark.slow
 def test_only_files_that_are_read_are_downloaded(
     published: Path, network: InstantCharacter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -101,11 +134,7 @@ def test_only_files_that_are_read_are_downloaded(
 
     async def load() -> InstantCharacter:
         async with serving(hub.answer) as port:
-            constants, url = "huggingface_hub.constants", f"http://127.0.0.1:{port}"
-            monkeypatch.setattr(f"{constants}.ENDPOINT", url)
-            template = f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-            monkeypatch.setattr(f"{constants}.HUGGINGFACE_CO_URL_TEMPLATE", template)
-            monkeypatch.setattr(f"{constants}.HF_HUB_CACHE", str(tmp_path / "hub"))
+            use(monkeypatch, port, tmp_path)
             await asyncio.to_thread(load_tokenizers, Sources(), network.config, tmp_path)
             assert hub.fetched
             assert all(name.startswith("tokenizer") for _, name in hub.fetched)
