@@ -63,6 +63,7 @@ def record(
             "negative_prompt": "blurry" if profile.guidance_passes.max > 1 else "",
             "true_cfg_scale": 4.0,
             "image": sample.reference.name,
+            "enable_matting": True,  # by the bundle's own graph, where it has one
             # Not square, so that a swapped axis shows.
             "size": f"{min(sample.width + 64, profile.side.max)}*{sample.height}",
             "seed": sample.seed,
