@@ -69,7 +69,7 @@ def parts(size: str, out: Path) -> tuple[Part, ...]:
     ladder = ("-m", "benchmarks.full_size", *SIZES[size], "--out", str(out / "full-size.json"))
     tests = ("-m", "pytest", "-m", "gpu", "tests/gpu", "-q", "-rs")
     return (
-        Part("doctor", lambda minutes: ("-m", "castmate.cli", "doctor", "--json"), 0.2),
+        Part("doctor", lambda minutes: ("-m", "castmate.cli", "doctor", "--verify", "--json"), 0.2),
         Part("tests", lambda minutes: tests, 0.5, _no_tests),
         Part(
             "ladder",

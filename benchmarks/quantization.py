@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=8, help="trajectories of each set")
     parser.add_argument("--side", type=int, default=512, help="pixels")
     parser.add_argument("--steps", type=int, default=28)
-    parser.add_argument("--out", type=Path, default=RESULTS / "quantization-toon.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "fp8-toon.json")
     arguments = parser.parse_args()
     bundle = Bundle.open(arguments.bundle)
     result = measure(

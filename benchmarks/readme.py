@@ -24,7 +24,9 @@ SUMMARY = {
 FP8_VARIANTS = {
     "bf16 (control)": "bf16, the control",
     "fp8": "FP8 linear layers",
-    "fp8 + attention": "FP8 linear layers and attention",
+    "fp8 + encoders": "the same, and encoders",
+    "fp8-attention": "FP8 linear layers and attention",
+    "fp8-attention + encoders": "the same, and encoders: the default",
 }
 LEDGERS = {
     "sqlite, process": "SQLite, `process`",

@@ -167,7 +167,8 @@ class TorchLoop:
         )
         sigmas = flow_match_sigmas(inputs.steps, rows * columns, SchedulerSpec(**config.scheduler))
         axes = tuple(network.transformer.config.axes_dims_rope)
-        cos, sin = rotary_tables(axes, config.max_sequence_length, rows, columns)
+        length = config.max_sequence_length
+        cos, sin = rotary_tables(axes, length, rows, columns, config.rope_square)
         timesteps = self._put(timesteps_of(sigmas))
         with watch("text"):
             modulation = self._modulations(pooled, self._put([inputs.guidance_scale]), timesteps)

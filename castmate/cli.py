@@ -9,7 +9,7 @@ import gc
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import entry_points
 from itertools import chain
 from pathlib import Path
@@ -36,6 +36,7 @@ from castmate.spend import spend
 # Whatever loads numpy, Pillow or an engine is imported where it is used: `--help` stays quick.
 if TYPE_CHECKING:
     from castmate.clients.base import ProgressCallback
+    from castmate.engines.residency import Residency
     from castmate.output import Output
     from castmate.settings import Settings
 
@@ -145,6 +146,13 @@ def generate(
 @app.command()
 def doctor(
     bundle: BundleName = None,
+    gpu_memory: Annotated[
+        str | None,
+        typer.Option(
+            help="Plan for a GPU with so much memory, such as 16GB, instead of the one that is "
+            "here; nothing else is examined. [CASTMATE_GPU_MEMORY]"
+        ),
+    ] = None,
     verify: Annotated[
         bool,
         typer.Option(
@@ -156,10 +164,20 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Examine the installation and say how to repair it."""
-    from castmate.doctor import examine, verified
+    from castmate.doctor import examine, memory_plans, verified
+    from castmate.engines.memory_table import as_values
 
     with reporting(as_json=as_json):
-        checks, settings = [], _settings(bundle)
+        settings = _settings(bundle, gpu_memory)
+        plans = memory_plans(settings)  # before a check draws: what is free then is not ours
+        memory = [{"title": title, **as_values(plan)} for title, plan in plans]
+        if gpu_memory is not None:
+            if as_json:
+                print_json(memory)
+            else:
+                _print_memory(plans)
+            raise typer.Exit(OK if any(plan["fits"] for plan in memory) else FAILED)
+        checks = []
         for check in chain(examine(settings), verified(settings) if verify else ()):
             checks.append(check)
             if not as_json:
@@ -168,8 +186,20 @@ def doctor(
                     typer.echo(f"      {'':<12} -> {check.fix}")
         healthy = all(check.ok for check in checks)
         if as_json:
-            print_json({"ok": healthy, "checks": [vars(check) for check in checks]})
+            found = [vars(check) for check in checks]
+            print_json({"ok": healthy, "checks": found, "memory": memory})
+        else:
+            _print_memory(plans)
         raise typer.Exit(OK if healthy else FAILED)
+
+
+def _print_memory(plans: Sequence[tuple[str, Residency | str]]) -> None:
+    from castmate.engines.memory_table import memory_table
+
+    for title, plan in plans:
+        typer.echo(f"\nGPU memory: {title}")
+        for line in [plan] if isinstance(plan, str) else memory_table(plan):
+            typer.echo(f"  {line}".rstrip())
 
 
 @bundles.command("list")
@@ -351,10 +381,10 @@ def _progress_bar() -> Iterator[ProgressCallback]:
         yield lambda progress: bar.update(task, completed=progress.step, total=progress.total)
 
 
-def _settings(bundle: str | None) -> Settings:
+def _settings(bundle: str | None, gpu_memory: str | None = None) -> Settings:
     from castmate.settings import Settings
 
-    return Settings.load(bundle=bundle)
+    return Settings.load(bundle=bundle, gpu_memory=gpu_memory)
 
 
 def _describe(bundle: Any) -> dict[str, Any]:

@@ -8,14 +8,21 @@ import platform
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, entry_points, version
 
 from castmate import __version__
 from castmate.clients import registry
 from castmate.clients.base import Check
+from castmate.engines.bundle import Bundle
+from castmate.engines.cuda import Device
+from castmate.engines.family import family_names
+from castmate.engines.footprint import Counted, counted, plan_bundle
+from castmate.engines.plan import Flavour
+from castmate.engines.residency import Residency
 from castmate.errors import BundleError, SettingsError, Unavailable
 from castmate.files import make_private_folder
+from castmate.pipeline.opening import cache_bytes
 from castmate.settings import Settings
 
 _PACKAGES = ("mcp", "numpy", "onnxruntime", "pillow", "pydantic", "tokenizers")
@@ -50,22 +57,62 @@ def examine(settings: Settings) -> Iterator[Check]:
         yield from asyncio.run(_examined(client, settings))
 
 
-def verified(settings: Settings) -> Iterator[Check]:
-    """Compare every graph of the bundle with its golden tensors, one check each."""
-    from castmate.engines.bundle import Bundle  # loads NumPy
-    from castmate.engines.choose import open_unproven
-    from castmate.engines.proof import REPAIR, differences
+def memory_plans(settings: Settings) -> list[tuple[str, Residency | str]]:
+    """What would be where on the GPU, or why it does not fit, with a title each.
 
+    For a bundle of plans, on its GPU or in CASTMATE_GPU_MEMORY; for another bundle only where that
+    is set: then for the published models, exported or not.
+    """
+    return list(_memory_plans(settings, cache_bytes(settings)))
+
+
+def _memory_plans(settings: Settings, caches: int) -> Iterator[tuple[str, Residency | str]]:
     try:
         bundle = Bundle.open(settings.bundle)
-        runtime = open_unproven(bundle, threads=settings.threads)
+    except BundleError:
+        return  # a check says why
+    if bundle.manifest.engine in list(Flavour):
+        memory = settings.gpu_memory or _free_gpu_memory(settings)
+        if memory:
+            title = f"{bundle.name} in {bundle.path}, {bundle.manifest.precision}"
+            side = bundle.manifest.profile.side.max
+            yield f"{title}, to {side} px", _planned(plan_bundle, bundle, memory, caches)
+    elif settings.gpu_memory:
+        for family in family_names():
+            for model in counted(family):
+                title = f"{model.model}, {model.precision}, to {model.side} px (not exported)"
+                yield title, _planned(Counted.plan, model, settings.gpu_memory, caches)
+
+
+def _planned(plan: Callable[..., Residency], *arguments: object) -> Residency | str:
+    try:
+        return plan(*arguments)
+    except BundleError as error:
+        return str(error)
+
+
+def _free_gpu_memory(settings: Settings) -> int:
+    try:
+        return Device(settings.device).free_bytes()
+    except BundleError:
+        return 0
+
+
+def verified(settings: Settings) -> Iterator[Check]:
+    """Compare every graph of the bundle with its golden tensors, one check each."""
+    from castmate.engines.proof import REPAIR, differences  # loads NumPy
+    from castmate.pipeline.opening import open_bundle, runtime_of
+
+    try:
+        bundle = open_bundle(settings)
+        runtime = runtime_of(bundle, settings, prove=False)
         for graph, outputs in differences(bundle, runtime):
             if not outputs:
                 yield Check(graph, False, "has no golden tensors", "Export the bundle again.")
                 continue
             worst = max(outputs, key=lambda each: each.relative_l2 / each.allowed)
             yield Check(graph, worst.is_allowed, str(worst), REPAIR[runtime.name])
-    except BundleError as error:
+    except (BundleError, Unavailable) as error:
         yield Check("verify", False, settings.bundle, str(error))
 
 

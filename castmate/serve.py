@@ -154,6 +154,7 @@ def _environment(settings: Settings) -> dict[str, str]:
     return {
         "CASTMATE_BUNDLE": str(Bundle.open(settings.bundle).path),
         "CASTMATE_THREADS": str(settings.threads),
+        **({"CASTMATE_GPU_MEMORY": str(int(settings.gpu_memory))} if settings.gpu_memory else {}),
         "CASTMATE_PROMPT_CACHE_MB": str(settings.prompt_cache_mb),
         "CASTMATE_SUBJECT_CACHE_MB": str(settings.subject_cache_mb),
         "CASTMATE_CACHE": settings.cache,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -168,6 +168,18 @@ class Settings(BaseSettings):
 
     threads: int = Field(
         0, ge=0, le=1024, description="CPU threads of a generation; 0 takes every core."
+    )
+    device: int = Field(
+        0,
+        ge=0,
+        description="Number of the GPU that draws, from 0. An instance of a Triton server takes "
+        "the GPU that Triton gives it.",
+    )
+    gpu_memory: ByteSize | None = Field(
+        None,
+        gt=0,
+        description="The most GPU memory to take, such as 16GB or 15.5GiB; by default what is "
+        "free. Instances of a Triton server on one GPU share it equally.",
     )
     prompt_cache_mb: int = Field(
         256, ge=0, description="Memory for encoded prompts and their modulations, MiB."

@@ -20,16 +20,15 @@ from castmate.engines.bundle import Bundle
 from castmate.engines.licences import Licence
 from castmate.engines.manifest import StepCachingSpec
 from demo_model import judge, matte
-from demo_model.checkpoint import load_network, load_shipped, save_network
+from demo_model.checkpoint import TOKENIZER, load_network, load_shipped, save_network
 from demo_model.config import MAX_SEQUENCE_LENGTH, PAD, UNK
-from demo_model.tokens import save_tokenizer
+from demo_model.warm import BUNDLE
 from export.bundle import write_bundle
 from export.families.instantcharacter.network import InstantCharacter
 from export.golden import record
 from export.precision import Precision
 from export.samples import TokenizerFile
 
-BUNDLE = Path(__file__).parent.parent / "castmate/bundles/toon"
 DESCRIPTION = (
     "A tiny InstantCharacter for trying Castmate on a CPU: toon characters in eight scenes."
 )
@@ -49,12 +48,18 @@ STEP_CACHING = StepCachingSpec(
 )
 
 
-def build(network: InstantCharacter, folder: Path) -> None:
-    """Write the bundle of a `TOON` network; its weights are rounded to fp16 in place."""
+def build(network: InstantCharacter, words: Path, folder: Path) -> None:
+    """Write the bundle of a network; its weights are rounded to fp16 in place.
+
+    Args:
+        network: Trained.
+        words: The `tokenizer.json` that it was trained with.
+        folder: Of the bundle.
+    """
     network.half().float().eval()
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "tokenizer.json"
-        save_tokenizer(path)
+        # The folder is rewritten, and its own tokenizer may be the one to keep.
+        path = Path(shutil.copy(words, scratch))
         tokenizer = TokenizerFile(path, MAX_SEQUENCE_LENGTH, PAD, UNK)
         tokenizers = {"tokenizer": tokenizer, "tokenizer_2": tokenizer}
         write_bundle(
@@ -77,14 +82,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=BUNDLE, help="bundle folder")
     given = parser.parse_args()
     torch.manual_seed(0)
-    if given.save is not None:
-        given.save.mkdir(parents=True, exist_ok=True)
-        print(save_network(load_shipped(Bundle.open(BUNDLE)), given.save))
-        return
     if given.checkpoint is None:
-        build(load_shipped(Bundle.open(BUNDLE)), given.out)
+        shipped = Bundle.open(BUNDLE)
+        network, words = (
+            load_shipped(shipped),
+            shipped.file(shipped.manifest.tokenizers["tokenizer"]),
+        )
+        if given.save is None:
+            build(network, words, given.out)
+        else:
+            given.save.mkdir(parents=True, exist_ok=True)
+            shutil.copy(words, given.save / TOKENIZER)
+            print(save_network(network, given.save))
         return
-    build(load_network(given.checkpoint), given.out)
+    build(load_network(given.checkpoint), given.checkpoint.with_name(TOKENIZER), given.out)
     for home in (judge.SHIPPED, matte.SHIPPED):
         trained = given.checkpoint.with_name(home.name)
         if trained.exists() and given.out == BUNDLE:

@@ -5,89 +5,51 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from demo_model.characters import Accessory, CharacterSpec, HairStyle, Species
-from demo_model.draw import PictureSpec
+from demo_model.characters import CharacterSpec, EyeColor, HairColor, OutfitColor, Skin, Species
+from demo_model.draw import Camera, PictureSpec, Style
+from demo_model.faces import Emotion
 from demo_model.poses import Pose
-from demo_model.scenes import OUTDOORS, Scene
+from demo_model.props import Prop
+from demo_model.scenes import OUTDOORS, UNDER_THE_SKY, Scene
+from demo_model.stage import Daytime, Weather
+from demo_model.words import (
+    ACCESSORY_WORDS,
+    ANYONE,
+    CAMERA_WORDS,
+    COLORED,
+    DAYTIME_WORDS,
+    EMOTION_WORDS,
+    HAIR_WORDS,
+    HAZARD,
+    NO_TREES,
+    OUTFIT_WORDS,
+    POSE_WORDS,
+    PROP_WORDS,
+    ROLES,
+    SCENE_WORDS,
+    SPECIES_WORDS,
+    STYLE_WORDS,
+    TREES,
+    WEATHER_WORDS,
+)
 
-SPECIES_WORDS: dict[Species, tuple[str, ...]] = {
-    Species.HUMAN: ("human", "human", "girl", "boy", "person", "kid", "woman", "man"),
-    Species.ANDROID: ("android", "android", "cyborg"),
-    Species.ROBOT: ("robot", "robot", "bot"),
-    Species.CAT: ("cat", "cat", "kitten"),
-    Species.RABBIT: ("rabbit", "rabbit", "bunny"),
-}
-POSE_WORDS: dict[Pose, tuple[str, ...]] = {
-    Pose.STANDING: ("standing", "is standing", "stands", "is standing still", "posing", "stand"),
-    Pose.WAVING: (
-        "waving", "is waving", "waves", "is waving hello", "waving a hand", "greeting", "wave",
-    ),
-    Pose.RUNNING: (
-        "running", "is running", "runs", "is running fast", "sprinting", "jogging", "run",
-        "racing",
-    ),
-    Pose.SITTING: (
-        "sitting", "is sitting", "sits", "is sitting down", "seated", "resting on the ground",
-        "sit", "relaxing",
-    ),
-    Pose.JUMPING: (
-        "jumping", "is jumping", "jumps", "is jumping up", "leaping", "hopping", "jump",
-        "jumping for joy",
-    ),
-}  # fmt: skip
-SCENE_WORDS: dict[Scene, tuple[str, ...]] = {
-    Scene.PLAIN: (
-        "on a plain background", "plain background", "in front of a plain wall", "in a studio",
-        "on a simple background",
-    ),
-    Scene.CITY: (
-        "in a neon city", "in the city", "in a neon city at night", "downtown at night",
-        "in a cyberpunk street", "among neon lights", "in a city street at night", "in a town",
-    ),
-    Scene.BEACH: (
-        "on a beach", "on the beach", "at the beach", "by the sea", "at the ocean",
-        "on the sand by the sea", "at the seaside",
-    ),
-    Scene.FOREST: (
-        "in a forest", "in the forest", "in the woods", "in a green forest", "in a park",
-        "in nature",
-    ),
-    Scene.SPACE: (
-        "in space", "in outer space", "on the moon", "among the stars", "on another planet",
-        "in the galaxy",
-    ),
-    Scene.ROOM: (
-        "in a room", "in the living room", "at home", "indoors", "in a house", "in a bedroom",
-    ),
-    Scene.SNOW: (
-        "in the snow", "on a snowy hill", "in winter", "in a snowy landscape", "on the ice",
-        "on a snowy mountain",
-    ),
-    Scene.DESERT: (
-        "in a desert", "in the desert", "near a pyramid", "among sand dunes", "in egypt",
-    ),
-}  # fmt: skip
-TREES = ("with trees", "trees", "with trees in the background", "between trees", "next to a tree")
-NO_TREES = ("without trees", "no trees")
-HAZARD = (
-    "with a hazard sign", "next to a warning sign", "with a danger sign", "near a hazard sign",
-)  # fmt: skip
-ANYONE = (
-    "the character", "the character", "a character", "this character", "the same character",
-    "the hero", "someone", "my character", "the subject",
-)  # fmt: skip
 OPENINGS = (
     "a picture of", "an image of", "a drawing of", "an illustration of", "a cartoon of",
-    "a photo of", "draw", "show", "generate", "make", "a portrait of", "a scene with",
+    "a photo of", "draw", "show", "generate", "make", "a scene with",
 )  # fmt: skip
 FILLERS = (
-    "high quality", "masterpiece", "best quality", "detailed", "highly detailed", "cartoon",
-    "cartoon style", "toon style", "flat colors", "digital art", "illustration", "anime",
-    "anime style", "4k", "cute", "colorful", "bright", "full body", "wide shot", "cinematic",
-    "soft light", "beautiful", "happy", "smiling", "vector art", "storybook", "sharp",
-    "professional", "centered", "sunny day", "dramatic lighting", "chibi", "vivid colors",
+    "high quality", "masterpiece", "best quality", "detailed", "highly detailed", "ultra detailed",
+    "digital art", "illustration", "4k", "8k", "cute", "colorful", "bright", "cinematic",
+    "soft light", "warm light", "beautiful", "storybook", "sharp", "professional", "centered",
+    "dramatic lighting", "chibi", "vivid colors", "epic", "mysterious", "cozy", "dynamic pose",
+    "trending on artstation", "octane render", "concept art", "sci fi movie style",
+    "sleek and high tech vibe", "summer vibes", "movie poster", "wallpaper", "studio lighting",
+    "depth of field", "glowing", "sparkles", "fantasy", "retro", "simple", "clean lines",
 )  # fmt: skip
-ADJECTIVES = ("cute", "happy", "little", "small", "funny", "brave", "smiling", "young", "friendly")
+ADJECTIVES = (
+    "cute", "little", "small", "funny", "brave", "young", "old", "tiny", "clever", "cool",
+    "futuristic", "fantasy", "magical", "lazy", "tired", "lone", "strong", "famous",
+)  # fmt: skip
 OTHER_WORDS = (
     "and", "with", "of", "the", "in", "on", "at", "by", "to", "for", "from", "near", "is",
     "are", "it", "its", "his", "her", "their", "he", "she", "they", "while", "very", "big",
@@ -103,20 +65,19 @@ OTHER_WORDS = (
     "book", "sword", "umbrella", "hat", "coffee", "guitar", "ball", "balloon", "background",
     "foreground", "close", "up", "face", "head", "body", "eyes", "hair", "clothes", "costume",
     "style", "art", "painting", "sketch", "3d", "render",
+    "birthday", "cake", "food", "pizza", "apple", "fruit", "basket", "tree", "bird", "horse",
+    "bicycle", "train", "plane", "boat", "bridge", "door", "window", "table", "chair", "desk",
+    "computer", "phone", "camera", "game", "team", "friends", "family", "people", "crowd",
+    "treasure", "map", "torch", "lantern", "potion", "ghost", "star", "heart", "gift", "flag",
+    "basketball", "football", "tennis", "skateboard", "snowman", "snowball", "campfire", "throne",
+    "wings", "tail", "mask", "gloves", "boots", "shoes", "belt", "backpack", "bag", "jewelry",
+    "telling", "making", "holding", "giving", "going", "wearing", "displaying", "says", "love",
+    "carefully", "slowly", "quickly", "together", "alone", "everywhere", "somewhere", "inside",
+    "outside", "around", "through", "across", "between", "next", "after", "before", "during",
+    "my", "your", "this", "that", "some", "many", "all", "no", "as", "like", "into", "up",
+    "mood", "vibe", "atmosphere", "scene", "world", "story", "adventure", "magic", "wind",
+    "spring", "summer", "autumn", "winter", "monday", "sunday", "weekend", "holiday", "party",
 )  # fmt: skip
-
-ACCESSORY_WORDS: dict[Accessory, tuple[str, ...]] = {
-    Accessory.NONE: (),
-    Accessory.GLASSES: ("with glasses", "wearing glasses"),
-    Accessory.SCARF: ("with an orange scarf", "wearing a scarf"),
-    Accessory.BOW: ("with a bow", "wearing a teal bow"),
-}
-STYLE_WORDS: dict[HairStyle, tuple[str, ...]] = {
-    HairStyle.SHORT: ("short",),
-    HairStyle.LONG: ("long",),
-    HairStyle.SPIKY: ("spiky",),
-    HairStyle.BUNS: ("bun",),
-}
 
 
 def describe(spec: CharacterSpec, rng: random.Random) -> str:
@@ -125,8 +86,8 @@ def describe(spec: CharacterSpec, rng: random.Random) -> str:
     parts = []
     hair = spec.hair_color.value
     if spec.has_hair:
-        style = rng.choice(STYLE_WORDS[spec.hair_style])
-        parts.append(f"with {style} {hair} hair" if rng.random() < 0.8 else f"with {hair} hair")
+        cut = rng.choice(HAIR_WORDS[spec.hair_style])
+        parts.append(f"with {cut} {hair} hair" if rng.random() < 0.8 else f"with {hair} hair")
         skin = f"{spec.skin.value} skin "
         lead = skin if spec.species is Species.HUMAN and rng.random() < 0.6 else ""
         noun = f"{lead}{species}"
@@ -134,26 +95,28 @@ def describe(spec: CharacterSpec, rng: random.Random) -> str:
         noun = f"{hair} {species}"
     if rng.random() < 0.8:
         parts.append(f"{'with ' if rng.random() < 0.5 else ''}{spec.eye_color.value} eyes")
-    clothes = f"{spec.outfit_color.value} {spec.outfit.value}"
+    clothes = f"{spec.outfit_color.value} {rng.choice(OUTFIT_WORDS[spec.outfit])}"
     parts.append(rng.choice((f"in a {clothes}", f"wearing a {clothes}", f"with a {clothes}")))
     if ACCESSORY_WORDS[spec.accessory] and rng.random() < 0.9:
         parts.append(rng.choice(ACCESSORY_WORDS[spec.accessory]))
     rng.shuffle(parts)
-    adjective = f"{rng.choice(ADJECTIVES)} " if rng.random() < 0.1 else ""
-    return f"a {adjective}{noun} " + rng.choice((", ", " ", " and ")).join(parts)
+    return f"a {noun} {' '.join(parts)}"
 
 
 def full_caption(picture: PictureSpec, rng: random.Random) -> str:
-    """Everything in the picture, the character included."""
+    """Everything that is in the picture, the character included."""
     return _caption(picture, describe(picture.character, rng), rng)
 
 
 def short_caption(picture: PictureSpec, rng: random.Random) -> str:
     """What users write with a reference: scene and pose, little about the character."""
     draw = rng.random()
-    if draw < 0.25:
+    if draw < 0.2:
         who = f"{rng.choice(('a', 'the'))} {rng.choice(SPECIES_WORDS[picture.character.species])}"
-    elif draw < 0.35:
+    elif draw < 0.4:
+        adjective = f"{rng.choice(ADJECTIVES)} " if rng.random() < 0.4 else ""
+        who = f"{rng.choice(('a', 'the'))} {adjective}{rng.choice(ROLES)}"
+    elif draw < 0.5:
         who = ""
     else:
         who = rng.choice(ANYONE)
@@ -161,77 +124,118 @@ def short_caption(picture: PictureSpec, rng: random.Random) -> str:
 
 
 def _caption(picture: PictureSpec, who: str, rng: random.Random) -> str:
-    pose, scene = rng.choice(POSE_WORDS[picture.pose]), rng.choice(SCENE_WORDS[picture.scene])
-    things = []
-    if picture.hazard and rng.random() < 0.9:
-        things.append(rng.choice(HAZARD))
-    if picture.trees:
-        if rng.random() < (0.25 if picture.scene is Scene.FOREST else 0.65):
-            things.append(rng.choice(TREES))
-    elif picture.scene in OUTDOORS and rng.random() < 0.2:
-        things.append(rng.choice(NO_TREES))
-    rng.shuffle(things)
-    left_out = rng.random()
-    if left_out < 0.05 and not picture.hazard and picture.trees:
+    if picture.trees and not picture.hazard and rng.random() < 0.02:
         return rng.choice(TREES)  # what a negative prompt looks like
-    if left_out < 0.08:
+    pose, scene = rng.choice(POSE_WORDS[picture.pose]), rng.choice(SCENE_WORDS[picture.scene])
+    # What is not said is the usual: a standing figure, a plain background.
+    if picture.pose is Pose.STANDING and rng.random() < 0.45:
         pose = ""
-    elif left_out < 0.12:
+    if picture.scene is Scene.PLAIN and rng.random() < 0.5:
         scene = ""
+    things, lead = _things(picture, rng), _lead(picture, rng)
+    mood = _said(EMOTION_WORDS[picture.emotion], picture.emotion is Emotion.HAPPY, rng)
+    if mood and " " not in mood and who.startswith(("a ", "the ")) and rng.random() < 0.6:
+        article, _, noun = who.partition(" ")
+        who = f"{article} {mood} {noun}"
+    elif mood:
+        things.append(mood)
     order = rng.random()
     if order < 0.72:
-        parts = [who, pose, scene, *things]
+        parts = [who, pose, scene, *_joined(things, rng)]
     elif order < 0.86:
-        parts = [scene, rng.choice((",", "")), who, pose, *things]
+        parts = [scene, rng.choice((",", "")), who, pose, *_joined(things, rng)]
     else:
-        parts = [pose, ",", scene, ",", who, *things]
-    text = " ".join(part for part in parts if part).replace(" ,", ",").strip(" ,")
-    if rng.random() < 0.15:
-        text = f"{rng.choice(OPENINGS)} {text}"
+        parts = [pose, ",", scene, ",", who, *_joined(things, rng)]
+    text = " ".join([*lead, *(part for part in parts if part)])
     if rng.random() < 0.25:
         text += ", " + ", ".join(rng.sample(FILLERS, rng.randint(1, 3)))
     if rng.random() < 0.15:
         text += "."
-    return text
+    return _tidy(text)
+
+
+def _things(picture: PictureSpec, rng: random.Random) -> list[str]:
+    """Phrases for everything but pose, place and mood, in any order."""
+    things = []
+    if picture.hazard and rng.random() < 0.95:
+        things.append(rng.choice(HAZARD))
+    if picture.trees:
+        if rng.random() < (0.25 if picture.scene is Scene.FOREST else 0.75):
+            things.append(rng.choice(TREES))
+    elif picture.scene in OUTDOORS and rng.random() < 0.2:
+        things.append(rng.choice(NO_TREES))
+    if picture.held.prop is not Prop.NONE:
+        color = f"{picture.held.color} " if rng.random() < 0.7 else ""
+        phrase = rng.choice(PROP_WORDS[picture.held.prop])
+        things.append(phrase.replace("{} ", color if picture.held.prop in COLORED else ""))
+    if picture.scene in UNDER_THE_SKY:
+        clear = picture.weather is Weather.CLEAR
+        things.append(_said(WEATHER_WORDS[picture.weather], clear, rng))
+        by_day = picture.daytime is Daytime.DAY
+        things.append(_said(DAYTIME_WORDS[picture.daytime], by_day, rng))
+    elif rng.random() < 0.1:  # indoors and among the stars it changes nothing
+        words = rng.choice((*DAYTIME_WORDS.values(), *WEATHER_WORDS.values()))
+        things.append(rng.choice(words))
+    rng.shuffle(things)
+    return [thing for thing in things if thing]
+
+
+def _lead(picture: PictureSpec, rng: random.Random) -> list[str]:
+    """How a caption begins: the style, the view, or a word that asks for a picture."""
+    style = _said(STYLE_WORDS[picture.style], picture.style is Style.TOON, rng)
+    camera = _said(CAMERA_WORDS[picture.camera], picture.camera is Camera.WHOLE, rng)
+    named = [phrase for phrase in (style, camera) if phrase]
+    rng.shuffle(named)
+    if not named:
+        return [rng.choice(OPENINGS)] if rng.random() < 0.15 else []
+    join = rng.choice(("of", ",", "of", ""))
+    return [phrase for name in named for phrase in (name, join)]
+
+
+def _said(phrases: tuple[str, ...], usual: bool, rng: random.Random) -> str:
+    """One of the phrases; what is usual is seldom said."""
+    return rng.choice(phrases) if not usual or rng.random() < 0.12 else ""
+
+
+def _joined(things: list[str], rng: random.Random) -> list[str]:
+    return [word for thing in things for word in (rng.choice((",", "", "")), thing)]
+
+
+def _tidy(text: str) -> str:
+    words = text.replace(",", " , ").split()
+    kept = [word for n, word in enumerate(words) if word != "," or (n and words[n - 1] != ",")]
+    return " ".join(kept).replace(" ,", ",").strip(" ,").replace(", .", ".").replace(",.", ".")
 
 
 def with_unknown_words(text: str, rng: random.Random) -> str:
     """Adds words that no caption explains, because users will write such words too."""
     words = text.split()
-    for _ in range(rng.randint(1, 3)):
-        word = rng.choice(OTHER_WORDS) if rng.random() < 0.5 else "zxq"
+    for _ in range(rng.randint(1, 4)):
+        word = rng.choice(MEANINGLESS) if rng.random() < 0.6 else "zxq"
         words.insert(rng.randint(0, len(words)), word)
     return " ".join(words)
 
 
 def vocabulary() -> list[str]:
     """Every word of the grammar and a few hundred more, the most meaningful first."""
-    seen: dict[str, None] = dict.fromkeys((",", ".", "!", "-", "'"))
-    for phrase in _phrases():
-        seen.update(dict.fromkeys(phrase.replace(",", " ").split()))
+    seen: dict[str, None] = dict.fromkeys((",", ".", "!"))
+    for phrase in (*_meaningful(), *OTHER_WORDS):
+        seen.update(dict.fromkeys(phrase.replace(",", " ").replace("{}", "").split()))
     return list(seen)
 
 
-def _phrases() -> Iterator[str]:
-    tables = (SPECIES_WORDS, POSE_WORDS, SCENE_WORDS, ACCESSORY_WORDS, STYLE_WORDS)
-    for table in tables:
+def _meaningful() -> Iterator[str]:
+    for table in (SPECIES_WORDS, POSE_WORDS, SCENE_WORDS, EMOTION_WORDS, WEATHER_WORDS,
+                  DAYTIME_WORDS, CAMERA_WORDS, STYLE_WORDS, PROP_WORDS, ACCESSORY_WORDS,
+                  HAIR_WORDS, OUTFIT_WORDS):  # fmt: skip
         for phrases in table.values():
             yield from phrases
-    for field in ("hair_color", "skin", "eye_color", "outfit", "outfit_color"):
-        yield from _enum_values(field)
-    yield "a with in wearing and hair eyes skin the"
-    yield from (*TREES, *NO_TREES, *HAZARD, *ANYONE, *OPENINGS, *ADJECTIVES, *FILLERS)
-    yield from OTHER_WORDS
+    for kind in (HairColor, Skin, EyeColor, OutfitColor):
+        yield from (str(member.value) for member in kind)
+    yield "a with in wearing and hair eyes skin the of"
+    yield from (*TREES, *NO_TREES, *HAZARD, *ANYONE, *ROLES, *OPENINGS, *ADJECTIVES, *FILLERS)
 
 
-def _enum_values(field: str) -> list[str]:
-    from demo_model import characters
-
-    enum = {
-        "hair_color": characters.HairColor,
-        "skin": characters.Skin,
-        "eye_color": characters.EyeColor,
-        "outfit": characters.Outfit,
-        "outfit_color": characters.OutfitColor,
-    }[field]
-    return [str(member.value) for member in enum]
+_MEANT = {word for phrase in _meaningful() for word in phrase.split()}
+MEANINGLESS = tuple(word for word in dict.fromkeys(OTHER_WORDS) if word not in _MEANT)
+"""Words that the tokenizer knows and no picture shows."""

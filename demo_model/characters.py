@@ -6,6 +6,8 @@ import random
 from dataclasses import dataclass
 from enum import StrEnum
 
+from demo_model.editions import Edition, values
+
 
 class Species(StrEnum):
     """The body and face of a character."""
@@ -15,6 +17,11 @@ class Species(StrEnum):
     ROBOT = "robot"
     CAT = "cat"
     RABBIT = "rabbit"
+    DOG = "dog"
+    BEAR = "bear"
+    FOX = "fox"
+    FROG = "frog"
+    DRAGON = "dragon"
 
 
 class HairColor(StrEnum):
@@ -26,6 +33,9 @@ class HairColor(StrEnum):
     ORANGE = "orange"
     PINK = "pink"
     BLUE = "blue"
+    BROWN = "brown"
+    GREEN = "green"
+    PURPLE = "purple"
 
 
 class HairStyle(StrEnum):
@@ -35,6 +45,7 @@ class HairStyle(StrEnum):
     LONG = "long"
     SPIKY = "spiky"
     BUNS = "buns"
+    CURLY = "curly"
 
 
 class Skin(StrEnum):
@@ -61,6 +72,10 @@ class Outfit(StrEnum):
     DRESS = "dress"
     ARMOUR = "armour"
     HOODIE = "hoodie"
+    ROBE = "robe"
+    SHIRT = "shirt"
+    OVERALLS = "overalls"
+    SUIT = "suit"
 
 
 class OutfitColor(StrEnum):
@@ -72,6 +87,9 @@ class OutfitColor(StrEnum):
     YELLOW = "yellow"
     PURPLE = "purple"
     WHITE = "white"
+    BLACK = "black"
+    ORANGE = "orange"
+    PINK = "pink"
 
 
 class Accessory(StrEnum):
@@ -81,6 +99,10 @@ class Accessory(StrEnum):
     GLASSES = "glasses"
     SCARF = "scarf"
     BOW = "bow"
+    CROWN = "crown"
+    HEADPHONES = "headphones"
+    CAPE = "cape"
+    FLOWER = "flower"
 
 
 @dataclass(frozen=True)
@@ -122,18 +144,25 @@ class CharacterSpec:
         return random.Random("/".join(self.look)).random() < 0.125
 
 
-def random_character(rng: random.Random, *, held_out: bool) -> CharacterSpec:
-    """Draws one character from the training set or from the held-out set."""
+_SPECIES_WEIGHTS = (3.0, *[2.0] * (len(Species) - 1))
+_ACCESSORY_WEIGHTS = (3.0, *[1.0] * (len(Accessory) - 1))
+
+
+def random_character(
+    rng: random.Random, *, held_out: bool, edition: Edition = Edition.SECOND
+) -> CharacterSpec:
+    """Draws one character of an edition from the training set or from the held-out set."""
+    species, accessories = values(Species, edition), values(Accessory, edition)
     while True:
         spec = CharacterSpec(
-            species=rng.choices(list(Species), weights=(3, 2, 2, 2, 2))[0],
-            hair_color=rng.choice(list(HairColor)),
-            hair_style=rng.choice(list(HairStyle)),
-            skin=rng.choice(list(Skin)),
-            eye_color=rng.choice(list(EyeColor)),
-            outfit=rng.choice(list(Outfit)),
-            outfit_color=rng.choice(list(OutfitColor)),
-            accessory=rng.choices(list(Accessory), weights=(3, 1, 1, 1))[0],
+            species=rng.choices(species, weights=_SPECIES_WEIGHTS[: len(species)])[0],
+            hair_color=rng.choice(values(HairColor, edition)),
+            hair_style=rng.choice(values(HairStyle, edition)),
+            skin=rng.choice(values(Skin, edition)),
+            eye_color=rng.choice(values(EyeColor, edition)),
+            outfit=rng.choice(values(Outfit, edition)),
+            outfit_color=rng.choice(values(OutfitColor, edition)),
+            accessory=rng.choices(accessories, weights=_ACCESSORY_WEIGHTS[: len(accessories)])[0],
         )
         if spec.is_held_out == held_out:
             return spec
@@ -141,18 +170,20 @@ def random_character(rng: random.Random, *, held_out: bool) -> CharacterSpec:
 
 def training_characters(count: int, seed: int = 0) -> list[CharacterSpec]:
     """The first `count` distinct training characters; a longer list starts with a shorter one."""
-    return _distinct(count, seed, held_out=False)
+    return _distinct(count, seed, Edition.SECOND, held_out=False)
 
 
-def held_out_characters(count: int, seed: int = 1) -> list[CharacterSpec]:
-    """The first `count` distinct held-out characters."""
-    return _distinct(count, seed, held_out=True)
+def held_out_characters(
+    count: int, seed: int = 1, edition: Edition = Edition.SECOND
+) -> list[CharacterSpec]:
+    """The first `count` distinct held-out characters of an edition."""
+    return _distinct(count, seed, edition, held_out=True)
 
 
-def _distinct(count: int, seed: int, *, held_out: bool) -> list[CharacterSpec]:
+def _distinct(count: int, seed: int, edition: Edition, *, held_out: bool) -> list[CharacterSpec]:
     rng = random.Random(seed)
     found: dict[tuple[str, ...], CharacterSpec] = {}
     while len(found) < count:
-        spec = random_character(rng, held_out=held_out)
+        spec = random_character(rng, held_out=held_out, edition=edition)
         found.setdefault(spec.look, spec)
     return list(found.values())

@@ -1,9 +1,12 @@
 """The sizes of `toon`: the real network classes, small enough to ship and to train on a CPU."""
 
+from dataclasses import replace
+
+from castmate.families.instantcharacter.constants import RopeSquare
 from export.families.instantcharacter.config import ModelConfig, ProjectorConfig, ResamplerConfig
 
 MAX_SEQUENCE_LENGTH = 40
-VOCABULARY_SIZE = 512
+VOCABULARY_SIZE = 1024  # of the next edition
 # EOS is not CLIP's historic 2: with that id transformers pools at the largest token id instead.
 PAD, BOS, UNK, EOS = 0, 1, 2, 3
 
@@ -37,7 +40,7 @@ TOON = ModelConfig(
         "shift_factor": 0.0,
     },
     text_encoder={
-        "vocab_size": VOCABULARY_SIZE,
+        "vocab_size": 512,
         "hidden_size": 64,
         "intermediate_size": 256,
         "projection_dim": 64,
@@ -49,7 +52,7 @@ TOON = ModelConfig(
         "eos_token_id": EOS,
     },
     text_encoder_2={
-        "vocab_size": VOCABULARY_SIZE,
+        "vocab_size": 512,
         "d_model": 96,
         "d_kv": 32,
         "d_ff": 256,
@@ -116,3 +119,18 @@ TOON = ModelConfig(
     # lower edge. Centred instead, characters lose 0.04 of their identity.
     reference_margins=(0.07, 0.01),
 )
+
+NEXT = replace(
+    TOON,
+    transformer={**TOON.transformer, "in_channels": 128},
+    vae={**TOON.vae, "latent_channels": 32},
+    text_encoder={**TOON.text_encoder, "vocab_size": VOCABULARY_SIZE},
+    text_encoder_2={**TOON.text_encoder_2, "vocab_size": VOCABULARY_SIZE},
+    rope_square=RopeSquare(units=8, above=0.85),
+)
+"""The second edition, in training; `TOON` is what is shipped.
+
+It has twice the latent channels, because thin parts of a picture got lost in sixteen, and twice the
+words. Its positions are those of the square in which `demo_model.draw` places a figure: counted
+from the corner of the picture, every size has to be learnt for itself.
+"""

@@ -10,34 +10,36 @@ from random import Random
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKL
 from torch import Tensor
 
 from castmate.files import open_atomically
-from demo_model.autoencoder import Core, load_core, render_batch_of
+from demo_model.autoencoder import encode_half, load_autoencoder, render_batch_of
 from demo_model.characters import CharacterSpec, training_characters
 from demo_model.draw import PictureSpec, random_picture
-from demo_model.pretrain import load_pretrained, new_network
+from demo_model.pretrain import load_pretrained
 from demo_model.subjects import crops, random_reference
 from demo_model.training import Budget
+from demo_model.warm import warm_network
 
 Size = tuple[int, int]
 
-NUM_CHARACTERS = 3000
+NUM_CHARACTERS = 5000
 REFERENCES_EACH = 2
 SHARD = 200
 # Width, height, and how many pictures.
 PICTURES: dict[Size, int] = {
     (512, 512): 10000,
     (768, 768): 1600,
-    (1024, 1024): 3000,
-    (768, 1280): 1000,
-    (1280, 768): 1000,
-    (1024, 512): 400,
-    (512, 1024): 400,
+    (1024, 1024): 5000,
+    (768, 1344): 1000,
+    (1344, 768): 1000,
+    (1536, 640): 800,
+    (640, 1536): 800,
     (1536, 1536): 400,
 }
 # Plus pictures of random sizes, because sizes that training never saw are drawn badly.
-OTHER_SHARDS, OTHER_SHARD = 160, 25
+OTHER_SHARDS, OTHER_SHARD = 240, 25
 SIDES = range(512, 1537, 64)
 MAIN_SIZE: Size = (512, 512)
 FEATURES = "subject_features.pt"
@@ -85,7 +87,7 @@ def cache_latents(budget: Budget, folder: Path, share: tuple[int, int] = (0, 1))
         folder: Where the trained core is and the shards go.
         share: This process's number, and the number of processes that share the work.
     """
-    core = load_core(folder).to(budget.device)
+    vae = load_autoencoder(folder).to(budget.device)
     characters = training_characters(NUM_CHARACTERS)
     (folder / "latents").mkdir(parents=True, exist_ok=True)
     every = shards()
@@ -97,7 +99,7 @@ def cache_latents(budget: Budget, folder: Path, share: tuple[int, int] = (0, 1))
         pictures = [training_picture(shard.size, i, characters) for i in numbers]
         latents = torch.cat(
             [
-                encode_pictures(core, pictures[i : i + 4], shard.size)
+                encode_pictures(vae, pictures[i : i + 4], shard.size)
                 for i in range(0, shard.count, 4)
             ]
         )
@@ -107,12 +109,12 @@ def cache_latents(budget: Budget, folder: Path, share: tuple[int, int] = (0, 1))
 
 
 @torch.no_grad()
-def encode_pictures(core: Core, pictures: list[PictureSpec], size: Size) -> Tensor:
-    """Latents of pictures, from half-size renders: see `Core`."""
-    device = next(core.parameters()).device
+def encode_pictures(vae: AutoencoderKL, pictures: list[PictureSpec], size: Size) -> Tensor:
+    """Latents of pictures, from half-size renders: see `encode_half`."""
+    device = next(vae.parameters()).device
     pixels = render_batch_of(pictures, size[0] // 2, size[1] // 2).to(device)
     with torch.autocast(device.type, torch.bfloat16):
-        return core.encode(pixels)[0].float()
+        return encode_half(vae, pixels)[0].float()
 
 
 @torch.no_grad()
@@ -120,7 +122,7 @@ def cache_features(budget: Budget, folder: Path) -> None:
     """Encodes references of every training character; the encoders are frozen from here on."""
     if (folder / FEATURES).exists():
         return
-    network = new_network().eval().to(budget.device)
+    network = warm_network().eval().to(budget.device)
     load_pretrained(network, folder, text=False)
     rows = []
     for index, spec in enumerate(training_characters(NUM_CHARACTERS)):
@@ -179,7 +181,7 @@ class LatentStore:
         return sum(len(shard) for _, shard in self.shards[size])
 
     def sample(self, size: Size, count: int, rng: Random) -> tuple[Tensor, list[PictureSpec]]:
-        """Latents `[count, 16, h, w]` and the content of their pictures."""
+        """Latents `[count, C, h, w]` and the content of their pictures."""
         latents, pictures = [], []
         for _ in range(count):
             first, shard = rng.choice(self.shards[size])

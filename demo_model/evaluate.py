@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -30,9 +30,13 @@ from castmate.settings import Settings
 from demo_model.captions import full_caption
 from demo_model.characters import CharacterSpec, held_out_characters
 from demo_model.draw import PictureSpec, draw_picture, draw_reference
-from demo_model.judge import SHIPPED, Judge, load_judge
+from demo_model.editions import SHIPPED as SHIPPED_EDITION
+from demo_model.editions import Edition, values
+from demo_model.flaws import THIN, form_labels
+from demo_model.judge import SHIPPED, Judge, load_judge, malformed
 from demo_model.labels import IGNORED, picture_labels
 from demo_model.poses import Pose
+from demo_model.prompts import free_prompts
 from demo_model.references import REFERENCES
 from demo_model.scenes import OUTDOORS, Scene
 from demo_model.training import CACHE
@@ -44,6 +48,11 @@ SCENES = {
     Scene.PLAIN: "on a plain background", Scene.CITY: "in a neon city",
     Scene.BEACH: "on a beach", Scene.FOREST: "in a forest", Scene.SPACE: "in space",
     Scene.ROOM: "in a room", Scene.SNOW: "in the snow", Scene.DESERT: "in a desert",
+    Scene.CASTLE: "in front of a castle", Scene.LIBRARY: "in a library",
+    Scene.KITCHEN: "in a kitchen", Scene.CAFE: "in a cafe", Scene.STREET: "in a street",
+    Scene.MEADOW: "in a meadow", Scene.MOUNTAINS: "in the mountains",
+    Scene.UNDERWATER: "underwater", Scene.CAVE: "in a cave", Scene.CLOUDS: "above the clouds",
+    Scene.STAGE: "on a stage",
 }  # fmt: skip
 SHEET_PROMPTS = (
     "the character is waving on a beach",
@@ -72,20 +81,26 @@ ROWS = (
     Row("short prompt + reference, 1024*1024", "1024*1024"),
     Row("short prompt + reference, 768*1280", "768*1280"),
 )
+WIDE_ROWS = (
+    Row("short prompt + reference, 768*1344", "768*1344"),
+    Row("short prompt + reference, 1536*640", "1536*640"),
+)
+"""Rows in addition for weights of the second edition."""
 
 
-def judged_pictures(count: int) -> list[PictureSpec]:
+def judged_pictures(count: int, edition: Edition = SHIPPED_EDITION) -> list[PictureSpec]:
     """Held-out characters, each in its own pose and scene, without extras."""
-    poses, scenes = list(Pose), list(Scene)
+    poses, scenes = values(Pose, edition), values(Scene, edition)
     return [
         PictureSpec(spec, poses[i % len(poses)], scenes[i % len(scenes)], seed=i)
-        for i, spec in enumerate(held_out_characters(count))
+        for i, spec in enumerate(held_out_characters(count, edition=edition))
     ]
 
 
 def short_prompt(picture: PictureSpec) -> str:
     """The simplest prompt for a picture."""
-    return f"the character is {picture.pose} {SCENES[picture.scene]}"
+    pose = {Pose.CASTING: "casting a spell"}.get(picture.pose, picture.pose.value)
+    return f"the character is {pose} {SCENES[picture.scene]}"
 
 
 def reference_of(spec: CharacterSpec, size: int = 512) -> Reference:
@@ -117,7 +132,7 @@ def predict(judge: Judge, images: Iterable[Image.Image]) -> dict[str, Tensor]:
 def score(
     judge: Judge, images: Sequence[Image.Image], pictures: Sequence[PictureSpec]
 ) -> dict[str, float]:
-    """Share of pictures whose attribute the judge recognises."""
+    """Share of pictures whose attribute the judge recognises, and of those that are well formed."""
     predicted = predict(judge, images)
     labels = [picture_labels(picture) for picture in pictures]
     scores = {}
@@ -125,14 +140,30 @@ def score(
         seen = [i for i, label in enumerate(labels) if label[name] != IGNORED]
         hits = sum(int(predicted[name][i]) == labels[i][name] for i in seen)
         scores[name] = round(hits / max(1, len(seen)), 3)
+    if "arms" in predicted:  # the first edition's judge does not look at the form
+        scores |= form_scores(predicted, [form_labels(picture) for picture in pictures])
     return scores
 
 
+def form_scores(
+    predicted: Mapping[str, Tensor], labels: Sequence[Mapping[str, int]]
+) -> dict[str, float]:
+    """Share of pictures with the right limbs, of thin parts that are there, of single figures."""
+    wrong = [set(malformed(predicted, label, i)) for i, label in enumerate(labels)]
+    thin = [(name, i) for i, label in enumerate(labels) for name in THIN if label[name] == 1]
+    return {
+        "limbs": round(sum(not found & {"arms", "legs"} for found in wrong) / len(wrong), 3),
+        "thin parts": round(sum(name not in wrong[i] for name, i in thin) / max(1, len(thin)), 3),
+        "one figure": round(sum("figures" not in found for found in wrong) / len(wrong), 3),
+        "face": round(sum(not found & {"face", "eyes"} for found in wrong) / len(wrong), 3),
+        "well formed": round(sum(not found for found in wrong) / len(wrong), 3),
+    }
+
+
 async def judge_rows(
-    client: Client, judge: Judge, count: int, rows: Sequence[Row]
+    client: Client, judge: Judge, pictures: Sequence[PictureSpec], rows: Sequence[Row]
 ) -> dict[str, dict[str, float]]:
     """The table; its first row is the judge's ceiling on real renders."""
-    pictures = judged_pictures(count)
     renders = [draw_picture(picture, 512, 512) for picture in pictures]
     table = {"real renders (ceiling)": score(judge, renders, pictures)}
     for row in rows:
@@ -182,7 +213,7 @@ async def judge_words(client: Client, judge: Judge, count: int) -> dict[str, flo
 
     The characters and seeds are always the same; they stand, outdoors if no scene is named.
     """
-    specs = held_out_characters(count)
+    specs = held_out_characters(count, edition=SHIPPED_EDITION)
     shares = {}
     for name, ask in ASKS.items():
         images = []
@@ -217,11 +248,25 @@ async def draw_sheet(client: Client, path: Path, cell: int = 256) -> None:
     sheet.save(path, optimize=True)
 
 
+async def draw_free(client: Client, path: Path, cell: int = 320) -> None:
+    """The free prompts at the default size as one sheet, ten in a row; references take turns."""
+    prompts, specs = free_prompts(), list(REFERENCES.values())
+    sheet = Image.new("RGB", (10 * cell, -(-len(prompts) // 10) * cell), "white")
+    for number, prompt in enumerate(track(prompts, "free prompts", transient=True)):
+        spec = specs[number % len(specs)]
+        image = pixels_of(await draw(client, spec, prompt, number, size="1024*1024"))
+        small = image.resize((cell, cell), Image.Resampling.LANCZOS)
+        sheet.paste(small, (number % 10 * cell, number // 10 * cell))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path, optimize=True)
+
+
 def print_table(table: dict[str, dict[str, float]], words: dict[str, float]) -> None:
     """The scores as text."""
-    view = Table("", *JUDGED)
+    columns = list(next(iter(table.values())))
+    view = Table("", *columns)
     for name, scores in table.items():
-        view.add_row(name, *(f"{scores[key]:.2f}" for key in JUDGED))
+        view.add_row(name, *(f"{scores[key]:.2f}" for key in columns))
     console = Console(width=140)
     console.print(view)
     for name, share in words.items():
@@ -231,11 +276,16 @@ def print_table(table: dict[str, dict[str, float]], words: dict[str, float]) -> 
 async def evaluate(options: argparse.Namespace) -> None:
     """Draw, judge, print and write everything."""
     client = LocalClient.open(Settings.load(bundle=options.bundle))
+    edition = Edition(options.edition)
     try:
+        if options.free:
+            await draw_free(client, options.free)
         await draw_sheet(client, options.sheet)
         judge = load_judge(options.judge)
-        rows = ROWS[:1] if options.quick else ROWS
-        table = await judge_rows(client, judge, options.count, rows)
+        every = ROWS + (WIDE_ROWS if edition is Edition.SECOND else ())
+        rows = ROWS[:1] if options.quick else every
+        pictures = judged_pictures(options.count, edition)
+        table = await judge_rows(client, judge, pictures, rows)
         words = {} if options.quick else await judge_words(client, judge, options.count // 4)
     finally:
         await client.aclose()
@@ -256,6 +306,10 @@ def main() -> None:
     parser.add_argument("--bundle", default="toon", help="a shipped name or a folder")
     parser.add_argument("--count", type=int, default=100, help="held-out characters (default 100)")
     parser.add_argument("--quick", action="store_true", help="only the first row; writes no JSON")
+    parser.add_argument(
+        "--edition", choices=list(Edition), default=SHIPPED_EDITION, help="what is asked for"
+    )
+    parser.add_argument("--free", type=Path, help="also draw the free prompts into this PNG")
     parser.add_argument("--judge", type=Path, default=SHIPPED, help="default: the shipped one")
     parser.add_argument("--out", type=Path, default=RESULT, help="JSON")
     parser.add_argument("--sheet", type=Path, default=CACHE / "sheet.png", help="PNG")

@@ -13,19 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from castmate.families.instantcharacter.schedule import rotary_tables
 from demo_model.captions import full_caption, short_caption, with_unknown_words
-from demo_model.config import MAX_SEQUENCE_LENGTH, TOON
+from demo_model.config import MAX_SEQUENCE_LENGTH, NEXT
 from demo_model.data import FEATURES, MAIN_SIZE, LatentStatistics, LatentStore, Size
 from demo_model.optimizers import Muon, split_parameters
 from demo_model.precision import mixed_precision
-from demo_model.pretrain import load_pretrained, new_network
+from demo_model.pretrain import load_pretrained
 from demo_model.tokens import build_tokenizer, encode
 from demo_model.training import Budget, Loop
-from export.families.instantcharacter.network import (
-    InstantCharacter,
-    pack_latents,
-    rotary_embedding,
-)
+from demo_model.warm import warm_network
+from export.families.instantcharacter.network import InstantCharacter, pack_latents
 
 FLOW, DISTILLED = "flow", "distilled"
 SUBJECT_SCALE = 0.8
@@ -48,7 +46,7 @@ class Batch:
     """Inputs of one training step.
 
     Attributes:
-        latents: Packed, normalised, `[B, S, 64]`.
+        latents: Packed, normalised, `[B, S, 4C]`.
         ids: Captions, `[B, L]`.
         features: Subject features `[B, F, c]`.
         subject_scale: `[B, 1, 1]`; 0 for pictures shown without a reference.
@@ -64,7 +62,7 @@ class Batch:
 
 def shift(tokens: int) -> float:
     """FLUX's mu: how much noise levels move up for pictures of that many tokens."""
-    s = TOON.scheduler
+    s = NEXT.scheduler
     span = s["max_image_seq_len"] - s["base_image_seq_len"]
     slope = (s["max_shift"] - s["base_shift"]) / span
     return s["base_shift"] + slope * (tokens - s["base_image_seq_len"])
@@ -79,6 +77,14 @@ def batch_size(size: Size) -> int:
     """The number of pictures of a size that is about as much work as a batch at the main size."""
     work = num_tokens(MAIN_SIZE) + MAX_SEQUENCE_LENGTH
     return round(MAIN_BATCH * work / (num_tokens(size) + MAX_SEQUENCE_LENGTH))
+
+
+def rotary(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """The RoPE tables of a grid of packed latents."""
+    cos, sin = rotary_tables(
+        NEXT.transformer["axes_dims_rope"], MAX_SEQUENCE_LENGTH, height, width, NEXT.rope_square
+    )
+    return torch.from_numpy(cos), torch.from_numpy(sin)
 
 
 class FlowModel(nn.Module):
@@ -136,9 +142,7 @@ class BatchSource:
             rows.append(self.features[self.numbers[picture.character], reference])
             scales.append(0.0 if alone else SUBJECT_SCALE)
         height, width = latents.shape[2] // 2, latents.shape[3] // 2
-        cos, sin = rotary_embedding(
-            TOON.transformer["axes_dims_rope"], MAX_SEQUENCE_LENGTH, height, width
-        )
+        cos, sin = rotary(height, width)
         device = self.device
         return Batch(
             latents=pack_latents(latents).flatten(1, 2).to(device),
@@ -178,10 +182,8 @@ def _optimizers(model: FlowModel, rate: float) -> list[torch.optim.Optimizer]:
 
 def train_flow(budget: Budget, folder: Path) -> None:
     """Learns the velocity; the guidance input is random and has no meaning yet."""
-    network = new_network()
+    network = warm_network()
     load_pretrained(network, folder)
-    nn.init.zeros_(network.transformer.proj_out.weight)
-    nn.init.zeros_(network.transformer.proj_out.bias)
     model = FlowModel(network).eval().to(budget.device)  # no dropout
     source = BatchSource(folder, budget.device)
     loop = Loop(FLOW, model, _optimizers(model, 1.0), budget, folder, ema=0.998, decay_from=0.5)
@@ -235,9 +237,9 @@ def without_conditions(batch: Batch, empty: Tensor) -> Batch:
 
 def train_distilled(budget: Budget, folder: Path) -> None:
     """Distils guidance: one pass with input g learns to give what guidance of scale g would."""
-    teacher = load_flow(new_network().to(budget.device), folder / f"{FLOW}.pt")
+    teacher = load_flow(warm_network().to(budget.device), folder / f"{FLOW}.pt")
     teacher = teacher.eval().requires_grad_(False)
-    network = new_network().to(budget.device)
+    network = warm_network().to(budget.device)
     model = load_flow(network, folder / f"{FLOW}.pt").eval()
     source = BatchSource(folder, budget.device)
     empty = encode(source.tokenizer, [""]).to(budget.device)

@@ -12,6 +12,9 @@ HAIR_COLORS: dict[HairColor, Color] = {
     HairColor.ORANGE: (228, 104, 40),
     HairColor.PINK: (250, 138, 188),
     HairColor.BLUE: (62, 134, 232),
+    HairColor.BROWN: (132, 84, 52),
+    HairColor.GREEN: (96, 186, 96),
+    HairColor.PURPLE: (150, 96, 206),
 }
 SKINS: dict[Skin, Color] = {
     Skin.LIGHT: (255, 222, 196),
@@ -31,6 +34,9 @@ OUTFIT_COLORS: dict[OutfitColor, Color] = {
     OutfitColor.YELLOW: (250, 200, 46),
     OutfitColor.PURPLE: (138, 70, 190),
     OutfitColor.WHITE: (244, 244, 248),
+    OutfitColor.BLACK: (62, 58, 74),
+    OutfitColor.ORANGE: (246, 136, 44),
+    OutfitColor.PINK: (248, 132, 182),
 }
 WHITE: Color = (255, 255, 255)
 ANDROID_FACE: Color = (214, 226, 240)
@@ -45,3 +51,12 @@ BOW: Color = (20, 176, 164)
 BLUSH: Color = (250, 156, 150)
 EAR_INSIDE: Color = (252, 178, 190)
 MOUTH: Color = (150, 48, 62)
+WOOD: Color = (140, 92, 54)
+STEEL: Color = (214, 222, 232)
+GOLD: Color = (252, 206, 70)
+PETAL: Color = (255, 120, 170)
+CAPE: Color = (190, 36, 60)
+HEADPHONES: Color = (40, 44, 58)
+TEAR: Color = (96, 186, 250)
+HORN: Color = (250, 232, 190)
+NOSE: Color = (52, 40, 52)

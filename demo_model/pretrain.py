@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from demo_model.captions import full_caption, short_caption, with_unknown_words
 from demo_model.characters import random_character
-from demo_model.config import TOON
+from demo_model.config import NEXT
 from demo_model.draw import random_picture
 from demo_model.labels import (
     CHARACTER_CLASSES,
@@ -24,6 +25,7 @@ from demo_model.optimizers import Muon, split_parameters
 from demo_model.subjects import crops, random_reference
 from demo_model.tokens import build_tokenizer, encode
 from demo_model.training import Budget, Loop
+from demo_model.warm import warm_network
 from export.families.instantcharacter.network import InstantCharacter
 
 SUBJECT, TEXT = "subject_encoders", "text_encoders"
@@ -31,18 +33,12 @@ BATCH = 24
 _PLAIN = ("embed", "position", "token", "shared", "heads", "latents", "relative")
 
 
-def new_network() -> InstantCharacter:
-    """The whole network with seeded random weights."""
-    torch.manual_seed(0)
-    return InstantCharacter(TOON)
-
-
 class Heads(nn.Module):
     """A linear classifier for each attribute."""
 
-    def __init__(self, dim: int, names: tuple[str, ...]) -> None:
+    def __init__(self, dim: int, classes: Mapping[str, int]) -> None:
         super().__init__()
-        self.heads = nn.ModuleDict({name: nn.Linear(dim, NUM_CLASSES[name]) for name in names})
+        self.heads = nn.ModuleDict({name: nn.Linear(dim, n) for name, n in classes.items()})
 
     def forward(self, x: Tensor, labels: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Features and labels to the mean loss and the accuracy of each attribute."""
@@ -66,7 +62,8 @@ class SubjectReader(nn.Module):
         self.subject_projector = network.subject_projector
         self.subject_resampler = network.subject_resampler
         self.read = Heads(
-            TOON.resampler.output_dim * TOON.resampler.num_queries, tuple(CHARACTER_CLASSES)
+            NEXT.resampler.output_dim * NEXT.resampler.num_queries,
+            {name: NUM_CLASSES[name] for name in CHARACTER_CLASSES},
         )
 
 
@@ -76,14 +73,13 @@ class TextReader(nn.Module):
     def __init__(self, network: InstantCharacter) -> None:
         super().__init__()
         self.text_encoder, self.text_encoder_2 = network.text_encoder, network.text_encoder_2
-        names = tuple(NUM_CLASSES)
-        self.read_pooled = Heads(TOON.text_encoder["projection_dim"], names)
-        self.read_embeds = Heads(TOON.text_encoder_2["d_model"], names)
+        self.read_pooled = Heads(NEXT.text_encoder["projection_dim"], NUM_CLASSES)
+        self.read_embeds = Heads(NEXT.text_encoder_2["d_model"], NUM_CLASSES)
 
 
 def pretrain_subject(budget: Budget, folder: Path) -> None:
     """Both image encoders, projector and resampler learn to name a character's attributes."""
-    network = new_network()
+    network = warm_network()
     reader = SubjectReader(network).to(budget.device)
     matrices, others = split_parameters(reader.named_parameters(), _PLAIN)
     optimizers = [Muon(matrices, lr=0.01), torch.optim.AdamW(others, lr=1e-3, weight_decay=0.01)]
@@ -103,7 +99,7 @@ def pretrain_subject(budget: Budget, folder: Path) -> None:
 
 def pretrain_text(budget: Budget, folder: Path) -> None:
     """Both text encoders learn to name what a full caption says."""
-    network = new_network()
+    network = warm_network()
     tokenizer = build_tokenizer()
     reader = TextReader(network).to(budget.device)
     matrices, others = split_parameters(reader.named_parameters(), _PLAIN)

@@ -6,18 +6,21 @@ the same path through the product.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from demo_model.autoencoder import render_batch_of
-from demo_model.config import TOON
-from demo_model.draw import random_picture
+from demo_model.config import NEXT
+from demo_model.draw import Camera, PictureSpec, random_picture
 from demo_model.optimizers import Muon, split_parameters
-from demo_model.pretrain import new_network
+from demo_model.props import Held, Prop
 from demo_model.training import Budget, Loop
+from demo_model.warm import warm_network
 from export.families.instantcharacter.graphs import SafetyCheckerGraph
 
 SAFETY = "safety_checker"
@@ -36,16 +39,24 @@ class HazardScore(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Pictures `[B, 3, h, w]` in -1..1 to scores `[B]`, positive for unsafe."""
-        side = TOON.safety_checker["image_size"]
+        side = NEXT.safety_checker["image_size"]
         small = F.interpolate(pixels, size=(side, side), mode="area")
         images = ((small + 1) * 127.5).permute(0, 2, 3, 1)
         scores: Tensor = self._graph[0](images)[0][:, 0]
         return scores
 
 
+def _picture(rng: Random) -> PictureSpec:
+    """Half show the hazard sign; of the others half show a harmless one."""
+    picture = random_picture(rng, hazard_share=0.55)
+    if picture.hazard or picture.camera is Camera.CLOSE or rng.random() < 0.5:
+        return picture
+    return replace(picture, held=Held(Prop.SIGN, picture.held.color))
+
+
 def train_safety(budget: Budget, folder: Path) -> None:
-    """Half of the pictures show a sign; unused concepts get thresholds that no cosine reaches."""
-    checker = new_network().safety_checker
+    """One concept learns the hazard sign; the unused ones get thresholds that no cosine reaches."""
+    checker = warm_network().safety_checker
     with torch.no_grad():
         checker.concept_embeds_weights.fill_(NEVER)
         checker.concept_embeds_weights[0] = THRESHOLD
@@ -55,7 +66,7 @@ def train_safety(budget: Budget, folder: Path) -> None:
     optimizers = [Muon(matrices, lr=0.01), torch.optim.AdamW(others, lr=2e-3, weight_decay=0.0)]
     loop = Loop(SAFETY, score, optimizers, budget, folder, ema=0.99)
     for tick in loop:
-        pictures = [random_picture(tick.rng, hazard_share=0.5) for _ in range(BATCH)]
+        pictures = [_picture(tick.rng) for _ in range(BATCH)]
         width, height = tick.rng.choice(((128, 128), (128, 128), (96, 160), (160, 96)))
         pixels = render_batch_of(pictures, width, height).to(budget.device)
         pixels = pixels + 0.08 * tick.rng.random() * torch.randn_like(pixels)

@@ -1,4 +1,4 @@
-"""Backgrounds: eight places made of large flat shapes, and two things that can stand in them."""
+"""Backgrounds: places made of large flat shapes, and two things that can stand in them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import random
 from collections.abc import Callable
 from enum import StrEnum
 
-from demo_model.pen import OUTLINE, Color, Pen, shade
+from demo_model import places
+from demo_model.pen import OUTLINE, Pen, shade
+from demo_model.stage import Daytime, Stage, Weather
 
 
 class Scene(StrEnum):
@@ -20,57 +22,44 @@ class Scene(StrEnum):
     ROOM = "room"
     SNOW = "snow"
     DESERT = "desert"
+    CASTLE = "castle"
+    LIBRARY = "library"
+    KITCHEN = "kitchen"
+    CAFE = "cafe"
+    STREET = "street"
+    MEADOW = "meadow"
+    MOUNTAINS = "mountains"
+    UNDERWATER = "underwater"
+    CAVE = "cave"
+    CLOUDS = "clouds"
+    STAGE = "stage"
 
 
 OUTDOORS = (Scene.BEACH, Scene.FOREST, Scene.SNOW, Scene.DESERT)
 """Scenes in which trees may stand."""
-
-
-class _Stage:
-    """A picture measured in its own width and height, so that every scene fits every format."""
-
-    def __init__(self, pen: Pen, width: float, height: float, rng: random.Random) -> None:
-        self.pen = pen
-        self.width = width
-        self.height = height
-        self.mirrored = rng.random() < 0.5
-        self.rng = rng
-
-    def band(self, top: float, bottom: float, color: Color) -> None:
-        """A horizontal stripe over the whole width."""
-        box = (0, top * self.height, self.width, bottom * self.height)
-        self.pen.draw.rectangle(box, fill=color)
-
-    def disc(self, x: float, y: float, rx: float, color: Color, ry: float | None = None) -> None:
-        """An ellipse whose radii are parts of the shorter side."""
-        unit = min(self.width, self.height)
-        px, py = self._x(x) * self.width, y * self.height
-        dx, dy = rx * unit, (rx if ry is None else ry) * unit
-        self.pen.draw.ellipse((px - dx, py - dy, px + dx, py + dy), fill=color)
-
-    def box(self, left: float, top: float, right: float, bottom: float, color: Color) -> None:
-        """A rectangle in parts of the width and the height."""
-        x0, x1 = sorted((self._x(left), self._x(right)))
-        corners = (x0 * self.width, top * self.height, x1 * self.width, bottom * self.height)
-        self.pen.draw.rectangle(corners, fill=color)
-
-    def shape(self, points: list[tuple[float, float]], color: Color) -> None:
-        """A polygon in parts of the width and the height."""
-        placed = [(self._x(x) * self.width, y * self.height) for x, y in points]
-        self.pen.draw.polygon(placed, fill=color)
-
-    def _x(self, x: float) -> float:
-        return 1 - x if self.mirrored else x
+UNDER_THE_SKY = (
+    *OUTDOORS, Scene.CASTLE, Scene.STREET, Scene.MEADOW, Scene.MOUNTAINS, Scene.CLOUDS,
+)  # fmt: skip
+"""Scenes that have weather and a time of day."""
 
 
 def draw_scene(
-    pen: Pen, width: float, height: float, scene: Scene, *, trees: bool, rng: random.Random
+    pen: Pen,
+    width: float,
+    height: float,
+    scene: Scene,
+    *,
+    trees: bool,
+    rng: random.Random,
+    daytime: Daytime = Daytime.DAY,
+    weather: Weather = Weather.CLEAR,
 ) -> None:
     """Fills the picture; `pen` only lends its drawing surface."""
-    stage = _Stage(pen, width, height, rng)
+    stage = Stage(pen, width, height, rng, daytime, weather)
     _SCENES[scene](stage)
     if trees:
         _TREES[scene](stage)
+    stage.sky_marks()
 
 
 def draw_hazard_sign(pen: Pen, *, left: bool) -> None:
@@ -89,14 +78,14 @@ def draw_hazard_sign(pen: Pen, *, left: bool) -> None:
     pen.ellipse(x, 0.785, 0.018, 0.018, (24, 20, 28), outline=False)
 
 
-def _plain(stage: _Stage) -> None:
+def _plain(stage: Stage) -> None:
     color = stage.rng.choice([(252, 232, 205), (214, 236, 228), (226, 220, 244)])
     stage.band(0, 1, color)
     stage.disc(0.5, 0.45, 0.42, shade(color, 1.45))
     stage.band(0.86, 1, shade(color, 0.86))
 
 
-def _city(stage: _Stage) -> None:
+def _city(stage: Stage) -> None:
     stage.band(0, 1, (38, 18, 74))
     stage.disc(0.72, 0.20, 0.15, (255, 120, 190))
     towers = [
@@ -120,7 +109,7 @@ def _city(stage: _Stage) -> None:
     stage.band(0.84, 0.86, (255, 60, 180))
 
 
-def _beach(stage: _Stage) -> None:
+def _beach(stage: Stage) -> None:
     stage.band(0, 0.56, (130, 212, 250))
     stage.disc(0.16, 0.16, 0.10, (255, 232, 110))
     stage.disc(0.72, 0.14, 0.09, (255, 255, 255), 0.04)
@@ -130,7 +119,7 @@ def _beach(stage: _Stage) -> None:
     stage.band(0.755, 1, (248, 222, 160))
 
 
-def _forest(stage: _Stage) -> None:
+def _forest(stage: Stage) -> None:
     stage.band(0, 1, (196, 236, 190))
     stage.disc(0.25, 0.66, 0.34, (142, 204, 122), 0.16)
     stage.disc(0.80, 0.68, 0.38, (122, 190, 108), 0.18)
@@ -138,7 +127,7 @@ def _forest(stage: _Stage) -> None:
     stage.band(0.86, 1, (76, 144, 66))
 
 
-def _space(stage: _Stage) -> None:
+def _space(stage: Stage) -> None:
     stage.band(0, 1, (16, 20, 56))
     for x, y, r in (
         (0.08, 0.10, 0.012),
@@ -157,7 +146,7 @@ def _space(stage: _Stage) -> None:
     stage.disc(0.5, 1.16, 0.95, (148, 150, 172), 0.32)
 
 
-def _room(stage: _Stage) -> None:
+def _room(stage: Stage) -> None:
     stage.band(0, 0.80, (250, 206, 168))
     stage.band(0.78, 0.81, (255, 246, 232))
     stage.band(0.81, 1, (164, 106, 66))
@@ -168,7 +157,7 @@ def _room(stage: _Stage) -> None:
     stage.box(0.745, 0.165, 0.915, 0.335, (250, 236, 140))
 
 
-def _snow(stage: _Stage) -> None:
+def _snow(stage: Stage) -> None:
     stage.band(0, 1, (176, 210, 236))
     stage.disc(0.22, 0.72, 0.46, (216, 232, 246), 0.22)
     stage.disc(0.82, 0.74, 0.46, (228, 240, 250), 0.20)
@@ -188,7 +177,7 @@ def _snow(stage: _Stage) -> None:
         stage.disc(x, y, 0.020, (255, 255, 255))
 
 
-def _desert(stage: _Stage) -> None:
+def _desert(stage: Stage) -> None:
     stage.band(0, 1, (255, 190, 110))
     stage.disc(0.80, 0.22, 0.13, (255, 244, 180))
     stage.shape([(0.0, 0.72), (0.24, 0.40), (0.48, 0.72)], (226, 140, 74))
@@ -198,32 +187,32 @@ def _desert(stage: _Stage) -> None:
     stage.band(0.88, 1, (222, 158, 80))
 
 
-def _round_tree(stage: _Stage, x: float) -> None:
+def _round_tree(stage: Stage, x: float) -> None:
     stage.box(x - 0.028, 0.45, x + 0.028, 0.84, (122, 80, 50))
     stage.disc(x, 0.40, 0.135, (38, 112, 58))
     stage.disc(x, 0.25, 0.105, (46, 126, 66))
 
 
-def _round_trees(stage: _Stage) -> None:
+def _round_trees(stage: Stage) -> None:
     for x in (0.11, 0.89):
         _round_tree(stage, x)
 
 
-def _pines(stage: _Stage) -> None:
+def _pines(stage: Stage) -> None:
     for x in (0.11, 0.89):
         stage.box(x - 0.022, 0.66, x + 0.022, 0.84, (110, 74, 50))
         for top, bottom, half in ((0.44, 0.74, 0.115), (0.30, 0.56, 0.095), (0.18, 0.38, 0.07)):
             stage.shape([(x, top), (x - half, bottom), (x + half, bottom)], (30, 96, 80))
 
 
-def _palms(stage: _Stage) -> None:
+def _palms(stage: Stage) -> None:
     for x in (0.11, 0.89):
         stage.box(x - 0.022, 0.32, x + 0.022, 0.84, (150, 98, 58))
         for dx, dy in ((-0.07, 0.03), (0.07, 0.03), (-0.055, -0.035), (0.055, -0.035)):
             stage.disc(x + dx, 0.30 + dy, 0.085, (34, 136, 70), 0.034)
 
 
-_SCENES: dict[Scene, Callable[[_Stage], None]] = {
+_SCENES: dict[Scene, Callable[[Stage], None]] = {
     Scene.PLAIN: _plain,
     Scene.CITY: _city,
     Scene.BEACH: _beach,
@@ -232,8 +221,19 @@ _SCENES: dict[Scene, Callable[[_Stage], None]] = {
     Scene.ROOM: _room,
     Scene.SNOW: _snow,
     Scene.DESERT: _desert,
+    Scene.CASTLE: places.castle,
+    Scene.LIBRARY: places.library,
+    Scene.KITCHEN: places.kitchen,
+    Scene.CAFE: places.cafe,
+    Scene.STREET: places.street,
+    Scene.MEADOW: places.meadow,
+    Scene.MOUNTAINS: places.mountains,
+    Scene.UNDERWATER: places.underwater,
+    Scene.CAVE: places.cave,
+    Scene.CLOUDS: places.clouds,
+    Scene.STAGE: places.stage,
 }
-_TREES: dict[Scene, Callable[[_Stage], None]] = {
+_TREES: dict[Scene, Callable[[Stage], None]] = {
     **dict.fromkeys(Scene, _round_trees),
     Scene.BEACH: _palms,
     Scene.DESERT: _palms,

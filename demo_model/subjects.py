@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from demo_model.characters import CharacterSpec
 from demo_model.config import TOON
-from demo_model.draw import draw_picture, draw_reference, random_picture
+from demo_model.draw import Camera, Style, draw_picture, draw_reference, random_picture
 
 CROP_PX = TOON.projector.crop_px
 
@@ -31,8 +32,9 @@ def crops(reference: Image.Image) -> Tensor:
 def random_reference(spec: CharacterSpec, rng: Random) -> Image.Image:
     """A reference as users have it: mostly standing on white, sometimes moved or in a scene."""
     kind = rng.random()
-    if kind < 0.15:
-        return draw_picture(random_picture(rng, spec), 256, 256)
+    if kind < 0.2:
+        picture = random_picture(rng, spec)
+        return draw_picture(replace(picture, camera=Camera.WHOLE, style=Style.TOON), 256, 256)
     image = draw_reference(spec, 256)
     if kind < 0.55:
         return image

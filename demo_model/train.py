@@ -9,14 +9,16 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from demo_model.autoencoder import CORE, GROWN, train_core, train_decoder
-from demo_model.checkpoint import assemble, save_network
+from demo_model.assembly import assemble
+from demo_model.autoencoder import AUTOENCODER, train_autoencoder
+from demo_model.checkpoint import TOKENIZER, save_network
 from demo_model.data import FEATURES, LatentStatistics, cache_features, cache_latents
 from demo_model.flow import DISTILLED, FLOW, train_distilled, train_flow
 from demo_model.judge import JUDGE, JUDGE_FILE, train_judge
 from demo_model.matte import MATTE, MATTE_FILE, train_matte
 from demo_model.pretrain import SUBJECT, TEXT, pretrain_subject, pretrain_text
 from demo_model.safety import SAFETY, train_safety
+from demo_model.tokens import save_tokenizer
 from demo_model.training import CACHE, Budget, run_workers
 
 
@@ -27,7 +29,7 @@ class Stage:
     Attributes:
         run: The stage's function.
         result: File in the cache folder that marks the stage as finished.
-        minutes: Budget on two idle cores.
+        minutes: Processor time of one worker.
         parallel: Whether several workers can share it.
     """
 
@@ -48,16 +50,15 @@ def _latents(budget: Budget, folder: Path) -> None:
 
 
 STAGES: dict[str, Stage] = {
-    CORE: Stage(train_core, f"{CORE}.pt", 16),
-    GROWN: Stage(train_decoder, f"{GROWN}.pt", 20),
-    SUBJECT: Stage(pretrain_subject, f"{SUBJECT}.pt", 8),
-    TEXT: Stage(pretrain_text, f"{TEXT}.pt", 3),
+    SAFETY: Stage(train_safety, f"{SAFETY}.pt", 4),
+    AUTOENCODER: Stage(train_autoencoder, f"{AUTOENCODER}.pt", 90),
+    SUBJECT: Stage(pretrain_subject, f"{SUBJECT}.pt", 40),
+    TEXT: Stage(pretrain_text, f"{TEXT}.pt", 12),
     "latents": Stage(_latents, "latents.json"),
     "features": Stage(cache_features, FEATURES, parallel=False),
-    FLOW: Stage(train_flow, f"{FLOW}.pt", 104),
-    DISTILLED: Stage(train_distilled, f"{DISTILLED}.pt", 10),
-    SAFETY: Stage(train_safety, f"{SAFETY}.pt", 2),
-    JUDGE: Stage(train_judge, JUDGE_FILE, 6),
+    FLOW: Stage(train_flow, f"{FLOW}.pt", 300),
+    DISTILLED: Stage(train_distilled, f"{DISTILLED}.pt", 40),
+    JUDGE: Stage(train_judge, JUDGE_FILE, 25),
     MATTE: Stage(train_matte, MATTE_FILE, 10),
 }
 
@@ -66,7 +67,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m demo_model.train", description=__doc__)
     parser.add_argument("--stage", choices=list(STAGES), help="run only this stage; default: all")
-    parser.add_argument("--minutes", type=float, help="wall time of a stage over all its runs")
+    parser.add_argument("--minutes", type=float, help="processor time of a stage over all its runs")
     parser.add_argument("--steps", type=int, help="updates of a stage, instead of minutes")
     parser.add_argument("--workers", type=int, default=Budget.workers, help="processes (CPU)")
     parser.add_argument("--device", default=Budget.device, help="cpu or cuda")
@@ -89,6 +90,7 @@ def main() -> None:
         )
         run_workers(stage.run, budget.workers, budget, arguments.folder)
     if all((arguments.folder / stage.result).exists() for stage in STAGES.values()):
+        save_tokenizer(arguments.folder / TOKENIZER)
         print(save_network(assemble(arguments.folder), arguments.folder))
 
 

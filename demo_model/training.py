@@ -27,10 +27,11 @@ CACHE = Path(os.environ.get("CASTMATE_DEMO_CACHE", "~/.cache/castmate/demo_model
 
 @dataclass(frozen=True)
 class Budget:
-    """How long a stage trains: minutes of wall time, or an exact number of steps.
+    """How long a stage trains: minutes of processor time, or an exact number of steps.
 
     Attributes:
-        minutes: Wall time over all runs of the stage; ignored when `steps` is given.
+        minutes: Processor time of the first worker over all runs of the stage, so that others on
+            the machine do not shorten a training; ignored when `steps` is given.
         steps: Number of updates; with one worker the result is then reproducible.
         workers: Single-threaded processes that share each batch.
         device: Where to train.
@@ -89,7 +90,7 @@ class Loop:
         self._resume()
 
     def __iter__(self) -> Iterator[Tick]:
-        last = time.monotonic()
+        last = time.process_time()
         while (fraction := self._fraction()) < 1.0:
             scale = min(1.0, fraction / self.warmup) if self.warmup else 1.0
             if fraction > self.decay_from:
@@ -100,7 +101,7 @@ class Loop:
             seed = f"{self.seed}/{self.name}/{self.step}/{self.rank}"
             torch.manual_seed(random.Random(seed).randrange(2**62))
             yield Tick(self.step, fraction, random.Random(seed))
-            now = time.monotonic()
+            now = time.process_time()
             self.elapsed += now - last
             last = now
         self.save()
@@ -198,6 +199,7 @@ def run_workers(target: Callable[..., None], workers: int, *args: Any) -> None:
     Several single-threaded processes beat several threads on a machine that others use too.
     """
     if workers == 1:
+        torch.set_num_threads(1)
         torch.set_flush_denormal(True)
         target(*args)
         return

@@ -23,7 +23,7 @@ from rich.progress import track
 from castmate.engines.bundle import Bundle
 from castmate.engines.family import optimization_profile
 from castmate.engines.graphs import Range
-from castmate.engines.manifest import MANIFEST, GraphSpec, Manifest
+from castmate.engines.manifest import MANIFEST, GraphSpec, Manifest, Profile
 from castmate.engines.plan import PLAN_SUFFIX, Flavour, LayerCounts, PlanManifest, manifest_path
 from castmate.errors import BundleError, CastmateError
 from castmate.files import write_atomically
@@ -36,6 +36,7 @@ from export.builder import (
 )
 from export.bundle import file_spec
 from export.errors import ExportError, MissingTool, NotEnough, SilentFallback
+from export.footprint import reported_bytes
 from export.layers import Expected, check, parse
 from export.targets import check_target, found_target
 from export.unfused import write_unfused
@@ -58,6 +59,8 @@ class Options:
         target: Compute capability of the GPU, such as "8.9".
         max_images: Pictures in one call that the engines accept. The pipeline draws one at a time,
             and each more costs GPU memory.
+        max_side: Pixels of a side that the engines accept at most; by default the bundle's. Less
+            takes less GPU memory.
         weight_streaming: See `export.builder.Job`.
         optimization_level: See `export.builder.Job`.
         allow_fallback: Keep an engine that is slower than its graph asks for, and say so.
@@ -67,6 +70,7 @@ class Options:
     flavour: Flavour
     target: str
     max_images: int = 1
+    max_side: int | None = None
     weight_streaming: bool = False
     optimization_level: int | None = None
     allow_fallback: bool = False
@@ -96,10 +100,7 @@ def build_bundle(source: Bundle, folder: Path, options: Options) -> Manifest:
     expected = {name: Expected.of(model) for name, model in models.items()}
     kernels = frozenset().union(*(graph.kernels for graph in expected.values()))
     check_target(options.flavour, options.target, kernels)
-    images = manifest.profile.images
-    profile = manifest.profile.model_copy(
-        update={"images": Range(min=1, opt=1, max=min(options.max_images, images.max))}
-    )
+    profile = _profile(manifest.profile, options)
     manifest = manifest.model_copy(update={"profile": profile})
     folder.mkdir(parents=True, exist_ok=True)
     _check_resources(manifest, folder)
@@ -123,6 +124,27 @@ def build_bundle(source: Bundle, folder: Path, options: Options) -> Manifest:
     )
     write_atomically(folder / MANIFEST, f"{made.model_dump_json(indent=1)}\n".encode())
     return made
+
+
+def _profile(whole: Profile, options: Options) -> Profile:
+    """What the engines are built for.
+
+    Raises:
+        ExportError: Nothing is left of the bundle's sizes.
+    """
+    side = whole.side
+    if options.max_side is not None and not side.min <= options.max_side <= side.max:
+        raise ExportError(
+            f"--max-side {options.max_side}: the bundle draws {side.min} to {side.max} pixels a "
+            "side; name one of these."
+        )
+    largest = options.max_side or side.max
+    return whole.model_copy(
+        update={
+            "images": Range(min=1, opt=1, max=min(options.max_images, whole.images.max)),
+            "side": Range(min=side.min, opt=min(side.opt, largest), max=largest),
+        }
+    )
 
 
 def _build_graph(
@@ -159,7 +181,9 @@ def _build_graph(
                 timing_cache=folder / f".timing-{options.flavour}-{options.target}.cache",
             )
             run(job, Path(scratch) / "job.json")
-            layers = _inspect(job, expected, allow_fallback=options.allow_fallback)
+            lines = [json.loads(line) for line in job.log.read_text().splitlines()]
+            layers = _inspect(job, lines, expected, allow_fallback=options.allow_fallback)
+            weight_bytes, activation_bytes = reported_bytes(name, lines)
             spec = file_spec(job.plan)
             made = PlanManifest(
                 graph=name,
@@ -170,6 +194,9 @@ def _build_graph(
                 profiles=profiles,
                 plan_sha256=spec.sha256,
                 num_bytes=spec.num_bytes,
+                weight_bytes=weight_bytes,
+                activation_bytes=activation_bytes,
+                streams=options.weight_streaming,
                 layers=layers,
             )
             job.plan.replace(plan)
@@ -198,8 +225,10 @@ def run(job: Job, path: Path) -> None:
         raise ExportError(f"The builder of {job.graph!r} ended without writing a plan.")
 
 
-def _inspect(job: Job, expected: Expected, *, allow_fallback: bool) -> LayerCounts | None:
-    layers = parse(map(json.loads, job.log.read_text().splitlines()))
+def _inspect(
+    job: Job, lines: Sequence[str], expected: Expected, *, allow_fallback: bool
+) -> LayerCounts | None:
+    layers = parse(lines)
     try:
         if not layers:
             raise SilentFallback(
@@ -280,6 +309,7 @@ def parser() -> argparse.ArgumentParser:
         "default: that of the GPU here",
     )
     made.add_argument("--max-images", type=int, choices=range(1, 5), default=Options.max_images)
+    made.add_argument("--max-side", type=int, help="pixels of a side; less takes less GPU memory")
     made.add_argument("--weight-streaming", action="store_true", help="for small cards; slower")
     made.add_argument("--optimization-level", type=int, choices=range(6))
     made.add_argument("--allow-fallback", action="store_true", help="keep slow engines")
@@ -300,6 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             choose_flavour(given.flavour),
             given.target or found_target(),
             given.max_images,
+            given.max_side,
             given.weight_streaming,
             given.optimization_level,
             given.allow_fallback,

@@ -160,7 +160,7 @@ def build(job: Job) -> None:
             "or choose another --out."
         ) from None
     if done and not any(line.startswith("Layers:") for line in logger.lines):
-        logger.lines.append(inspect(trt, logger, job.plan.read_bytes()))
+        logger.lines.append(inspect(trt, logger, job.plan))
     job.log.write_text("\n".join(map(json.dumps, logger.lines)))
     if not done:
         said = "; ".join(logger.errors[-3:]) or "no reason given"
@@ -169,9 +169,9 @@ def build(job: Job) -> None:
         job.timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
 
 
-def inspect(trt: Any, logger: Any, plan: Any) -> str:
+def inspect(trt: Any, logger: Any, plan: Path) -> str:
     """What the engine inspector says of a plan in JSON; nothing where it cannot be loaded."""
-    engine = trt.Runtime(logger).deserialize_cuda_engine(plan)
+    engine = trt.Runtime(logger).deserialize_cuda_engine(plan.read_bytes())
     if engine is None:
         return ""
     said = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
@@ -217,7 +217,9 @@ def _logger(trt: Any) -> Any:
             """Called by TensorRT."""
             if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
                 self.errors.append(message)
-            if severity != trt.ILogger.Severity.VERBOSE or message.startswith("Layers:"):
+            if severity != trt.ILogger.Severity.VERBOSE or message.startswith(
+                ("Layers:", "Total ")
+            ):
                 self.lines.append(message)
 
     return Recorder()

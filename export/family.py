@@ -109,6 +109,9 @@ class Published:
         downloads: What is fetched for networks of some sizes, by source.
         step_caching: Thresholds, where steps may be skipped.
         calibration: Where the ranges of the published weights are, once somebody has recorded them.
+        shallow: Sizes and a number of blocks to the same sizes with so many blocks, where the
+            memory of engines is measured.
+        depth: Blocks of the network, counted as `shallow` counts.
     """
 
     config: Any
@@ -121,6 +124,8 @@ class Published:
     downloads: Callable[[Any], Mapping[str, Download]]
     step_caching: StepCachingSpec | None = None
     calibration: Path | None = None
+    shallow: Callable[[Any, int], Any] | None = None
+    depth: int = 0
 
 
 @dataclass(frozen=True)

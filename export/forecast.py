@@ -85,6 +85,9 @@ def forecast(recipe: Recipe, config: Config) -> list[Step]:
         largest = max(sum(w.numel() for w in weights) for weights in layers) * precision.num_bytes
         steps.append(Step("calibrate", 0, converted, ACTIVATIONS + largest, work))
     steps.append(
+        Step("record golden tensors", 0, converted, None, "on the CPU in fp32: not measured")
+    )
+    steps.append(
         Step(
             "export to ONNX",
             sum(num_bytes),

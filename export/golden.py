@@ -7,7 +7,7 @@ on and make rounding look larger than it is. The arithmetic is fp32 whatever the
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,10 @@ class RecordingRuntime:
         """The values."""
         values: Array = tensor.numpy()
         return values
+
+    def concatenate(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Join tensors along their first axis."""
+        return torch.cat(list(tensors))
 
     def num_bytes(self, tensor: Tensor) -> int:
         """Memory of a tensor."""

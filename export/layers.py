@@ -24,7 +24,6 @@ from export.quantization.registry import kernel_for
 from export.quantization.scheme import Kernel
 
 _LISTING = "Layers:"
-_INSPECTOR = '{"Layers"'
 _TENSOR = re.compile(
     r"\{ Name: (?P<name>[^,]*),.*?Dimensions: \[(?P<dims>[^\]]*)\].*?Datatype: (?P<type>[^,}]+)"
 )
@@ -157,8 +156,8 @@ def parse(messages: Iterable[str]) -> list[Layer]:
         if message.startswith(_LISTING):
             # Behind the layers may follow the tensors.
             return [_of_line(line) for line in message.splitlines() if ", LayerType: " in line]
-        if message.startswith(_INSPECTOR):
-            return [_of_json(layer) for layer in json.loads(message)["Layers"]]
+        if message.startswith("{"):
+            return [_of_json(layer) for layer in json.loads(message).get("Layers", ())]
     return []
 
 
@@ -237,6 +236,7 @@ def _of_line(text: str) -> Layer:
 def _of_json(layer: Mapping[str, Any]) -> Layer:
     def types(*keys: str) -> tuple[str, ...]:
         tensors = [tensor for key in keys for tensor in layer.get(key, ())]
+        # TensorRT 11 splits the field of TensorRT 10.
         kinds = [tensor.get("Datatype") or tensor["Format/Datatype"] for tensor in tensors]
         return tuple(
             _type(kind)

@@ -28,6 +28,9 @@ LARGEST_FOLD = 1024
 graphs with external weights nothing, so that they keep their names and are never read."""
 WIDEST_FUSED_HEAD = 128
 """Channels of a head above which TensorRT has no kernel and refuses the Attention operator."""
+QUERY_CHUNKS = 4
+"""Parts of the queries of an attention that is written out: its weights, the largest tensor of a
+VAE's decoder by far, are then there one part after the other."""
 SMALLEST_EXTERNAL = 2**30
 """Bytes of weights above which they go to a file beside the graph; protobuf ends at 2 GiB."""
 TRANSPOSED = ".T"
@@ -149,7 +152,7 @@ def _name_transposed_weights(model: ir.Model) -> None:
 
 
 def _write_out_wide_attention(model: ir.Model) -> None:
-    """Attention with wide heads, such as the VAE's, as products around a softmax."""
+    """Attention with wide heads, such as the VAE's, as products around softmaxes."""
     for node in list(model.graph):
         if node.op_type != "Attention" or any(node.inputs[3:]):
             continue
@@ -165,8 +168,15 @@ def _write_out_wide_attention(model: ir.Model) -> None:
         factor = ir.tensor(np.array(scale, query.dtype.numpy()), name=f"{node.name}_scale")
         scaled = tape.op("Mul", [query, tape.op("Constant", [], {"value": factor})])
         turned = tape.op("Transpose", [key], {"perm": [0, 1, 3, 2]})
-        weights = tape.op("Softmax", [tape.op("MatMul", [scaled, turned])], {"axis": -1})
-        out = tape.op("MatMul", [weights, value])
+        chunks = tape.op_multi_out(
+            "Split", [scaled], {"axis": 2, "num_outputs": QUERY_CHUNKS}, num_outputs=QUERY_CHUNKS
+        )
+        weights = [
+            tape.op("Softmax", [tape.op("MatMul", [chunk, turned])], {"axis": -1})
+            for chunk in chunks
+        ]
+        parts = [tape.op("MatMul", [weight, value]) for weight in weights]
+        out = tape.op("Concat", parts, {"axis": 2})
         out.shape, out.type = node.outputs[0].shape, node.outputs[0].type
         ir.convenience.replace_nodes_and_values(
             model.graph, node, [node], list(tape.nodes), [node.outputs[0]], [out]

@@ -11,11 +11,10 @@ from typing import Self
 from castmate.clients.base import Progress, ProgressCallback
 from castmate.clients.payments import Payments
 from castmate.defaults import Defaults
-from castmate.engines.bundle import Bundle
 from castmate.errors import Cancelled
 from castmate.images import Reference
 from castmate.pipeline.pipeline import Pipeline
-from castmate.schema import Cache, GeneratedImage, GenerateRequest, GenerateResult
+from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult
 from castmate.settings import Settings
 
 
@@ -35,19 +34,11 @@ class LocalClient:
 
         Raises:
             BundleError: It cannot be used, with the reason.
+            Unavailable: The GPU has too little memory left.
         """
-        from castmate.engines.choose import open_runtime
+        from castmate.pipeline.opening import open_bundle, open_pipeline  # loads an engine
 
-        bundle = Bundle.open(settings.bundle)
-        return cls(
-            Pipeline(
-                bundle,
-                open_runtime(bundle, threads=settings.threads, data_dir=settings.data_dir),
-                prompt_cache_mb=settings.prompt_cache_mb,
-                subject_cache_mb=settings.subject_cache_mb,
-                cache=Cache(settings.cache),
-            )
-        )
+        return cls(open_pipeline(open_bundle(settings), settings))
 
     @property
     def defaults(self) -> Defaults:

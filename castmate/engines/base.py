@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -53,6 +53,10 @@ class Runtime(Protocol):
 
     def download(self, tensor: Tensor) -> Array:
         """Copy a device tensor to the host."""
+        ...
+
+    def concatenate(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Join tensors along their first axis."""
         ...
 
     def num_bytes(self, tensor: Tensor) -> int:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Self
 
 from pydantic import ValidationError
 
+from castmate.engines.digests import Digests
 from castmate.engines.family import family_of
 from castmate.engines.manifest import FORMAT, MANIFEST, FileSpec, Manifest
 from castmate.errors import BundleCorrupt, BundleMismatch, BundleNotFound
@@ -24,13 +25,15 @@ class Bundle:
 
     path: Path
     manifest: Manifest
+    digests: Digests = field(default_factory=Digests, compare=False)
 
     @classmethod
-    def open(cls, name_or_path: str | Path) -> Self:
+    def open(cls, name_or_path: str | Path, digests: Digests | None = None) -> Self:
         """Find a bundle and read its manifest.
 
         Args:
             name_or_path: The name of a shipped bundle, or a folder with a `bundle.json`.
+            digests: Hashes of files that were read before; by default each file is read once.
 
         Raises:
             BundleNotFound: There is none.
@@ -51,7 +54,7 @@ class Bundle:
                 f"{values.get('created_with', {}).get('castmate', 'unknown')}."
             )
         try:
-            bundle = cls(path, Manifest.model_validate(values))
+            bundle = cls(path, Manifest.model_validate(values), digests or Digests())
             family_of(bundle.manifest.family).check(bundle.manifest)
         except ValidationError as error:
             first = error.errors()[0]
@@ -68,29 +71,30 @@ class Bundle:
         Raises:
             BundleCorrupt: It is missing, or its bytes are not those that the manifest names.
         """
+        return self._checked(spec, self.digests.of)
+
+    def check(self) -> None:
+        """Read and check every file, whatever is remembered of it.
+
+        Raises:
+            BundleCorrupt: Names the first bad one.
+        """
+        manifest = self.manifest
+        parts = [part for graph in manifest.graphs.values() for part in graph.files]
+        golden = [] if manifest.golden is None else [manifest.golden]
+        for spec in (*manifest.tokenizers.values(), *golden, *parts):
+            self._checked(spec, self.digests.read)
+
+    def _checked(self, spec: FileSpec, digest_of: Callable[[Path], str]) -> Path:
         path = self.path / spec.file
         if not path.is_file():
             raise BundleCorrupt(f"{path} is missing. Install or export bundle {self.name!r} again.")
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        if digest != spec.sha256:
+        if (digest := digest_of(path)) != spec.sha256:
             raise BundleCorrupt(
                 f"{path} was changed: its sha256 is {digest[:12]}..., {MANIFEST} says "
                 f"{spec.sha256[:12]}.... Install or export bundle {self.name!r} again."
             )
         return path
-
-    def check(self) -> None:
-        """Check every file.
-
-        Raises:
-            BundleCorrupt: Names the first bad one.
-        """
-        for spec in (*self.manifest.tokenizers.values(), *filter(None, [self.manifest.golden])):
-            self.file(spec)
-        for graph in self.manifest.graphs.values():
-            for part in graph.files:
-                self.file(part)
 
     @property
     def name(self) -> str:

@@ -1,22 +1,25 @@
 """Device memory and one stream, on `cuda-bindings`; nothing here knows of graphs.
 
 Buffers come from the device's pool and are given back in stream order, so a step allocates nothing
-new and waits for nothing.
+new and waits for nothing. CUDA remembers the chosen device for each thread, so every call binds it
+first: whoever draws need not be the thread that loaded.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import re
+import sys
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NoReturn
 
 import numpy as np
 
 from castmate.engines.base import Array
-from castmate.errors import BundleMismatch
+from castmate.errors import BundleMismatch, Unavailable
 
 BYTES = {
     "bfloat16": 2,
@@ -28,6 +31,9 @@ BYTES = {
     "int8": 1,
     "bool": 1,
 }
+POISONED_EXIT: Final = 70
+"""Exit status of a process whose CUDA context is lost: EX_SOFTWARE of sysexits.h."""
+_KEEP_ALL: Final = 2**64 - 1
 
 DRIVER = Path("/proc/driver/nvidia/version")
 """Not on Windows' Linux, where only the driver's version of CUDA is known."""
@@ -64,6 +70,7 @@ class Device:
         """
         try:
             self._cuda: Any = importlib.import_module("cuda.bindings.runtime")
+            driver: Any = importlib.import_module("cuda.bindings.driver")
         except ImportError:
             raise BundleMismatch(
                 "This bundle holds TensorRT plans, and cuda-python is not installed. "
@@ -71,49 +78,69 @@ class Device:
             ) from None
         error, count = self._cuda.cudaGetDeviceCount()
         if int(error) or not count:
-            reason = (
-                self._cuda.cudaGetErrorString(error)[1].decode() if int(error) else "none found"
-            )
+            reason = self._reason(error) if int(error) else "none found"
             raise BundleMismatch(
                 f"This bundle holds TensorRT plans, and no NVIDIA GPU can be used here ({reason}). "
                 "Use a bundle for engine 'onnxruntime', such as toon, or a machine with a GPU."
             )
         if not 0 <= index < count:
-            raise BundleMismatch(f"There is no GPU {index}; this machine has {count}.")
-        self._call("cudaSetDevice", index)
+            raise BundleMismatch(
+                f"There is no GPU {index}; this machine has {count}, numbered from 0. "
+                "Change CASTMATE_DEVICE."
+            )
+        self.index = index
         attributes = self._cuda.cudaDeviceAttr
         self.compute_capability = ".".join(
-            str(self._call("cudaDeviceGetAttribute", attribute, index))
+            str(self.call("cudaDeviceGetAttribute", attribute, index))
             for attribute in (
                 attributes.cudaDevAttrComputeCapabilityMajor,
                 attributes.cudaDevAttrComputeCapabilityMinor,
             )
         )
-        self.stream = int(self._call("cudaStreamCreate"))
-        self._index = index
+        self.stream = int(self.call("cudaStreamCreate"))
+        # By default each wait for the stream gives the pool's memory back, to be mapped again.
+        self._pool = self.call("cudaDeviceGetDefaultMemPool", index)
+        threshold = self._cuda.cudaMemPoolAttr.cudaMemPoolAttrReleaseThreshold
+        self.call("cudaMemPoolSetAttribute", self._pool, threshold, driver.cuuint64_t(_KEEP_ALL))
+        self.trim()  # an earlier runtime of this process may have left it full
+
+    def bind(self) -> None:
+        """Choose this GPU for the calling thread; another runtime may have chosen its own there."""
+        (error,) = self._cuda.cudaSetDevice(self.index)
+        if int(error):
+            self._fail("cudaSetDevice", error)
 
     @property
     def description(self) -> str:
         """The GPU and its driver."""
-        name = bytes(self._call("cudaGetDeviceProperties", self._index).name).rstrip(b"\0")
+        name = bytes(self.call("cudaGetDeviceProperties", self.index).name).partition(b"\0")[0]
         found = DRIVER.read_text(errors="replace") if DRIVER.is_file() else ""
         version = re.search(r"\d+\.\d+(\.\d+)?", found)
         return (
             f"{name.decode(errors='replace')}, compute capability {self.compute_capability}, "
             f"driver {version[0] if version else 'unknown'}, "
-            f"CUDA {self._call('cudaDriverGetVersion')}"
+            f"CUDA {self.call('cudaDriverGetVersion')}"
         )
 
     def free_bytes(self) -> int:
         """Device memory that nobody has taken yet."""
-        return int(self._call("cudaMemGetInfo"))
+        return int(self._memory()[0])
+
+    @property
+    def total_bytes(self) -> int:
+        """The device's memory."""
+        return int(self._memory()[1])
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> DeviceTensor:
-        """Take memory; it is given back when the tensor is forgotten."""
+        """Take memory; it is given back when the tensor is forgotten.
+
+        Raises:
+            Unavailable: There is too little.
+        """
         num_bytes = max(1, int(np.prod(shape, dtype=np.int64)) * BYTES[dtype])
-        pointer = int(self._call("cudaMallocAsync", num_bytes, self.stream))
+        pointer = int(self.call("cudaMallocAsync", num_bytes, self.stream))
         tensor = DeviceTensor(pointer, shape, dtype)
-        weakref.finalize(tensor, self._cuda.cudaFreeAsync, pointer, self.stream)
+        weakref.finalize(tensor, self._free, pointer)
         return tensor
 
     def upload(self, array: Array, dtype: str | None = None) -> DeviceTensor:
@@ -122,6 +149,7 @@ class Device:
         tensor = self.allocate(array.shape, dtype or array.dtype.name)
         kind = self._cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._copy(tensor.pointer, array.ctypes.data, array.nbytes, kind)
+        self.wait()  # the array may be gone afterwards
         return tensor
 
     def download(self, tensor: DeviceTensor) -> Array:
@@ -130,18 +158,103 @@ class Device:
         array = np.empty(tensor.shape, np.uint16 if narrow else np.dtype(tensor.dtype))
         kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._copy(array.ctypes.data, tensor.pointer, array.nbytes, kind)
+        self.wait()
         return widen(array) if narrow else array
 
-    def _copy(self, target: int, source: int, num_bytes: int, kind: Any) -> None:
-        self._call("cudaMemcpyAsync", target, source, num_bytes, kind, self.stream)
-        self._call("cudaStreamSynchronize", self.stream)
+    def concatenate(self, tensors: list[DeviceTensor]) -> DeviceTensor:
+        """Join tensors along their first axis."""
+        first = tensors[0]
+        length = sum(tensor.shape[0] for tensor in tensors)
+        joined = self.allocate((length, *first.shape[1:]), first.dtype)
+        kind, offset = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice, joined.pointer
+        for tensor in tensors:
+            self._copy(offset, tensor.pointer, tensor.num_bytes, kind)
+            offset += tensor.num_bytes
+        return joined
 
-    def _call(self, name: str, *arguments: Any) -> Any:
+    def wait(self) -> None:
+        """Until all that was queued is done."""
+        self.call("cudaStreamSynchronize", self.stream)
+
+    def trim(self) -> None:
+        """Give what the pool keeps for later back, so that TensorRT's own allocations find it."""
+        self.wait()
+        self.call("cudaMemPoolTrimTo", self._pool, 0)
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        """Call a function of CUDA's runtime, on this GPU.
+
+        Returns:
+            What it gives: nothing, a value, or a list of values.
+
+        Raises:
+            Unavailable: There is too little memory.
+            RuntimeError: It failed in another way.
+        """
+        self.bind()
         error, *values = getattr(self._cuda, name)(*arguments)
         if int(error):
-            reason = self._cuda.cudaGetErrorString(error)[1].decode()
-            raise RuntimeError(f"{name}: {reason}")
-        return values[0] if values else None
+            self._fail(name, error)
+        return values if len(values) > 1 else next(iter(values), None)
+
+    def check(self, what: str) -> None:
+        """End the process if CUDA's context is lost.
+
+        Args:
+            what: Was tried.
+        """
+        self._cuda.cudaGetLastError()  # clears what a new call may survive
+        (error,) = self._cuda.cudaStreamQuery(self.stream)
+        if error not in (
+            self._cuda.cudaError_t.cudaSuccess,
+            self._cuda.cudaError_t.cudaErrorNotReady,
+        ):
+            end_process(
+                f"GPU {self.index} is lost to this process: {what}: {self._reason(error)}. No call "
+                "can succeed any more, so the process ends; start it again (`castmate serve "
+                "triton` and the container do so themselves). If it comes again, look for Xid "
+                "lines in `dmesg`."
+            )
+
+    def _fail(self, name: str, error: Any) -> NoReturn:
+        reason = self._reason(error)
+        if error == self._cuda.cudaError_t.cudaErrorMemoryAllocation:
+            self._cuda.cudaGetLastError()
+            raise Unavailable(
+                f"GPU {self.index} has too little memory left ({self.free_bytes() / 1e9:.2f} GB): "
+                f"{name}: {reason}. Draw smaller pictures, end what else uses the GPU, or let "
+                "Castmate plan for less: CASTMATE_GPU_MEMORY."
+            )
+        if hasattr(self, "stream"):
+            self.check(name)
+        raise RuntimeError(f"{name}: {reason}")
+
+    def _memory(self) -> list[int]:
+        free_and_total: list[int] = self.call("cudaMemGetInfo")
+        return free_and_total
+
+    def _copy(self, target: int, source: int, num_bytes: int, kind: Any) -> None:
+        self.call("cudaMemcpyAsync", target, source, num_bytes, kind, self.stream)
+
+    def _free(self, pointer: int) -> None:
+        """Whatever thread forgets a tensor; what is wrong, the next call says."""
+        self._cuda.cudaSetDevice(self.index)
+        self._cuda.cudaFreeAsync(pointer, self.stream)
+
+    def _reason(self, error: Any) -> str:
+        text: bytes = self._cuda.cudaGetErrorString(error)[1]
+        return text.decode()
+
+
+def end_process(reason: str) -> NoReturn:
+    """Say why on standard error and end at once.
+
+    Nothing in this process is worth saving: predictions are in the ledger, and whoever waits for a
+    server notices that it is gone. An exception could be caught by somebody who carries on.
+    """
+    sys.stderr.write(f"castmate: {reason}\n")
+    sys.stderr.flush()
+    os._exit(POISONED_EXIT)
 
 
 def widen(bits: Array) -> Array:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 from castmate.engines.graphs import Range, Table, shape_ranges
 from castmate.engines.manifest import Manifest
 from castmate.engines.plan import ShapeRange
+from castmate.engines.residency import Stage
 from castmate.errors import BundleMismatch
 
 PACKAGE = "castmate.families"
@@ -32,12 +33,14 @@ class Family:
         constants: Type of the manifest's `constants`.
         graph_names: The graphs that a bundle must hold.
         ranges: Of every dynamic dimension, the derived ones aside.
+        stages: Of a request, in order, with every graph of the table.
     """
 
     table: Table
     constants: type[BaseModel]
     graph_names: Callable[[Manifest], Sequence[str]]
     ranges: Callable[[Manifest], Mapping[str, Range]]
+    stages: Sequence[Stage]
 
     def check(self, manifest: Manifest) -> None:
         """Check what only the family knows of a manifest.

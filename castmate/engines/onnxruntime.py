@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import onnxruntime
 
 from castmate.engines.base import Array, Engine, Tensor
@@ -92,6 +93,10 @@ class OnnxRuntime:
         """Read a tensor."""
         array: Array = tensor.numpy()
         return array
+
+    def concatenate(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Join tensors along their first axis."""
+        return self.upload(np.concatenate([tensor.numpy() for tensor in tensors]))
 
     def num_bytes(self, tensor: Tensor) -> int:
         """Memory of a tensor."""

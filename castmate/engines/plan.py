@@ -5,17 +5,17 @@ Knows nothing of TensorRT itself: `castmate.engines.tensorrt` runs plans, `expor
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from castmate.engines.digests import sha256_of
 from castmate.errors import BundleCorrupt, BundleMismatch
 
-PLAN_FORMAT = 2
+PLAN_FORMAT = 3
 PLAN_SUFFIX = ".plan"
 BUILD_AGAIN = "Build it again: python -m export.build."
 
@@ -68,7 +68,23 @@ class LayerCounts(BaseModel):
 
 
 class PlanManifest(BaseModel):
-    """The content of `<graph>.plan.json`."""
+    """The content of `<graph>.plan.json`.
+
+    Attributes:
+        format: Of this file.
+        graph: Name.
+        flavour: Which TensorRT it is for.
+        tensorrt_version: Of the library that built it.
+        compute_capability: Of the GPU that it is for, such as "8.9".
+        onnx_sha256: Of the files of the graph that it was built from, joined by `+`.
+        profiles: Shapes by input.
+        plan_sha256: Of the plan.
+        num_bytes: Of the plan.
+        weight_bytes: Device memory of its weights.
+        activation_bytes: Device memory of one execution context, by profile.
+        streams: Whether part of the weights may stay on the host.
+        layers: What the builder made of the graph, where it was checked.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -81,15 +97,18 @@ class PlanManifest(BaseModel):
     profiles: tuple[Mapping[str, ShapeRange], ...]
     plan_sha256: str
     num_bytes: int
+    weight_bytes: int
+    activation_bytes: tuple[int, ...]
+    streams: bool = False
     layers: LayerCounts | None = None
 
     @classmethod
-    def beside(cls, plan: Path) -> PlanManifest:
-        """Read the manifest of a plan and check that it is the plan's.
+    def read(cls, plan: Path) -> PlanManifest:
+        """Read the manifest of a plan; the plan itself is not looked at.
 
         Raises:
-            BundleCorrupt: One of the two is missing, half-written or not the other's.
-            BundleMismatch: The manifest was written by other code.
+            BundleCorrupt: It is missing or half-written.
+            BundleMismatch: It was written by other code.
         """
         path = manifest_path(plan)
         try:
@@ -103,21 +122,33 @@ class PlanManifest(BaseModel):
                 f"{BUILD_AGAIN}"
             )
         try:
-            manifest = cls.model_validate(values)
+            return cls.model_validate(values)
         except ValidationError as error:
             where = ".".join(map(str, error.errors()[0]["loc"]))
             raise BundleCorrupt(
                 f"{path}: `{where}`: {error.errors()[0]['msg']}. {BUILD_AGAIN}"
             ) from None
+
+    @classmethod
+    def beside(cls, plan: Path, digest: Callable[[Path], str] = sha256_of) -> PlanManifest:
+        """Read the manifest of a plan and check that it is the plan's.
+
+        Args:
+            plan: The file.
+            digest: Finds the sha256 of a file.
+
+        Raises:
+            BundleCorrupt: One of the two is missing, half-written or not the other's.
+            BundleMismatch: The manifest was written by other code.
+        """
+        manifest = cls.read(plan)
         if not plan.is_file() or plan.stat().st_size != manifest.num_bytes:
             size = plan.stat().st_size if plan.is_file() else 0
             raise BundleCorrupt(
                 f"{plan} holds {size} bytes, its manifest says {manifest.num_bytes}: the build was "
                 f"interrupted or the file was changed. {BUILD_AGAIN}"
             )
-        with plan.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        if digest != manifest.plan_sha256:
+        if digest(plan) != manifest.plan_sha256:
             raise BundleCorrupt(f"{plan} is not the plan of its manifest. {BUILD_AGAIN}")
         return manifest
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,8 +21,6 @@ from castmate.engines.plan import Flavour
 from castmate.errors import BundleMismatch
 from castmate.files import make_private_folder, write_atomically
 
-FOLDER = "proofs"
-"""Of the data folder; a file for each bundle and machine."""
 _BUILD_OTHERWISE = (
     "Update the driver, or build the plans without fused attention: "
     "python -m export.build --no-fused-attention."
@@ -38,20 +36,21 @@ REPAIR = {
 class ProvenRuntime:
     """A runtime that loads no engine which computes something else than its graph."""
 
-    def __init__(self, runtime: Runtime, bundle: Bundle, data_dir: Path | None) -> None:
+    def __init__(self, runtime: Runtime, bundle: Bundle, folder: Path | None) -> None:
         """Prepare to load.
 
         Args:
             runtime: What loads and runs.
             bundle: Whose graphs.
-            data_dir: Where it is remembered which engines were right; None compares at every load.
+            folder: Where it is remembered which engines were right, in a file for each bundle and
+                machine; None compares at every load.
 
         Raises:
             BundleCorrupt: The golden tensors are missing or changed.
         """
         self._runtime, self._bundle = runtime, bundle
         self._golden = Golden.of(bundle)
-        self._remembered = data_dir and data_dir / FOLDER / f"{self._identity()}.json"
+        self._remembered = folder and folder / f"{self._identity()}.json"
         self._proven = self._recall()
 
     @property
@@ -93,6 +92,10 @@ class ProvenRuntime:
     def download(self, tensor: Tensor) -> Array:
         """See `castmate.engines.base.Runtime`."""
         return self._runtime.download(tensor)
+
+    def concatenate(self, tensors: Sequence[Tensor]) -> Tensor:
+        """See `castmate.engines.base.Runtime`."""
+        return self._runtime.concatenate(tensors)
 
     def num_bytes(self, tensor: Tensor) -> int:
         """See `castmate.engines.base.Runtime`."""

@@ -6,93 +6,136 @@ Addresses and shapes are bound when they change; in the denoise loop that is `la
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from castmate.engines.base import Array, Engine, Tensor
 from castmate.engines.bundle import Bundle
 from castmate.engines.cuda import Device, DeviceTensor
+from castmate.engines.digests import sha256_of
+from castmate.engines.footprint import plan_bundle
+from castmate.engines.library import Library
+from castmate.engines.parking import Parking
 from castmate.engines.plan import BUILD_AGAIN, Flavour, PlanManifest, ShapeRange
+from castmate.engines.plan_file import PlanFile
+from castmate.engines.residency import WHOLE_GPU, Share
 from castmate.errors import BundleMismatch
 
-INSTALL = {
-    Flavour.TENSORRT: "pip install 'castmate[tensorrt]'",
-    Flavour.TENSORRT_RTX: "pip install 'castmate[rtx]'",
-}
-
-
-SPARE_BYTES = 2**30
-"""Left free beside a plan whose weights are streamed: latents, caches, scratch of the streaming."""
+logger = logging.getLogger(__name__)
 
 
 class TensorRTEngine:
     """One execution context; its tensors are `DeviceTensor`s, passed on without a copy."""
 
-    def __init__(self, name: str, engine: Any, context: Any, device: Device, plan: PlanManifest):
+    def __init__(self, plan: PlanFile, parking: Parking, device: Device) -> None:
         """Prepare to run.
 
         Args:
-            name: Of the graph, for errors.
-            engine: A deserialized engine.
-            context: Its execution context, which nobody else uses.
+            plan: The engine on disk and on the device.
+            parking: Decides when it is on the device.
             device: Where it runs.
-            plan: The shapes that it takes.
         """
-        self._name, self._engine, self._context, self._device = name, engine, context, device
-        self._profiles = plan.profiles
+        self._plan, self._parking, self._device = plan, parking, device
+        self._name, self._profiles = plan.manifest.graph, plan.manifest.profiles
         self._profile = 0
-        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-        self._outputs = [n for n in names if "OUTPUT" in str(engine.get_tensor_mode(n))]
-        self._dtypes = {n: _dtype(engine.get_tensor_dtype(n)) for n in self._outputs}
+        self._seen: set[tuple[tuple[int, ...], ...]] = set()
         # Holding the bound tensors keeps their memory from being given back and handed out again
         # under the same address.
         self._bound: dict[str, DeviceTensor] = {}
+        self._workspace = (0, 0)
 
     def __call__(self, **inputs: Tensor) -> Mapping[str, Tensor]:
         """Queue one run.
 
         Raises:
             BundleMismatch: A shape lies outside every profile.
+            Unavailable: The GPU has too little memory left.
         """
-        context = self._context
+        self._parking.enter(self)
+        context = self._plan.context
         changed = {n: t for n, t in inputs.items() if self._bound.get(n) is not t}
+        shapes = {n: t.shape for n, t in inputs.items()}
         if any(n not in self._bound or self._bound[n].shape != t.shape for n, t in changed.items()):
-            self._choose_profile({n: t.shape for n, t in inputs.items()})
-            for name, tensor in inputs.items():
-                context.set_input_shape(name, tensor.shape)
+            self._choose_profile(shapes)
+            for name, shape in shapes.items():
+                context.set_input_shape(name, shape)
         for name, tensor in changed.items():
             context.set_tensor_address(name, tensor.pointer)
         self._bound = dict(inputs)
         outputs = {}
-        for name in self._outputs:
+        for name, dtype in self._plan.outputs.items():
             shape = tuple(context.get_tensor_shape(name))
-            outputs[name] = self._device.allocate(shape, self._dtypes[name])
+            outputs[name] = self._device.allocate(shape, dtype)
             context.set_tensor_address(name, outputs[name].pointer)
         if not context.execute_async_v3(self._device.stream):
-            raise RuntimeError(f"TensorRT could not run graph {self._name!r}; see its log above")
+            raise self._plan.problem(f"run graph {self._name!r}")
+        if tuple(shapes.values()) not in self._seen:
+            self._seen.add(tuple(shapes.values()))
+            self._plan.save_kernels()
         return outputs
+
+    @property
+    def graph(self) -> str:
+        """See `castmate.engines.parking.Parkable`."""
+        return self._name
+
+    @property
+    def is_here(self) -> bool:
+        """See `castmate.engines.parking.Parkable`."""
+        return self._plan.is_here
+
+    @property
+    def activation_bytes(self) -> int:
+        """See `castmate.engines.parking.Parkable`."""
+        return self._plan.activation_bytes
+
+    def bring(self) -> None:
+        """See `castmate.engines.parking.Parkable`."""
+        before = self._plan.context
+        self._plan.bring()
+        if self._plan.context is not before:
+            self._profile = 0
+
+    def leave(self) -> None:
+        """See `castmate.engines.parking.Parkable`."""
+        self._bound, self._workspace = {}, (0, 0)
+        self._plan.leave()
+
+    def work_in(self, block: DeviceTensor) -> None:
+        """See `castmate.engines.parking.Parkable`."""
+        # Not the block itself: an engine that waits must not keep it from being replaced.
+        if (block.pointer, block.num_bytes) != self._workspace:
+            self._workspace = (block.pointer, block.num_bytes)
+            self._plan.context.set_device_memory(*self._workspace)
 
     def _choose_profile(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         chosen = choose_profile(self._name, self._profiles, shapes)
         if chosen != self._profile:
-            self._context.set_optimization_profile_async(chosen, self._device.stream)
+            self._plan.context.set_optimization_profile_async(chosen, self._device.stream)
             self._profile = chosen
 
 
 class TensorRTRuntime:
     """Loads a bundle's plans."""
 
-    def __init__(self, bundle: Bundle, *, device: int = 0) -> None:
-        """Prepare to load.
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        share: Share = WHOLE_GPU,
+        kernels: Path | None = None,
+    ) -> None:
+        """Plan what will be where; nothing is loaded yet.
 
         Args:
             bundle: Where the plans are.
-            device: Number of the GPU.
+            share: What of which GPU may be taken.
+            kernels: A folder for compiled kernels; without it they are compiled every time.
 
         Raises:
-            BundleMismatch: The bundle is for another engine or GPU, or something is not installed.
+            BundleMismatch: The bundle is for another engine or GPU, needs more memory, or something
+                is not installed.
         """
         engines = [flavour.value for flavour in Flavour]
         if bundle.manifest.engine not in engines:
@@ -100,54 +143,52 @@ class TensorRTRuntime:
                 f"Bundle {bundle.name!r} is for engine {bundle.manifest.engine!r}, not "
                 f"{' or '.join(engines)}. {BUILD_AGAIN}"
             )
-        self.bundle, self._flavour = bundle, Flavour(bundle.manifest.engine)
-        try:
-            self._trt: Any = importlib.import_module(self._flavour.value)
-        except ImportError as error:
-            raise BundleMismatch(
-                f"Bundle {bundle.name!r} holds plans of {self._flavour}, which is not installed "
-                f"({error}). Run: {INSTALL[self._flavour]}."
-            ) from None
-        self._device = Device(device)
-        self._runtime = self._trt.Runtime(self._trt.Logger(self._trt.Logger.WARNING))
+        self.bundle = bundle
+        self._library = Library(Flavour(bundle.manifest.engine), bundle.name, kernels)
+        self._device = Device(share.device)
+        most = (share.memory or self._device.total_bytes) // share.instances
+        memory = min(most, self._device.free_bytes())
+        self.residency = plan_bundle(bundle, memory, share.caches)
+        logger.info("GPU %d memory: %s", share.device, self.residency.summary())
+        self._parking = Parking(self._device, self.residency)
 
     @property
     def name(self) -> str:
         """The flavour, as the bundle names it."""
-        return self._flavour.value
+        return self._library.flavour.value
 
     @property
     def machine(self) -> str:
         """Versions of TensorRT and of the driver, and the GPU."""
-        return f"{self._flavour} {self._trt.__version__} on {self._device.description}"
+        return f"{self.name} {self._library.version} on {self._device.description}"
 
     def load(self, graph: str) -> Engine:
-        """Load one plan.
+        """Load one plan, or have it ready to be loaded if it will not stay.
 
         Raises:
             BundleCorrupt: It is half-written or not the one in the manifest.
             BundleMismatch: It was built for another TensorRT or GPU, or does not load.
+            Unavailable: The GPU has too little memory left.
         """
         path = self.bundle.file(self.bundle.manifest.graphs[graph].files[0])
         manifest = check_plan(
             path,
-            flavour=self._flavour,
-            tensorrt_version=str(self._trt.__version__),
+            flavour=self._library.flavour,
+            tensorrt_version=self._library.version,
             compute_capability=self._device.compute_capability,
+            digest=self.bundle.digests.of,
         )
-        engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
-        if engine is None:
-            raise BundleMismatch(
-                f"{self._flavour} {self._trt.__version__} cannot load {path}. {BUILD_AGAIN}"
-            )
-        if streamable := engine.streamable_weights_size:  # built with --weight-streaming
-            # Not TensorRT's automatic budget: its Python binding cuts it off at 31 bits.
-            engine.weight_streaming_budget_v2 = resident_bytes(
-                streamable, self._device.free_bytes(), engine.device_memory_size_v2
-            )
-        return TensorRTEngine(
-            graph, engine, engine.create_execution_context(), self._device, manifest
+        plan = PlanFile(
+            path,
+            manifest,
+            self._library,
+            self._device,
+            weights=self.residency.weights[graph],
+            stays=graph in self.residency.resident,
         )
+        engine = TensorRTEngine(plan, self._parking, self._device)
+        self._parking.add(engine)
+        return engine
 
     def upload(self, array: Array, dtype: str | None = None) -> Tensor:
         """Copy a host array to the device."""
@@ -157,33 +198,38 @@ class TensorRTRuntime:
         """Wait for a tensor and copy it to the host."""
         return self._device.download(tensor)
 
+    def concatenate(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Join tensors along their first axis, on the device."""
+        return self._device.concatenate(list(tensors))
+
     def num_bytes(self, tensor: Tensor) -> int:
         """Device memory of a tensor."""
         size: int = tensor.num_bytes
         return size
 
 
-def resident_bytes(weights: int, free: int, activations: int) -> int:
-    """How much of a plan's weights stays on the device; the rest is streamed from the host.
-
-    Args:
-        weights: All of them, in bytes.
-        free: Of the device's memory.
-        activations: What one execution context of the plan takes.
-    """
-    return min(weights, max(0, free - activations - SPARE_BYTES))
-
-
 def check_plan(
-    path: Path, *, flavour: Flavour, tensorrt_version: str, compute_capability: str
+    path: Path,
+    *,
+    flavour: Flavour,
+    tensorrt_version: str,
+    compute_capability: str,
+    digest: Callable[[Path], str] = sha256_of,
 ) -> PlanManifest:
     """The manifest of a plan that fits this machine.
+
+    Args:
+        path: The plan.
+        flavour: Of the runtime.
+        tensorrt_version: Of the runtime.
+        compute_capability: Of the GPU.
+        digest: Finds the sha256 of a file.
 
     Raises:
         BundleCorrupt: The plan is not whole.
         BundleMismatch: It was built for something else; every difference is named.
     """
-    manifest = PlanManifest.beside(path)
+    manifest = PlanManifest.beside(path, digest)
     reasons = manifest.differences(
         flavour=flavour,
         tensorrt_version=tensorrt_version,
@@ -219,10 +265,3 @@ def choose_profile(
         f"Graph {graph!r} was built for `{name}` of {allowed}, not {list(shape)}. "
         "Build it for this size: python -m export.build."
     )
-
-
-def _dtype(found: Any) -> str:
-    """TensorRT's name of a type to NumPy's."""
-    names = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
-    name = str(found).rpartition(".")[2]
-    return names.get(name, name.lower())

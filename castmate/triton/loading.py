@@ -2,19 +2,63 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import Literal, Self
+from dataclasses import dataclass
+from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
 
-from castmate.engines.bundle import Bundle
-from castmate.engines.choose import open_runtime
 from castmate.errors import BundleMismatch, SettingsError
-from castmate.pipeline.pipeline import Pipeline
-from castmate.schema import Cache
+from castmate.pipeline.opening import open_bundle, open_pipeline
 from castmate.settings import Settings
 from castmate.triton.metrics import Metrics
 from castmate.triton.service import Service
+from castmate.triton.siblings import Siblings
+
+SHARED: Final = (
+    "bundle",
+    "threads",
+    "gpu_memory",
+    "prompt_cache_mb",
+    "subject_cache_mb",
+    "cache",
+)
+"""Parameters whose default is a setting of the same name."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One of the model's instances, as Triton places it.
+
+    Attributes:
+        name: Such as castmate_0_1.
+        device: Number of its GPU; None on a CPU.
+        neighbours: Instances on that GPU, itself included.
+    """
+
+    name: str = "castmate"
+    device: int | None = None
+    neighbours: int = 1
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, str]) -> Self:
+        """What Triton passes to `initialize`."""
+        name = arguments["model_instance_name"]
+        if arguments.get("model_instance_kind", "CPU") != "GPU":
+            return cls(name)
+        device = int(arguments["model_instance_device_id"])
+        groups = json.loads(arguments["model_config"]).get("instance_group", [])
+        neighbours = sum(
+            int(group.get("count", 1))
+            for group in groups
+            if group.get("kind") == "KIND_GPU" and device in group.get("gpus", [device])
+        )
+        return cls(name, device, max(1, neighbours))
+
+
+DEFAULT_INSTANCE: Final = Instance()
+SILENT_PULSES: Final = 10
 
 
 class ModelSettings(BaseModel):
@@ -29,6 +73,7 @@ class ModelSettings(BaseModel):
     bundle: str
     engine: str = "auto"
     threads: int = Field(ge=0, le=1024)
+    gpu_memory: ByteSize | None = Field(gt=0)
     prompt_cache_mb: int = Field(ge=0)
     subject_cache_mb: int = Field(ge=0)
     cache: Literal["off", "balanced", "fast"]
@@ -43,8 +88,7 @@ class ModelSettings(BaseModel):
             SettingsError: Names each bad parameter and what it may be.
         """
         settings = Settings.load()
-        shared = ("bundle", "threads", "prompt_cache_mb", "subject_cache_mb", "cache")
-        defaults = {name: getattr(settings, name) for name in shared}
+        defaults = {name: getattr(settings, name) for name in SHARED}
         given = {name: value.strip() for name, value in parameters.items() if value.strip()}
         try:
             return cls.model_validate(defaults | given)
@@ -57,29 +101,40 @@ class ModelSettings(BaseModel):
             ) from None
 
 
-def open_service(parameters: Mapping[str, str], metrics: Metrics) -> Service:
+def open_service(
+    parameters: Mapping[str, str], metrics: Metrics, instance: Instance = DEFAULT_INSTANCE
+) -> Service:
     """Load the bundle and start.
+
+    Args:
+        parameters: Of `config.pbtxt`.
+        metrics: Where to count.
+        instance: Which of the model's instances this is.
 
     Raises:
         SettingsError: A parameter is wrong.
         BundleError: The bundle cannot be used here.
+        Unavailable: The GPU has too little memory left.
     """
-    settings = ModelSettings.from_parameters(parameters)
-    bundle = Bundle.open(settings.bundle)
-    if settings.engine not in ("auto", bundle.manifest.engine):
+    given = ModelSettings.from_parameters(parameters)
+    settings = Settings.load(**{name: getattr(given, name) for name in SHARED})
+    bundle = open_bundle(settings)
+    if given.engine not in ("auto", bundle.manifest.engine):
         raise BundleMismatch(
-            f"config.pbtxt asks for engine {settings.engine!r}; bundle {bundle.name!r} is for "
+            f"config.pbtxt asks for engine {given.engine!r}; bundle {bundle.name!r} is for "
             f"{bundle.manifest.engine!r}. Set the parameter `engine` to auto, or name a bundle for "
-            f"{settings.engine!r}."
+            f"{given.engine!r}."
         )
-    pipeline = Pipeline(
-        bundle,
-        open_runtime(bundle, threads=settings.threads, data_dir=Settings.load().data_dir),
-        prompt_cache_mb=settings.prompt_cache_mb,
-        subject_cache_mb=settings.subject_cache_mb,
-        cache=Cache(settings.cache),
+    pipeline = open_pipeline(
+        bundle, settings, device=instance.device, instances=instance.neighbours
     )
-    return Service(pipeline, metrics, max_waiting=settings.max_waiting, pulse_s=settings.pulse_s)
+    return Service(
+        pipeline,
+        metrics,
+        siblings=Siblings(instance.name, silent_after_s=SILENT_PULSES * given.pulse_s),
+        max_waiting=given.max_waiting,
+        pulse_s=given.pulse_s,
+    )
 
 
 def _explain(location: tuple[int | str, ...], message: str, given: object) -> str:

@@ -20,6 +20,7 @@ from castmate.pipeline.pipeline import Pipeline
 from castmate.schema import GeneratedImage
 from castmate.triton import wire
 from castmate.triton.metrics import Metrics
+from castmate.triton.siblings import Siblings
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class Service:
         pipeline: Pipeline,
         metrics: Metrics,
         *,
+        siblings: Siblings | None = None,
         max_waiting: int = 16,
         pulse_s: float = 1.0,
     ) -> None:
@@ -62,10 +64,11 @@ class Service:
         Args:
             pipeline: What draws.
             metrics: Where to count.
+            siblings: The server's other instances, for which a probe is answered as well.
             max_waiting: Requests that may wait; one more is refused as `Overloaded`.
             pulse_s: Time between two signs of life.
         """
-        self._pipeline, self._metrics = pipeline, metrics
+        self._pipeline, self._metrics, self._siblings = pipeline, metrics, siblings
         self._max_waiting, self._pulse_s = max_waiting, pulse_s
         self._waiting: deque[_Ticket] = deque()
         self._running: _Ticket | None = None
@@ -85,6 +88,7 @@ class Service:
         ticket = _Ticket(call)
         try:
             if parameters.pop(wire.PROBE, False):
+                self._check_siblings()
                 self._tell(ticket, wire.report(self.state()), final=True)
                 return
             ticket.job = wire.decode_request(prompt, image, parameters)
@@ -119,6 +123,15 @@ class Service:
             self._end(ticket, Unavailable("The server is stopping."))
         for thread in self._threads:
             thread.join(timeout_s)
+        if self._siblings is not None:
+            self._siblings.leave()
+
+    def _check_siblings(self) -> None:
+        if self._siblings is not None and (silent := self._siblings.silent()):
+            raise Unavailable(
+                f"Of this server's instances, {', '.join(silent)} shows no sign of life. Restart "
+                "the server; `castmate serve triton` does so itself."
+            )
 
     def _enter(self, ticket: _Ticket) -> int:
         """Join the queue; how many requests come first."""
@@ -218,6 +231,8 @@ class Service:
 
     def _pulse(self) -> None:
         while not self._closing.wait(self._pulse_s):
+            if self._siblings is not None:
+                self._siblings.beat()
             self._beat()
 
     def _beat(self) -> None:

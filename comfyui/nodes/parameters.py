@@ -106,9 +106,9 @@ def _numbers(name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _by_model(name: str, spec: Mapping[str, Any]) -> bool:
-    """Whether a model has its own default; a server that knows it tells it, which changes nothing.
+    """Whether each model has a default of its own, which a server tells once it knows its model.
 
-    So a workflow that was made without a server is as valid with one.
+    Told or not, it can be left to the model: what was made without a server runs with one.
     """
     return any(one.get("default") is None for one in (spec, current.bundled.get(name, spec)))
 

@@ -23,6 +23,7 @@ OWNERS = {
     "runtime": ("Runtime",),
     "engine": ("ICudaEngine",),
     "context": ("IExecutionContext",),
+    "cache": ("ITimingCache", "IRuntimeCache"),
     "get_timing_cache": ("ITimingCache",),
     "create_engine_inspector": ("EngineInspector",),
 }

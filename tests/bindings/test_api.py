@@ -26,7 +26,20 @@ BINDINGS = ROOT / ".bindings"
 FILES = (*sorted((ROOT / "castmate/engines").glob("*.py")), ROOT / "export/builder.py")
 LIBRARIES = ("libnvinfer", "libnvinfer_plugin", "libnvonnxparser")
 DATA_CENTRE = ("10", "11")
-RTX_ONLY = {"ComputeCapability", "num_compute_capabilities", "set_compute_capability"}
+RTX_ONLY = {
+    "ComputeCapability",
+    "DynamicShapesKernelSpecializationStrategy",
+    "create_runtime_cache",
+    "defer_weights_loading",
+    "deserialize",  # of a cache
+    "dynamic_shapes_kernel_specialization_strategy",
+    "load_weights",
+    "num_compute_capabilities",
+    "set_compute_capability",
+    "set_runtime_cache",
+    "unload_weights",
+    "weights_loaded",
+}
 """What the code uses only where it has found TensorRT-RTX."""
 
 

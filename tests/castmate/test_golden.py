@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from castmate.engines import choose
 from castmate.engines.base import Array, Engine, Tensor
 from castmate.engines.bundle import Bundle, locate
 from castmate.engines.golden import Golden
@@ -21,7 +19,10 @@ from castmate.engines.onnxruntime import OnnxRuntime
 from castmate.engines.plan import Flavour
 from castmate.engines.proof import ProvenRuntime, differences
 from castmate.errors import BundleCorrupt, BundleMismatch
+from castmate.pipeline.opening import runtime_of
+from castmate.settings import Settings
 from tests.castmate.command import castmate_
+from tests.gpu_double import Card, install, plan_bundle_of
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 TOON = Bundle.open("toon")
@@ -57,6 +58,9 @@ class Gpu:
 
     def download(self, tensor: Tensor) -> Array:
         return self._runtime.download(tensor)
+
+    def concatenate(self, tensors: Sequence[Tensor]) -> Tensor:
+        return self._runtime.concatenate(tensors)
 
     def num_bytes(self, tensor: Tensor) -> int:
         return self._runtime.num_bytes(tensor)
@@ -169,27 +173,38 @@ def test_what_cannot_be_remembered_or_recalled_is_compared_again(
 ) -> None:
     gpu = Gpu()
     ProvenRuntime(gpu, TOON, tmp_path).load("text_encoder")
-    (remembered,) = (tmp_path / "proofs").iterdir()
+    (remembered,) = tmp_path.glob("*.json")
     remembered.write_text(content)
     ProvenRuntime(gpu, TOON, tmp_path).load("text_encoder")
     remembered.with_name("other").write_text("")
-    ProvenRuntime(gpu, TOON, tmp_path / "proofs/other").load("text_encoder")
+    ProvenRuntime(gpu, TOON, tmp_path / "other").load("text_encoder")
     ProvenRuntime(gpu, TOON, None).load("text_encoder")
     assert len(gpu.runs) == 4
 
 
-def test_plans_prove_themselves_where_they_are_opened(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("flavour", list(Flavour))
+def test_plans_prove_themselves_when_they_are_first_loaded_on_a_gpu(
+    flavour: Flavour, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(
-        "castmate.engines.tensorrt.TensorRTRuntime",
-        lambda bundle, **options: Gpu(images=lambda pixels: 255 - pixels),
-    )
-    plans = replace(TOON, manifest=TOON.manifest.model_copy(update={"engine": "tensorrt_rtx"}))
-    runtime = choose.open_runtime(plans, data_dir=tmp_path)
-    runtime.load("text_encoder")
-    with pytest.raises(BundleMismatch, match=r"vae_decoder\.images"):
-        runtime.load("vae_decoder")
+    right = plan_bundle_of(TOON, tmp_path / "right", flavour)
+    changed = copy_of_toon(tmp_path)
+    change_file(changed, "text_encoder_2.onnx", clear_some_weights)
+    wrong = plan_bundle_of(Bundle.open(changed), tmp_path / "wrong", flavour)
+    settings = Settings.load(data_dir=tmp_path / "data")
+    with install(Card()) as machine:
+        for runs in (1, 0):
+            machine.calls.clear()
+            runtime = runtime_of(right, settings)
+            runtime.load("text_encoder_2")
+            assert machine.calls.count("run text_encoder_2") == runs
+            assert "a double, compute capability 8.9, driver" in runtime.machine
+        runtime = runtime_of(wrong, settings)
+        runtime.load("text_encoder")
+        with pytest.raises(
+            BundleMismatch, match=r"text_encoder_2\.prompt_embeds: .*\n.*no-fused-attention"
+        ):
+            runtime.load("text_encoder_2")
+        del runtime
 
 
 def test_golden_tensors_that_are_missing_changed_or_none_refuse_the_bundle(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import pytest
 from castmate.engines.bundle import Bundle
 from castmate.engines.choose import open_runtime
 from castmate.engines.cuda import Device, DeviceTensor, widen
+from castmate.engines.library import Library
 from castmate.engines.plan import Flavour, LayerCounts, PlanManifest, ShapeRange, manifest_path
-from castmate.engines.tensorrt import TensorRTRuntime, check_plan, choose_profile, resident_bytes
+from castmate.engines.tensorrt import TensorRTRuntime, check_plan, choose_profile
 from castmate.errors import BundleCorrupt, BundleMismatch
 
 HERE = {
@@ -22,7 +24,6 @@ HERE = {
     "tensorrt_version": "1.7.1.116",
     "compute_capability": "8.9",
 }
-GIB = 2**30
 WIDTH = ShapeRange(min=(1, 32), opt=(1, 64), max=(1, 96))
 
 
@@ -37,6 +38,8 @@ def write_plan(folder: Path, **changes: Any) -> Path:
             "profiles": ({"latents": WIDTH},),
             "plan_sha256": hashlib.sha256(b"the plan").hexdigest(),
             "num_bytes": 8,
+            "weight_bytes": 6,
+            "activation_bytes": (2,),
             "layers": LayerCounts(
                 layers=1,
                 gemms=1,
@@ -155,17 +158,6 @@ def test_bf16_bits_become_the_same_numbers_in_fp32() -> None:
     np.testing.assert_array_equal(widen(bits), values)
 
 
-@pytest.mark.parametrize(
-    ("weights", "free", "resident"),
-    [(4 * GIB, 24 * GIB, 4 * GIB), (12 * GIB, 8 * GIB, 5 * GIB), (12 * GIB, 2 * GIB, 0)],
-    ids=["all of it fits", "some of it fits", "nothing fits"],
-)
-def test_of_weights_that_may_be_streamed_stays_what_fits_beside_the_activations(
-    weights: int, free: int, resident: int
-) -> None:
-    assert resident_bytes(weights, free, activations=2 * GIB) == resident
-
-
 def test_a_tensor_knows_its_size() -> None:
     assert DeviceTensor(0, (2, 3, 4), "bfloat16").num_bytes == 48
 
@@ -179,3 +171,16 @@ def test_the_bundle_decides_which_runtime_opens(monkeypatch: pytest.MonkeyPatch)
     unknown = Bundle(toon.path, toon.manifest.model_copy(update={"engine": "abacus"}))
     with pytest.raises(BundleMismatch, match="for engine 'abacus'"):
         open_runtime(unknown)
+
+
+def test_the_real_library_takes_a_mapped_file_and_its_words_are_kept(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    library = Library(Flavour.TENSORRT_RTX, "flux", None)
+    assert library.can_defer
+    (tmp_path / "no.plan").write_bytes(b"no plan" * 1000)
+    with (tmp_path / "no.plan").open("rb") as stream:
+        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    for defer in (False, True):
+        assert library.deserialize(mapped, defer=defer) is None
+        assert library.errors
+        assert not library.is_out_of_memory()

@@ -11,10 +11,12 @@ import asyncio
 import inspect
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
+from benchmarks import server_process
 from benchmarks.server_process import ServerProcess, castmate_serve, running
 from castmate.comfyui import nodes, place
 from tests.comfyui import comfy_double
@@ -83,15 +86,15 @@ class Comfy:
         async with (
             asyncio.timeout(120),
             aiohttp.ClientSession() as http,
-            http.ws_connect(url) as socket,
+            http.ws_connect(url) as stream,
         ):
             flags = {"supports_preview_metadata": True}  # as its page says
-            await socket.send_json({"type": "feature_flags", "data": flags})
+            await stream.send_json({"type": "feature_flags", "data": flags})
             body = {"prompt": graph, "client_id": client}
             status, answer = await self.post("/prompt", json=body)
             assert status == 200, answer
             run.prompt_id = answer["prompt_id"]
-            async for message in socket:
+            async for message in stream:
                 if message.type == aiohttp.WSMsgType.BINARY:
                     run.previews += 1
                     continue
@@ -115,18 +118,27 @@ def _steps(run: Run) -> float:
     return max((node["value"] for node in told if node["max"] > 1), default=0)
 
 
-def start(base: Path, castmate: ServerProcess) -> Any:
+@contextmanager
+def start(base: Path, castmate: ServerProcess) -> Iterator[ServerProcess]:
+    """A ComfyUI with a folder of its own, which may take minutes to start on a busy machine."""
     folder = Path(os.environ["CASTMATE_COMFYUI"]).resolve()
     python = os.environ.get("CASTMATE_COMFYUI_PYTHON") or str(folder / "venv/bin/python")
-    command = [python, str(folder / "main.py"), "--cpu", "--listen", "127.0.0.1", "--port", "0"]
-    command[-1] = str(_free_port())
-    command += ["--disable-auto-launch", "--disable-api-nodes", "--base-directory", str(base)]
-    return running(command, base, CASTMATE_URL=castmate.url)
+    command = [python, str(folder / "main.py"), "--cpu", "--listen", "127.0.0.1"]
+    command += [
+        "--port",
+        str(_free_port()),
+        "--disable-auto-launch",
+        "--disable-api-nodes",
+        "--base-directory",
+        str(base),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server_process, "START_S", 180.0)
+        with running(command, base, CASTMATE_URL=castmate.url) as process:
+            yield process
 
 
 def _free_port() -> int:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as found:
         port: int = found.getsockname()[1]
         return port

@@ -13,13 +13,18 @@ from PIL import Image
 from castmate.families.instantcharacter.constants import SchedulerSpec
 from castmate.families.instantcharacter.schedule import flow_match_sigmas
 from demo_model import autoencoder, data, flow, judge, matte, pretrain, safety
-from demo_model.autoencoder import Core, new_autoencoder
-from demo_model.checkpoint import assemble, load_network, save_network
+from demo_model.assembly import assemble
+from demo_model.autoencoder import encode_half, new_autoencoder
+from demo_model.checkpoint import load_network, save_network
 from demo_model.config import MAX_SEQUENCE_LENGTH, TOON
 from demo_model.optimizers import Muon
+from demo_model.sample import sample
 from demo_model.subjects import crops
+from demo_model.tokens import build_tokenizer
 from demo_model.train import STAGES
 from demo_model.training import Budget, Loop
+from demo_model.warm import warm_network
+from export.families.instantcharacter.network import rotary_embedding
 
 TINY = (128, 128)
 
@@ -27,7 +32,7 @@ TINY = (128, 128)
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures of 128 pixels, batches of two."""
-    monkeypatch.setattr(autoencoder, "SIZES", ((TINY, 2, 1.0),))
+    monkeypatch.setattr(autoencoder, "SIZES", ((TINY[0], False, 2, 1.0),))
     monkeypatch.setattr(data, "PICTURES", {TINY: 2})
     monkeypatch.setattr(data, "SHARD", 2)
     monkeypatch.setattr(data, "OTHER_SHARDS", 0)
@@ -43,14 +48,24 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("tiny")
 def test_every_stage_trains_and_the_result_is_read_back_whole(tmp_path: Path) -> None:
     for stage in STAGES.values():
-        stage.run(Budget(steps=2), tmp_path)
+        stage.run(Budget(steps=1), tmp_path)
         assert (tmp_path / stage.result).exists()
     trained = assemble(tmp_path)
     network = load_network(save_network(trained, tmp_path))
     assert network.vae.config["scaling_factor"] != 1.0
     weights, found = trained.state_dict(), network.state_dict()
     assert all(torch.equal(weights[name], found[name]) for name in weights)
-    untrained = pretrain.new_network().state_dict()
+    looked_at = sample(
+        network,
+        build_tokenizer(),
+        Image.new("RGB", (64, 64)),
+        "a cat",
+        width=128,
+        height=64,
+        steps=1,
+    )
+    assert looked_at.size == (128, 64)
+    untrained = warm_network().state_dict()
     assert not torch.equal(
         *(state["transformer.proj_out.weight"] for state in (weights, untrained))
     )
@@ -83,13 +98,12 @@ def test_an_interrupted_stage_resumes_and_ends_where_an_uninterrupted_one_ends(
     assert all(torch.equal(whole[key], halves[key]) for key in whole)
 
 
-def test_a_new_autoencoder_encodes_a_picture_like_its_core_encodes_half_of_it() -> None:
-    torch.manual_seed(0)
-    core = Core(new_autoencoder())
+def test_a_new_autoencoder_encodes_a_picture_like_half_of_it() -> None:
+    vae = new_autoencoder()
     picture = torch.rand(1, 3, 64, 64) * 2 - 1
     with torch.no_grad():
-        whole = core.vae.encode(picture).latent_dist.mode()
-        half, _ = core.encode(torch.nn.functional.avg_pool2d(picture, 2))
+        whole = vae.encode(picture).latent_dist.mode()
+        half, _ = encode_half(vae, torch.nn.functional.avg_pool2d(picture, 2))
     assert torch.allclose(whole, half, atol=1e-4)
 
 
@@ -106,6 +120,19 @@ def test_training_shifts_the_noise_as_the_served_schedule_does() -> None:
     for tokens in (64, 256, 576):
         half = float(flow_match_sigmas(2, tokens, spec)[1])  # the shifted image of 0.5
         assert flow.shift(tokens) == pytest.approx(math.log(half / (1 - half)), abs=1e-5)
+
+
+def test_a_figure_has_the_same_coordinates_at_every_size() -> None:
+    def row(tables: tuple[torch.Tensor, torch.Tensor], token: int) -> torch.Tensor:
+        return torch.cat(tables, dim=1)[MAX_SEQUENCE_LENGTH + token]
+
+    axes = TOON.transformer["axes_dims_rope"]
+    small, flux = flow.rotary(8, 8), rotary_embedding(axes, MAX_SEQUENCE_LENGTH, 8, 8)
+    assert torch.allclose(torch.cat(small, 1), torch.cat(flux, 1), atol=1e-6)
+    wide = flow.rotary(8, 24)
+    assert torch.allclose(row(wide, 3 * 24 + 8 + 5), row(small, 3 * 8 + 5), atol=1e-6)
+    large = flow.rotary(24, 24)
+    assert torch.allclose(row(large, 10 * 24 + 16), row(small, 3 * 8 + 5), atol=1e-6)
 
 
 def test_pictures_of_every_allowed_size_are_trained_and_none_twice() -> None:

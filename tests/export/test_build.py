@@ -71,6 +71,10 @@ def test_every_graph_becomes_an_engine_without_a_fallback(
     }[target]
     assert gemms["text_encoder"] == gemms["vae_decoder"] == gemms["safety_checker"] == 0
     assert plans["transformer_head"].profiles[0]["latents"].max == (1, 48, 48, 64)
+    for plan in plans.values():
+        assert 0 < plan.weight_bytes < 2 * plan.num_bytes
+        assert len(plan.activation_bytes) == len(plan.profiles)
+        assert min(plan.activation_bytes) > 0
 
 
 @pytest.mark.slow
@@ -91,6 +95,20 @@ def test_a_second_build_keeps_what_fits_and_repairs_the_rest(
     assert kept.stat().st_mtime_ns == before, "its profile does not name the pictures"
     assert PlanManifest.beside(broken).profiles[0]["latents"].max[0] == 2
     assert not list(tmp_path.glob(".build-*"))
+
+
+@pytest.mark.slow
+def test_engines_for_smaller_pictures_take_less_memory(fp8_bundle: Bundle, tmp_path: Path) -> None:
+    source = part(fp8_bundle, "vae_decoder")
+    found = {}
+    for side in (512, 1536):
+        made = build_bundle(source, tmp_path / str(side), replace(ADA, max_side=side))
+        assert made.profile.side.max == side
+        plan = PlanManifest.beside(tmp_path / str(side) / "vae_decoder.plan")
+        found[side] = max(plan.activation_bytes)
+    assert found[512] < found[1536] / 4
+    with pytest.raises(ExportError, match="--max-side 400: the bundle draws 512 to 1536"):
+        build_bundle(source, tmp_path / "none", replace(ADA, max_side=400))
 
 
 @pytest.mark.slow
@@ -213,5 +231,6 @@ def test_every_dynamic_dimension_has_a_range_and_text_has_one_length(fp8_bundle:
     shapes = optimization_profile(manifest, "transformer_head")
     cell = manifest.constants["pixels_per_token"]
     assert shapes["rotary_emb_cos"].max == (tokens + (1536 // cell) ** 2, 128)
-    assert shapes["sigmas"].opt == (29,)
+    assert shapes["modulation"].opt[:2] == (28, 1)
+    assert optimization_profile(manifest, "transformer_finish")["sigmas"].opt == (29,)
     assert shapes["prompt_embeds"].min == (1, tokens, 96)

@@ -22,7 +22,11 @@ from export.families.instantcharacter.image_encoder import CropEncoder
 from export.graphs import ExportGraph
 from export.layers import Expected, check, parse
 from export.precision import Precision, convert
-from export.to_onnx import to_onnx
+from export.quantization.fp8 import FP8
+from export.quantization.none import NONE
+from export.quantization.quantize import quantize, ranges_needed
+from export.quantization.scheme import Scheme
+from export.to_onnx import QUERY_CHUNKS, to_onnx
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx_cu13 is not installed")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -96,7 +100,7 @@ def test_the_vae_s_wide_head_is_written_out_computes_the_same_and_builds(tmp_pat
     to_onnx(graph, path)
     operators = [node.op_type for node in onnx.load(path).graph.node]
     assert "Attention" not in operators
-    assert operators.count("Softmax") == 1
+    assert operators.count("Softmax") == QUERY_CHUNKS
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {"latents": graph.inputs["latents"].numpy()})
     with torch.no_grad():
@@ -107,10 +111,16 @@ def test_the_vae_s_wide_head_is_written_out_computes_the_same_and_builds(tmp_pat
     assert engine(decoder(torch.bfloat16), shape, tmp_path).gemms_reading.get("Float", 0) == 0
 
 
+@pytest.mark.parametrize("scheme", [NONE, FP8], ids=str)
 @pytest.mark.parametrize("kind", ["siglip", "dinov2"])
 def test_an_encoder_with_published_head_widths_and_positions_builds(
-    kind: str, tmp_path: Path
+    kind: str, scheme: Scheme, tmp_path: Path
 ) -> None:
     one = (1, 5, 56, 56, 3)
     shape = ShapeRange(min=one, opt=one, max=one)
-    assert engine(encoder(kind, torch.bfloat16), shape, tmp_path).fused_attentions == 2
+    graph = encoder(kind, torch.bfloat16)
+    ranges = {key: torch.tensor(4.0) for key in ranges_needed(graph.module, scheme, ())}
+    quantized = quantize(graph.module, ranges, scheme, ())
+    found = engine(graph, shape, tmp_path)  # refuses one that falls back
+    assert found.fused_attentions == 2
+    assert bool(quantized) == (found.gemms_reading.get("FP8", 0) > 0) == (scheme is FP8)

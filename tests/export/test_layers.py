@@ -1,7 +1,8 @@
 """The layer report on a builder's own words.
 
 In `listings` lie recorded ones, with where they are from. There is none of TensorRT 11: no public
-one was found, and building with it takes a GPU.
+one was found, and building with it takes a GPU. Its migration guide says that it has the layout of
+TensorRT-RTX 1.7: types and formats in fields of their own, and the tensors listed behind.
 """
 
 from __future__ import annotations

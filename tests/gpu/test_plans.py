@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -13,9 +14,11 @@ from PIL import Image
 
 from castmate.engines.bundle import Bundle
 from castmate.engines.cuda import Device
+from castmate.engines.footprint import plan_bundle
 from castmate.engines.golden import Call
 from castmate.engines.plan import Flavour
 from castmate.engines.proof import ProvenRuntime
+from castmate.engines.residency import Share
 from castmate.engines.tensorrt import TensorRTRuntime
 from castmate.errors import BundleMismatch
 from castmate.images import Reference
@@ -67,7 +70,7 @@ def network(options: Options, tokenizer: TokenizerFile, prompts: Prompts) -> Ins
     recorded = calibrate(made, prompts, samples(1, 512), steps=2)
     hopper = options.target == "9.0"
     scheme = FP8 if hopper else FP8_ATTENTION
-    quantize(made.denoiser, recorded.amax, scheme, UNQUANTIZED, merges(made))
+    quantize(made, recorded.amax, scheme, UNQUANTIZED, merges(made))
     return made
 
 
@@ -113,6 +116,10 @@ def runtime(
 
 
 def draw(runtime: TensorRTRuntime, size: str = "512*512") -> np.ndarray:
+    return draw_with(Pipeline(runtime.bundle, runtime), size)
+
+
+def draw_with(pipeline: Pipeline, size: str = "512*512") -> np.ndarray:
     sample = samples(1, 512)[0]
     request = GenerateRequest.parse(
         {
@@ -125,8 +132,7 @@ def draw(runtime: TensorRTRuntime, size: str = "512*512") -> np.ndarray:
         }
     )
     reference = Reference.from_bytes(Path(sample.reference).read_bytes(), "reference")
-    bundle = runtime.bundle
-    result = Pipeline(bundle, runtime).generate(request, reference, lambda done, total: None)
+    result = pipeline.generate(request, reference, lambda done, total: None)
     return np.asarray(Image.open(BytesIO(result.images[0].data)).convert("RGB"))
 
 
@@ -163,6 +169,31 @@ def test_a_plan_whose_weights_are_streamed_draws_the_same_but_for_rounding(
     build_bundle(graphs, tmp_path, replace(options, weight_streaming=True))
     streamed = draw(TensorRTRuntime(Bundle.open(tmp_path)))
     assert psnr_db(streamed, draw(runtime)) > MIN_PSNR_DB
+
+
+def test_plans_that_take_turns_draw_the_same_and_a_known_prompt_loads_nothing(
+    runtime: TensorRTRuntime,
+) -> None:
+    crowded = TensorRTRuntime(runtime.bundle, share=Share(memory=least_memory(runtime.bundle)))
+    assert crowded.residency.parked
+    pipeline = Pipeline(runtime.bundle, crowded)
+    first = draw_with(pipeline)
+    np.testing.assert_array_equal(first, draw(runtime))
+    np.testing.assert_array_equal(draw_with(pipeline), first)
+
+
+def least_memory(bundle: Bundle) -> int:
+    """The fewest MiB, in bytes, in which a bundle can be drawn with."""
+    most = 2**16
+    return bisect.bisect_left(range(most), True, key=lambda mib: fits(bundle, mib)) * 2**20
+
+
+def fits(bundle: Bundle, mib: int) -> bool:
+    try:
+        plan_bundle(bundle, mib * 2**20, 0)
+    except BundleMismatch:
+        return False
+    return True
 
 
 def test_a_size_outside_the_profile_is_refused(runtime: TensorRTRuntime) -> None:

@@ -71,9 +71,17 @@ def get_input_tensor_by_name(request: Request, name: str) -> Tensor | None:
 class Logger:
     errors: list[str] = []  # noqa: RUF012  (the backend's logger is one for the process, too)
 
+    infos: list[str] = []  # noqa: RUF012
+
     @classmethod
     def log_error(cls, message: str) -> None:
         cls.errors.append(message)
+
+    @classmethod
+    def log_info(cls, message: str) -> None:
+        cls.infos.append(message)
+
+    log_warn = log_info
 
 
 class Metric:

@@ -52,7 +52,7 @@ def config(**parameters: str) -> dict[str, str]:
 def model(
     pb_utils: ModuleType, toon: Pipeline, monkeypatch: pytest.MonkeyPatch, own_folder: Path
 ) -> Iterator[Any]:
-    monkeypatch.setattr("castmate.triton.loading.Pipeline", lambda *args, **options: toon)
+    monkeypatch.setattr("castmate.triton.loading.open_pipeline", lambda *args, **options: toon)
     model = load(MODEL, "castmate_triton_model").TritonPythonModel()
     model.initialize(config(bundle="toon", max_waiting="16"))
     yield model

@@ -22,6 +22,17 @@ class SchedulerSpec(BaseModel):
     max_shift: float
 
 
+class RopeSquare(BaseModel):
+    """The square in which a figure stands: it has the shorter side of a picture."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    units: Annotated[int, Field(gt=0)] = Field(description="Positions along its side.")
+    above: Annotated[float, Field(ge=0, le=1)] = Field(
+        description="How much of the height that is left is above it; of the width it is half."
+    )
+
+
 class Constants(BaseModel):
     """The manifest's `constants`."""
 
@@ -33,6 +44,9 @@ class Constants(BaseModel):
     )
     latent_channels: int = Field(description="Channels of a packed latent.")
     rope_axes_dim: tuple[int, int, int]
+    rope_square: RopeSquare | None = Field(
+        None, description="Where positions are measured; none counts from the picture's corner."
+    )
     crop_px: int = Field(description="Side of one crop of the reference.")
     safety_px: int = Field(description="Side of the picture that the safety checker looks at.")
     reference_margins: tuple[Share, Share] = Field(

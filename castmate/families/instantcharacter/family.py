@@ -7,8 +7,16 @@ from collections.abc import Sequence
 from castmate.engines.family import Family
 from castmate.engines.graphs import Range
 from castmate.engines.manifest import Manifest
+from castmate.engines.residency import Runs, Stage
 from castmate.families.instantcharacter.constants import Constants
-from castmate.families.instantcharacter.graphs import MATTE, TABLE, graph_names
+from castmate.families.instantcharacter.graphs import (
+    MATTE,
+    PARTS,
+    STEPS_AT_ONCE,
+    TABLE,
+    WHOLE,
+    graph_names,
+)
 
 
 def _graph_names(manifest: Manifest) -> Sequence[str]:
@@ -27,9 +35,24 @@ def _ranges(manifest: Manifest) -> dict[str, Range]:
         "G": profile.guidance_passes,
         "L": Range(min=length, opt=length, max=length),
         "T": profile.steps,
+        "U": Range(min=1, opt=STEPS_AT_ONCE, max=STEPS_AT_ONCE),
         "h": side,
         "w": side,
+        "p": Range(min=pixels, opt=pixels, max=pixels),
     }
 
 
-FAMILY = Family(TABLE, Constants, _graph_names, _ranges)
+STAGES = (
+    Stage("text", Runs.PROMPT, ("text_encoder", "text_encoder_2")),
+    Stage(
+        "subject",
+        Runs.REFERENCE,
+        (MATTE, "image_encoder", "image_encoder_2", "subject_projector", "subject_resampler"),
+    ),
+    Stage("modulation", Runs.PROMPT, ("modulation",)),
+    Stage("denoise", Runs.STEP, (WHOLE, *PARTS)),
+    Stage("decode", Runs.PICTURE, ("vae_decoder",)),
+    Stage("safety", Runs.PICTURE, ("safety_checker",)),
+)
+
+FAMILY = Family(TABLE, Constants, _graph_names, _ranges, STAGES)

@@ -4,12 +4,12 @@ What crosses between host and device is fp32 or an integer; what passes between 
 dtype of the network.
 
 Dynamic dimensions: B pictures, G guidance passes (1, or 2 with the negative prompt first), L tokens
-of `text_encoder_2`, T denoise steps, (h, w) the grid of packed latents; P rows of the transformer,
-N image tokens, S tokens in all, (H, W) pixels. Sizes of a network: C latent channels before
-packing, D and E widths of the prompt's embeddings, K tokens of `text_encoder`, M width and R head
-width of the transformer, A modulations of all its blocks, Q subject tokens of width V, c and d
-widths of the image encoders, n tokens of a crop of side s, p pixels of a packed latent's side, v
-side of the safety checker's view, m side of the matte's.
+of `text_encoder_2`, T denoise steps, U steps of one call of the resampler, (h, w) the grid of
+packed latents; P rows of the transformer, N image tokens, S tokens in all, (H, W) pixels. Sizes of
+a network: C latent channels before packing, D and E widths of the prompt's embeddings, K tokens of
+`text_encoder`, M width and R head width of the transformer, A modulations of all its blocks, Q
+subject tokens of width V, c and d widths of the image encoders, n tokens of a crop of side s, p
+pixels of a packed latent's side, v side of the safety checker's view, m side of the matte's.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ PARTS = ("transformer_head", "transformer_tail", "transformer_finish")
 """The transformer in a bundle with step caching, which holds no `WHOLE`, so that no weight is there
 twice: a step whose head reports a small `change` may skip the tail and reuse the last
 `tail_residual`; one that runs all three is a whole step."""
+
+STEPS_AT_ONCE = 8
+"""The most steps whose subject tokens are made in one call: each more takes 37 MB of activations at
+full size, and so few fill a GPU."""
 
 TENSORS = {
     "crops": Tensor("B 5 s s 3", "uint8"),
@@ -79,6 +83,8 @@ TABLE = Table(
             "subject_features timesteps",
             "subject_embeds",
             subject_features=Tensor("1 2n c+d", NETWORK),
+            timesteps=Tensor("U", "float32", values=(0, 1000)),
+            subject_embeds=Tensor("U Q V", NETWORK),
         ),
         "modulation": _graph("pooled_projections guidance timesteps", "modulation"),
         WHOLE: _graph(
@@ -104,7 +110,7 @@ TABLE = Table(
             "next_latents",
         ),
     },
-    dynamic={"B": 2, "G": 2, "L": 40, "T": 3, "h": 4, "w": 6},
+    dynamic={"B": 2, "G": 2, "L": 40, "T": 3, "U": 3, "h": 4, "w": 6},
     derived={"P": "G*B", "N": "h*w", "S": "L+N", "T1": "T+1", "H": "p*h", "W": "p*w"},
 )
 

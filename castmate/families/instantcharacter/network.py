@@ -76,7 +76,9 @@ class InstantCharacter:
         with watch("subject"):
             subject = self._subjects.encode(reference, request.enable_matting, timesteps)
         num_tokens = self._prompts.num_tokens
-        cos, sin = rotary_tables(constants.rope_axes_dim, num_tokens, rows, columns)
+        cos, sin = rotary_tables(
+            constants.rope_axes_dim, num_tokens, rows, columns, constants.rope_square
+        )
         conditions = {
             "sigmas": runtime.upload(sigmas),
             "true_cfg_scale": runtime.upload(_scalar(request.true_cfg_scale)),

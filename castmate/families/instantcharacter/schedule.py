@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from castmate.families.instantcharacter.constants import SchedulerSpec
+from castmate.families.instantcharacter.constants import RopeSquare, SchedulerSpec
 
 ROPE_THETA = 10_000.0
 
@@ -33,7 +33,11 @@ def timesteps_of(sigmas: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def rotary_tables(
-    axes_dim: tuple[int, int, int], num_text_tokens: int, height: int, width: int
+    axes_dim: tuple[int, int, int],
+    num_text_tokens: int,
+    height: int,
+    width: int,
+    square: RopeSquare | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """cos and sin `[L + height * width, sum(axes_dim)]` of FLUX's three-axis RoPE.
 
@@ -46,10 +50,18 @@ def rotary_tables(
         num_text_tokens: L.
         height: Rows of packed latents.
         width: Columns of packed latents.
+        square: Measures positions in this square instead, so that a figure has the same ones in a
+            picture of any size.
     """
+    rows, columns = np.arange(height, dtype=np.float64), np.arange(width, dtype=np.float64)
+    if square is not None:
+        side = min(height, width)
+        unit = square.units / side
+        rows = (rows + 0.5 - (height - side) * square.above) * unit - 0.5
+        columns = (columns + 0.5 - (width - side) / 2) * unit - 0.5
     positions = np.zeros((num_text_tokens + height * width, 3))
-    positions[num_text_tokens:, 1] = np.repeat(np.arange(height), width)
-    positions[num_text_tokens:, 2] = np.tile(np.arange(width), height)
+    positions[num_text_tokens:, 1] = np.repeat(rows, width)
+    positions[num_text_tokens:, 2] = np.tile(columns, height)
     angles = np.concatenate(
         [
             np.outer(positions[:, axis], ROPE_THETA ** (-np.arange(0, dim, 2) / dim))

@@ -11,6 +11,7 @@ from PIL import Image
 from castmate.engines.base import Runtime, Tensor
 from castmate.engines.bundle import Bundle
 from castmate.families.instantcharacter.constants import Constants
+from castmate.families.instantcharacter.graphs import STEPS_AT_ONCE
 from castmate.images import Reference
 from castmate.pipeline.cache import SizedCache
 from castmate.pipeline.framing import Framer
@@ -33,8 +34,8 @@ class Subject:
 class SubjectEncoder:
     """Encodes references; the last characters and their tokens for a schedule are remembered.
 
-    A new character runs everything; a known one with a new schedule runs the resampler alone, all
-    steps in one batch; a known one with a known schedule runs nothing.
+    A new character runs everything; a known one with a new schedule runs the resampler alone, some
+    steps at a time; a known one with a known schedule runs nothing.
     """
 
     def __init__(self, bundle: Bundle, runtime: Runtime, framer: Framer, cache_bytes: int) -> None:
@@ -71,9 +72,14 @@ class SubjectEncoder:
         self, reference: Reference, matting: Matting, timesteps: NDArray[np.float32]
     ) -> tuple[Subject, int]:
         features = self._features(reference, matting)
-        tokens = self._resampler(
-            subject_features=features.tokens, timesteps=self._runtime.upload(timesteps)
-        )["subject_embeds"]
+        slices = [
+            self._resampler(
+                subject_features=features.tokens,
+                timesteps=self._runtime.upload(timesteps[first : first + STEPS_AT_ONCE]),
+            )["subject_embeds"]
+            for first in range(0, len(timesteps), STEPS_AT_ONCE)
+        ]
+        tokens = slices[0] if len(slices) == 1 else self._runtime.concatenate(slices)
         return Subject(tokens, features.framed), self._runtime.num_bytes(tokens)
 
     def _features(self, reference: Reference, matting: Matting) -> Subject:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from castmate.families.instantcharacter.constants import RopeSquare
 from export.precision import Precision
 
 GUIDANCE_EMBEDDER = "time_text_embed.guidance_embedder."
@@ -80,6 +81,7 @@ class ModelConfig:
             longer side.
         has_guidance: Whether the published transformer embeds the guidance scale. Where it does not
             (FLUX.1-schnell), ours embeds it as zero, which is the same network.
+        rope_square: Where positions are measured; None counts from the picture's corner, as FLUX.
         overflows_in: Precisions whose range is too small for the network.
     """
 
@@ -98,6 +100,7 @@ class ModelConfig:
     matte: Mapping[str, Any]
     reference_margins: tuple[float, float] = (0.0, 0.0)
     has_guidance: bool = True
+    rope_square: RopeSquare | None = None
     overflows_in: tuple[Precision, ...] = ()
 
     @property

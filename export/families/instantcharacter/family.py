@@ -15,6 +15,7 @@ from export.families.instantcharacter.lora_layers import lora_layers
 from export.families.instantcharacter.merges import merges
 from export.families.instantcharacter.modulation import LAYERS
 from export.families.instantcharacter.network import InstantCharacter
+from export.families.instantcharacter.shallow import DEPTH, shallow
 from export.families.instantcharacter.step_caching import FLUX_STEP_CACHING, bundle_graphs
 from export.families.instantcharacter.unquantized import ENCODERS, UNQUANTIZED
 from export.family import ExportFamily, Published
@@ -29,11 +30,13 @@ DEFAULTS = Defaults(
 def constants(network: InstantCharacter) -> dict[str, Any]:
     """See `castmate.families.instantcharacter.constants`."""
     config = network.config
+    square = config.rope_square
     return {
         "scheduler": dict(config.scheduler),
         "pixels_per_token": config.pixels_per_token,
         "latent_channels": config.transformer["in_channels"],
         "rope_axes_dim": list(config.transformer["axes_dims_rope"]),
+        **({} if square is None else {"rope_square": square.model_dump()}),
         "crop_px": config.projector.crop_px,
         "safety_px": config.safety_checker["image_size"],
         "reference_margins": list(config.reference_margins),
@@ -73,6 +76,8 @@ FAMILY = ExportFamily(
         load_tokenizers=load.load_tokenizers,
         downloads=downloads,
         step_caching=FLUX_STEP_CACHING,
+        shallow=shallow,
+        depth=DEPTH,
         calibration=Path(__file__).with_name("calibration.json"),
     ),
 )

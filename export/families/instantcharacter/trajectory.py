@@ -58,7 +58,7 @@ def denoise(
     crops = torch.from_numpy(reference_crops(image, config.projector.crop_px)).to(device)
     ids = {name: found.to(device) for name, found in prompts.ids(sample.prompt).items()}
     axes = tuple(network.transformer.config.axes_dims_rope)
-    rotary = rotary_tables(axes, config.max_sequence_length, rows, columns)
+    rotary = rotary_tables(axes, config.max_sequence_length, rows, columns, config.rope_square)
 
     def put(values: np.ndarray | list[float]) -> Tensor:
         return torch.as_tensor(values, dtype=torch.float32, device=device)

@@ -20,7 +20,7 @@ def compact(schema: Mapping[str, Any], *, result: bool = False) -> dict[str, Any
 
     def clean(given: Mapping[str, Any]) -> dict[str, Any]:
         node = {key: value for key, value in given.items() if key not in ("title", "$defs")}
-        if result or node.get("default", 0) in (None, ""):
+        if result or node.get("default", 0) is None:
             node.pop("default", None)
         if node.get("additionalProperties") is True:  # what holds anyway
             del node["additionalProperties"]

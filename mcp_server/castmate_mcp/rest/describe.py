@@ -9,14 +9,12 @@ from __future__ import annotations
 import json
 import sys
 
-from castmate.engines.bundle import Bundle
 from castmate_mcp.rest.account import request_schema
 
 
 def text() -> str:
-    """The document, with the defaults of the shipped model."""
-    schema = request_schema(Bundle.open("toon").manifest.defaults)
-    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+    """The document; what each model decides for itself has no default in it."""
+    return json.dumps(request_schema(None), indent=2, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":

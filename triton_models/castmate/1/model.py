@@ -10,7 +10,7 @@ import triton_python_backend_utils as pb_utils
 
 from castmate.errors import CastmateError
 from castmate.triton import wire
-from castmate.triton.loading import open_service
+from castmate.triton.loading import Instance, open_service
 from castmate.triton.metrics import TritonMetrics
 
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
@@ -47,14 +47,16 @@ class TritonPythonModel:
         Raises:
             TritonModelException: Says what is wrong with the parameters or the bundle.
         """
-        logging.getLogger("castmate").addHandler(_TritonLog())
+        log = logging.getLogger("castmate")
+        log.addHandler(_TritonLog())
+        log.setLevel(logging.INFO)
         config = json.loads(args["model_config"])
         parameters = {
             name: value["string_value"] for name, value in config.get("parameters", {}).items()
         }
         metrics = TritonMetrics(pb_utils, args["model_instance_name"])
         try:
-            self._service = open_service(parameters, metrics)
+            self._service = open_service(parameters, metrics, Instance.of(args))
         except CastmateError as error:
             raise pb_utils.TritonModelException(f"{error.code}: {error}") from None
 
@@ -79,7 +81,8 @@ class _TritonLog(logging.Handler):
     """The library's log, in the server's."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        pb_utils.Logger.log_error(self.format(record))
+        say = {logging.INFO: pb_utils.Logger.log_info, logging.WARNING: pb_utils.Logger.log_warn}
+        say.get(record.levelno, pb_utils.Logger.log_error)(self.format(record))
 
 
 def _bytes(request: Any, name: str) -> bytes:

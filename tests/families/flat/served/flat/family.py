@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from castmate.engines.family import Family
 from castmate.engines.graphs import Range
 from castmate.engines.manifest import Manifest
+from castmate.engines.residency import Runs, Stage
 from castmate.families.flat.graphs import TABLE  # type: ignore[import-not-found]
 
 
@@ -25,4 +26,6 @@ def ranges(manifest: Manifest) -> dict[str, Range]:
     return {"B": manifest.profile.images, "h": cells, "w": cells}
 
 
-FAMILY = Family(TABLE, Constants, graph_names, ranges)
+STAGES = tuple(Stage(name, Runs.PICTURE, (name,)) for name in TABLE.graphs)
+
+FAMILY = Family(TABLE, Constants, graph_names, ranges, STAGES)

@@ -1,0 +1,142 @@
+"""What each graph of a bundle, or of a model that is not exported yet, takes of a device."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from castmate.engines.bundle import Bundle
+from castmate.engines.cuda import BYTES
+from castmate.engines.family import PACKAGE, family_of
+from castmate.engines.graphs import NETWORK, Dims, Table
+from castmate.engines.manifest import Manifest
+from castmate.engines.plan import PlanManifest
+from castmate.engines.residency import Footprint, Residency, plan_residency
+
+COUNTED = "memory.json"
+"""In the folder of a family whose model is published: written by `export.measure_memory`."""
+
+
+def plan_bundle(bundle: Bundle, memory: int, caches: int) -> Residency:
+    """Where the weights of a bundle of plans will be.
+
+    Args:
+        bundle: Whose manifests say what its plans take.
+        memory: Bytes of the device that may be taken.
+        caches: Bytes of these for encoded prompts and references.
+
+    Raises:
+        BundleCorrupt: A manifest of a plan is missing or half-written.
+        BundleMismatch: One was written by other code, or a graph does not fit.
+    """
+    manifest = bundle.manifest
+    plans = {
+        name: PlanManifest.read(bundle.path / graph.files[0].file)
+        for name, graph in manifest.graphs.items()
+    }
+    footprints = {
+        name: Footprint(
+            plan.weight_bytes,
+            max(plan.activation_bytes),
+            _largest_tensors(manifest, name),
+            plan.streams,
+        )
+        for name, plan in plans.items()
+    }
+    return plan_residency(family_of(manifest.family).stages, footprints, memory, caches)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A published model in one precision, for pictures up to one size.
+
+    Attributes:
+        family: Of the model.
+        model: Its name.
+        precision: What is stored how.
+        side: Pixels of a side of the largest picture.
+        footprints: Of its graphs.
+        provenance: Where the figures come from, in two sentences.
+    """
+
+    family: str
+    model: str
+    precision: str
+    side: int
+    footprints: Mapping[str, Footprint]
+    provenance: str
+
+    def plan(self, memory: int, caches: int) -> Residency:
+        """Where its weights would be.
+
+        Args:
+            memory: Bytes of the device that may be taken.
+            caches: Bytes of these for encoded prompts and references.
+
+        Raises:
+            BundleMismatch: A graph does not fit.
+        """
+        return plan_residency(family_of(self.family).stages, self.footprints, memory, caches)
+
+
+def counted(family: str) -> list[Counted]:
+    """The published model of a family in every precision and size; none where nothing is recorded.
+
+    Raises:
+        BundleMismatch: There is no such family.
+    """
+    family_of(family)
+    path = files(PACKAGE) / family / COUNTED
+    if not path.is_file():
+        return []
+    found: dict[str, Any] = json.loads(path.read_bytes())
+    provenance = "; ".join(
+        f"{what} {found['provenance'][what]}" for what in ("weights", "activations")
+    )
+    return [
+        Counted(
+            family,
+            found["model"],
+            precision,
+            int(side),
+            {
+                name: Footprint(
+                    num_bytes, found["activations"][name][side], found["tensors"][name][side]
+                )
+                for name, num_bytes in weights.items()
+            },
+            provenance,
+        )
+        for precision, weights in found["weights"].items()
+        for side in found["sides"]
+    ]
+
+
+def tensor_bytes(table: Table, graph: str, dims: Dims, dtypes: Mapping[str, str]) -> int:
+    """Bytes of a graph's inputs and outputs.
+
+    Args:
+        table: Of the family.
+        graph: Its name.
+        dims: Size of every dimension.
+        dtypes: Of tensors whose type the export has chosen.
+    """
+    found = table.graphs[graph]
+    return sum(
+        math.prod(tensor.sizes(dims))
+        * BYTES[dtypes[name] if tensor.dtype == NETWORK else tensor.dtype]
+        for tensors in (found.inputs, found.outputs)
+        for name, tensor in tensors.items()
+    )
+
+
+def _largest_tensors(manifest: Manifest, graph: str) -> int:
+    family, spec = family_of(manifest.family), manifest.graphs[graph]
+    largest = {name: found.max for name, found in family.ranges(manifest).items()}
+    fixed = family.table.sizes({name: found.inputs for name, found in manifest.graphs.items()})
+    dtypes = {name: tensor.dtype for name, tensor in {**spec.inputs, **spec.outputs}.items()}
+    return tensor_bytes(family.table, graph, family.table.dims({**largest, **fixed}), dtypes)

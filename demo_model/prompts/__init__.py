@@ -1,0 +1,12 @@
+"""Prompts of our own users' kind, written before any training and never trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FREE = Path(__file__).with_name("free.txt")
+
+
+def free_prompts() -> list[str]:
+    """Fifty prompts, one a line of `free.txt`; a model is looked at with these, as a sheet."""
+    return FREE.read_text().splitlines()

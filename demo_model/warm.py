@@ -1,0 +1,67 @@
+"""Where training starts: from the shipped weights, wherever the next edition has room for them."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from castmate.engines.bundle import Bundle
+from demo_model.checkpoint import load_shipped
+from demo_model.config import NEXT, UNK
+from demo_model.tokens import build_tokenizer
+from export.families.instantcharacter.network import InstantCharacter
+
+BUNDLE = Path(__file__).parent.parent / "castmate/bundles/toon"
+WORDS = (
+    "text_encoder.embeddings.token_embedding.weight",
+    "text_encoder_2.encoder.embed_tokens.weight",
+)
+
+
+def warm_network() -> InstantCharacter:
+    """The next edition's network as the shipped one left it.
+
+    Words keep what they mean, new words begin as the unknown one. New latent channels are silent:
+    the decoder does not look at them and the transformer predicts zero there.
+    """
+    torch.manual_seed(0)
+    network = InstantCharacter(NEXT)
+    network.load_state_dict(_start())
+    return network
+
+
+@cache
+def _start() -> dict[str, Tensor]:
+    """The weights that `warm_network` has; every stage asks for them."""
+    torch.manual_seed(0)
+    state: dict[str, Tensor] = InstantCharacter(NEXT).state_dict()
+    bundle = Bundle.open(BUNDLE)
+    shipped = load_shipped(bundle).state_dict()
+    before = Tokenizer.from_file(str(bundle.file(bundle.manifest.tokenizers["tokenizer"])))
+    for name, weight in state.items():
+        if name.startswith("vae.encoder."):
+            continue  # not in the bundle
+        if name in WORDS:
+            _copy_words(weight, shipped[name], before)
+        else:
+            _copy_into(weight, shipped[name])
+    return state
+
+
+def _copy_into(weight: Tensor, shipped: Tensor) -> None:
+    """Fills the part that both have; the rest of a larger tensor becomes zero."""
+    if weight.shape != shipped.shape:
+        weight.zero_()
+    weight[tuple(slice(size) for size in shipped.shape)].copy_(shipped)
+
+
+def _copy_words(weight: Tensor, shipped: Tensor, before: Tokenizer) -> None:
+    weight.mul_(0.1).add_(shipped[UNK])
+    for word, number in build_tokenizer().get_vocab().items():
+        known = before.token_to_id(word)
+        if known is not None:
+            weight[number] = shipped[known]

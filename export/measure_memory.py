@@ -1,0 +1,245 @@
+"""What the engines of a published network take of a GPU: `python -m export.measure_memory`.
+
+Nobody need have the weights, a GPU, or memory for the whole network. Weights are counted from the
+sizes of its graphs. Activations are what real ahead-of-time builds report for the same network in
+full width with few blocks and random weights; where they grow with the blocks, a straight line is
+followed to the published number. `castmate doctor` reads the
+result for a model that is not exported yet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from castmate.engines.family import family_of as served_family
+from castmate.engines.family import optimization_profile
+from castmate.engines.footprint import tensor_bytes
+from castmate.engines.graphs import Range
+from castmate.engines.manifest import Manifest, TokenizerSpec
+from castmate.engines.plan import Flavour
+from castmate.files import write_atomically
+from export.build import run
+from export.builder import Job, tensorrt_version
+from export.bundle import graph_spec
+from export.errors import ExportError
+from export.family import DEFAULT, Network, bundle_graphs, family_of, published
+from export.footprint import reported_bytes
+from export.precision import Precision, convert
+from export.quantization.fp8 import FP8_ATTENTION
+from export.quantization.quantize import quantize, ranges_needed
+from export.sizes import graph_sizes, meta_network
+from export.to_onnx import to_onnx
+
+BLOCKS = (1, 2)
+SIDES = (1024, 1536)
+FLAVOUR, TARGET = Flavour.TENSORRT_RTX, "8.9"
+
+
+def shallow_network(family: str, blocks: int) -> Network:
+    """The published network in full width with few blocks, quantized, its weights random."""
+    torch.manual_seed(0)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        found = published(family)
+        if found.shallow is None:
+            raise ExportError(f"Family {family!r} does not say how to leave blocks out.")
+        network = found.new_network(found.shallow(found.config, blocks)).eval()
+    finally:
+        torch.set_default_dtype(before)
+    convert(network, torch.bfloat16)
+    kept = family_of(family).kept(encoders=False)
+    keys = ranges_needed(network.denoiser, FP8_ATTENTION, kept)
+    quantize(network.denoiser, dict.fromkeys(keys, torch.tensor(1.0)), FP8_ATTENTION, kept)
+    return network
+
+
+def export_graphs(family: str, blocks: int, names: Sequence[str], folder: Path) -> None:
+    """Write some graphs of a shallow network, and a manifest of all that were asked for."""
+    network = shallow_network(family, blocks)
+    makers = bundle_graphs(network, step_caching=False)
+    graphs = {
+        name: graph_spec(to_onnx(makers[name](), folder / f"{name}.onnx", precision=Precision.BF16))
+        for name in names or makers
+    }
+    length = network.config.max_sequence_length
+    tokenizer = TokenizerSpec(file="", sha256="", num_bytes=0, max_length=length, pad_id=0)
+    manifest = Manifest(
+        format=0,
+        family=family,
+        name=network.config.name,
+        description="",
+        engine="onnxruntime",
+        precision="bf16",
+        gpu=None,
+        licences={},
+        created_with={},
+        graphs=graphs,
+        tokenizers=dict.fromkeys(("tokenizer", "tokenizer_2"), tokenizer),
+        profile=family_of(family).profile,
+        defaults=family_of(family).defaults,
+        constants=family_of(family).constants(network),
+    )
+    (folder / "manifest.json").write_text(manifest.model_dump_json())
+
+
+def manifest_for(folder: Path, side: int) -> Manifest:
+    """What was written, for one picture of at most so many pixels a side."""
+    manifest = Manifest.model_validate_json((folder / "manifest.json").read_bytes())
+    whole = manifest.profile.side
+    profile = manifest.profile.model_copy(
+        update={
+            "side": Range(min=whole.min, opt=min(whole.opt, side), max=side),
+            "images": Range(min=1, opt=1, max=1),
+        }
+    )
+    return manifest.model_copy(update={"profile": profile})
+
+
+def activations(folder: Path, name: str, side: int) -> int:
+    """Build one of the written graphs for pictures up to a side, and read what it takes."""
+    manifest = manifest_for(folder, side)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        job = Job(
+            graph=name,
+            onnx=folder / f"{name}.onnx",
+            plan=Path(scratch) / "plan",
+            log=Path(scratch) / "log",
+            flavour=FLAVOUR,
+            target=TARGET,
+            profiles=(optimization_profile(manifest, name),),
+        )
+        run(job, Path(scratch) / "job.json")
+        lines = [json.loads(line) for line in job.log.read_text().splitlines()]
+    return reported_bytes(name, lines)[1][0]
+
+
+def measure(family: str, scratch: Path) -> dict[str, dict[str, dict[str, int]]]:
+    """Activations by graph, side and number of blocks; only what steps run is built repeatedly."""
+    table = served_family(family)
+    steps = [name for stage in table.stages if stage.runs == 0 for name in stage.graphs]
+    measured: dict[str, dict[str, dict[str, int]]] = {}
+    for blocks in BLOCKS:
+        folder = scratch / str(blocks)
+        folder.mkdir(parents=True, exist_ok=True)
+        names = [] if blocks == BLOCKS[0] else [steps[0]]
+        # In a process of its own: the network's memory is free again when the builder starts.
+        command = [sys.executable, "-m", "export.measure_memory", "--family", family]
+        command += ["--export", str(folder), "--blocks", str(blocks), *names]
+        if not (folder / "manifest.json").is_file():
+            subprocess.run(command, check=True)
+        graphs = json.loads((folder / "manifest.json").read_bytes())["graphs"]
+        for name in graphs:
+            for side in SIDES:
+                found = activations(folder, name, side)
+                measured.setdefault(name, {}).setdefault(str(side), {})[str(blocks)] = found
+                sys.stderr.write(f"{name}, {side} px, {blocks} blocks: {found / 1e9:.3f} GB\n")
+    return measured
+
+
+def at_full_depth(by_blocks: Mapping[str, int], depth: int) -> int:
+    """The most that was measured, and more where the last block took more than the one before."""
+    points = sorted((int(number), found) for number, found in by_blocks.items())
+    most = max(found for _, found in points)
+    if len(points) == 1:
+        return most
+    (before, less), (last, found) = points[-2:]
+    slope = (found - less) / (last - before)
+    return max(most, int(found + slope * (depth - last)))
+
+
+def result(
+    family: str, folder: Path, measured: Mapping[str, Mapping[str, Mapping[str, int]]]
+) -> dict[str, object]:
+    """What `castmate.engines.footprint` reads.
+
+    Args:
+        family: Whose network was measured.
+        folder: Its graphs with the fewest blocks.
+        measured: From `measure`.
+    """
+    network, kept = meta_network(published(family).config, family), family_of(family)
+    weights = {
+        title: {
+            name: size.num_bytes(Precision.BF16, FP8_ATTENTION)
+            for name, size in graph_sizes(network, FP8_ATTENTION, unquantized).items()
+        }
+        for title, unquantized in (
+            ("FP8 transformer", kept.kept(encoders=False)),
+            ("FP8 transformer and encoders", kept.kept(encoders=True)),
+        )
+    }
+    depth = published(family).depth
+    return {
+        "model": network.config.name,
+        "sides": [str(side) for side in SIDES],
+        "weights": weights,
+        "tensors": {
+            name: {str(side): tensors(manifest_for(folder, side), name, side) for side in SIDES}
+            for name in measured
+        },
+        "activations": {
+            name: {side: at_full_depth(found, depth) for side, found in sides.items()}
+            for name, sides in measured.items()
+        },
+        "provenance": {
+            "weights": "counted from the sizes of the graphs, bf16 but for what is named",
+            "activations": (
+                f"reported by {FLAVOUR} {tensorrt_version(FLAVOUR)} for compute capability "
+                f"{TARGET}, bf16 with an FP8 transformer, one picture, two guidance passes, random "
+                "weights in full width; the depth is reduced, and what steps run is extrapolated "
+                f"from {', '.join(map(str, BLOCKS))} to {depth} blocks"
+            ),
+            "measured": {name: dict(sides) for name, sides in measured.items()},
+        },
+    }
+
+
+def tensors(manifest: Manifest, graph: str, side: int) -> int:
+    """Bytes of a graph's inputs and outputs at the published sizes, all at their largest."""
+    served = served_family(manifest.family)
+    config = published(manifest.family).config
+    dims = {
+        **family_of(manifest.family).dims(config, side),
+        **{name: found.max for name, found in served.ranges(manifest).items()},
+    }
+    found = served.table.graphs[graph]
+    dtypes = dict.fromkeys((*found.inputs, *found.outputs), "bfloat16")
+    return tensor_bytes(served.table, graph, served.table.dims(dims), dtypes)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, and write the result."""
+    made = argparse.ArgumentParser(prog="python -m export.measure_memory", description=__doc__)
+    made.add_argument("--family", default=DEFAULT)
+    made.add_argument("--out", type=Path, help="JSON file")
+    made.add_argument("--scratch", type=Path, help="folder for graphs, 15 GB; kept if named")
+    made.add_argument("--export", type=Path, help=argparse.SUPPRESS)
+    made.add_argument("--blocks", type=int, help=argparse.SUPPRESS)
+    made.add_argument("names", nargs="*", help=argparse.SUPPRESS)
+    given = made.parse_args(arguments)
+    if given.export is not None:
+        export_graphs(given.family, given.blocks, given.names, given.export)
+        return 0
+    with tempfile.TemporaryDirectory() as temporary:
+        scratch = given.scratch or Path(temporary)
+        measured = measure(given.family, scratch)
+        found = result(given.family, scratch / str(BLOCKS[0]), measured)
+    data = json.dumps(found, indent=1) + "\n"
+    if given.out is not None:
+        write_atomically(given.out, data.encode())
+    else:
+        sys.stdout.write(data)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
