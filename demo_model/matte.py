@@ -64,8 +64,11 @@ def random_sample(
 
 
 def train_matte(budget: Budget, folder: Path) -> None:
-    """Trains on fresh pictures; a character may be a few pixels or more than the whole frame."""
-    matte = new_matte().to(budget.device)
+    """Trains the shipped weights on: fresh pictures, of characters of a few pixels and of too many.
+
+    Without shipped weights it starts anew.
+    """
+    matte = (load_matte() if SHIPPED.exists() else new_matte()).train().to(budget.device)
     matrices, others = split_parameters(matte.named_parameters(), ("last",))
     optimizers = [Muon(matrices, lr=0.01), torch.optim.AdamW(others, lr=2e-3, weight_decay=0.0)]
     graph = MatteGraph(matte).to(budget.device)
