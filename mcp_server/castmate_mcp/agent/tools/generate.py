@@ -23,11 +23,11 @@ NAME: Final = "generate_character_image"
 
 # Every agent pays for these words in every conversation; the guide has more.
 _SHORT: Final = {
-    "prompt": "What the character does and where, such as waving on a beach at sunset. Its look "
+    "prompt": "What the character does and where, such as waving on a beach. Its look "
     "comes from the image: name only what changes.",
     "size": "Width*height in pixels, each 512..1536;",
     "negative_prompt": "What must not be in it. Doubles the time.",
-    "seed": "Same seed and call, same picture; -1 draws one and returns it.",
+    "seed": "Same seed and call, same picture; -1 draws one.",
     "guidance_scale": "How closely to follow the prompt:",
     "num_inference_steps": "More is slower and finer:",
     "num_images": "How many pictures:",
@@ -35,7 +35,7 @@ _SHORT: Final = {
     "subject_scale": "How closely to follow the image:",
     "true_cfg_scale": "Strength of negative_prompt:",
     "output_format": "png is lossless.",
-    "cache": "Skip steps that change little, which is quicker:",
+    "cache": "Skip steps that change little:",
     "enable_matting": "Crop to the character:",
 }
 
@@ -53,7 +53,7 @@ WaitSeconds = Annotated[
         ge=0,
         le=3600,
         allow_inf_nan=False,
-        description="When to answer `running`, such as 20; by default before any host gives up.",
+        description="When to answer `running`, such as 20.",
     ),
 ]
 
@@ -160,7 +160,7 @@ def _image(studio: Studio) -> str:
 def _description(spending: Spending) -> str:
     return f"""Draw the character of a reference picture in a new scene, looking the same.
 
-Use it whenever a picture must show a certain character: a mascot, a hero. Not for editing a
+Use it whenever a picture must show a certain character. Not for editing a
 picture, nor for one without a character.
 Seconds on a GPU, minutes on a CPU. {spending.price}
 Returns image_id, file_path or download_url, seed and a preview. Not finished in time: status
