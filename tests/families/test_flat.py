@@ -89,7 +89,13 @@ async def test_a_client_draws_with_it(folder: Path) -> None:
     client = LocalClient.open(Settings.load(bundle=str(folder)))
     reference = Reference.from_bytes(picture(colour="#3366cc"), "the reference")
     request = GenerateRequest.parse(
-        {"prompt": "hi", "image": "-", "size": "600*512", "num_images": 2}
+        {
+            "prompt": "hi",
+            "image": "-",
+            "size": "600*512",
+            "num_images": 2,
+            "num_inference_steps": 28,
+        }
     )
     try:
         result = await client.generate(request, reference)
