@@ -29,7 +29,7 @@ SUBMITTING, SUBMITTED, SETTLED, RELEASED, UNKNOWN = PaymentState
     ("prompt", "kind", "told"),
     [
         ("SUBMIT400", InvalidRequest, "WaveSpeed's hosted model refuses it: told *** so"),
-        ("SUBMIT401", Unavailable, "Check CASTMATE_WAVESPEED_API_KEY. It says: told *** so."),
+        ("SUBMIT401", Unavailable, "Check CASTMATE_WAVESPEED_API_KEY. Its message: told *** so."),
         ("SUBMIT402", Unavailable, "out of funds. Top it up."),
         ("SUBMIT403", Unavailable, "A key works after the account's first top-up."),
         ("SUBMIT403HTML", Unavailable, "A key works after the account's first top-up."),
@@ -167,7 +167,7 @@ async def test_a_prediction_that_is_forgotten_is_told_as_charged(world: World) -
     error = await world.fails("FORGOTTEN", Unavailable)
     again = await world.fails("FORGOTTEN", Unavailable)
     assert (str(again), len(world.fake.submissions)) == (str(error), 1)
-    assert "results are kept for 7 days" in str(error)
+    assert "it keeps results for 7 days" in str(error)
     assert (error.charged, world.payments.states) == (True, [SETTLED])
 
 

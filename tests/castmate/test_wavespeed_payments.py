@@ -115,7 +115,7 @@ async def test_what_an_earlier_attempt_lost_is_never_sent_again(
 ) -> None:
     world.payments = MemoryPayments(10, Payment(0, "wavespeed", state, 0.1, remote_id))
     error = await world.fails("waving", MaybeCharged)
-    assert "asked for picture 1, and its answer was lost" in str(error)
+    assert "asked for picture 1, but its reply was lost" in str(error)
     assert (world.payments.states, world.fake.calls) == ([UNKNOWN], [])
 
 
@@ -222,7 +222,7 @@ async def test_a_prediction_that_cannot_be_written_down_is_named_and_nobody_pays
 ) -> None:
     world.payments = FlakyPayments(range(100))
     error = await world.fails("waving", MaybeCharged)
-    assert f"it makes it as prediction {world.fake.charged[0]}" in str(error)
+    assert f"WaveSpeed is making it as prediction {world.fake.charged[0]}" in str(error)
     await world.fails("waving", MaybeCharged)  # although that cannot be written either
     assert len(world.fake.submissions) == 1
 

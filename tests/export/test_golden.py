@@ -28,7 +28,7 @@ def calls(narrow: InstantCharacter) -> dict[str, Call]:
 
 
 def test_every_graph_is_recorded_on_inputs_that_bf16_holds(calls: dict[str, Call]) -> None:
-    assert set(calls) == set(graph_names(step_caching=True))
+    assert set(calls) == set(graph_names(step_caching=True, matte=True))
     for call in calls.values():
         for values in call.inputs.values():
             if values.dtype == np.float32:
@@ -43,11 +43,13 @@ def test_every_graph_is_recorded_on_inputs_that_bf16_holds(calls: dict[str, Call
 
 
 def test_narrow_weights_compute_in_fp32_and_stay_as_they_are(
-    narrow: InstantCharacter, calls: dict[str, Call]
+    narrow: InstantCharacter,
 ) -> None:
     assert {weight.dtype for weight in narrow.parameters()} == {torch.bfloat16}
-    wide = record_golden(copy.deepcopy(narrow).float(), step_caching=True)
-    for graph, call in calls.items():
+    unmatted = copy.deepcopy(narrow)
+    unmatted.matte = None  # a rounded alpha may move the crop by a pixel, and then all differ
+    wide = record_golden(copy.deepcopy(unmatted).float(), step_caching=True)
+    for graph, call in record_golden(unmatted, step_caching=True).items():
         for name, values in call.outputs.items():
             expected = wide[graph].outputs[name]
             assert values.dtype == expected.dtype

@@ -141,6 +141,7 @@ def test_the_onnx_pipeline_equals_torch_with_diffusers_scheduler(
             "num_inference_steps": 6,
             "guidance_scale": 3.0,
             "enable_safety_checker": False,
+            "enable_matting": False,
         }
     )
     with torch.no_grad():
