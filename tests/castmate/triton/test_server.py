@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import sysconfig
+import time
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,10 @@ def test_a_server_that_is_never_ready_is_given_up_and_ended(tmp_path: Path) -> N
     with pytest.raises(Unavailable, match=r"not ready after 0\.3 s"):
         hung.start(timeout_s=0.3)
     assert not hung.is_running()
-    assert living_in_group(hung.pid) == []
+    ends = time.monotonic() + 10
+    while living_in_group(hung.pid):  # a killed process may need a moment to go
+        assert time.monotonic() < ends
+        time.sleep(0.01)
 
 
 def living_in_group(leader: int) -> list[str]:

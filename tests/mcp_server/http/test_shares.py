@@ -173,10 +173,7 @@ async def test_links_of_one_key_take_its_share_of_slow_uploads(tmp_path: Path, f
         writers = []
         for _ in range(2):
             head = await _slow_upload(api, ann, form)
-            _, writer = await asyncio.open_connection(host, port)
-            writer.write(head)
-            await writer.drain()
-            writers.append(writer)
+            writers.append(await _held(host, port, head))
         async with asyncio.timeout(20):
             while (await api.http.get("/api/v3/balance", headers=ann)).status_code != 429:
                 await asyncio.sleep(0)
@@ -184,6 +181,22 @@ async def test_links_of_one_key_take_its_share_of_slow_uploads(tmp_path: Path, f
             uploaded = {"file": ("fox.png", picture((64, 64)), "image/png")}
             await api.ask("POST", "/api/v3/media/upload/binary", files=uploaded, headers=bob)
         for writer in writers:
+            writer.close()
+            await writer.wait_closed()
+
+
+async def _held(host: str, port: int | None, head: bytes) -> asyncio.StreamWriter:
+    """A request that the server holds: it is refused while an answered one still has its place."""
+    async with asyncio.timeout(20):
+        while True:
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.write(head)
+            await writer.drain()
+            try:
+                async with asyncio.timeout(0.3):
+                    assert b" 429 " in await reader.readline()
+            except TimeoutError:
+                return writer
             writer.close()
             await writer.wait_closed()
 
