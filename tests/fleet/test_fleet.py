@@ -1,0 +1,172 @@
+"""The whole fleet through its faults: nothing that was acknowledged fails, is lost or drawn twice.
+
+`make chaos` does it for longer: `FLEET_PREDICTIONS=2000`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from castmate.jobs.keys import KeyRing
+from castmate.jobs.opening import open_database
+from castmate.triton.server import TritonServer
+from tests.doubles import picture
+from tests.fleet.callers import Caller, Seen
+from tests.fleet.relay import Relay
+from tests.fleet.services import ACCESS, BUCKET, Gateway, object_storage, postgres
+
+pytestmark = [pytest.mark.anyio, pytest.mark.fleet]
+
+PREDICTIONS = int(os.environ.get("FLEET_PREDICTIONS", "200"))
+AWAY_S = 10.0
+EVENT_TIMEOUT_S = 2.0
+LEASE_S = 5
+
+
+@dataclass
+class Fleet:
+    """Everything that can fail."""
+
+    tritons: list[TritonServer]
+    gateways: list[Gateway]
+    database: Relay
+    storage: Relay
+    url: str
+    database_url: str
+    spans: list[tuple[str, float, float]] = field(default_factory=list)
+
+    async def suffer(self) -> None:
+        """Each fault in turn, some seconds apart."""
+        faults: dict[str, Callable[[], Awaitable[None]]] = {
+            "a tritonserver is killed": self._kill_triton,
+            "a tritonserver freezes for 10 s": self._freeze_triton,
+            "a gateway is killed": self._kill_gateway,
+            "a gateway is restarted by SIGTERM": self._restart_gateway,
+            "the database is away for 10 s": functools.partial(self.database.away, AWAY_S),
+            "the storage is away for 10 s": functools.partial(self.storage.away, AWAY_S),
+        }
+        for name, fault in faults.items():
+            begin = time.monotonic()
+            await fault()
+            await asyncio.sleep(2)
+            self.spans.append((name, begin, time.monotonic()))
+
+    async def _kill_triton(self) -> None:
+        server = self.tritons[0]
+        os.kill(server.pid, signal.SIGKILL)
+        await asyncio.sleep(0.5)
+        server.kill()  # what is left of its group
+        server.start()  # from this thread: a server ends with the one that started it
+
+    async def _freeze_triton(self) -> None:
+        os.kill(self.tritons[1].pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(AWAY_S)
+        finally:
+            os.kill(self.tritons[1].pid, signal.SIGCONT)
+
+    async def _kill_gateway(self) -> None:
+        self.gateways[0].kill()
+        await asyncio.sleep(2)
+        await asyncio.to_thread(self.gateways[0].start)
+
+    async def _restart_gateway(self) -> None:
+        assert await asyncio.to_thread(self.gateways[1].terminate) == 0
+        await asyncio.to_thread(self.gateways[1].start)
+
+
+@pytest.fixture
+async def fleet(own_folder: Path, start_server: Callable[[], TritonServer]) -> AsyncIterator[Fleet]:
+    async with AsyncExitStack() as ends:
+        socket = ends.enter_context(postgres())
+        bucket = ends.enter_context(object_storage(own_folder / "s3"))
+        database = Relay([functools.partial(asyncio.open_unix_connection, socket)])
+        storage = Relay([functools.partial(asyncio.open_connection, "127.0.0.1", bucket)])
+        for relay in (database, storage):
+            await relay.start()
+            ends.push_async_callback(relay.stop)
+        tritons = [start_server(), start_server()]
+        settings = {
+            "CASTMATE_CLIENTS": "triton",
+            "CASTMATE_TRITON_URLS": ",".join(server.url for server in tritons),
+            "CASTMATE_TRITON_EVENT_TIMEOUT_S": str(EVENT_TIMEOUT_S),
+            "CASTMATE_DATABASE_URL": f"postgresql://postgres@127.0.0.1:{database.port}/postgres",
+            "CASTMATE_STORAGE_URL": f"s3://{BUCKET}/pictures",
+            "CASTMATE_FILES_SECRET": "0123456789abcdef" * 2,
+            "CASTMATE_WORKER_SLOTS": "2",
+            "CASTMATE_LEASE_S": str(LEASE_S),
+            "CASTMATE_QUEUE_LIMIT": "1000",
+            "CASTMATE_COOLDOWN_S": "1",
+            "AWS_REGION": "us-east-1",
+            "AWS_ENDPOINT": f"http://127.0.0.1:{storage.port}",
+            "AWS_ALLOW_HTTP": "true",
+            **ACCESS,
+        }
+        gateways = [Gateway(own_folder / f"gateway-{number}", **settings) for number in (1, 2)]
+        door = Relay(
+            [functools.partial(asyncio.open_connection, "127.0.0.1", one.port) for one in gateways]
+        )
+        await door.start()
+        ends.push_async_callback(door.stop)
+        url = f"http://127.0.0.1:{door.port}"
+        for one in gateways:
+            one.settings["CASTMATE_PUBLIC_URL"] = url
+        await asyncio.gather(*(asyncio.to_thread(one.start) for one in gateways))
+        for one in gateways:
+            ends.callback(one.kill)
+        database_url = settings["CASTMATE_DATABASE_URL"]
+        yield Fleet(tritons, gateways, database, storage, url, database_url)
+
+
+@pytest.mark.timeout(600 + PREDICTIONS)
+async def test_nothing_that_was_acknowledged_fails_is_lost_or_drawn_twice(fleet: Fleet) -> None:
+    database = await open_database(fleet.database_url)
+    secrets = [(await KeyRing(database).create(name))[1] for name in ("ann", "bob")]
+    await database.aclose()
+    seen = Seen()
+    callers = [Caller(fleet.url, secret, seen) for secret in secrets]
+    files = {"file": ("fox.png", picture((64, 64)), "image/png")}
+    images = [
+        (await caller.ask("POST", "/api/v3/media/upload/binary", files=files))["download_url"]
+        for caller in callers
+    ]
+    suffering = asyncio.create_task(fleet.suffer())
+    begin = time.monotonic()
+    async with asyncio.TaskGroup() as group:
+        for number in range(PREDICTIONS):
+            caller, image = callers[number % 2], images[number % 2]
+            group.create_task(caller.draw(image, number))
+            # Spread over the faults, which last about a minute.
+            await asyncio.sleep(0.0 if suffering.done() else 60 / PREDICTIONS)
+    await suffering
+    print(f"\n{PREDICTIONS} predictions in {time.monotonic() - begin:.0f} s, {seen.statuses}")
+    for name, first, last in fleet.spans:
+        print(f"{name:<36} slowest picture after {seen.slowest_s(first, last):5.1f} s")
+    assert seen.ended == {"completed": PREDICTIONS}
+    assert len(seen.acknowledged) == PREDICTIONS
+    assert seen.unlike == []
+    assert await drawn_twice(fleet) == []
+
+
+async def drawn_twice(fleet: Fleet) -> list[str]:
+    """Predictions with more than one finished attempt."""
+    query = text(
+        "select prediction_id from attempts where outcome = 'completed' "
+        "group by prediction_id having count(*) > 1"
+    )
+    database = await open_database(fleet.database_url)
+    try:
+        return await database.run(lambda tx: [row[0] for row in tx.connection.execute(query)])
+    finally:
+        await database.aclose()
