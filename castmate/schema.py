@@ -18,6 +18,7 @@ from castmate.shorten import shorten
 MIN_SIDE, MAX_SIDE = 512, 1536
 MAX_SEED = 9_999_999_999
 MAX_PROMPT_CHARACTERS = 4096
+MAX_STYLE_CHARACTERS = 64
 SIZE_RULE = f"'W*H' in pixels, whole numbers, each {MIN_SIDE}..{MAX_SIDE}, such as 1024*1024"
 
 
@@ -104,7 +105,7 @@ TrueCfgScale = Annotated[float, Field(ge=1, le=20, allow_inf_nan=False), _NotBoo
 
 
 class GenerateRequest(BaseModel):
-    """One generation: the hosted API's nine parameters and five of our own.
+    """One generation: the hosted API's nine parameters and six of our own.
 
     What may be None is left to the model; see `castmate.defaults`.
     """
@@ -165,6 +166,12 @@ class GenerateRequest(BaseModel):
         "picture counts as much as one that fills it. auto goes by transparency, else by a plain "
         "background, else by the model's matte graph, if it has one; true by that graph whatever "
         "the background; false takes the whole picture.",
+    )
+
+    style: Annotated[Text, Field(max_length=MAX_STYLE_CHARACTERS)] = Field(
+        default="",
+        description="A style of the model by its name, such as night-ink; the model says which it "
+        "has. Empty for none.",
     )
 
     @classmethod

@@ -17,6 +17,7 @@ from castmate.pipeline.network import open_network
 from castmate.pipeline.noise import gaussian_noise, image_seeds
 from castmate.pipeline.stopwatch import Stopwatch
 from castmate.schema import MAX_SEED, Cache, GeneratedImage, GenerateRequest, GenerateResult
+from castmate.styles import check_style
 
 OnStep = Callable[[int, int], None]
 """Called before each denoise step with the steps done and the steps in all; may raise to stop."""
@@ -90,6 +91,9 @@ class Pipeline:
             reference: Whom to draw.
             on_step: Called before every step.
             on_image: Called with every picture as soon as it is finished.
+
+        Raises:
+            InvalidRequest: The bundle has no such style.
         """
         network, runtime, watch = self._network, self._runtime, Stopwatch()
         complete, notes = self._completed(request)
@@ -134,8 +138,13 @@ class Pipeline:
         )
 
     def _completed(self, request: GenerateRequest) -> tuple[CompleteRequest, tuple[str, ...]]:
-        """What is drawn, in no more steps than the bundle takes, and what is odd about it."""
+        """What is drawn, in no more steps than the bundle takes, and what is odd about it.
+
+        Raises:
+            InvalidRequest: The bundle has no such style.
+        """
         manifest, most = self.bundle.manifest, len(self._steps)
+        check_style(request.style, manifest.style_names, self.bundle.name)
         notes = tuple(beyond_limits(request, self.bundle.name, manifest.defaults, manifest.limits))
         complete = CompleteRequest.of(request, manifest.defaults)
         if (asked := complete.num_inference_steps) <= most:

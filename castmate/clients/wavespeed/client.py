@@ -108,6 +108,8 @@ class WaveSpeedClient:
             raise failures.no_key()
         if payments is None:
             raise failures.no_account()
+        if request.style:
+            raise failures.no_styles(request.style)
         start = self._clock()
         ends = start + self._settings.wavespeed_timeout_s
         order = Order.of(request, payments, self._sleep, ends)

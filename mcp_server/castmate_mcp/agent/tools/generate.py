@@ -37,6 +37,7 @@ _SHORT: Final = {
     "output_format": "png is lossless.",
     "cache": "Skip steps that change little:",
     "enable_matting": "Crop to the character:",
+    "style": "A name of get_status's styles.",
 }
 
 # Where nobody has asked the model yet what it takes by default.
