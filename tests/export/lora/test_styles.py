@@ -118,10 +118,10 @@ def test_styles_that_change_different_layers_share_the_inputs(
     assert not styles.factors["one"]["style_modulation_factors"].any(), "XLabs trains attention"
     fusing = FusedNetwork(styled)
     fusing.apply([Lora(one)])
-    slots, styled.style_slots = styled.style_slots, NO_SLOTS
+    places, styled.style_slots = styled.style_slots, NO_SLOTS
     expected = outputs(makers(styled))
     fusing.remove()
-    styled.style_slots = slots
+    styled.style_slots = places
     found = outputs(makers(styled), dict(styles.factors["one"]))
     torch.testing.assert_close(found["transformer"], expected["transformer"], rtol=1e-4, atol=1e-5)
 
