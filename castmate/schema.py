@@ -224,6 +224,8 @@ def describe_range(model: type[BaseModel], name: str) -> str:
     spec = next((one for one in spec.get("anyOf", ()) if one.get("type") != "null"), spec)
     if "$ref" in spec:
         spec = schema["$defs"][spec["$ref"].rpartition("/")[2]]
+    if "." in name and "maxLength" in spec.get("items", {}):
+        spec = spec["items"]
     low, high = spec.get("minLength", 0), spec.get("maxLength")
     match spec:
         case {"enum": values}:

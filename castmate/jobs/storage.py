@@ -38,6 +38,7 @@ from castmate.paths import expand
 INPUTS: Final = "inputs"
 OUTPUTS: Final = "outputs"
 PREVIEWS: Final = "previews"
+SHEETS: Final = "sheets"
 PREVIEW_SIDES: Final = (256, 512, 768, 1024)
 CHARACTERS: Final = "characters"
 UPLOADS: Final = "uploads"

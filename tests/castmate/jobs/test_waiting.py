@@ -209,7 +209,7 @@ async def test_a_zombie_defers_nothing_and_a_cancelled_one_ends(
 async def test_one_who_waits_in_person_is_told_at_once(
     running: Ledger, reference: Reference, start: StartWorker
 ) -> None:
-    worker = start(FailingClient(DOWN), own_only=True)
+    worker = start(FailingClient(DOWN), own=())
     request = (await submitter(running, reference)()).request
     own = await worker.submit(request, reference)
     found = await running.wait(own.id, 10)
