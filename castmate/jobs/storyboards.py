@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -95,6 +95,12 @@ class Storyboard:
     def undrawn(self) -> tuple[Scene, ...]:
         """The scenes that ended without a picture; the same submit again draws them."""
         return tuple(scene for scene in self.scenes if scene.prediction.state in _UNDRAWN)
+
+    @property
+    def error(self) -> Mapping[str, Any] | None:
+        """Why the first scene was not drawn, where none was."""
+        failed = self.state in _UNDRAWN
+        return next((scene.prediction.error for scene in self.undrawn), None) if failed else None
 
     @property
     def cost_usd(self) -> float:

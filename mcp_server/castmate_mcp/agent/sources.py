@@ -15,7 +15,7 @@ from castmate.references import is_base64, resolve
 from castmate.shorten import shorten
 from castmate_mcp.agent.studio import Studio
 from castmate_mcp.http.ids import CharacterName, ImageName, prediction_id_of
-from castmate_mcp.http.saved import stored_name
+from castmate_mcp.http.saved import image_names, stored_name
 
 _SHOWN: Final = 5
 _URI: Final = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+:", re.IGNORECASE)
@@ -148,8 +148,7 @@ async def _instead_of_job(studio: Studio, source: str) -> ImageRejected:
         return ImageRejected(
             f"{shorten(source, 60)} is the id of a job, not of a picture", allowed=allowed
         )
-    count = len(prediction.images)
-    ids = ", ".join(str(ImageName(prediction.id, number)) for number in range(count))
+    ids = ", ".join(map(str, image_names(prediction)))
     return ImageRejected(
         f"{shorten(source, 60)} is the id of a job, not of a picture",
         allowed=ids or allowed,

@@ -57,6 +57,24 @@ WaitSeconds = Annotated[
     ),
 ]
 
+IdempotencyKey = Annotated[
+    str | None,
+    Field(
+        min_length=1,
+        max_length=255,
+        description="A second call with the same text, such as fox-4f9a1c-1, gives the "
+        "first one's job.",
+    ),
+]
+AcceptCost = Annotated[
+    float | None,
+    Field(
+        ge=0,
+        allow_inf_nan=False,
+        description="Only where an error named the price, such as 0.25, and the user agreed.",
+    ),
+]
+
 
 def add(server: StrictServer, studio: Studio) -> None:
     """Add the tool.
@@ -86,24 +104,8 @@ def add(server: StrictServer, studio: Studio) -> None:
         agreed: Annotated[ElicitationResult[Agreement], Resolve(agreement)],
         *,
         wait_seconds: WaitSeconds = None,
-        idempotency_key: Annotated[
-            str | None,
-            Field(
-                min_length=1,
-                max_length=255,
-                description="A second call with the same text, such as fox-4f9a1c-1, gives the "
-                "first one's job.",
-            ),
-        ] = None,
-        accept_cost_usd: Annotated[
-            float | None,
-            Field(
-                ge=0,
-                allow_inf_nan=False,
-                description="Only where an error named the price, such as 0.25, and the user "
-                "agreed.",
-            ),
-        ] = None,
+        idempotency_key: IdempotencyKey = None,
+        accept_cost_usd: AcceptCost = None,
         **values: Any,
     ) -> Annotated[CallToolResult, JobOut]:
         if not isinstance(agreed, AcceptedElicitation):
