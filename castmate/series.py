@@ -17,7 +17,7 @@ from castmate.storyboard import Layout, StoryboardRequest
 
 # `castmate --help` imports this module: whatever loads the ledger is imported where it is used.
 if TYPE_CHECKING:
-    from castmate.jobs.storyboards import Storyboard
+    from castmate.jobs.scenes import Storyboard
     from castmate.service import Castmate
     from castmate.storyboard import Series
 

@@ -26,8 +26,9 @@ from castmate.jobs.ledger import Ledger
 from castmate.jobs.opening import database_url, open_database
 from castmate.jobs.queue import Limits
 from castmate.jobs.retention import sweep
+from castmate.jobs.scenes import Storyboard
 from castmate.jobs.storage import DAY_S, Storage
-from castmate.jobs.storyboards import Storyboard, Storyboards
+from castmate.jobs.storyboards import Storyboards
 from castmate.jobs.webhooks import Webhooks
 from castmate.jobs.worker import Worker
 from castmate.router import Router

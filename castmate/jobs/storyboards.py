@@ -10,20 +10,21 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import Row, delete, insert, select
 
-from castmate.clients.base import Progress, ProgressCallback
+from castmate.clients.base import ProgressCallback
 from castmate.contact_sheet import Cell, contact_sheet
 from castmate.errors import PredictionNotFound
 from castmate.images import Reference
 from castmate.jobs.database import Transaction
-from castmate.jobs.ledger import Ledger
-from castmate.jobs.predictions import Prediction, State, StoredImage, new_id
+from castmate.jobs.ledger import Also, Ledger
+from castmate.jobs.predictions import State, StoredImage, new_id
 from castmate.jobs.queue import check_unfinished, check_waiting, enqueue, lock_queue
+from castmate.jobs.scenes import Counting, Storyboard, storyboard_of
 from castmate.jobs.storage import SHEETS
 from castmate.jobs.submitting import (
     agree,
@@ -32,81 +33,9 @@ from castmate.jobs.submitting import (
     unless_other,
     values_of,
 )
-from castmate.jobs.tables import predictions, scenes, storyboards
+from castmate.jobs.tables import scenes, storyboards
 from castmate.schema import OutputFormat
-from castmate.storyboard import Series, StoryboardRequest
-
-_UNDRAWN: Final = (State.FAILED, State.CANCELLED)
-
-
-@dataclass(frozen=True)
-class Scene:
-    """One picture of a series.
-
-    Attributes:
-        number: From 1; those of a series whose pictures were removed are missing.
-        text: What was asked for, which is its caption.
-        prediction: What draws it.
-    """
-
-    number: int
-    text: str
-    prediction: Prediction
-
-    @property
-    def image(self) -> StoredImage | None:
-        """Its picture, once it is drawn."""
-        return next(iter(self.prediction.images), None)
-
-
-@dataclass(frozen=True)
-class Storyboard:
-    """One submitted series.
-
-    Attributes:
-        id: 32 hex digits that sort by time, like a prediction's.
-        key_name: Whose it is.
-        request: What was asked; its `image` names the stored reference.
-        created: Seconds since 1970.
-        scenes: In order.
-        joined: Whether an earlier submit took it; only what `Storyboards.submit` returns says so.
-    """
-
-    id: str
-    key_name: str
-    request: Series = field(repr=False)
-    created: float
-    scenes: tuple[Scene, ...]
-    joined: bool = False
-
-    @property
-    def state(self) -> State:
-        """Where the series is: completed if anything was drawn and nothing is left to draw."""
-        states = [scene.prediction.state for scene in self.scenes]
-        if all(state is State.CREATED for state in states):
-            return State.CREATED
-        if not all(state.final for state in states):
-            return State.PROCESSING
-        if State.COMPLETED in states:
-            return State.COMPLETED
-        return State.FAILED if State.FAILED in states else State.CANCELLED
-
-    @property
-    def undrawn(self) -> tuple[Scene, ...]:
-        """The scenes that ended without a picture; the same submit again draws them."""
-        return tuple(scene for scene in self.scenes if scene.prediction.state in _UNDRAWN)
-
-    @property
-    def error(self) -> Mapping[str, Any] | None:
-        """Why the first scene was not drawn, where none was."""
-        failed = self.state in _UNDRAWN
-        return next((scene.prediction.error for scene in self.undrawn), None) if failed else None
-
-    @property
-    def cost_usd(self) -> float:
-        """What was paid for its pictures."""
-        results = (scene.prediction.result for scene in self.scenes)
-        return sum(result.cost_usd for result in results if result)
+from castmate.storyboard import Series
 
 
 class Storyboards:
@@ -126,6 +55,7 @@ class Storyboards:
         weight: float = 1.0,
         may_spend: bool = True,
         max_unfinished: int | None = None,
+        also: Also | None = None,
     ) -> Storyboard:
         """Take a series whole or not at all; when this returns, every scene will be drawn or fail.
 
@@ -141,6 +71,7 @@ class Storyboards:
             weight: A key of weight 2 gets twice the share of one of weight 1.
             may_spend: Whether a client that costs money may draw it.
             max_unfinished: How many predictions of this key may wait or run at a time.
+            also: Writes more in the same transaction, once for each prediction that is a new one.
 
         Raises:
             IdempotencyConflict: The idempotency key stands for another series.
@@ -156,7 +87,7 @@ class Storyboards:
         def take(tx: Transaction) -> Storyboard:
             virtual_time = lock_queue(tx)
             row = _earlier(tx, key_name, idempotency_key, body_hash)
-            known = None if row is None else _storyboard(tx, row)
+            known = None if row is None else storyboard_of(tx, row)
             if known and may_spend:  # agreed to meanwhile, perhaps
                 agree(tx, [one.prediction.id for one in known.scenes])
             numbers = (
@@ -181,7 +112,9 @@ class Storyboards:
                 ) | {"input": ledger.pictures.take(tx, brought)}
                 made = enqueue(tx, values, virtual_time, 1 / weight)
                 _draw_by(tx, row.id, number, made.id)
-            return replace(_storyboard(tx, row), joined=known is not None)
+                if also is not None:
+                    also(tx, made.id)
+            return replace(storyboard_of(tx, row), joined=known is not None)
 
         bringing = ledger.pictures.bringing(reference.data, reference.sha256, key_name)
         async with bringing as brought:
@@ -203,7 +136,7 @@ class Storyboards:
             if key_name is not None:
                 query = query.where(storyboards.c.key_name == key_name)
             row = tx.connection.execute(query).one_or_none()
-            found = None if row is None else _storyboard(tx, row)
+            found = None if row is None else storyboard_of(tx, row)
             if found is None or not found.scenes:
                 raise PredictionNotFound(
                     f"There is no storyboard {storyboard_id!r}. Ids are what a submit returned; "
@@ -237,7 +170,7 @@ class Storyboards:
             query = query.where(storyboards.c.id < before)
 
         def work(tx: Transaction) -> list[Storyboard]:
-            return [_storyboard(tx, row) for row in tx.connection.execute(query).all()]
+            return [storyboard_of(tx, row) for row in tx.connection.execute(query).all()]
 
         return await self._ledger.database.run(work)
 
@@ -260,7 +193,7 @@ class Storyboards:
             left_s = None if ends is None else max(0.0, ends - time.monotonic())
             if found.state.final or left_s == 0.0:
                 return found
-            counting = _Counting(found, on_progress)
+            counting = Counting(found, on_progress)
             waits = [
                 self._ledger.wait(scene.prediction.id, left_s, counting.of(scene))
                 for scene in found.scenes
@@ -320,32 +253,6 @@ class Storyboards:
         return _as_image(name, data, found)
 
 
-class _Counting:
-    """Adds up the steps of the scenes of a series."""
-
-    def __init__(self, found: Storyboard, on_progress: ProgressCallback | None) -> None:
-        self._tell = on_progress
-        self._done = {one.number: 0.0 for one in found.scenes}
-        self._done |= {one.number: 1.0 for one in found.scenes if one.prediction.state.final}
-        self._steps = 0
-
-    def of(self, scene: Scene) -> ProgressCallback | None:
-        """What the prediction of a scene reports to."""
-        if self._tell is None:
-            return None
-        tell = self._tell
-
-        def on_progress(progress: Progress) -> None:
-            if progress.total:
-                self._steps = progress.total
-                self._done[scene.number] = progress.step / progress.total
-            done, total = sum(self._done.values()), len(self._done)
-            steps = max(1, self._steps)
-            tell(Progress(round(done * steps), total * steps, progress.waits_for))
-
-        return on_progress
-
-
 def _insert(
     tx: Transaction, asked: Series, key_name: str, idempotency_key: str | None, body_hash: str
 ) -> Row[Any]:
@@ -381,24 +288,9 @@ def _earlier(
     row = tx.connection.execute(same.limit(1)).one_or_none()
     if row is None:
         return None
-    found = _storyboard(tx, row)
+    found = storyboard_of(tx, row)
     whole = len(found.scenes) == len(found.request.scenes)
     return row if whole and (found.undrawn or not found.state.final) else None
-
-
-def _storyboard(tx: Transaction, row: Row[Any]) -> Storyboard:
-    request = StoryboardRequest.model_validate_json(row.request)
-    query = (
-        select(predictions, scenes.c.number)
-        .join(scenes, scenes.c.prediction_id == predictions.c.id)
-        .where(scenes.c.storyboard_id == row.id)
-        .order_by(scenes.c.number)
-    )
-    found = tuple(
-        Scene(one.number, request.scenes[one.number - 1], Prediction.of(one))
-        for one in tx.connection.execute(query)
-    )
-    return Storyboard(row.id, row.key_name, request, row.created, found)
 
 
 def _hash_of(request: Series) -> str:

@@ -13,7 +13,7 @@ from mcp.types import CallToolResult
 
 from castmate.clients.base import Progress, ProgressCallback
 from castmate.jobs.predictions import Prediction, State
-from castmate.jobs.storyboards import Storyboard
+from castmate.jobs.scenes import Storyboard
 from castmate_mcp.agent.advice import explain
 from castmate_mcp.agent.extensions.tasks import TaskSession
 from castmate_mcp.agent.results import describe, to_content, waiting_for

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Annotated, Final
 
 from mcp.types import (
@@ -46,10 +45,10 @@ def add(server: StrictServer, studio: Studio) -> None:
         """The same character from several sides, on white."""
         return (
             f"Make a character sheet of {character}. Save it with create_character first, unless "
-            f"it is a character_id. Then draw one picture for each of: {views}. Prompt each as "
-            "'<view>, standing, neutral pose, plain white background, character sheet', size "
-            "768*1024, the same seed for all. Look at each with view_image; where the character "
-            "is not the same, draw that one again with subject_scale 1.1. Show them together."
+            "it is saved already. Then call draw_scenes once, with layout sheet, size 768*1024, "
+            f"style_words 'standing, neutral pose, full body' and these scenes: {views}. Look at "
+            "the sheet; where the character is not the same, draw that view again with "
+            "generate_character_image and subject_scale 1.1. Show the user the sheet."
         )
 
     @server.prompt(title="Storyboard")
@@ -59,15 +58,13 @@ def add(server: StrictServer, studio: Studio) -> None:
         panels: Annotated[str, Field(description="How many pictures.")] = "4",
     ) -> str:
         """A story in pictures, the same character in each."""
-        story_id = f"story-{secrets.token_hex(4)}"  # else the next one gets the panels of this one
         return (
             f"Make a storyboard of {panels} panels with {character}: {story}\n"
-            "Save the character with create_character first, unless it is a character_id. Write "
-            "one line a panel: action, place, mood, camera. Draw each with "
-            "generate_character_image, size 1024*640, the same style words in every prompt, and "
-            f"the idempotency_key {story_id}-1 for the first panel, {story_id}-2 for the second "
-            "and so on; another key only where a panel is drawn again. Show the panels in order, "
-            "each with its line."
+            "Save the character with create_character first, unless it is saved already. Write "
+            "one line a panel: action, place, mood, camera. Call draw_scenes once with these lines "
+            "as its scenes (12 at most in a call), size 1024*640 and the same style_words. If "
+            "scenes failed, the same call again draws only those. Look at the sheet with "
+            "view_image, and show it to the user."
         )
 
     @server.prompt(title="Same character, new outfit")

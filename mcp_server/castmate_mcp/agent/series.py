@@ -9,7 +9,7 @@ from mcp.server.mcpserver import Context
 
 from castmate.captions import unreadable
 from castmate.jobs.predictions import State, StoredImage
-from castmate.jobs.storyboards import Scene, Storyboard
+from castmate.jobs.scenes import Scene, Storyboard
 from castmate.shorten import shorten
 from castmate.times import iso8601
 from castmate_mcp.agent.results import (

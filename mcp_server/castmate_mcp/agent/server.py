@@ -31,8 +31,8 @@ GENERATE: Final = generate.NAME
 INSTRUCTIONS: Final = (
     "Castmate keeps a character the same in every picture. Give generate_character_image one "
     "picture of the character and a prompt for the scene; for the next scene give the same picture "
-    "again, or save it with create_character and give its character_id. A call that returns status "
-    "running has not failed: get_job waits for it."
+    "again, or save it with create_character and give its name. draw_scenes draws "
+    "many scenes at once. A call that returns status running has not failed: get_job waits for it."
 )
 _HOUR_MS: Final = 3_600_000
 

@@ -17,8 +17,8 @@ from starlette.requests import HTTPConnection
 from castmate.errors import InvalidRequest, Problem
 from castmate.jobs.keys import LOCAL, Key
 from castmate.jobs.predictions import Prediction, StoredImage
+from castmate.jobs.scenes import Storyboard
 from castmate.jobs.storage import SIGNED_FOR_S
-from castmate.jobs.storyboards import Storyboard
 from castmate.service import Castmate
 from castmate.shorten import shorten
 from castmate_mcp.agent.notices import Notices

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from castmate.errors import ImageRejected, PredictionNotFound
 from castmate.jobs.predictions import Prediction, StoredImage
-from castmate.jobs.storyboards import Storyboard
+from castmate.jobs.scenes import Storyboard
 from castmate.service import Castmate
 from castmate_mcp.http.ids import CharacterName, ImageName
 from castmate_mcp.settings import ServerSettings

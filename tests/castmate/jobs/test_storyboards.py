@@ -22,7 +22,8 @@ from castmate.images import Reference
 from castmate.jobs.ledger import Ledger
 from castmate.jobs.predictions import State
 from castmate.jobs.retention import GRACE_S, sweep
-from castmate.jobs.storyboards import Storyboard, Storyboards
+from castmate.jobs.scenes import Storyboard
+from castmate.jobs.storyboards import Storyboards
 from castmate.jobs.worker import Worker
 from castmate.schema import GenerateRequest, GenerateResult
 from castmate.storyboard import Series, StoryboardRequest

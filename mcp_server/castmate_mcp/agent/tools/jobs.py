@@ -9,7 +9,7 @@ from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import BaseModel, Field
 
 from castmate.jobs.predictions import Prediction, State
-from castmate.jobs.storyboards import Storyboard
+from castmate.jobs.scenes import Storyboard
 from castmate_mcp.agent.extensions import viewer
 from castmate_mcp.agent.holding import hold, hold_series
 from castmate_mcp.agent.results import MONEY, STATUS, JobOut, told
