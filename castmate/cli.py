@@ -9,6 +9,7 @@ import gc
 import io
 import os
 import sys
+from functools import partial
 from importlib.metadata import entry_points
 from itertools import chain
 from pathlib import Path
@@ -55,6 +56,7 @@ app.add_typer(spend, name="spend")
 app.add_typer(comfyui, name="comfyui")
 
 _FIELDS = GenerateRequest.model_fields
+_option = partial(option, GenerateRequest)
 _DEFAULTS = SimpleNamespace(**{name: field.default for name, field in _FIELDS.items()})
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
@@ -90,7 +92,7 @@ def generate(
             "One character, whole, on a plain background works best.",
         ),
     ],
-    prompt: Annotated[str, option(GenerateRequest, "prompt", "--prompt", "-p")],
+    prompt: Annotated[str, _option("prompt", "--prompt", "-p")],
     output: Annotated[
         str | None,
         typer.Option(
@@ -101,37 +103,31 @@ def generate(
             "castmate-SEED.png here, and nothing is replaced.",
         ),
     ] = None,
-    size: Annotated[str, option(GenerateRequest, "size")] = _DEFAULTS.size,
-    seed: Annotated[int, option(GenerateRequest, "seed")] = _DEFAULTS.seed,
-    negative_prompt: Annotated[str, option(GenerateRequest, "negative_prompt")] = _FIELDS[
+    size: Annotated[str, _option("size")] = _DEFAULTS.size,
+    seed: Annotated[int, _option("seed")] = _DEFAULTS.seed,
+    negative_prompt: Annotated[str, _option("negative_prompt")] = _FIELDS[
         "negative_prompt"
     ].default,
     num_inference_steps: Annotated[
         int | None,
-        option(GenerateRequest, "num_inference_steps", "--num-inference-steps", "--steps"),
+        _option("num_inference_steps", "--num-inference-steps", "--steps"),
     ] = _DEFAULTS.num_inference_steps,
-    guidance_scale: Annotated[
-        float | None, option(GenerateRequest, "guidance_scale")
-    ] = _DEFAULTS.guidance_scale,
-    num_images: Annotated[int, option(GenerateRequest, "num_images")] = _DEFAULTS.num_images,
-    subject_scale: Annotated[
-        float | None, option(GenerateRequest, "subject_scale")
-    ] = _DEFAULTS.subject_scale,
-    true_cfg_scale: Annotated[
-        float | None, option(GenerateRequest, "true_cfg_scale")
-    ] = _DEFAULTS.true_cfg_scale,
+    guidance_scale: Annotated[float | None, _option("guidance_scale")] = _DEFAULTS.guidance_scale,
+    num_images: Annotated[int, _option("num_images")] = _DEFAULTS.num_images,
+    subject_scale: Annotated[float | None, _option("subject_scale")] = _DEFAULTS.subject_scale,
+    true_cfg_scale: Annotated[float | None, _option("true_cfg_scale")] = _DEFAULTS.true_cfg_scale,
     enable_safety_checker: Annotated[
         bool,
-        option(GenerateRequest, "enable_safety_checker", "--safety-checker/--no-safety-checker"),
+        _option("enable_safety_checker", "--safety-checker/--no-safety-checker"),
     ] = _DEFAULTS.enable_safety_checker,
     output_format: Annotated[
         OutputFormat | None,
         typer.Option("--format", help="By default what the suffix of --output says, else png."),
     ] = None,
-    cache: Annotated[Cache, option(GenerateRequest, "cache")] = _DEFAULTS.cache,
-    enable_matting: Annotated[
-        Matting, option(GenerateRequest, "enable_matting")
-    ] = _DEFAULTS.enable_matting,
+    cache: Annotated[Cache, _option("cache")] = _DEFAULTS.cache,
+    enable_matting: Annotated[Matting, _option("enable_matting")] = _DEFAULTS.enable_matting,
+    num_candidates: Annotated[int | None, _option("num_candidates")] = _DEFAULTS.num_candidates,
+    min_identity: Annotated[float | None, _option("min_identity")] = _DEFAULTS.min_identity,
     bundle: BundleName = None,
     as_json: AsJson = False,
 ) -> None:
@@ -344,13 +340,15 @@ async def _generate(
 
 
 def _report(result: GenerateResult, paths: list[Path], as_json: bool, summary: str) -> None:
+    from castmate.output import line
+
     if as_json:
         values = result.as_dict()
         for path, image in zip(paths, values["images"], strict=True):
             image["path"] = str(path.resolve())
         return print_json(values)
     for path, image in zip(paths, result.images, strict=bool(paths)):
-        typer.echo(f"{path}  {image.width}*{image.height}  seed {image.seed}")
+        typer.echo(line(path, image))
     for warning in result.warnings:
         typer.echo(f"Warning: {warning}", err=True)
     typer.echo(summary, err=not paths)  # stdout holds the picture where there are no paths

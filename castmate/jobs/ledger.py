@@ -113,7 +113,7 @@ class Ledger:
             idempotency_key=idempotency_key,
             note=note,
         )
-        cost = request.num_images / weight
+        cost = request.most_drawn / weight
 
         def work(tx: Transaction) -> Prediction:
             virtual_time = lock_queue(tx)

@@ -110,7 +110,7 @@ class Storyboards:
                     may_spend=may_spend,
                     keep_s=ledger.keep_s,
                 ) | {"input": ledger.pictures.take(tx, brought)}
-                made = enqueue(tx, values, virtual_time, 1 / weight)
+                made = enqueue(tx, values, virtual_time, requests[number - 1].most_drawn / weight)
                 _draw_by(tx, row.id, number, made.id)
                 if also is not None:
                     also(tx, made.id)

@@ -20,6 +20,7 @@ from mcp.types import (
 )
 from pydantic import BaseModel
 
+from castmate.identity import judged
 from castmate.images import PREVIEW_LIMIT, PREVIEW_SIDE, base64_length, preview
 from castmate.jobs.predictions import Prediction, State, StoredImage
 from castmate.times import iso8601
@@ -56,6 +57,7 @@ class ImageOut(BaseModel):
     height: int
     seed: int
     has_nsfw: bool
+    identity: dict[str, Any] | None = None
     scene: int | None = None
     caption: str | None = None
 
@@ -84,6 +86,8 @@ class JobOut(BaseModel):
     computed_steps: int | None = None
     drawn_with: dict[str, Any] = {}
     reference: dict[str, Any] | None = None
+    no_identity: str | None = None
+    selection: dict[str, Any] | None = None
     deduplicated: bool = False
     warnings: list[str] = []
     next_step: str
@@ -129,6 +133,9 @@ def describe(
     out.computed_steps, out.drawn_with = result.computed_steps, dict(result.drawn_with)
     if result.reference is not None:
         out.reference = asdict(result.reference)
+    out.no_identity = result.no_identity or None
+    if result.selection is not None:
+        out.selection = asdict(result.selection)
     out.next_step = (
         f"Show the user the {where(out.images[0])}. If you cannot see the picture, call view_image "
         "with its image_id. For another scene, generate again with the same `image`."
@@ -145,7 +152,7 @@ def image_out(
         image_uri=name.uri,
         file_path=studio.file_path(image),
         download_url=studio.download_url(image, ctx),
-        **image.record(),
+        **image.record() | {"identity": judged(image.identity)},
     )
 
 

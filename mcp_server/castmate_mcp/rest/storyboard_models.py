@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from castmate.storyboard import Layout
-from castmate_mcp.rest.models import Status
+from castmate_mcp.rest.models import IdentityOut, Status
 
 
 class SceneOut(BaseModel):
@@ -20,6 +20,9 @@ class SceneOut(BaseModel):
     )
     seed: int
     has_nsfw: bool = False
+    identity: IdentityOut | None = Field(
+        None, description="How close its character is to the reference's, where it was judged."
+    )
     error: str = Field("", description="Why it was not drawn, or empty.")
 
 

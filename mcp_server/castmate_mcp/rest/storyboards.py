@@ -26,7 +26,7 @@ from castmate_mcp.rest.models import Deleted, StatusOut, StepOut
 from castmate_mcp.rest.operation import Call
 from castmate_mcp.rest.storyboard_models import SceneOut, StoryboardOut
 from castmate_mcp.rest.submit import accepted
-from castmate_mcp.rest.telling import Teller, for_callers
+from castmate_mcp.rest.telling import Teller, for_callers, identity_of
 from castmate_mcp.rest.webhooks import check_target
 
 EVENTS: Final[dict[str, type[BaseModel]]] = {
@@ -210,6 +210,7 @@ def _scene(call: Call, scene: Scene) -> SceneOut:
         output=call.gateway.file_url(call.base_url, image.name) if image else None,
         seed=prediction.request.seed,
         has_nsfw=bool(image and image.has_nsfw),
+        identity=identity_of(image.identity) if image else None,
         error=for_callers(str((prediction.error or {}).get("message", ""))),
     )
 

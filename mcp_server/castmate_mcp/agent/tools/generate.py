@@ -9,6 +9,7 @@ from mcp.server.mcpserver import Context, Elicit, Resolve
 from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import Field
 
+from castmate.identity import most_drawn
 from castmate.schema import GenerateRequest
 from castmate_mcp.agent.extensions import viewer
 from castmate_mcp.agent.holding import hold
@@ -37,6 +38,8 @@ _SHORT: Final = {
     "output_format": "png is lossless:",
     "cache": "Skip steps that change little:",
     "enable_matting": "Crop to the character:",
+    "num_candidates": "Draw so many, return the closest to the character.",
+    "min_identity": "Draw again, up to num_candidates, until as close; 1 is the same.",
 }
 
 # Where nobody has asked the model yet what it takes by default.
@@ -85,8 +88,13 @@ def add(server: StrictServer, studio: Studio) -> None:
     """
     spending = Spending(studio)
 
-    async def agreement(ctx: Context[Any, Any], num_images: int) -> Agreement | Elicit[Agreement]:
-        return await spending.ask(ctx, num_images)
+    async def agreement(
+        ctx: Context[Any, Any],
+        num_images: int,
+        num_candidates: int | None,
+        min_identity: float | None,
+    ) -> Agreement | Elicit[Agreement]:
+        return await spending.ask(ctx, most_drawn(num_images, num_candidates, min_identity))
 
     @server.tool(
         title="Draw a character in a new scene",
@@ -114,7 +122,7 @@ def add(server: StrictServer, studio: Studio) -> None:
         request = GenerateRequest.parse(values)
         reference = await reference_of(studio, request.image)
         if isinstance(agreed.data, Unaskable):  # last: a call that is refused uses nothing up
-            may_spend = await spending.accept(request.num_images, accept_cost_usd)
+            may_spend = await spending.accept(request.most_drawn, accept_cost_usd)
         job = await studio.castmate.ledger.submit(
             request,
             reference,
