@@ -25,6 +25,7 @@ from castmate.errors import CastmateError
 from castmate.options import option, progress_bar
 from castmate.reporting import FAILED, OK, print_json, reporting
 from castmate.schema import (
+    Background,
     Cache,
     GenerateRequest,
     GenerateResult,
@@ -126,6 +127,7 @@ def generate(
     ] = None,
     cache: Annotated[Cache, _option("cache")] = _DEFAULTS.cache,
     enable_matting: Annotated[Matting, _option("enable_matting")] = _DEFAULTS.enable_matting,
+    background: Annotated[Background, _option("background")] = _DEFAULTS.background,
     num_candidates: Annotated[int | None, _option("num_candidates")] = _DEFAULTS.num_candidates,
     min_identity: Annotated[float | None, _option("min_identity")] = _DEFAULTS.min_identity,
     bundle: BundleName = None,

@@ -42,7 +42,8 @@ class Cell:
 def contact_sheet(cells: Sequence[Cell], layout: Layout) -> bytes:
     """A PNG of the scenes in reading order.
 
-    A storyboard's captions are numbered and begin at the left; the labels of a sheet are centred.
+    A storyboard's captions are numbered and begin at the left; the labels of a sheet are centred. A
+    sheet of characters without background is a sprite sheet: equal cells, no captions, no paper.
     A caption that is too long for three lines ends in "...", and letters that no font here has are
     replaced as `castmate.captions` says.
 
@@ -59,6 +60,8 @@ def contact_sheet(cells: Sequence[Cell], layout: Layout) -> bytes:
     line_px = max(face.line_px for face in faces)
     caption_px = max(map(len, texts)) * line_px + _GAP_PX // 2
     columns = _columns(len(cells), width / height)
+    if layout is Layout.SHEET and all(one is None or one.mode == "RGBA" for one in pictures):
+        return _sprites(pictures, columns, (width, height))
     rows = math.ceil(len(cells) / columns)
     step_x, step_y = width + _GAP_PX, height + caption_px + _GAP_PX
     sheet = Image.new("RGB", (columns * step_x + _GAP_PX, rows * step_y + _GAP_PX), _PAPER)
@@ -78,6 +81,23 @@ def contact_sheet(cells: Sequence[Cell], layout: Layout) -> bytes:
             centred = layout is Layout.SHEET
             x = left + width / 2 if centred else left
             _write(draw, faces[place], text, (x, y), _INK, "ma" if centred else "la")
+    return _encoded(sheet)
+
+
+def _sprites(pictures: Sequence[Image.Image | None], columns: int, cell: tuple[int, int]) -> bytes:
+    """Pictures without background in a grid that programs can cut by arithmetic."""
+    width, height = cell
+    rows = math.ceil(len(pictures) / columns)
+    sheet = Image.new("RGBA", (columns * width, rows * height))
+    for place, picture in enumerate(pictures):
+        if picture is not None:
+            left = place % columns * width + (width - picture.width) // 2
+            top = place // columns * height + (height - picture.height) // 2
+            sheet.paste(picture, (left, top))
+    return _encoded(sheet)
+
+
+def _encoded(sheet: Image.Image) -> bytes:
     stream = io.BytesIO()
     sheet.save(stream, "png", compress_level=1)
     return stream.getvalue()

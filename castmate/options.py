@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from pydantic import BaseModel
 
-from castmate.schema import describe_range
+from castmate.validation import describe_range
 
 if TYPE_CHECKING:
     from castmate.clients.base import ProgressCallback

@@ -13,6 +13,9 @@ class RecipeName(StrEnum):
     EXPRESSIONS = "expressions"
     POSES = "poses"
     TURNAROUND = "turnaround"
+    STICKERS = "stickers"
+    SPRITES = "sprites"
+    AVATAR = "avatar"
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,14 @@ class Recipe:
         scenes: As `castmate.storyboard.Series` has them.
         style_words: The same.
         size: Of each picture.
+        transparent: Whether the character stands alone.
     """
 
     about: str
     scenes: tuple[str, ...]
     style_words: str = ""
     size: str = "768*1024"
+    transparent: bool = False
 
     def values(self) -> dict[str, Any]:
         """What it sets of a series; the rest is the caller's."""
@@ -38,6 +43,7 @@ class Recipe:
             "style_words": self.style_words,
             "size": self.size,
             "layout": "sheet",
+            "background": "transparent" if self.transparent else "scene",
         }
 
 
@@ -57,5 +63,26 @@ RECIPES: Final[dict[RecipeName, Recipe]] = {
         "four sides",
         ("front view", "three-quarter view", "side view", "back view"),
         "full body, standing, neutral pose",
+    ),
+    RecipeName.STICKERS: Recipe(
+        "six stickers without background",
+        ("waving", "cheering", "laughing", "sad", "surprised", "sleepy"),
+        "sticker, simple flat colours",
+        "512*512",
+        transparent=True,
+    ),
+    RecipeName.SPRITES: Recipe(
+        "six poses in a grid without background or captions",
+        ("standing", "walking", "running", "jumping", "sitting", "waving"),
+        "full body, game sprite",
+        "512*512",
+        transparent=True,
+    ),
+    RecipeName.AVATAR: Recipe(
+        "one portrait without background",
+        ("portrait, looking at the camera",),
+        "close-up, head and shoulders, friendly",
+        "512*512",
+        transparent=True,
     ),
 }

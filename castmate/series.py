@@ -13,6 +13,7 @@ from castmate.errors import CastmateError, InvalidRequest, Problem
 from castmate.options import option, progress_bar
 from castmate.recipes import RECIPES, RecipeName
 from castmate.reporting import FAILED, print_json, reporting
+from castmate.schema import Background
 from castmate.storyboard import Layout, StoryboardRequest
 
 # `castmate --help` imports this module: whatever loads the ledger is imported where it is used.
@@ -50,6 +51,7 @@ Steps = Annotated[
     int | None, option(StoryboardRequest, "num_inference_steps", "--num-inference-steps", "--steps")
 ]
 SubjectScale = Annotated[float | None, option(StoryboardRequest, "subject_scale")]
+BackgroundOption = Annotated[Background | None, option(StoryboardRequest, "background")]
 BundleName = Annotated[
     str | None,
     typer.Option("--bundle", help="A shipped model's name or a bundle's folder. [CASTMATE_BUNDLE]"),
@@ -75,6 +77,7 @@ def storyboard(
     seed: Seed = -1,
     num_inference_steps: Steps = None,
     subject_scale: SubjectScale = None,
+    background: BackgroundOption = None,
     bundle: BundleName = None,
     as_json: AsJson = False,
 ) -> None:
@@ -92,6 +95,7 @@ def storyboard(
             "seed": seed,
             "num_inference_steps": num_inference_steps,
             "subject_scale": subject_scale,
+            "background": background,
         }
         _draw(values, output, bundle, as_json)
 
@@ -110,10 +114,11 @@ def sheet(
     seed: Seed = -1,
     num_inference_steps: Steps = None,
     subject_scale: SubjectScale = None,
+    background: BackgroundOption = None,
     bundle: BundleName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Draw a sheet of one character: its expressions, poses or sides, on a plain background."""
+    """Draw a sheet of one character: expressions, poses, sides, stickers, sprites or an avatar."""
     with reporting(as_json=as_json):
         values = RECIPES[recipe].values()
         words = filter(None, (style_words, values["style_words"]))
@@ -124,7 +129,9 @@ def sheet(
             "num_inference_steps": num_inference_steps,
             "subject_scale": subject_scale,
         }
-        _draw(values | ({"size": size} if size else {}), output, bundle, as_json)
+        chosen = {"size": size, "background": background}
+        values |= {name: value for name, value in chosen.items() if value is not None}
+        _draw(values, output, bundle, as_json)
 
 
 def _draw(values: dict[str, Any], output: Path | None, bundle: str | None, as_json: bool) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from castmate.errors import InvalidRequest
-from castmate.schema import GenerateRequest, Text, problems_of
+from castmate.schema import GenerateRequest, Text, check_transparency
+from castmate.validation import problems_of
 
 MAX_SCENES: Final = 12
 MAX_SCENE_CHARACTERS: Final = 2000
@@ -63,6 +64,15 @@ class Series(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             raise InvalidRequest(problems_of(cls, error)) from None
+
+    @model_validator(mode="after")
+    def _transparency_can_be_kept(self) -> Self:
+        shared = GenerateRequest.model_fields
+        background, output_format = (
+            getattr(self, name, shared[name].default) for name in ("background", "output_format")
+        )
+        check_transparency(background, output_format)
+        return self
 
     def requests(self, seed: int) -> list[GenerateRequest]:
         """One generation for each scene; all have the same seed.

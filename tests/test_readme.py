@@ -12,7 +12,8 @@ import pytest
 from benchmarks.readme import DOCUMENTS, filled
 from castmate.defaults import Defaults
 from castmate.engines.bundle import Bundle
-from castmate.schema import GenerateRequest, describe_range
+from castmate.schema import GenerateRequest
+from castmate.validation import describe_range
 from castmate_mcp.settings import ServerSettings
 
 ROOT = Path(__file__).parents[1]

@@ -11,15 +11,8 @@ from hypothesis import strategies as st
 
 from castmate.defaults import Defaults
 from castmate.errors import InvalidRequest
-from castmate.schema import (
-    MAX_SEED,
-    MAX_SIDE,
-    MIN_SIDE,
-    GeneratedImage,
-    GenerateRequest,
-    GenerateResult,
-    OutputFormat,
-)
+from castmate.schema import MAX_SEED, GeneratedImage, GenerateRequest, GenerateResult, OutputFormat
+from castmate.sizes import MAX_SIDE, MIN_SIDE
 
 MINIMAL = {"prompt": "waving on a beach", "image": "fox.png"}
 

@@ -84,11 +84,37 @@ def add(server: StrictServer, studio: Studio) -> None:
         character: Character,
         feeling: Annotated[str, Field(description="What it shows, such as joy.")] = "joy",
     ) -> str:
-        """A sticker with a white border."""
+        """A sticker without background."""
         return (
-            f"Draw a sticker of {character} that shows {feeling}. Prompt: 'sticker, {feeling}, "
-            "flat vector style, thick white border, plain light grey background', size 512*512. "
-            "Draw two with different seeds, look at them with view_image, and show the better one."
+            f"Draw a sticker of {character} that shows {feeling}. Call generate_character_image "
+            f"with the prompt 'sticker, {feeling}, flat colours, plain background', size 512*512, "
+            "num_images 2 and background transparent. Look at both with view_image, and show the "
+            "better one."
+        )
+
+    @server.prompt(title="Avatar")
+    def avatar(character: Character) -> str:
+        """A portrait without background."""
+        return (
+            f"Draw an avatar of {character}. Call generate_character_image with the prompt "
+            "'portrait, looking at the camera, close-up, head and shoulders, plain background', "
+            "size 512*512, num_images 2 and background transparent. Look at both with view_image, "
+            "and show the better one."
+        )
+
+    @server.prompt(title="Sprite sheet")
+    def sprite_sheet(
+        character: Character,
+        poses: Annotated[str, Field(description="Which poses, separated by commas.")] = (
+            "standing, walking, running, jumping, sitting, waving"
+        ),
+    ) -> str:
+        """The same character in several poses, in a grid without background."""
+        return (
+            f"Make a sprite sheet of {character}: call draw_scenes once, with layout sheet, "
+            f"background transparent, size 512*512, style_words 'full body, game sprite' and these "
+            f"scenes: {poses}. The sheet is then a grid of equal cells without captions. Look at "
+            "it with view_image, and show it to the user."
         )
 
     @server.completion()  # type: ignore[no-untyped-call, untyped-decorator]

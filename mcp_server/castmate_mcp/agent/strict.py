@@ -20,7 +20,7 @@ from mcp.types import INVALID_PARAMS, CallToolResult, GetPromptResult, InputRequ
 from pydantic import BaseModel, ValidationError
 
 from castmate.errors import CastmateError, InvalidRequest, Problem
-from castmate.schema import problems_of
+from castmate.validation import problems_of
 from castmate_mcp.agent import surrogates
 from castmate_mcp.agent.advice import as_tool_error
 from castmate_mcp.agent.schemas import OBJECT, compact, in_words

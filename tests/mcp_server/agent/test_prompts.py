@@ -19,6 +19,8 @@ PROMPTS = {
     "storyboard": {"character": "chr_1", "story": "She finds a map.", "panels": "6"},
     "same_character_new_outfit": {"character": "chr_1", "outfit": "a yellow raincoat"},
     "sticker": {"character": "chr_1", "feeling": "surprise"},
+    "avatar": {"character": "chr_1"},
+    "sprite_sheet": {"character": "chr_1", "poses": "running, asleep"},
 }
 
 

@@ -38,6 +38,7 @@ _SHORT: Final = {
     "output_format": "png is lossless:",
     "cache": "Skip steps that change little:",
     "enable_matting": "Crop to the character:",
+    "background": "transparent cuts the character out, as png or webp:",
     "num_candidates": "Draw so many, return the closest to the character.",
     "min_identity": "Draw again, up to num_candidates, until as close; 1 is the same.",
 }

@@ -27,6 +27,7 @@ _WORDS: Final = {
     "layout": "Of a story, or of views on white:",
     "size": "Of each, such as 1024*640;",
     "seed": "Of all; -1 draws one:",
+    "background": "transparent for stickers and sprites:",
 }
 
 
