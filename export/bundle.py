@@ -122,6 +122,11 @@ def write_bundle(
             defaults=defaults,
             limits=limits or {},
             step_caching=step_caching,
+            quantization={
+                str(scheme): scheme.layout
+                for scheme in dict.fromkeys((quantization, quantization.wider))
+                if scheme.layout is not None
+            },
             loras=tuple(loras),
         )
         (made / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
