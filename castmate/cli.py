@@ -129,6 +129,8 @@ def generate(
     ] = None,
     cache: Annotated[Cache, _option("cache")] = _DEFAULTS.cache,
     enable_matting: Annotated[Matting, _option("enable_matting")] = _DEFAULTS.enable_matting,
+    num_candidates: Annotated[int | None, _option("num_candidates")] = _DEFAULTS.num_candidates,
+    min_identity: Annotated[float | None, _option("min_identity")] = _DEFAULTS.min_identity,
     bundle: BundleName = None,
     as_json: AsJson = False,
 ) -> None:
@@ -341,13 +343,15 @@ async def _generate(
 
 
 def _report(result: GenerateResult, paths: list[Path], as_json: bool, summary: str) -> None:
+    from castmate.output import line
+
     if as_json:
         values = result.as_dict()
         for path, image in zip(paths, values["images"], strict=True):
             image["path"] = str(path.resolve())
         return print_json(values)
     for path, image in zip(paths, result.images, strict=bool(paths)):
-        typer.echo(f"{path}  {image.width}*{image.height}  seed {image.seed}")
+        typer.echo(line(path, image))
     for warning in result.warnings:
         typer.echo(f"Warning: {warning}", err=True)
     typer.echo(summary, err=not paths)  # stdout holds the picture where there are no paths

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 
 from castmate.errors import InvalidRequest, Problem
+from castmate.identity import MAX_CANDIDATES, Selection, judged, most_drawn
 from castmate.shorten import shorten
 
 MIN_SIDE, MAX_SIDE = 512, 1536
@@ -104,7 +105,7 @@ TrueCfgScale = Annotated[float, Field(ge=1, le=20, allow_inf_nan=False), _NotBoo
 
 
 class GenerateRequest(BaseModel):
-    """One generation: the hosted API's nine parameters and five of our own.
+    """One generation: the hosted API's nine parameters and our own.
 
     What may be None is left to the model; see `castmate.defaults`.
     """
@@ -167,6 +168,18 @@ class GenerateRequest(BaseModel):
         "the background; false takes the whole picture.",
     )
 
+    num_candidates: Annotated[Int, Field(ge=1, le=MAX_CANDIDATES)] | None = Field(
+        default=None,
+        description="Draw so many (never fewer than num_images) and return those whose character "
+        "is closest to the reference, the best first. Each is drawn and paid for.",
+    )
+    min_identity: Annotated[Float, Field(ge=0, le=1)] | None = Field(
+        default=None,
+        description="Draw one candidate after another until num_images of them have this identity "
+        f"or num_candidates ({MAX_CANDIDATES} where that is left out) are drawn. 1 is the same "
+        "character, 0 another one.",
+    )
+
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
         """Validate what a caller sent.
@@ -178,6 +191,16 @@ class GenerateRequest(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             raise InvalidRequest(problems_of(cls, error)) from None
+
+    @property
+    def chooses(self) -> bool:
+        """Whether it gets some of the pictures that are drawn for it."""
+        return self.num_candidates is not None or self.min_identity is not None
+
+    @property
+    def most_drawn(self) -> int:
+        """How many pictures it may take to draw: what it costs at most."""
+        return most_drawn(self.num_images, self.num_candidates, self.min_identity)
 
     @property
     def width(self) -> int:
@@ -259,6 +282,9 @@ class ImageRecord:
         seed: The seed that makes this picture again with `num_images` 1.
         has_nsfw: The safety checker flagged it, and the picture is black; False when the checker
             was off.
+        identity: How close its character is to the reference's, 0 to 1, see `castmate.identity`;
+            None where that was not judged, as `no_identity` of the result says, and of a picture
+            that was flagged.
     """
 
     output_format: OutputFormat
@@ -266,6 +292,7 @@ class ImageRecord:
     height: int
     seed: int
     has_nsfw: bool = False
+    identity: float | None = None
 
     def record(self) -> dict[str, Any]:
         """The fields of the record, without those of a subclass."""
@@ -317,6 +344,8 @@ class GenerateResult:
         drawn_with: The parameters that the model decides where a request does not, as they were;
             empty where the client does not tell.
         reference: How the reference was framed. None where the client does not tell.
+        no_identity: Why the pictures have no `identity`; empty where they have.
+        selection: What was drawn and what was chosen, where the request chooses.
     """
 
     images: tuple[GeneratedImage, ...]
@@ -328,10 +357,13 @@ class GenerateResult:
     computed_steps: int | None = None
     drawn_with: Mapping[str, Any] = field(default_factory=dict)
     reference: FramedReference | None = None
+    no_identity: str = ""
+    selection: Selection | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The result as JSON, without the pictures' bytes."""
         values = asdict(self)
         for image in values["images"]:
             image["num_bytes"] = len(image.pop("data"))
+            image["identity"] = judged(image["identity"])
         return values

@@ -188,6 +188,11 @@ class Settings(BaseSettings):
     cache: Literal["off", "balanced", "fast"] = Field(
         "off", description="Step caching of requests that do not choose: off, balanced or fast."
     )
+    identity: Literal["on", "off"] = Field(
+        "on",
+        description="Judge in every picture how close its character is to the reference's, if the "
+        "bundle can: on or off.",
+    )
 
     database_url: SecretStr | None = Field(
         None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
+from weakref import WeakValueDictionary
 
 import numpy as np
 import onnxruntime
@@ -68,6 +69,7 @@ class OnnxRuntime:
                 f"{self.name!r}."
             )
         self._bundle = bundle
+        self._engines = WeakValueDictionary[str, OnnxEngine]()
         self._options = session_options(threads)
 
     @property
@@ -76,12 +78,17 @@ class OnnxRuntime:
         return f"onnxruntime {onnxruntime.__version__} on {platform.machine()}"
 
     def load(self, graph: str) -> Engine:
-        """Load one graph.
+        """Load one graph; who asks for it while it is held gets the same one.
 
         Raises:
             BundleCorrupt: Its file is not the one in the manifest.
             BundleMismatch: This ONNX Runtime cannot load it.
         """
+        if (engine := self._engines.get(graph)) is None:
+            self._engines[graph] = engine = self._load(graph)
+        return engine
+
+    def _load(self, graph: str) -> OnnxEngine:
         path, *_ = [self._bundle.file(part) for part in self._bundle.manifest.graphs[graph].files]
         try:
             session = onnxruntime.InferenceSession(

@@ -131,7 +131,7 @@ class Ledger:
             "note": note,
             "keep_s": self.keep_s,
         }
-        cost = request.num_images / weight
+        cost = request.most_drawn / weight
 
         def work(tx: Transaction) -> Prediction:
             virtual_time = lock_queue(tx)

@@ -108,6 +108,8 @@ class WaveSpeedClient:
             raise failures.no_key()
         if payments is None:
             raise failures.no_account()
+        if request.chooses:
+            raise failures.cannot_choose()
         start = self._clock()
         ends = start + self._settings.wavespeed_timeout_s
         order = Order.of(request, payments, self._sleep, ends)
@@ -134,6 +136,7 @@ class WaveSpeedClient:
             warnings=tuple(warnings),
             cost_usd=round(order.cost_usd, 6),
             drawn_with=model.drawn_with(order.request),
+            no_identity="WaveSpeed's hosted pictures are not judged.",
         )
 
     async def balance_usd(self) -> float:

@@ -38,6 +38,14 @@ def no_account() -> Unavailable:
     )
 
 
+def cannot_choose() -> Unavailable:
+    """The request chooses among candidates, and nobody judges hosted pictures."""
+    return _for_a_person(
+        "WaveSpeed's hosted pictures are not judged, so num_candidates and min_identity do nothing "
+        "there; leave them out to have it drawn there. Nothing was sent or charged."
+    )
+
+
 def unreached(reason: object) -> Unavailable:
     """The paid request never left."""
     return Unavailable(f"WaveSpeed cannot be reached ({reason}). Nothing was charged.")

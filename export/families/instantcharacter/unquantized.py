@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from export.families.instantcharacter.modulation import LAYERS
 
-SMALL = (".text_encoder", ".subject_resampler", ".vae", ".safety_checker")
-"""0.6 of 21.5 billion weights; two of these parts end in what users see, the picture and whether it
-is shown."""
+SMALL = (".text_encoder", ".subject_resampler", ".vae", ".safety_checker", ".identity")
+"""0.6 of 21.5 billion weights; three of these parts end in what users see: the picture, whether it
+is shown, and whether it shows the right character."""
 
 UNQUANTIZED = (
     *SMALL,

@@ -19,6 +19,7 @@ from mcp.types import (
 )
 from pydantic import BaseModel
 
+from castmate.identity import judged
 from castmate.images import PREVIEW_LIMIT, base64_length, preview
 from castmate.jobs.predictions import Prediction, State
 from castmate.times import iso8601
@@ -54,6 +55,7 @@ class ImageOut(BaseModel):
     height: int
     seed: int
     has_nsfw: bool
+    identity: dict[str, Any] | None = None
 
 
 class JobOut(BaseModel):
@@ -61,7 +63,7 @@ class JobOut(BaseModel):
 
     status: Literal["running", "completed", "cancelled", "failed"]
     job_id: str
-    images: list[ImageOut] = []
+    images: list[ImageOut]
     progress: str | None = None
     client: str | None = None
     elapsed_s: float | None = None
@@ -70,6 +72,8 @@ class JobOut(BaseModel):
     computed_steps: int | None = None
     drawn_with: dict[str, Any] = {}
     reference: dict[str, Any] | None = None
+    no_identity: str | None = None
+    selection: dict[str, Any] | None = None
     deduplicated: bool = False
     warnings: list[str] = []
     next_step: str
@@ -84,6 +88,7 @@ def describe(
     out = JobOut(
         status=STATUS[job.state],
         job_id=job_id,
+        images=[],
         elapsed_s=round((job.finished or time.time()) - started, 2),
         expires_at=iso8601(job.expires) if job.expires else None,
         next_step="",
@@ -116,13 +121,16 @@ def describe(
                 image_uri=name.uri,
                 file_path=studio.file_path(image),
                 download_url=studio.download_url(image, ctx),
-                **image.record(),
+                **image.record() | {"identity": judged(image.identity)},
             )
         )
     out.client, out.cost_usd, out.warnings = result.client, result.cost_usd, [*result.warnings]
     out.computed_steps, out.drawn_with = result.computed_steps, dict(result.drawn_with)
     if result.reference is not None:
         out.reference = asdict(result.reference)
+    out.no_identity = result.no_identity or None
+    if result.selection is not None:
+        out.selection = asdict(result.selection)
     shown = "file_path" if out.images[0].file_path else "download_url"
     if shown == "download_url" and not out.images[0].download_url:
         shown = "picture"

@@ -28,7 +28,7 @@ from castmate.schema import GeneratedImage
 from castmate_mcp.rest.models import PredictionOut, PreviewOut, StatusOut, StepOut
 from castmate_mcp.rest.operation import Call
 from castmate_mcp.rest.submit import told
-from castmate_mcp.rest.telling import for_callers
+from castmate_mcp.rest.telling import for_callers, identity_of
 
 EVENTS: Final[dict[str, type[BaseModel]]] = {
     "status": StatusOut,
@@ -148,6 +148,7 @@ def _preview(number: int, image: GeneratedImage) -> PreviewOut:
         height=image.height,
         seed=image.seed,
         has_nsfw=image.has_nsfw,
+        identity=identity_of(image.identity),
         image=f"data:image/jpeg;base64,{small}",
     )
 

@@ -9,11 +9,21 @@ from typing import Any, Final
 
 from starlette.requests import Request
 
+from castmate.identity import Verdict
 from castmate.jobs.predictions import Prediction, State, StoredResult
 from castmate.times import rfc3339
 from castmate_mcp.http.envelope import business_code, without_paths
 from castmate_mcp.http.gateway import Gateway
-from castmate_mcp.rest.models import PredictionOut, ReferenceOut, Status, Timings, Urls
+from castmate_mcp.rest.models import (
+    CandidateOut,
+    IdentityOut,
+    PredictionOut,
+    ReferenceOut,
+    SelectionOut,
+    Status,
+    Timings,
+    Urls,
+)
 
 SYNC_TIMEOUT_CODE: Final = 5004
 
@@ -72,6 +82,7 @@ class Teller:
             outputs=list(outputs),
             urls=Urls(get=f"{self.base_url}/api/v3/predictions/{prediction.id}/result"),
             has_nsfw_contents=[image.has_nsfw for image in images],
+            identity=[identity_of(image.identity) for image in images],
             status=self._status(prediction.state),
             created_at=rfc3339(prediction.created),
             error=for_callers(str(error.get("message", ""))),
@@ -82,6 +93,8 @@ class Teller:
             warnings=list(result.warnings) if result else [],
             drawn_with=dict(result.drawn_with) if result else {},
             reference=_reference(result),
+            no_identity=(result.no_identity or None) if result else None,
+            selection=_selection(result),
             code=business_code(str(error["code"])) if error else None,
             waiting_for=_waiting_for(prediction),
             expires_at=rfc3339(prediction.expires) if prediction.expires else None,
@@ -116,6 +129,26 @@ def _reference(result: StoredResult | None) -> ReferenceOut | None:
     if result is None or (framed := result.reference) is None:
         return None
     return ReferenceOut(framing=framed.framing, box=list(framed.box))
+
+
+def identity_of(score: float | None) -> IdentityOut | None:
+    """A score with its word."""
+    return None if score is None else IdentityOut(score=score, verdict=Verdict.of(score))
+
+
+def _selection(result: StoredResult | None) -> SelectionOut | None:
+    if result is None or (selection := result.selection) is None:
+        return None
+    candidates = [
+        CandidateOut(
+            seed=one.seed,
+            identity=identity_of(one.identity),
+            has_nsfw=one.has_nsfw,
+            chosen=one.chosen,
+        )
+        for one in selection.candidates
+    ]
+    return SelectionOut(candidates=candidates, stopped=selection.stopped)
 
 
 def _waiting_for(prediction: Prediction) -> str | None:
