@@ -112,7 +112,7 @@ def test_broken_exif_turns_nothing(file_format: str, broken: bytes) -> None:
 
 
 def test_a_process_says_nothing_of_broken_exif(tmp_path: Path) -> None:
-    names = []
+    names: list[str] = []
     for file_format in ("PNG", "JPEG", "WEBP"):
         for broken in BROKEN_EXIF.values():
             names.append(f"fox-{len(names)}")

@@ -81,6 +81,16 @@ async def test_a_data_folder_may_have_any_name(
         assert (await castmate.ledger.get(prediction_id)).state == State.COMPLETED
 
 
+@pytest.mark.parametrize("name", ["what?", "#1", "100%", "a%20b"])
+def test_the_command_keeps_all_in_a_data_folder_of_any_name(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("CASTMATE_DATA_DIR", name)
+    assert castmate_("spend").exit_code == 0
+    assert [path.name for path in own_folder.iterdir()] == [name]
+    assert (own_folder / name / "ledger.sqlite3").exists()
+
+
 async def test_a_storage_url_may_quote_what_the_name_of_its_folder_holds(tmp_path: Path) -> None:
     storage = Storage.open(f"file://{tmp_path}/a%20b%25", tmp_path)
     await storage.put("inputs/one", b"1")
