@@ -63,7 +63,7 @@ class JobOut(BaseModel):
 
     status: Literal["running", "completed", "cancelled", "failed"]
     job_id: str
-    images: list[ImageOut] = []
+    images: list[ImageOut]
     progress: str | None = None
     client: str | None = None
     elapsed_s: float | None = None
@@ -88,6 +88,7 @@ def describe(
     out = JobOut(
         status=STATUS[job.state],
         job_id=job_id,
+        images=[],
         elapsed_s=round((job.finished or time.time()) - started, 2),
         expires_at=iso8601(job.expires) if job.expires else None,
         next_step="",

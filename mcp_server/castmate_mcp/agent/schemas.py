@@ -6,22 +6,20 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 
-def compact(schema: Mapping[str, Any], *, result: bool = False) -> dict[str, Any]:
+def compact(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The schema without titles, which repeat the names, without null, and with its parts in place.
 
     What may be null may be left out, and that is what is advertised; null is still taken.
 
     Args:
         schema: Of an object; none of its parts contains itself.
-        result: Of a result: nobody needs its defaults, nor what its models are, nor which of its
-            parts are always there, since whoever reads a result sees which are.
     """
     parts = schema.get("$defs", {})
 
     def clean(given: Mapping[str, Any]) -> dict[str, Any]:
         node = {key: value for key, value in given.items() if key not in ("title", "$defs")}
-        if result or node.get("default", 0) is None:
-            node.pop("default", None)
+        if node.get("default", 0) is None:
+            del node["default"]
         if node.get("additionalProperties") is True:  # what holds anyway
             del node["additionalProperties"]
         if "$ref" in node:
@@ -35,9 +33,6 @@ def compact(schema: Mapping[str, Any], *, result: bool = False) -> dict[str, Any
             node = clean(kinds[0]) | node
         if "properties" in node:
             node["properties"] = {name: clean(one) for name, one in node["properties"].items()}
-            if result:
-                node.pop("description", None)
-                node.pop("required", None)
         if node.get("additionalProperties") is True:
             del node["additionalProperties"]  # which is what is meant without it
         if isinstance(node.get("items"), dict):
@@ -45,6 +40,24 @@ def compact(schema: Mapping[str, Any], *, result: bool = False) -> dict[str, Any
         return node
 
     return clean(schema)
+
+
+def outline(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """What is advertised of a result: the names and types of what every one has, one level deep.
+
+    A result has more than that, and says so itself; every conversation pays for the schema.
+
+    Args:
+        schema: Of an object, as pydantic writes it.
+    """
+    whole = compact(schema)
+    always = {name: whole["properties"][name] for name in whole["required"]}
+    return {"type": "object", "properties": {name: _bare(one) for name, one in always.items()}}
+
+
+def _bare(node: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: node[key] for key in ("type", "enum") if key in node}
+    return kept | ({"items": _bare(node["items"])} if "items" in node else {})
 
 
 def in_words(parameter: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from castmate.errors import CastmateError, InvalidRequest, Problem
 from castmate.schema import problems_of
 from castmate_mcp.agent import surrogates
 from castmate_mcp.agent.advice import as_tool_error
-from castmate_mcp.agent.schemas import compact, in_words
+from castmate_mcp.agent.schemas import compact, in_words, outline
 
 # What models call our parameters, where the letters are too different for a likeness.
 _MEANT: Final = {
@@ -71,7 +71,7 @@ class StrictServer(MCPServer[Any]):
         told = {name: in_words(one) for name, one in parameters["properties"].items()}
         tool.parameters = parameters | {"properties": told, "additionalProperties": False}
         if (schema := tool.fn_metadata.output_schema) is not None:
-            tool.fn_metadata.output_schema = compact(schema, result=True)
+            tool.fn_metadata.output_schema = outline(schema)
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None

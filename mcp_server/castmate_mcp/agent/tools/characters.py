@@ -26,7 +26,7 @@ class CharacterOut(BaseModel):
     character_uri: str
     name: str
     num_references: int
-    created: bool = Field(description="False: it was saved before.")
+    created: bool  # False: it was saved before.
     cost_usd: float = 0.0
     next_step: str
 
@@ -60,17 +60,16 @@ def add(server: StrictServer, studio: Studio) -> None:
             Field(
                 min_length=1,
                 max_length=MAX_PICTURES,
-                description="Its pictures, each as `image` of generate_character_image; the best "
-                "first: that one is drawn from.",
+                description="Its pictures, each as `image` of generate_character_image, the best "
+                "first.",
             ),
         ],
     ) -> Annotated[CallToolResult, CharacterOut]:
-        """Save a character under a handle that works in every later session.
+        """Save a character for every later session.
 
-        Use it when the user will want the character again. Not needed for a single picture.
-        It is free and takes a second; the same name and pictures give the same handle.
-        Returns character_id. Next: generate_character_image with it as `image` (character_id/2
-        draws from the second picture).
+        Use it when the user will want it again. Not needed for a single picture. It is free; the
+        same name and pictures give the same one. Returns character_id, which is then the `image`
+        to draw from (character_id/2 is its second picture).
         """
         name = one_line(name)
         first: list[Reference] = []

@@ -24,18 +24,18 @@ NAME: Final = "generate_character_image"
 
 # Every agent pays for these words in every conversation; the guide has more.
 _SHORT: Final = {
-    "prompt": "What the character does and where, such as waving on a beach. Its look "
-    "comes from the image: name only what changes.",
+    "prompt": "What the character does and where, such as waving on a beach; its look "
+    "comes from the image.",
     "size": "Width*height in pixels, each 512..1536;",
-    "negative_prompt": "What must not be in it. Doubles the time.",
-    "seed": "Same seed and call, same picture; -1 draws one.",
-    "guidance_scale": "How closely to follow the prompt:",
+    "negative_prompt": "What must not be in it; doubles the time.",
+    "seed": "Same seed and call, same picture; -1 draws one:",
+    "guidance_scale": "Fidelity to the prompt:",
     "num_inference_steps": "More is slower and finer:",
     "num_images": "How many pictures:",
-    "enable_safety_checker": "Replace unsafe pictures by black ones;",
-    "subject_scale": "How closely to follow the image:",
+    "enable_safety_checker": "Blacken unsafe pictures;",
+    "subject_scale": "Likeness to the image:",
     "true_cfg_scale": "Strength of negative_prompt:",
-    "output_format": "png is lossless.",
+    "output_format": "png is lossless:",
     "cache": "Skip steps that change little:",
     "enable_matting": "Crop to the character:",
     "num_candidates": "Draw so many, return the closest to the character.",
@@ -56,7 +56,7 @@ WaitSeconds = Annotated[
         ge=0,
         le=3600,
         allow_inf_nan=False,
-        description="When to answer `running`, such as 20.",
+        description="When to answer `running`, such as 20:",
     ),
 ]
 
@@ -99,8 +99,8 @@ def add(server: StrictServer, studio: Studio) -> None:
             Field(
                 min_length=1,
                 max_length=255,
-                description="Any text, such as fox-4f9a1c-1: a second call with it gives the first "
-                "one's job.",
+                description="A second call with the same text, such as fox-4f9a1c-1, gives the "
+                "first one's job.",
             ),
         ] = None,
         accept_cost_usd: Annotated[
@@ -108,8 +108,8 @@ def add(server: StrictServer, studio: Studio) -> None:
             Field(
                 ge=0,
                 allow_inf_nan=False,
-                description="Leave it out, unless an error named the price, such as 0.25, and the "
-                "user agreed.",
+                description="Only where an error named the price, such as 0.25, and the user "
+                "agreed.",
             ),
         ] = None,
         **values: Any,
@@ -160,17 +160,14 @@ def _image(studio: Studio) -> str:
         path = "the file_path of an earlier result" if local else "what create_upload_link gave"
     return (
         "The character: a character_id (chr_...), an image_id (img_...), an https URL, "
-        f"{path}, or a data URI. One character, whole, on a plain background works best. Never "
-        "write base64 yourself."
+        f"{path}, or a data URI. One character, whole, on a plain background. Never write base64."
     )
 
 
 def _description(spending: Spending) -> str:
     return f"""Draw the character of a reference picture in a new scene, looking the same.
 
-Use it whenever a picture must show a certain character. Not for editing a
-picture, nor for one without a character.
+Use it whenever a picture must show a certain character. Not for editing a picture.
 Seconds on a GPU, minutes on a CPU. {spending.price}
-Returns image_id, file_path or download_url, seed and a preview. Not finished in time: status
-running and a job_id; call get_job then, not this again.
-Next: show the user the picture; for another scene call again with the same image."""
+Returns for each of images image_id, file_path or download_url, seed; and previews. Status
+running: call get_job, not this again. For another scene call again with the same image."""

@@ -22,7 +22,7 @@ _STOP_S: Final = 10.0  # a denoise step is over by then
 
 JobId = Annotated[
     str,
-    Field(min_length=1, description="The id of a job (job_...)."),
+    Field(min_length=1, description="Such as job_4f9a..."),
 ]
 
 
@@ -51,11 +51,10 @@ def add(server: StrictServer, studio: Studio) -> None:
     async def get_job(
         ctx: Context[Any, Any], job_id: JobId, wait_seconds: WaitSeconds = None
     ) -> Annotated[CallToolResult, JobOut]:
-        """Give the pictures of a job, waiting while they are drawn; wait_seconds 0 only looks.
+        """Wait for the pictures of a job; wait_seconds 0 only looks.
 
-        Use it when generate_character_image returned status running, timed out or was cut off:
-        jobs survive that, and restarts. Not for drawing again.
-        It is free. Returns the same as generate_character_image.
+        Use it when a call returned status running, timed out or was cut off: jobs survive that,
+        and restarts. Not for drawing again. It is free. Returns what that call would have.
         """
         return await hold(studio, ctx, await studio.job(job_id), wait_seconds)
 
@@ -68,8 +67,8 @@ def add(server: StrictServer, studio: Studio) -> None:
     async def cancel_job(job_id: JobId) -> Annotated[CallToolResult, CancelOut]:
         """Stop a job that is waiting or running.
 
-        Use it when the user no longer wants the picture. Not for deleting: what is finished stays.
-        It is free. Returns its status and whether anything was charged.
+        Use it when the user no longer wants it. Not for deleting: what is finished stays.
+        It is free. Returns its status and whether it was charged.
         """
         found = await studio.job(job_id)
         ledger = studio.castmate.ledger
