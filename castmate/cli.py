@@ -289,11 +289,12 @@ def options(
     ] = None,
 ) -> None:
     if env_file is not None:
+        from castmate.paths import expand
         from castmate.settings import ENV_FILE
 
         # For whoever reads settings later, processes that this one starts included.
         with contextlib.suppress(OSError):  # the working folder has been deleted
-            env_file = env_file.absolute()
+            env_file = expand(env_file).absolute()
         os.environ[ENV_FILE] = str(env_file)
     if version:
         typer.echo(__version__)

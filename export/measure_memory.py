@@ -169,7 +169,7 @@ def result(
     network, kept = meta_network(published(family).config, family), family_of(family)
     weights = {
         title: {
-            name: size.num_bytes(Precision.BF16, FP8_ATTENTION)
+            name: size.num_bytes(Precision.BF16)
             for name, size in graph_sizes(network, FP8_ATTENTION, unquantized).items()
         }
         for title, unquantized in (

@@ -45,7 +45,7 @@ def _unmixed(picture: NDArray[np.uint8], share: Plane, radius: int) -> NDArray[n
     """
     behind = (share <= 0.02).astype(np.float32)
     near = _mean(behind, radius)
-    mixed = (share > 0) & (share < 0.98) & (near > 0)
+    mixed = (share > 0) & (share < 1) & (near > 0)
     part = np.maximum(share[mixed], _LEAST)
     shown = picture.copy()
     for channel in range(3):

@@ -28,6 +28,8 @@ FP8 text encoders leave it out (vllm-project/vllm-omni#7824). In the demo model 
 double T5's error in the latents, 0.0019 to 0.0040 (median of 6 pictures, 8 steps).
 """
 
+SENSITIVE: tuple[str, ...] = ()
+
 ENCODERS = (".text_encoder_2", ".image_encoder", ".image_encoder_2", ".subject_projector")
 """T5, SigLIP, DINOv2 and the projector run once for a prompt or a reference: narrower weights save
 memory and loading, and hardly any time, so whether they are quantized is for the caller to say."""

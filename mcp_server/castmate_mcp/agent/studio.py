@@ -19,6 +19,7 @@ from castmate.jobs.keys import LOCAL, Key
 from castmate.jobs.predictions import Prediction, StoredImage
 from castmate.jobs.scenes import Storyboard
 from castmate.jobs.storage import SIGNED_FOR_S
+from castmate.references import Fetch
 from castmate.service import Castmate
 from castmate.shorten import shorten
 from castmate_mcp.agent.notices import Notices
@@ -143,6 +144,13 @@ class Studio:
         hour = time.time() // _HOUR_S * _HOUR_S
         link = self.castmate.storage.link(image.name, hour, SIGNED_FOR_S + _HOUR_S)
         return self.base_url(request) + link
+
+    def fetching(self, ctx: Context[Any, Any]) -> Fetch | None:
+        """What downloads pictures for a call, over HTTP within the share of its key."""
+        request = ctx.request_context.request
+        if not isinstance(request, HTTPConnection):
+            return None
+        return gateway(request).references.fetching(self.key)
 
     def count(self, ctx: Context[Any, Any], number: int = 1) -> None:
         """Count predictions that a call has submitted, where there is `/metrics` to show it."""

@@ -85,7 +85,7 @@ class CandidateOut(BaseModel):
     """One picture that was drawn."""
 
     seed: int = Field(description="Makes it again with num_images 1.")
-    identity: IdentityOut | None
+    identity: float | None = Field(description="Its score; null where it was flagged.")
     has_nsfw: bool
     chosen: bool = Field(description="It is among the outputs.")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -140,15 +140,7 @@ def identity_of(score: float | None) -> IdentityOut | None:
 def _selection(result: StoredResult | None) -> SelectionOut | None:
     if result is None or (selection := result.selection) is None:
         return None
-    candidates = [
-        CandidateOut(
-            seed=one.seed,
-            identity=identity_of(one.identity),
-            has_nsfw=one.has_nsfw,
-            chosen=one.chosen,
-        )
-        for one in selection.candidates
-    ]
+    candidates = [CandidateOut(**asdict(one)) for one in selection.candidates]
     return SelectionOut(candidates=candidates, stopped=selection.stopped)
 
 

@@ -121,7 +121,7 @@ def add(server: StrictServer, studio: Studio) -> None:
             raise declined()
         may_spend = await spending.settle(agreed.data)
         request = GenerateRequest.parse(values)
-        reference = await reference_of(studio, request.image)
+        reference = await reference_of(studio, ctx, request.image)
         if isinstance(agreed.data, Unaskable):  # last: a call that is refused uses nothing up
             may_spend = await spending.accept(request.most_drawn, accept_cost_usd)
         job = await studio.castmate.ledger.submit(

@@ -65,7 +65,7 @@ def add(server: StrictServer, studio: Studio) -> None:
             raise declined()
         may_spend = await spending.settle(agreed.data)
         request = StoryboardRequest.parse(values)
-        reference = await reference_of(studio, request.image)
+        reference = await reference_of(studio, ctx, request.image)
         if isinstance(agreed.data, Unaskable):  # last: a call that is refused uses nothing up
             number = len(request.scenes)
             may_spend = await spending.accept(number, accept_cost_usd, DRAW_SCENES)
