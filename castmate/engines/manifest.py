@@ -89,6 +89,9 @@ class ScaleLayout(_Model):
         description="Type that inputs are rounded to; they are not where it is absent.",
     )
     input_scales: str | None = Field(default=None, description="Scales of the inputs.")
+    rank: int | None = Field(
+        default=None, description="Of a branch beside each product, in the precision of the export."
+    )
 
 
 class IdentitySpec(_Model):
