@@ -141,6 +141,11 @@ class Castmate(Generic[AnySettings]):
             self._worker.start()
         self._begin_sweeping()
 
+    @property
+    def worker(self) -> Worker | None:
+        """What draws here; None before `work`, and where CASTMATE_WORKER_SLOTS is 0."""
+        return self._worker
+
     async def generate(
         self,
         request: GenerateRequest,

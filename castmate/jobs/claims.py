@@ -15,7 +15,7 @@ from castmate.errors import Cancelled, CastmateError, Interrupted, Overloaded
 from castmate.jobs import notify
 from castmate.jobs.database import Database, Transaction
 from castmate.jobs.predictions import Outcome, Prediction, State, StoredResult
-from castmate.jobs.queue import Limits, lock_queue, take
+from castmate.jobs.queue import Limits, in_state, lock_queue, take
 from castmate.jobs.tables import attempts, payments, predictions, queue
 
 CLOCK_SLACK_S: Final = 1.0
@@ -68,7 +68,7 @@ class Claims:
             virtual_time = lock_queue(tx)
             waiting = (
                 select(predictions.c.id)
-                .where(predictions.c.state == State.CREATED, _is_rested(tx.now))
+                .where(in_state(State.CREATED), _is_rested(tx.now))
                 .order_by(predictions.c.turn, predictions.c.id)
                 .limit(limit)
             )
@@ -102,7 +102,7 @@ class Claims:
                 .where(
                     predictions.c.id.in_(list(held)),
                     predictions.c.owner == owner,
-                    predictions.c.state == State.PROCESSING,
+                    in_state(State.PROCESSING),
                 )
                 .values(lease_until=tx.now + self._limits.lease_s)
                 .returning(predictions.c.id, predictions.c.attempt, predictions.c.cancel_requested)
@@ -209,7 +209,7 @@ class Claims:
             ended = or_(ends < tx.now, ends > tx.now + self._limits.lease_s + CLOCK_SLACK_S)
             silent = (
                 select(predictions)
-                .where(predictions.c.state == State.PROCESSING, ended)
+                .where(in_state(State.PROCESSING), ended)
                 .with_for_update(skip_locked=True)
             )
             rows = tx.connection.execute(silent).all()
@@ -249,7 +249,7 @@ def _holds(claim: Claim) -> ColumnElement[bool]:
         predictions.c.id == claim.id,
         predictions.c.attempt == claim.attempt,
         predictions.c.owner == claim.owner,
-        predictions.c.state == State.PROCESSING,
+        in_state(State.PROCESSING),
     )
 
 

@@ -7,12 +7,13 @@ import json
 import operator
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Row, delete, func, select, update
+from sqlalchemy import Row, delete, select, update
 
+from castmate import tracing
 from castmate.clients.base import ProgressCallback
 from castmate.errors import (
     Cancelled,
@@ -23,6 +24,7 @@ from castmate.errors import (
 )
 from castmate.images import Reference
 from castmate.jobs import notify
+from castmate.jobs.backlog import Backlog, backlog_of
 from castmate.jobs.claims import charged
 from castmate.jobs.database import Clock, Database, Transaction, check_storable
 from castmate.jobs.pictures import Pictures, release
@@ -34,6 +36,7 @@ from castmate.jobs.queue import (
     check_unfinished,
     check_waiting,
     enqueue,
+    in_state,
     load_of,
     lock_queue,
 )
@@ -130,6 +133,7 @@ class Ledger:
             "may_spend": int(may_spend),
             "note": note,
             "keep_s": self.keep_s,
+            "traceparent": tracing.current(),
         }
         cost = request.num_images / weight
 
@@ -153,8 +157,11 @@ class Ledger:
             return Prediction.of(row)
 
         bringing = self.pictures.bringing(reference.data, reference.sha256, key_name)
-        async with bringing as brought:
-            return await self.database.run(work)
+        with tracing.span("submit") as span:
+            async with bringing as brought:
+                prediction = await self.database.run(work)
+            span.set_attribute("castmate.prediction", prediction.id)
+            return prediction
 
     async def check_room(self, key_name: str, max_unfinished: int | None = None) -> None:
         """Refuse early what `submit` would refuse: before a reference is fetched and stored.
@@ -297,20 +304,9 @@ class Ledger:
         touched = update(queue).values(id=queue.c.id)
         await self.database.run(lambda tx: tx.connection.execute(touched).rowcount)
 
-    async def count_unfinished(self) -> Mapping[State, int]:
-        """How many predictions wait, and how many are being made."""
-        states = (State.CREATED, State.PROCESSING)
-        query = (
-            select(predictions.c.state, func.count())
-            .where(predictions.c.state.in_(states))
-            .group_by(predictions.c.state)
-        )
-
-        def work(tx: Transaction) -> dict[State, int]:
-            counts = {row[0]: row[1] for row in tx.connection.execute(query)}
-            return {state: counts.get(state, 0) for state in states}
-
-        return await self.database.run(work)
+    async def backlog(self) -> Backlog:
+        """What is not finished yet, counted for whoever scales the fleet."""
+        return await self.database.run(backlog_of)
 
     async def load(self) -> Load:
         """How much there is to do, and how long one takes."""
@@ -371,7 +367,7 @@ def _earlier(tx: Transaction, values: dict[str, Any], join_running: bool) -> Row
     states = (State.CREATED, State.PROCESSING) if join_running else ()
     for state in states:  # one at a time: each has its own index
         same = mine.where(
-            predictions.c.state == state,
+            in_state(state),
             predictions.c.body_hash == values["body_hash"],
             predictions.c.cancel_requested == 0,
         )

@@ -151,6 +151,7 @@ class Prediction:
         waits_for: Why no client could draw it, `CastmateError.as_dict`, while it waits for one.
         not_before: When it is tried again, seconds since 1970, while it waits for a client.
         keep_s: How long it is kept once it is final; None is for ever.
+        traceparent: The span of the request that submitted it, where requests are traced.
     """
 
     id: str
@@ -172,6 +173,7 @@ class Prediction:
     waits_for: Mapping[str, Any] | None = None
     not_before: float | None = None
     keep_s: float | None = None
+    traceparent: str | None = None
 
     @property
     def expires(self) -> float | None:
@@ -207,6 +209,7 @@ class Prediction:
             waits_for=json.loads(row.waits_for) if row.waits_for else None,
             not_before=row.not_before,
             keep_s=row.keep_s,
+            traceparent=row.traceparent,
         )
 
 

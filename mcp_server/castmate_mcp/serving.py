@@ -8,12 +8,14 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 import structlog
 import uvicorn
 from starlette.applications import Starlette
 
+from castmate import __version__, tracing
 from castmate.addresses import is_here
 from castmate.errors import SettingsError
 from castmate.service import Castmate
@@ -40,11 +42,22 @@ async def serve(settings: ServerSettings, say: Say) -> None:
         say: Gets a line for a person about what is served.
 
     Raises:
-        SettingsError: The address cannot be used, or only with keys.
+        SettingsError: The address cannot be used, or only with keys; or traces are asked for, and
+            nothing that sends them is installed.
         Unavailable: The database cannot be reached.
     """
     places = Places(raise_open_files())
     opening = Castmate.open(settings, drain_s=settings.drain_s, keep_days=KEPT_DAYS)
+    with tracing.exporting("castmate", __version__):
+        await _serve(settings, say, places, opening)
+
+
+async def _serve(
+    settings: ServerSettings,
+    say: Say,
+    places: Places,
+    opening: AbstractAsyncContextManager[Castmate[ServerSettings]],
+) -> None:
     async with opening as castmate:
         configured = await castmate.keys.configured()
         if not (configured or is_here(settings.host)):
