@@ -114,6 +114,18 @@ class Claims:
 
         return await self._database.run(work)
 
+    async def show(self, progress: Sequence[tuple[Claim, str]]) -> None:
+        """Write down how far predictions are, and tell those who watch them elsewhere."""
+
+        def work(tx: Transaction) -> None:
+            for claim, text in progress:
+                tx.connection.execute(
+                    update(predictions).where(_holds(claim)).values(progress=text)
+                )
+                tx.tell(notify.progress(claim.id))
+
+        await self._database.run(work)
+
     async def complete(self, claim: Claim, result: StoredResult) -> bool:
         """Make the result visible; False where another attempt has taken over."""
         text, client = result.to_json(), result.client
@@ -193,6 +205,7 @@ class Claims:
                 update(predictions).where(predictions.c.id == row.id).values(values)
             )
             _end_attempt(tx, row.id, row.attempt, Outcome.DEFERRED, error=told)
+            tx.tell(notify.progress(row.id))
             return pause_s
 
         return await self._database.run(work)
@@ -279,7 +292,9 @@ def _finish(
     ended = (
         update(predictions)
         .where(_holds(claim))
-        .values(state=state, result=result, error=told, finished=tx.now, lease_until=None)
+        .values(
+            state=state, result=result, error=told, finished=tx.now, lease_until=None, progress=None
+        )
     )
     if not tx.connection.execute(ended).rowcount:
         return False

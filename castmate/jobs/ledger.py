@@ -29,6 +29,7 @@ from castmate.jobs.claims import charged
 from castmate.jobs.database import Clock, Database, Transaction, check_storable
 from castmate.jobs.pictures import Pictures, release
 from castmate.jobs.predictions import Prediction, State, hash_of
+from castmate.jobs.progress import Reader
 from castmate.jobs.queue import (
     Limits,
     Load,
@@ -240,21 +241,23 @@ class Ledger:
     ) -> Prediction:
         """The prediction once it is final, or as it is when the time is over.
 
-        A caller that goes away cancels nothing. Progress comes where the prediction is made in this
-        process.
+        A caller that goes away cancels nothing. Progress comes with every step where the prediction
+        is made in this process, and once a second from others.
 
         Raises:
             PredictionNotFound: There is none of this id.
         """
-        hub = self.database.hub
-        with (
-            hub.listening(notify.done(prediction_id)) as signal,
-            hub.watching(prediction_id, on_progress),
-        ):
+        hub, reader = self.database.hub, Reader(self.storage)
+        topics = [notify.done(prediction_id)]
+        topics += [notify.progress(prediction_id)] if on_progress else []
+        with hub.listening(*topics) as signal, hub.watching(prediction_id, on_progress):
             prediction = await self.get(prediction_id)
             try:
                 async with asyncio.timeout(timeout_s):
                     while not prediction.state.final:
+                        text = None if hub.makes(prediction_id) else prediction.progress
+                        if on_progress and (progress := await reader.read(text)):
+                            on_progress(progress)
                         await signal.wait()
                         signal.clear()
                         prediction = await self.get(prediction_id)

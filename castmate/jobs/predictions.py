@@ -152,6 +152,7 @@ class Prediction:
         not_before: When it is tried again, seconds since 1970, while it waits for a client.
         keep_s: How long it is kept once it is final; None is for ever.
         traceparent: The span of the request that submitted it, where requests are traced.
+        progress: How far it is, as its worker has written it; see `castmate.jobs.progress`.
     """
 
     id: str
@@ -174,6 +175,7 @@ class Prediction:
     not_before: float | None = None
     keep_s: float | None = None
     traceparent: str | None = None
+    progress: str | None = field(default=None, repr=False)
 
     @property
     def expires(self) -> float | None:
@@ -210,6 +212,7 @@ class Prediction:
             not_before=row.not_before,
             keep_s=row.keep_s,
             traceparent=row.traceparent,
+            progress=row.progress,
         )
 
 

@@ -97,6 +97,7 @@ def take(tx: Transaction, ids: Sequence[str], owner: str, lease_s: float) -> Seq
             lease_until=tx.now + lease_s,
             waits_for=None,
             not_before=None,
+            progress=None,
         )
         .returning(predictions)
     )

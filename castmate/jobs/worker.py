@@ -24,6 +24,7 @@ from castmate.jobs.budget import Budget
 from castmate.jobs.claims import Claim, Claims
 from castmate.jobs.ledger import Ledger
 from castmate.jobs.predictions import Outcome, Prediction, StoredResult
+from castmate.jobs.progress import Writer
 from castmate.jobs.storage import output_name
 from castmate.schema import GenerateRequest, GenerateResult
 
@@ -69,6 +70,7 @@ class Worker:
         """
         self._ledger, self._client, self._slots = ledger, client, slots
         self._claims = Claims(ledger.database, ledger.limits)
+        self._progress = Writer(self._claims, ledger.storage)
         self._budget = budget or Budget(ledger.database)
         self.owner = owner or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._own: tuple[str, ...] | None = () if own_only else None
@@ -99,7 +101,8 @@ class Worker:
 
     def start(self) -> None:
         """Begin to claim."""
-        self._loops = [asyncio.create_task(self._claim()), asyncio.create_task(self._beat())]
+        loops = (self._claim(), self._beat(), self._progress.run())
+        self._loops = [asyncio.create_task(loop) for loop in loops]
 
     async def submit(
         self, request: GenerateRequest, reference: Reference, *, key_name: str = "local"
@@ -227,6 +230,7 @@ class Worker:
                 if not await self._until_reached(lambda: self._claims.complete(claim, result)):
                     _log.warning("attempt %d of %s came too late", claim.attempt, claim.id)
             finally:
+                self._progress.ended(claim)
                 watching.cancel()
                 self._unwanted.discard(claim.id)
 
@@ -251,6 +255,7 @@ class Worker:
             if progress.step > 0:
                 self._works()
             self._ledger.database.hub.progress(claim.id, progress)
+            self._progress.moved(claim, progress)
 
         payments = self._budget.payments(claim)
         with self._ledger.database.hub.making(claim.id):
