@@ -123,7 +123,9 @@ class Castmate(Generic[AnySettings]):
             settings.storage_url, settings.data_dir, secret=secret, durability=durability
         )
         router = router or Router.of(settings)
-        database = await open_database(database_url(settings), durability)
+        database = await open_database(
+            database_url(settings), durability, pooled=settings.database_pooler
+        )
         castmate = cls(settings, database, storage, router, keep_days)
         try:
             yield castmate

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, and_, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, exists, or_, select, update
 
 from castmate.clients.payments import PaymentState
 from castmate.errors import Cancelled, CastmateError, Interrupted, Overloaded
@@ -65,6 +65,8 @@ class Claims:
         """
 
         def work(tx: Transaction) -> list[Claim]:
+            if not _any(tx, State.CREATED):  # an idle worker locks nothing
+                return []
             virtual_time = lock_queue(tx)
             waiting = (
                 select(predictions.c.id)
@@ -218,6 +220,8 @@ class Claims:
         """
 
         def work(tx: Transaction) -> int:
+            if not _any(tx, State.PROCESSING):
+                return 0
             ends = predictions.c.lease_until
             ended = or_(ends < tx.now, ends > tx.now + self._limits.lease_s + CLOCK_SLACK_S)
             silent = (
@@ -264,6 +268,10 @@ def _holds(claim: Claim) -> ColumnElement[bool]:
         predictions.c.owner == claim.owner,
         in_state(State.PROCESSING),
     )
+
+
+def _any(tx: Transaction, state: State) -> bool:
+    return bool(tx.connection.execute(select(exists().where(in_state(state)))).scalar_one())
 
 
 def _is_rested(now: float) -> ColumnElement[bool]:

@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 from castmate import __version__, tracing
 from castmate.addresses import is_here
 from castmate.errors import SettingsError
+from castmate.jobs.opening import database_url
 from castmate.service import Castmate
 from castmate_mcp.agent.streamable import build_mcp_app
 from castmate_mcp.app import build_app
@@ -65,6 +66,11 @@ async def _serve(
                 f"CASTMATE_HOST: {settings.host} can be reached from other machines, and no key "
                 "exists: anyone could draw on this one. Run `castmate keys create NAME` first, or "
                 "listen on 127.0.0.1."
+            )
+        if not database_url(settings).startswith("sqlite") and settings.files_secret is None:
+            _log.warning(
+                "links of this server work at no other one",
+                fix="give all that share the database one CASTMATE_FILES_SECRET",
             )
         with _listening(settings.host, settings.port, places) as listener:
             castmate.work()
