@@ -28,7 +28,7 @@ from castmate.jobs.backlog import Backlog, backlog_of
 from castmate.jobs.claims import charged
 from castmate.jobs.database import Clock, Database, Transaction, check_storable
 from castmate.jobs.pictures import Pictures, release
-from castmate.jobs.predictions import Prediction, State, hash_of
+from castmate.jobs.predictions import Prediction, State, first_id, hash_of
 from castmate.jobs.progress import Reader
 from castmate.jobs.queue import (
     Limits,
@@ -224,6 +224,7 @@ class Ledger:
             (predictions.c.key_name, operator.eq, key_name),
             (predictions.c.state, operator.eq, state),
             (predictions.c.id, operator.lt, before),
+            (predictions.c.id, operator.ge, first_id(created_after)),
             (predictions.c.created, operator.ge, created_after),
             (predictions.c.created, operator.lt, created_before),
         ):

@@ -240,6 +240,11 @@ def new_id(now: float) -> str:
     return UUID(int=value | 2 << 62 | secrets.randbits(62)).hex
 
 
+def first_id(now: float | None) -> str | None:
+    """What sorts before every id that is given at a time or later."""
+    return None if now is None else f"{max(0, int(now * 1000)):012x}"
+
+
 def hash_of(request: GenerateRequest) -> str:
     """What makes two requests the same one, the reference's content included.
 
