@@ -11,9 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
+from castmate import tracing
 from castmate.breaker import Breaker, BreakerState
 from castmate.clients import registry
-from castmate.clients.base import Client, Defaulting, Encoder, Progress, ProgressCallback
+from castmate.clients.base import (
+    Client,
+    Defaulting,
+    Encoder,
+    Progress,
+    ProgressCallback,
+    Served,
+    Servers,
+)
 from castmate.clients.payments import Payments, PaymentState
 from castmate.defaults import Defaults
 from castmate.errors import (
@@ -116,13 +125,15 @@ class Route:
         def watch(progress: Progress) -> None:
             nonlocal got_on
             got_on |= progress.step > 0
+            tracing.event("step", done=progress.step, total=progress.total)
             if on_progress is not None:
                 on_progress(progress)
 
         try:
-            async with asyncio.timeout(allowed_s):
-                client = await self._opened()
-                result = await client.generate(request, reference, watch, payments)
+            with tracing.span(f"draw on {self.name}"):
+                async with asyncio.timeout(allowed_s):
+                    client = await self._opened()
+                    result = await client.generate(request, reference, watch, payments)
             good, self.last_error = True, ""
             return result
         except asyncio.CancelledError:
@@ -278,6 +289,12 @@ class Router:
         None as long as only that client's server knows.
         """
         return self._routes[0].defaults if self._routes else None
+
+    @property
+    def servers(self) -> Mapping[str, Servers]:
+        """The servers of each client that has some and is open."""
+        clients: dict[str, object] = {route.name: route._client for route in self._routes}
+        return {name: one.servers for name, one in clients.items() if isinstance(one, Served)}
 
     async def encode(self, reference: Reference) -> None:
         """Let every client that keeps encoded characters, and is open, encode one."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, Self
 
-from castmate.clients.base import Check, Progress, ProgressCallback
+from castmate.clients.base import Check, Progress, ProgressCallback, Servers
 from castmate.clients.payments import Payments
 from castmate.clients.triton.discovery import Discovery
 from castmate.clients.triton.endpoints import Endpoint, Endpoints
@@ -82,6 +82,11 @@ class TritonClient:
             SettingsError: They name none.
         """
         return cls(settings.triton_urls, event_timeout_s=settings.triton_event_timeout_s)
+
+    @property
+    def servers(self) -> Servers:
+        """Those that it knows."""
+        return self._endpoints.count()
 
     async def generate(
         self,
