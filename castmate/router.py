@@ -22,6 +22,7 @@ from castmate.clients.base import (
     ProgressCallback,
     Served,
     Servers,
+    Styled,
 )
 from castmate.clients.payments import Payments, PaymentState
 from castmate.defaults import Defaults
@@ -80,9 +81,10 @@ class Route:
         breaker: Breaker,
         clock: Clock,
         defaults: Defaults | None = None,
+        styles: Sequence[str] = (),
     ) -> None:
         self.name, self.breaker, self.last_error = name, breaker, ""
-        self._defaults = defaults
+        self._defaults, self._styles = defaults, styles
         self._opener, self._clock = opener, clock
         self._client: Client | None = None
         self._opening: asyncio.Task[Client] | None = None
@@ -173,6 +175,12 @@ class Route:
         known = client.defaults if isinstance(client, Defaulting) else None
         return known or self._defaults
 
+    @property
+    def styles(self) -> Sequence[str]:
+        """The styles of its model, as far as they are known."""
+        client: object = self._client
+        return client.styles if isinstance(client, Styled) else self._styles
+
     async def aclose(self) -> None:
         """Close the client; wait for it first where it is still opening."""
         if self._opening is not None:
@@ -218,6 +226,7 @@ class Router:
         cooldown_s: float = 15.0,
         absent: Mapping[str, str] | None = None,
         defaults: Mapping[str, Defaults | None] | None = None,
+        styles: Mapping[str, Sequence[str]] | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         """Nothing is opened yet.
@@ -230,10 +239,11 @@ class Router:
             cooldown_s: How long a client that keeps failing is left alone.
             absent: Clients that are not set up, and why.
             defaults: Those of clients whose model is known before they are opened.
+            styles: Likewise.
             clock: Seconds, for breakers and the deadline; only tests replace it.
         """
         slow_s = slow_s if len(openers) > 1 else math.inf  # a slow picture beats none
-        known = defaults or {}
+        known, named = defaults or {}, styles or {}
         self._routes = [
             Route(
                 name,
@@ -241,6 +251,7 @@ class Router:
                 Breaker(cooldown_s=cooldown_s, slow_s=slow_s, clock=clock),
                 clock,
                 known.get(name),
+                named.get(name, ()),
             )
             for name, opener in openers.items()
         ]
@@ -264,6 +275,7 @@ class Router:
             cooldown_s=settings.cooldown_s,
             absent=registry.not_set_up(settings),
             defaults={client.name: client.defaults(settings) for client in asked},
+            styles={client.name: client.styles(settings) for client in asked},
         )
 
     async def open(self) -> None:
@@ -295,6 +307,11 @@ class Router:
         """The servers of each client that has some and is open."""
         clients: dict[str, object] = {route.name: route._client for route in self._routes}
         return {name: one.servers for name, one in clients.items() if isinstance(one, Served)}
+
+    @property
+    def styles(self) -> Sequence[str]:
+        """What a request's `style` may be, from the client that is asked first."""
+        return self._routes[0].styles if self._routes else ()
 
     async def encode(self, reference: Reference) -> None:
         """Let every client that keeps encoded characters, and is open, encode one."""
