@@ -21,6 +21,7 @@ from typer.core import TyperCommand
 
 from castmate import __version__
 from castmate.comfyui import comfyui
+from castmate.defaults import Defaults
 from castmate.errors import CastmateError
 from castmate.reporting import FAILED, OK, print_json, reporting
 from castmate.schema import (
@@ -67,7 +68,7 @@ def _option(name: str, *flags: str) -> Any:
     """An option that takes its help from the field of the request that it sets."""
     field, allowed = _FIELDS[name], describe_range(GenerateRequest, name)
     numeric = f" ({allowed})" if allowed.startswith(("a number", "a whole number")) else ""
-    shown = "the model's" if field.default is None else True
+    shown = "the model's" if name in Defaults.model_fields else field.default is not None
     return typer.Option(*flags, help=f"{field.description}{numeric}", show_default=shown)
 
 
