@@ -206,9 +206,9 @@ class Settings(BaseSettings):
     )
     files_secret: SecretStr | None = Field(
         None,
-        min_length=16,
-        description="Signs the addresses of files; servers that share a storage share it. By "
-        "default one is drawn and kept in the data folder.",
+        min_length=32,
+        description="Signs the addresses of files; servers that share a storage share it. At "
+        "least 32 characters. By default one is drawn and kept in the data folder.",
     )
     durability: Literal["process", "power"] = Field(
         "process",

@@ -125,6 +125,11 @@ def write_bundle(
             defaults=defaults,
             limits=limits or {},
             step_caching=step_caching,
+            quantization={
+                str(scheme): scheme.layout
+                for scheme in dict.fromkeys((quantization, quantization.wider))
+                if scheme.layout is not None
+            },
             identity=identity,
             loras=tuple(loras),
         )

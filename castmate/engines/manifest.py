@@ -76,6 +76,24 @@ class StepCachingSpec(_Model):
     )
 
 
+class ScaleLayout(_Model):
+    """How a quantization scheme stores a linear layer, in ONNX's names of types."""
+
+    weights: str = Field(description="Type of a stored weight.")
+    scales: str = Field(description="Scales of the weights: of what, in which type.")
+    block: int | None = Field(
+        default=None, description="Weights of one output, side by side, that share a scale."
+    )
+    inputs: str | None = Field(
+        default=None,
+        description="Type that inputs are rounded to; they are not where it is absent.",
+    )
+    input_scales: str | None = Field(default=None, description="Scales of the inputs.")
+    rank: int | None = Field(
+        default=None, description="Of a branch beside each product, in the precision of the export."
+    )
+
+
 class IdentitySpec(_Model):
     """What a cosine of the `identity` graph means; its score is 0 at `another`, 1 at `same`."""
 
@@ -134,6 +152,9 @@ class Manifest(_Model):
     )
     step_caching: StepCachingSpec | None = Field(
         default=None, description="Only where steps may be skipped."
+    )
+    quantization: Mapping[str, ScaleLayout] = Field(
+        default={}, description="How each scheme that the weights are stored in has laid them out."
     )
     identity: IdentitySpec | None = Field(
         default=None, description="Only where the `identity` graph is calibrated."

@@ -11,6 +11,7 @@ from castmate.clients.wavespeed.replies import RemotePrediction
 from castmate.errors import (
     CastmateError,
     DeadlineExceeded,
+    Incapable,
     InvalidRequest,
     MaybeCharged,
     Overloaded,
@@ -27,6 +28,14 @@ def no_key() -> Unavailable:
     """There is no key, so nothing may be sent."""
     return _for_a_person(
         "WaveSpeed needs a key: set CASTMATE_WAVESPEED_API_KEY. Nothing was sent or charged."
+    )
+
+
+def no_transparency() -> Incapable:
+    """The hosted model draws whole pictures alone."""
+    return Incapable(
+        "WaveSpeed's hosted model draws no transparent background. Nothing was sent or charged. "
+        "Set `background` to scene, or draw where the bundle has a matte graph."
     )
 
 
