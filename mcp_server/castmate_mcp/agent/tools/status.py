@@ -12,7 +12,7 @@ from castmate.clients.registry import is_paid, licences
 from castmate.engines.licences import in_short
 from castmate.jobs.budget import totals
 from castmate.jobs.storage import DAY_S
-from castmate.router import ClientStatus
+from castmate.route import ClientStatus
 from castmate.times import day_of
 from castmate_mcp.agent.results import told
 from castmate_mcp.agent.spending import Spending
