@@ -55,7 +55,7 @@ async def test_in_a_path(api: Api, method: str, path: str) -> None:
         ("/api/v3/predictions/delete", r'{"ids": ["\ud800"]}'),
         ("/api/v3/storyboards", r'{"image": "x", "scenes": ["a\u0000", "b"]}'),
         ("/api/v3/storyboards", r'{"image": "x", "scenes": ["a\ud800", "b"]}'),
-        ("/api/v3/storyboards", r'{"image": "x", "scenes": ["a", "b"], "style": "\u0000"}'),
+        ("/api/v3/storyboards", r'{"image": "x", "scenes": ["a", "b"], "style_words": "\u0000"}'),
         ("/api/v3/storyboards/%00/cancel", "{}"),
         (f"{MODEL}?webhook=https://x.example/%00", "{}"),
         (f"{MODEL}?webhook=https://x%00.example/", "{}"),
