@@ -191,6 +191,18 @@ def test_a_large_picture_is_reduced_and_shows_the_same(mode: str, file_format: s
     assert np.abs(seen[3, 3] - WHITE).max() <= 4
 
 
+def test_a_large_jpeg_is_reduced_while_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Recorded(ByteGate):
+        def hold(self, num_bytes: int) -> Any:
+            held.append(num_bytes)
+            return super().hold(num_bytes)
+
+    held: list[int] = []
+    monkeypatch.setattr("castmate.decoding.DECODING", Recorded(2**30, patience_s=30))
+    read(encoded(Image.new("RGB", (4500, 3001)), format="JPEG"))
+    assert held[0] < 4500 * 3001 * 3, "its pixels alone would take as much"
+
+
 def test_a_picture_of_2048_pixels_keeps_every_one() -> None:
     image = noise((2048, 64))
     assert np.array_equal(np.asarray(read(encoded(image))), np.asarray(image))
