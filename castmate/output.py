@@ -156,14 +156,15 @@ def summary(request: GenerateRequest, result: GenerateResult) -> str:
     if result.cost_usd:
         text += f" for ${result.cost_usd:.3f}"
     computed, steps = result.computed_steps, result.drawn_with.get("num_inference_steps", 0)
-    total = steps * request.num_images
+    drawn = len(result.selection.candidates) if result.selection else request.num_images
+    total = steps * drawn
     if steps and computed not in (None, total):
         text += f", {computed} of {total} steps computed"
     if result.reference and result.reference.framing is not Framing.NONE:
         text += f", character cut out by {result.reference.framing}"
     if selection := result.selection:
-        drawn = ", ".join(_candidate(one) for one in selection.candidates)
-        text += f". Candidates, chosen with *: {drawn}"
+        shown = ", ".join(_candidate(one) for one in selection.candidates)
+        text += f". Candidates, the chosen ones with *: {shown}"
     return text
 
 

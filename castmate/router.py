@@ -11,9 +11,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
+from castmate import tracing
 from castmate.breaker import Breaker, BreakerState
 from castmate.clients import registry
-from castmate.clients.base import Client, Defaulting, Encoder, Progress, ProgressCallback
+from castmate.clients.base import (
+    Client,
+    Defaulting,
+    Encoder,
+    Progress,
+    ProgressCallback,
+    Served,
+    Servers,
+    Styled,
+)
 from castmate.clients.payments import Payments, PaymentState
 from castmate.defaults import Defaults
 from castmate.errors import (
@@ -21,6 +31,7 @@ from castmate.errors import (
     BundleError,
     CastmateError,
     DeadlineExceeded,
+    Incapable,
     MaybeCharged,
     Overloaded,
     SettingsError,
@@ -36,7 +47,7 @@ Clock = Callable[[], float]
 _PAID: Final = {PaymentState.SUBMITTED, PaymentState.SETTLED}
 _LOST: Final = {PaymentState.SUBMITTING, PaymentState.UNKNOWN}
 _BROKEN: Final = (Unavailable, BundleError, MaybeCharged)
-_FULL: Final = (Overloaded, BudgetExceeded)
+_FULL: Final = (Overloaded, BudgetExceeded, Incapable)
 
 
 @dataclass(frozen=True)
@@ -70,9 +81,10 @@ class Route:
         breaker: Breaker,
         clock: Clock,
         defaults: Defaults | None = None,
+        styles: Sequence[str] = (),
     ) -> None:
         self.name, self.breaker, self.last_error = name, breaker, ""
-        self._defaults = defaults
+        self._defaults, self._styles = defaults, styles
         self._opener, self._clock = opener, clock
         self._client: Client | None = None
         self._opening: asyncio.Task[Client] | None = None
@@ -115,13 +127,15 @@ class Route:
         def watch(progress: Progress) -> None:
             nonlocal got_on
             got_on |= progress.step > 0
+            tracing.event("step", done=progress.step, total=progress.total)
             if on_progress is not None:
                 on_progress(progress)
 
         try:
-            async with asyncio.timeout(allowed_s):
-                client = await self._opened()
-                result = await client.generate(request, reference, watch, payments)
+            with tracing.span(f"draw on {self.name}"):
+                async with asyncio.timeout(allowed_s):
+                    client = await self._opened()
+                    result = await client.generate(request, reference, watch, payments)
             good, self.last_error = True, ""
             return result
         except asyncio.CancelledError:
@@ -160,6 +174,12 @@ class Route:
         client: object = self._client
         known = client.defaults if isinstance(client, Defaulting) else None
         return known or self._defaults
+
+    @property
+    def styles(self) -> Sequence[str]:
+        """The styles of its model, as far as they are known."""
+        client: object = self._client
+        return client.styles if isinstance(client, Styled) else self._styles
 
     async def aclose(self) -> None:
         """Close the client; wait for it first where it is still opening."""
@@ -206,6 +226,7 @@ class Router:
         cooldown_s: float = 15.0,
         absent: Mapping[str, str] | None = None,
         defaults: Mapping[str, Defaults | None] | None = None,
+        styles: Mapping[str, Sequence[str]] | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         """Nothing is opened yet.
@@ -218,10 +239,11 @@ class Router:
             cooldown_s: How long a client that keeps failing is left alone.
             absent: Clients that are not set up, and why.
             defaults: Those of clients whose model is known before they are opened.
+            styles: Likewise.
             clock: Seconds, for breakers and the deadline; only tests replace it.
         """
         slow_s = slow_s if len(openers) > 1 else math.inf  # a slow picture beats none
-        known = defaults or {}
+        known, named = defaults or {}, styles or {}
         self._routes = [
             Route(
                 name,
@@ -229,6 +251,7 @@ class Router:
                 Breaker(cooldown_s=cooldown_s, slow_s=slow_s, clock=clock),
                 clock,
                 known.get(name),
+                named.get(name, ()),
             )
             for name, opener in openers.items()
         ]
@@ -252,6 +275,7 @@ class Router:
             cooldown_s=settings.cooldown_s,
             absent=registry.not_set_up(settings),
             defaults={client.name: client.defaults(settings) for client in asked},
+            styles={client.name: client.styles(settings) for client in asked},
         )
 
     async def open(self) -> None:
@@ -277,6 +301,17 @@ class Router:
         None as long as only that client's server knows.
         """
         return self._routes[0].defaults if self._routes else None
+
+    @property
+    def servers(self) -> Mapping[str, Servers]:
+        """The servers of each client that has some and is open."""
+        clients: dict[str, object] = {route.name: route._client for route in self._routes}
+        return {name: one.servers for name, one in clients.items() if isinstance(one, Served)}
+
+    @property
+    def styles(self) -> Sequence[str]:
+        """What a request's `style` may be, from the client that is asked first."""
+        return self._routes[0].styles if self._routes else ()
 
     async def encode(self, reference: Reference) -> None:
         """Let every client that keeps encoded characters, and is open, encode one."""

@@ -135,11 +135,10 @@ def tensor_bytes(table: Table, graph: str, dims: Dims, dtypes: Mapping[str, str]
         dims: Size of every dimension.
         dtypes: Of tensors whose type the export has chosen.
     """
-    found = table.graphs[graph]
     return sum(
         math.prod(tensor.sizes(dims))
         * BYTES[dtypes[name] if tensor.dtype == NETWORK else tensor.dtype]
-        for tensors in (found.inputs, found.outputs)
+        for tensors in (table.inputs_of(graph, dtypes), table.graphs[graph].outputs)
         for name, tensor in tensors.items()
     )
 

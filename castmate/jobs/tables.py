@@ -58,6 +58,10 @@ predictions: Final = Table(
     Column("not_before", Double),
     # Seconds for which it is kept once it is final; null is for ever.
     Column("keep_s", Double),
+    # The span of the request that submitted it, where requests are traced.
+    Column("traceparent", Text),
+    # How far it is, for processes that do not draw it: written now and then while it is drawn.
+    Column("progress", Text),
 )
 # The first three cover some rows only, as the migrations say. To say so here, too, would load the
 # dialects of both engines, and the command line waits for them.
@@ -71,6 +75,10 @@ Index("waiting_by_key", predictions.c.key_name, predictions.c.turn)
 Index("running_by_lease", predictions.c.lease_until)
 Index("predictions_by_finish", predictions.c.finished)
 Index("predictions_by_input", predictions.c.input)
+Index("predictions_of_key", predictions.c.key_name, predictions.c.id)
+# What is past its time is found by the same words as in the index.
+expires: Final = predictions.c.finished + predictions.c.keep_s
+Index("predictions_by_end", expires)
 
 attempts: Final = Table(
     "attempts",
@@ -84,6 +92,34 @@ attempts: Final = Table(
     Column("client", Text),
     Column("error", Text),
 )
+
+# Series of pictures that were asked for at once; each scene is a prediction like any other, and a
+# scene that is drawn again names a new one.
+storyboards: Final = Table(
+    "storyboards",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("key_name", Text, nullable=False),
+    Column("idempotency_key", Text),
+    Column("body_hash", Text, nullable=False),
+    Column("request", Text, nullable=False),
+    Column("created", Double, nullable=False),
+)
+Index(
+    "one_storyboard_per_idempotency_key",
+    storyboards.c.key_name,
+    storyboards.c.idempotency_key,
+    unique=True,
+)
+Index("storyboards_by_body", storyboards.c.key_name, storyboards.c.body_hash)
+scenes: Final = Table(
+    "scenes",
+    metadata,
+    Column("storyboard_id", Text, ForeignKey("storyboards.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("prediction_id", Text, nullable=False),
+)
+Index("scenes_by_prediction", scenes.c.prediction_id)
 
 # One row: whoever locks it is alone with the order of the queue.
 queue: Final = Table(
@@ -205,6 +241,14 @@ named_prices: Final = Table(
     Column("named", Double, nullable=False),
 )
 
+READABLE_FROM: Final = 8
+"""The oldest release, by the number of its migrations, that can work with what this one leaves.
+
+In a rolling update old and new servers share a ledger, so a migration only adds: tables, indexes,
+and columns that may be left out. One that does more raises this to its own number, and then every
+server has to be stopped first.
+"""
+
 # Applied in order, once each; a published one is never edited. Both engines read these types.
 MIGRATIONS: Final[Sequence[Sequence[str]]] = (
     (
@@ -287,27 +331,61 @@ MIGRATIONS: Final[Sequence[Sequence[str]]] = (
              primary key (character_id, picture))""",
         """create index characters_with_picture on character_pictures (picture)""",
     ),
+    (
+        """create table storyboards (
+             id text primary key not null, key_name text not null, idempotency_key text,
+             body_hash text not null, request text not null, created double precision not null)""",
+        """create unique index one_storyboard_per_idempotency_key
+             on storyboards (key_name, idempotency_key) where idempotency_key is not null""",
+        """create index storyboards_by_body on storyboards (key_name, body_hash)""",
+        """create table scenes (
+             storyboard_id text not null references storyboards (id), number integer not null,
+             prediction_id text not null, primary key (storyboard_id, number))""",
+        """create index scenes_by_prediction on scenes (prediction_id)""",
+    ),
+    (
+        """alter table predictions add column traceparent text""",
+        """alter table predictions add column progress text""",
+        """create index predictions_of_key on predictions (key_name, id)""",
+        """create index predictions_by_end on predictions ((finished + keep_s))""",
+    ),
 )
 
 
 def migrate(connection: Connection) -> None:
     """Bring the ledger up to this release, inside the caller's transaction.
 
+    A newer ledger is left as it is, where this release can work with it.
+
     Raises:
-        SettingsError: A newer release has written it.
+        SettingsError: A newer release has written it, and this one cannot work with it.
     """
     if connection.dialect.name == "postgresql":  # two replicas may start at once
         connection.execute(text("select pg_advisory_xact_lock(7310580)"))
-    if not inspect(connection).has_table("castmate_schema"):
+    found = inspect(connection)
+    if not found.has_table("castmate_schema"):
         connection.execute(text("create table castmate_schema (number integer not null)"))
         connection.execute(text("insert into castmate_schema (number) values (0)"))
+    if "readable_from" not in {each["name"] for each in found.get_columns("castmate_schema")}:
+        connection.execute(text("alter table castmate_schema add column readable_from integer"))
     done = connection.execute(text("select number from castmate_schema")).scalar_one()
     if done > len(MIGRATIONS):
-        raise SettingsError(
-            f"CASTMATE_DATABASE_URL: this ledger has version {done}, and this release reads up to "
-            f"{len(MIGRATIONS)}; upgrade Castmate or name another database."
-        )
+        return _check_readable(connection, done)
+    if done == len(MIGRATIONS):
+        return None
     for statements in MIGRATIONS[done:]:
         for statement in statements:
             connection.execute(text(statement))
-    connection.execute(text("update castmate_schema set number = :n"), {"n": len(MIGRATIONS)})
+    connection.execute(
+        text("update castmate_schema set number = :number, readable_from = :readable_from"),
+        {"number": len(MIGRATIONS), "readable_from": READABLE_FROM},
+    )
+
+
+def _check_readable(connection: Connection, done: int) -> None:
+    readable_from = connection.execute(text("select readable_from from castmate_schema"))
+    if (oldest := readable_from.scalar_one()) is None or oldest > len(MIGRATIONS):
+        raise SettingsError(
+            f"CASTMATE_DATABASE_URL: this ledger has version {done}, and this release works with "
+            f"versions up to {len(MIGRATIONS)}; upgrade Castmate or name another database."
+        )

@@ -11,15 +11,24 @@ from numpy.typing import NDArray
 from castmate.defaults import CompleteRequest, beyond_limits
 from castmate.engines.base import Array, Runtime
 from castmate.engines.bundle import Bundle
-from castmate.errors import InvalidRequest, Problem
+from castmate.errors import Incapable, InvalidRequest, Problem
 from castmate.images import Reference, encode
 from castmate.pipeline.candidates import Drawn, choose, is_enough, warning
+from castmate.pipeline.cutout import cut_out
 from castmate.pipeline.denoise import denoise
 from castmate.pipeline.identity import Identity, no_identity
 from castmate.pipeline.network import open_network
 from castmate.pipeline.noise import gaussian_noise, image_seeds
 from castmate.pipeline.stopwatch import Stopwatch
-from castmate.schema import MAX_SEED, Cache, GeneratedImage, GenerateRequest, GenerateResult
+from castmate.schema import (
+    MAX_SEED,
+    Background,
+    Cache,
+    GeneratedImage,
+    GenerateRequest,
+    GenerateResult,
+)
+from castmate.styles import check_style
 
 OnStep = Callable[[int, int], None]
 """Called before each denoise step with the steps done and the steps in all; may raise to stop."""
@@ -100,11 +109,18 @@ class Pipeline:
                 chooses, with the chosen ones at the end.
 
         Raises:
-            InvalidRequest: It chooses, and nothing here can judge.
+            InvalidRequest: It chooses, and nothing here can judge; or the bundle has no such style.
+            Incapable: It wants a transparent background, and the bundle has no matte graph.
         """
         watch = Stopwatch()
         if request.chooses and self._identity is None:
             raise _cannot_choose(request, self.no_identity)
+        if request.background is Background.TRANSPARENT and self._network.matte is None:
+            raise Incapable(
+                f"Bundle {self.bundle.name!r} has no matte graph, so it draws no transparent "
+                "background; nothing was drawn. Set `background` to scene, or export the bundle "
+                "with a matte."
+            )
         complete, notes = self._completed(request)
         encoded = self._network.encode(complete, reference, watch)
         threshold, ignored = self._threshold(request)
@@ -113,11 +129,15 @@ class Pipeline:
         first = request.seed if request.seed >= 0 else secrets.randbelow(MAX_SEED + 1)
         drawn: list[Drawn] = []
         images: list[GeneratedImage] = []
-        computed = 0
+        computed, unseen = 0, list[str]()
 
         def give(one: Drawn) -> None:
+            pixels = one.picture
+            if request.background is Background.TRANSPARENT and not one.flagged:
+                with watch("matte"):
+                    pixels = self._without_background(pixels, unseen)
             with watch("encode"):
-                images.append(_encoded(request, one))
+                images.append(_encoded(request, one, pixels))
             if on_image is not None:
                 on_image(images[-1])
 
@@ -153,7 +173,7 @@ class Pipeline:
             client="local",
             model=self.bundle.name,
             timings_ms=watch.totals_ms(),
-            warnings=encoded.warnings + notes + ignored + tuple(_flagged(images)),
+            warnings=encoded.warnings + notes + ignored + (*_flagged(images), *unseen),
             computed_steps=computed,
             drawn_with=complete.drawn_with,
             reference=encoded.reference,
@@ -162,8 +182,13 @@ class Pipeline:
         )
 
     def _completed(self, request: GenerateRequest) -> tuple[CompleteRequest, tuple[str, ...]]:
-        """What is drawn, in no more steps than the bundle takes, and what is odd about it."""
+        """What is drawn, in no more steps than the bundle takes, and what is odd about it.
+
+        Raises:
+            InvalidRequest: The bundle has no such style.
+        """
         manifest, most = self.bundle.manifest, len(self._steps)
+        check_style(request.style, manifest.style_names, self.bundle.name)
         notes = tuple(beyond_limits(request, self.bundle.name, manifest.defaults, manifest.limits))
         complete = CompleteRequest.of(request, manifest.defaults)
         if (asked := complete.num_inference_steps) <= most:
@@ -188,6 +213,20 @@ class Pipeline:
                 "`cache` off.",
             )
         return {Cache.BALANCED: spec.balanced, Cache.FAST: spec.fast}[cache], ()
+
+    def _without_background(
+        self, picture: NDArray[np.uint8], unseen: list[str]
+    ) -> NDArray[np.uint8]:
+        """The character of a picture alone; the whole of one in which nobody is seen."""
+        matte = self._network.matte
+        found = cut_out(picture, matte) if matte is not None else None
+        if found is not None:
+            return found
+        unseen.append(
+            "No character was found in a picture, so it keeps its background. Change the prompt or "
+            "the seed; a plain background helps."
+        )
+        return picture
 
     def _judged(
         self,
@@ -217,9 +256,9 @@ def center_crop(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[
     return picture[top : top + height, left : left + width]
 
 
-def _encoded(request: GenerateRequest, one: Drawn) -> GeneratedImage:
+def _encoded(request: GenerateRequest, one: Drawn, pixels: NDArray[np.uint8]) -> GeneratedImage:
     return GeneratedImage(
-        data=encode(one.picture, request.output_format),
+        data=encode(pixels, request.output_format),
         output_format=request.output_format,
         width=request.width,
         height=request.height,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
+
+_LEFT_OUT: Final = ("title", "$defs", "examples")  # an example stands in the words
 
 
 def compact(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -17,7 +19,7 @@ def compact(schema: Mapping[str, Any]) -> dict[str, Any]:
     parts = schema.get("$defs", {})
 
     def clean(given: Mapping[str, Any]) -> dict[str, Any]:
-        node = {key: value for key, value in given.items() if key not in ("title", "$defs")}
+        node = {key: value for key, value in given.items() if key not in _LEFT_OUT}
         if node.get("default", 0) is None:
             del node["default"]
         if node.get("additionalProperties") is True:  # what holds anyway
@@ -42,22 +44,12 @@ def compact(schema: Mapping[str, Any]) -> dict[str, Any]:
     return clean(schema)
 
 
-def outline(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """What is advertised of a result: the names and types of what every one has, one level deep.
+OBJECT: Final[dict[str, Any]] = {"type": "object"}
+"""What is advertised of a result: that it is structured.
 
-    A result has more than that, and says so itself; every conversation pays for the schema.
-
-    Args:
-        schema: Of an object, as pydantic writes it.
-    """
-    whole = compact(schema)
-    always = {name: whole["properties"][name] for name in whole["required"]}
-    return {"type": "object", "properties": {name: _bare(one) for name, one in always.items()}}
-
-
-def _bare(node: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: node[key] for key in ("type", "enum") if key in node}
-    return kept | ({"items": _bare(node["items"])} if "items" in node else {})
+Descriptions name what matters of it, results say the rest themselves, and every conversation would
+pay for more.
+"""
 
 
 def in_words(parameter: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from starlette.responses import Response
 from castmate.clients.registry import licences, price_usd
 from castmate.defaults import Defaults
 from castmate.errors import InvalidRequest
-from castmate.schema import MAX_SIDE, MIN_SIDE, GenerateRequest
+from castmate.schema import GenerateRequest
+from castmate.sizes import MAX_SIDE, MIN_SIDE
 from castmate_mcp.http.envelope import Refusal, success
 from castmate_mcp.rest.models import (
     Balance,
@@ -56,6 +57,7 @@ async def models(call: Call) -> Response:
                 sort_order=number,
                 licences=terms,
                 defaults=known.model_dump() if known else {},
+                styles=list(call.gateway.castmate.router.styles),
                 api_schema={
                     "api_schemas": [
                         {

@@ -85,7 +85,7 @@ class CandidateOut(BaseModel):
     """One picture that was drawn."""
 
     seed: int = Field(description="Makes it again with num_images 1.")
-    identity: IdentityOut | None
+    identity: float | None = Field(description="Its score; null where it was flagged.")
     has_nsfw: bool
     chosen: bool = Field(description="It is among the outputs.")
 
@@ -336,6 +336,7 @@ class ModelOut(BaseModel):
     defaults: dict[str, int | float] = Field(
         description="What it gives a request for what that leaves out; empty where it is not known."
     )
+    styles: list[str] = Field(description="What `style` may be, as far as it is known.")
     api_schema: dict[str, Any] = Field(description="`api_schemas[0].request_schema` is the inputs'")
 
 

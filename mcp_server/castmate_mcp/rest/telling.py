@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -83,7 +83,7 @@ class Teller:
             urls=Urls(get=f"{self.base_url}/api/v3/predictions/{prediction.id}/result"),
             has_nsfw_contents=[image.has_nsfw for image in images],
             identity=[identity_of(image.identity) for image in images],
-            status=self._status(prediction.state),
+            status=self.status(prediction.state),
             created_at=rfc3339(prediction.created),
             error=for_callers(str(error.get("message", ""))),
             executionTime=took_ms,
@@ -101,7 +101,8 @@ class Teller:
             input=_input(prediction) if with_input else None,
         )
 
-    def _status(self, state: State) -> Status:
+    def status(self, state: State) -> Status:
+        """A state in the words of the API."""
         if state is State.CANCELLED and not self.knows_cancelled:
             return "failed"
         return state.value
@@ -139,15 +140,7 @@ def identity_of(score: float | None) -> IdentityOut | None:
 def _selection(result: StoredResult | None) -> SelectionOut | None:
     if result is None or (selection := result.selection) is None:
         return None
-    candidates = [
-        CandidateOut(
-            seed=one.seed,
-            identity=identity_of(one.identity),
-            has_nsfw=one.has_nsfw,
-            chosen=one.chosen,
-        )
-        for one in selection.candidates
-    ]
+    candidates = [CandidateOut(**asdict(one)) for one in selection.candidates]
     return SelectionOut(candidates=candidates, stopped=selection.stopped)
 
 

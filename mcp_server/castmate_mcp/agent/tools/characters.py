@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
+from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult, ResourceLink, ToolAnnotations
 from pydantic import BaseModel, Field
 
@@ -49,6 +50,7 @@ def add(server: StrictServer, studio: Studio) -> None:
         ),
     )
     async def create_character(
+        ctx: Context[Any, Any],
         name: Annotated[
             str,
             Field(
@@ -76,7 +78,7 @@ def add(server: StrictServer, studio: Studio) -> None:
 
         async def read() -> AsyncIterator[Reference]:
             for number, source in enumerate(references):
-                picture = await _reference(studio, f"references.{number}", source)
+                picture = await _reference(studio, ctx, f"references.{number}", source)
                 if not first:
                     first.append(picture)
                 yield picture
@@ -104,9 +106,11 @@ def add(server: StrictServer, studio: Studio) -> None:
         return result
 
 
-async def _reference(studio: Studio, parameter: str, source: str) -> Reference:
+async def _reference(
+    studio: Studio, ctx: Context[Any, Any], parameter: str, source: str
+) -> Reference:
     try:
-        return await reference_of(studio, source)
+        return await reference_of(studio, ctx, source)
     except ImageRejected as error:
         problems = [Problem(parameter, p.message, p.allowed, p.hint) for p in error.problems]
         raise InvalidRequest(problems) from None

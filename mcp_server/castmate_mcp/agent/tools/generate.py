@@ -38,8 +38,10 @@ _SHORT: Final = {
     "output_format": "png is lossless:",
     "cache": "Skip steps that change little:",
     "enable_matting": "Crop to the character:",
+    "background": "transparent cuts the character out, as png or webp:",
     "num_candidates": "Draw so many, return the closest to the character.",
     "min_identity": "Draw again, up to num_candidates, until as close; 1 is the same.",
+    "style": "A name of get_status's styles.",
 }
 
 # Where nobody has asked the model yet what it takes by default.
@@ -57,6 +59,24 @@ WaitSeconds = Annotated[
         le=3600,
         allow_inf_nan=False,
         description="When to answer `running`, such as 20:",
+    ),
+]
+
+IdempotencyKey = Annotated[
+    str | None,
+    Field(
+        min_length=1,
+        max_length=255,
+        description="A second call with the same text, such as fox-4f9a1c-1, gives the "
+        "first one's job.",
+    ),
+]
+AcceptCost = Annotated[
+    float | None,
+    Field(
+        ge=0,
+        allow_inf_nan=False,
+        description="Only where an error named the price, such as 0.25, and the user agreed.",
     ),
 ]
 
@@ -94,31 +114,15 @@ def add(server: StrictServer, studio: Studio) -> None:
         agreed: Annotated[ElicitationResult[Agreement], Resolve(agreement)],
         *,
         wait_seconds: WaitSeconds = None,
-        idempotency_key: Annotated[
-            str | None,
-            Field(
-                min_length=1,
-                max_length=255,
-                description="A second call with the same text, such as fox-4f9a1c-1, gives the "
-                "first one's job.",
-            ),
-        ] = None,
-        accept_cost_usd: Annotated[
-            float | None,
-            Field(
-                ge=0,
-                allow_inf_nan=False,
-                description="Only where an error named the price, such as 0.25, and the user "
-                "agreed.",
-            ),
-        ] = None,
+        idempotency_key: IdempotencyKey = None,
+        accept_cost_usd: AcceptCost = None,
         **values: Any,
     ) -> Annotated[CallToolResult, JobOut]:
         if not isinstance(agreed, AcceptedElicitation):
             raise declined()
         may_spend = await spending.settle(agreed.data)
         request = GenerateRequest.parse(values)
-        reference = await reference_of(studio, request.image)
+        reference = await reference_of(studio, ctx, request.image)
         if isinstance(agreed.data, Unaskable):  # last: a call that is refused uses nothing up
             may_spend = await spending.accept(request.most_drawn, accept_cost_usd)
         job = await studio.castmate.ledger.submit(

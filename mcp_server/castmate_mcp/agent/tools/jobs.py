@@ -9,11 +9,12 @@ from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import BaseModel, Field
 
 from castmate.jobs.predictions import Prediction, State
+from castmate.jobs.scenes import Storyboard
 from castmate_mcp.agent.extensions import viewer
-from castmate_mcp.agent.holding import hold
+from castmate_mcp.agent.holding import hold, hold_series
 from castmate_mcp.agent.results import MONEY, STATUS, JobOut, told
 from castmate_mcp.agent.strict import StrictServer
-from castmate_mcp.agent.studio import Studio
+from castmate_mcp.agent.studio import DRAW_SCENES, GENERATE, Studio
 from castmate_mcp.agent.tools import READS
 from castmate_mcp.agent.tools.generate import WaitSeconds
 from castmate_mcp.http.ids import job_id_of
@@ -56,7 +57,10 @@ def add(server: StrictServer, studio: Studio) -> None:
         Use it when a call returned status running, timed out or was cut off: jobs survive that,
         and restarts. Not for drawing again. It is free. Returns what that call would have.
         """
-        return await hold(studio, ctx, await studio.job(job_id), wait_seconds)
+        found = await studio.job(job_id)
+        if isinstance(found, Storyboard):
+            return await hold_series(studio, ctx, found, wait_seconds)
+        return await hold(studio, ctx, found, wait_seconds)
 
     @server.tool(
         title="Cancel a job",
@@ -71,9 +75,11 @@ def add(server: StrictServer, studio: Studio) -> None:
         It is free. Returns its status and whether it was charged.
         """
         found = await studio.job(job_id)
-        ledger = studio.castmate.ledger
-        await ledger.cancel(found.id, studio.caller)
-        return told(_describe(await ledger.wait(found.id, _STOP_S)))
+        castmate = studio.castmate
+        await studio.cancel(found.id)
+        if isinstance(found, Storyboard):
+            return told(_describe_series(await castmate.storyboards.wait(found.id, _STOP_S)))
+        return told(_describe(await castmate.ledger.wait(found.id, _STOP_S)))
 
 
 def _describe(job: Prediction) -> CancelOut:
@@ -81,14 +87,30 @@ def _describe(job: Prediction) -> CancelOut:
         charged: bool | None = job.result.cost_usd > 0
     else:
         charged = job.error["charged"] if job.error else None
+    return _cancelled(job.id, job.state, charged, GENERATE)
+
+
+def _describe_series(series: Storyboard) -> CancelOut:
+    told = [_describe(scene.prediction).charged for scene in series.scenes]
+    charged = None if None in told else True in told
+    out = _cancelled(series.id, series.state, charged, DRAW_SCENES)
+    if series.undrawn and series.state is State.COMPLETED:
+        drawn = len(series.scenes) - len(series.undrawn)
+        out.next_step = (
+            f"{MONEY[charged]} {drawn} scenes were drawn before: get_job gives their pictures."
+        )
+    return out
+
+
+def _cancelled(name: str, state: State, charged: bool | None, tool: str) -> CancelOut:
     step = {
-        State.CANCELLED: "generate_character_image draws it after all.",
+        State.CANCELLED: f"{tool} draws it after all.",
         State.COMPLETED: "It was finished before: get_job gives its pictures.",
         State.FAILED: "It had failed before: get_job says why.",
-    }.get(job.state, "It ends before its next step: get_job says when.")
+    }.get(state, "It ends before its next step: get_job says when.")
     return CancelOut(
-        status=STATUS[job.state],
-        job_id=job_id_of(job.id),
+        status=STATUS[state],
+        job_id=job_id_of(name),
         charged=charged,
         next_step=f"{MONEY[charged]} {step}",
     )

@@ -45,6 +45,7 @@ class StatusOut(BaseModel):
     left_today_usd: float | None = None
     licence: str = ""
     defaults: str = ""
+    styles: list[str] = []
     next_step: str
 
 
@@ -101,6 +102,7 @@ async def _status(studio: Studio, spending: Spending, num_images: int) -> Status
         left_today_usd=None if cap is None else round(max(0.0, cap - spent_usd), 4),
         licence=in_short(licences(settings)),
         defaults=known.in_words if (known := castmate.router.defaults) else "",
+        styles=list(castmate.router.styles),
         next_step=_next_step(free, spending),
     )
 
