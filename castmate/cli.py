@@ -167,7 +167,7 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Examine the installation and say how to repair it."""
-    from castmate.doctor import examine, memory_plans, verified
+    from castmate.doctor import examine, gains, memory_plans, verified
     from castmate.engines.memory_table import as_text, as_values
 
     with reporting(as_json=as_json):
@@ -175,7 +175,8 @@ def doctor(
         plans = memory_plans(settings)  # before a check draws: what is free then is not ours
         memory = [{"title": title, **as_values(plan)} for title, plan in plans]
         if gpu_memory is not None:
-            print_json(memory) if as_json else typer.echo(as_text(plans))
+            shown = "\n".join([as_text(plans), *gains(settings)])
+            print_json(memory) if as_json else typer.echo(shown)
             raise typer.Exit(OK if any(plan["fits"] for plan in memory) else FAILED)
         checks = []
         for check in chain(examine(settings), verified(settings) if verify else ()):
