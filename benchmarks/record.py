@@ -19,6 +19,7 @@ FIELDS: Mapping[str, Sequence[str]] = {
     "roofline": ("request", "own_peaks", "graphs", "full_size"),
     "full-size": ("request", "network", "peaks", "rows"),
     "quantization": ("pictures", "side_px", "steps", "variants", "layer_relative_l2"),
+    "schemes": ("pictures", "side_px", "steps", "schemes", "variants", "layer_relative_l2"),
     "toon-framing": ("pictures_a_row", "side_px", "small", "rows"),
     "toon-quality": ("pictures_a_row", "rows", "shares", "shares_by_words"),
     "triton": ("request", "rows", "memory_mib", "failures"),

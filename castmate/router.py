@@ -30,6 +30,7 @@ from castmate.errors import (
     BundleError,
     CastmateError,
     DeadlineExceeded,
+    Incapable,
     MaybeCharged,
     Overloaded,
     SettingsError,
@@ -45,7 +46,7 @@ Clock = Callable[[], float]
 _PAID: Final = {PaymentState.SUBMITTED, PaymentState.SETTLED}
 _LOST: Final = {PaymentState.SUBMITTING, PaymentState.UNKNOWN}
 _BROKEN: Final = (Unavailable, BundleError, MaybeCharged)
-_FULL: Final = (Overloaded, BudgetExceeded)
+_FULL: Final = (Overloaded, BudgetExceeded, Incapable)
 
 
 @dataclass(frozen=True)

@@ -188,6 +188,11 @@ class Settings(BaseSettings):
     cache: Literal["off", "balanced", "fast"] = Field(
         "off", description="Step caching of requests that do not choose: off, balanced or fast."
     )
+    identity: Literal["on", "off"] = Field(
+        "on",
+        description="Judge in every picture how close its character is to the reference's, if the "
+        "bundle can: on or off.",
+    )
 
     database_url: SecretStr | None = Field(
         None,
@@ -206,9 +211,9 @@ class Settings(BaseSettings):
     )
     files_secret: SecretStr | None = Field(
         None,
-        min_length=16,
-        description="Signs the addresses of files; servers that share a storage share it. By "
-        "default one is drawn and kept in the data folder.",
+        min_length=32,
+        description="Signs the addresses of files; servers that share a storage share it. At "
+        "least 32 characters. By default one is drawn and kept in the data folder.",
     )
     presigned_urls: bool = Field(
         True,

@@ -24,6 +24,7 @@ from castmate.engines.graphs import TensorSpec
 from castmate.engines.manifest import (
     FORMAT,
     GraphSpec,
+    IdentitySpec,
     Manifest,
     StepCachingSpec,
 )
@@ -37,6 +38,7 @@ from export.samples import TokenizerFile, samples
 
 STEPS = 2
 """The last one is recorded: its latents are half noise and half picture."""
+ANY_IDENTITY = IdentitySpec(same=1, another=0, chosen_on="nothing: the graph is run")
 EVERY_STEP = StepCachingSpec(balanced=1e-9, fast=1e-9, chosen_on="nothing: all are computed")
 
 
@@ -193,6 +195,7 @@ def _bundle(
         constants=family.constants(network),
         defaults=family.defaults,
         step_caching=EVERY_STEP if step_caching else None,
+        identity=ANY_IDENTITY,
     )
     return Bundle(folder, manifest)
 

@@ -12,12 +12,14 @@ import pytest
 from benchmarks.readme import DOCUMENTS, filled
 from castmate.defaults import Defaults
 from castmate.engines.bundle import Bundle
-from castmate.schema import GenerateRequest, describe_range
+from castmate.schema import GenerateRequest
+from castmate.validation import describe_range
 from castmate_mcp.settings import ServerSettings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = (*DOCUMENTS, ROOT / "CONTRIBUTING.md", ROOT / "triton_models/README.md")
+SECURITY = (ROOT / "docs/security.md").read_text()
 HOSTS = README + (ROOT / "docs/mcp.md").read_text()
 
 pages = pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
@@ -107,6 +109,17 @@ def test_every_file_in_the_map_of_the_code_exists() -> None:
             missing.append("".join(folders))
     assert tree
     assert missing == []
+
+
+def test_every_promise_of_security_names_a_test_that_exists() -> None:
+    promises = re.findall(r"^\| .* \| (.*tests/.*|.*`test_.*) \|$", SECURITY, re.MULTILINE)
+    assert len(promises) > 15
+    sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    for named in re.findall(r"`((?:tests/|test_)[^`]*)`", "".join(promises)):
+        if named.startswith("tests/"):
+            assert list(ROOT.glob(named)), named
+        else:
+            assert f"def {named}(" in sources, named
 
 
 def test_every_module_that_a_reader_is_asked_to_run_can_be_run() -> None:

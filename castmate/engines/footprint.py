@@ -61,6 +61,8 @@ class Counted:
         side: Pixels of a side of the largest picture.
         footprints: Of its graphs.
         provenance: Where the figures come from, in two sentences.
+        scheme: The quantization scheme, as the export names it.
+        gains: Compute capabilities of GPUs that are better off with it than with a wider one.
     """
 
     family: str
@@ -69,6 +71,8 @@ class Counted:
     side: int
     footprints: Mapping[str, Footprint]
     provenance: str
+    scheme: str
+    gains: tuple[str, ...]
 
     def plan(self, memory: int, caches: int) -> Residency:
         """Where its weights would be.
@@ -110,6 +114,8 @@ def counted(family: str) -> list[Counted]:
                 for name, num_bytes in weights.items()
             },
             provenance,
+            found["gpus"][precision]["scheme"],
+            tuple(found["gpus"][precision]["gains"]),
         )
         for precision, weights in found["weights"].items()
         for side in found["sides"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
+from weakref import WeakValueDictionary
 
 import numpy as np
 import onnxruntime
@@ -14,6 +15,24 @@ from castmate.errors import BundleMismatch
 
 BFLOAT16 = 16
 """Of ONNX's element types."""
+
+
+def session_options(threads: int = 0) -> onnxruntime.SessionOptions:
+    """How sessions run here.
+
+    Args:
+        threads: CPU threads of one run; 0 takes every core.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Waiting threads must sleep: a server shares its cores with encoders and other requests.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Else the inputs of products with four-bit weights are rounded to INT8.
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
+    # A plan of the memory for every size ever asked costs more than it saves: 20 % of the peak.
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3
+    return options
 
 
 class OnnxEngine:
@@ -50,13 +69,8 @@ class OnnxRuntime:
                 f"{self.name!r}."
             )
         self._bundle = bundle
-        self._options = onnxruntime.SessionOptions()
-        self._options.intra_op_num_threads = threads
-        # Waiting threads must sleep: a server shares its cores with encoders and other requests.
-        self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # A plan of the memory for every size ever asked costs more than it saves: 20 % of the peak.
-        self._options.enable_mem_pattern = False
-        self._options.log_severity_level = 3
+        self._engines = WeakValueDictionary[str, OnnxEngine]()
+        self._options = session_options(threads)
 
     @property
     def machine(self) -> str:
@@ -64,12 +78,17 @@ class OnnxRuntime:
         return f"onnxruntime {onnxruntime.__version__} on {platform.machine()}"
 
     def load(self, graph: str) -> Engine:
-        """Load one graph.
+        """Load one graph; who asks for it while it is held gets the same one.
 
         Raises:
             BundleCorrupt: Its file is not the one in the manifest.
             BundleMismatch: This ONNX Runtime cannot load it.
         """
+        if (engine := self._engines.get(graph)) is None:
+            self._engines[graph] = engine = self._load(graph)
+        return engine
+
+    def _load(self, graph: str) -> OnnxEngine:
         path, *_ = [self._bundle.file(part) for part in self._bundle.manifest.graphs[graph].files]
         try:
             session = onnxruntime.InferenceSession(

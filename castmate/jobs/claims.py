@@ -275,8 +275,13 @@ def _any(tx: Transaction, state: State) -> bool:
 
 
 def _is_rested(now: float) -> ColumnElement[bool]:
-    """Whether a prediction that waits for a client may be tried again."""
-    return or_(predictions.c.not_before.is_(None), predictions.c.not_before <= now)
+    """Whether a prediction that waits for a client may be tried again.
+
+    A rest that ends later than the longest one that begins now was written before the clock was set
+    back.
+    """
+    ends = predictions.c.not_before
+    return or_(ends.is_(None), ends <= now, ends > now + LONGEST_PAUSE_S + CLOCK_SLACK_S)
 
 
 def _pause_s(waits: int, error: CastmateError) -> float:

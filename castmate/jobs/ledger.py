@@ -5,30 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import operator
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Row, delete, select, update
+from sqlalchemy import Row, delete, exists, select, update
 
 from castmate import tracing
 from castmate.clients.base import ProgressCallback
-from castmate.errors import (
-    Cancelled,
-    IdempotencyConflict,
-    InvalidRequest,
-    PredictionNotFound,
-    Problem,
-)
+from castmate.errors import Cancelled, PredictionNotFound
 from castmate.images import Reference
 from castmate.jobs import notify
 from castmate.jobs.backlog import Backlog, backlog_of
 from castmate.jobs.claims import charged
-from castmate.jobs.database import Clock, Database, Transaction, check_storable
+from castmate.jobs.database import Clock, Database, Transaction
 from castmate.jobs.pictures import Pictures, release
-from castmate.jobs.predictions import Prediction, State, first_id, hash_of
+from castmate.jobs.predictions import Prediction, State, first_id
 from castmate.jobs.progress import Reader
 from castmate.jobs.queue import (
     Limits,
@@ -37,15 +30,13 @@ from castmate.jobs.queue import (
     check_unfinished,
     check_waiting,
     enqueue,
-    in_state,
     load_of,
     lock_queue,
 )
 from castmate.jobs.storage import Storage
-from castmate.jobs.tables import attempts, predictions, queue, webhooks
-from castmate.schema import MAX_SEED, GenerateRequest
-
-MAX_IDEMPOTENCY_CHARACTERS = 255
+from castmate.jobs.submitting import agree, check_idempotency_key, earlier, values_of
+from castmate.jobs.tables import attempts, predictions, queue, scenes, storyboards, webhooks
+from castmate.schema import GenerateRequest
 
 Also = Callable[[Transaction, str], object]
 """Writes more in the transaction of a submit; gets the prediction's id."""
@@ -115,35 +106,23 @@ class Ledger:
             QuotaExceeded: The key keeps as many pictures as it may, and this is a new one.
             InvalidRequest: The idempotency key is empty or too long.
         """
-        if idempotency_key is not None:
-            if not 0 < (count := len(idempotency_key)) <= MAX_IDEMPOTENCY_CHARACTERS:
-                allowed = f"text of 1..{MAX_IDEMPOTENCY_CHARACTERS} characters"
-                told = f"has {count} characters"
-                raise InvalidRequest([Problem("idempotency_key", told, allowed)])
-            check_storable("idempotency_key", idempotency_key)
-        request = request.model_copy(update={"image": f"sha256:{reference.sha256}"})
-        values = {
-            "key_name": key_name,
-            "idempotency_key": idempotency_key,
-            "body_hash": hash_of(request),
-            "state": State.CREATED,
-            "request": _with_seed(request).model_dump_json(exclude_none=True),
-            "attempt": 0,
-            "deaths": 0,
-            "cancel_requested": 0,
-            "may_spend": int(may_spend),
-            "note": note,
-            "keep_s": self.keep_s,
-            "traceparent": tracing.current(),
-        }
-        cost = request.num_images / weight
+        check_idempotency_key(idempotency_key)
+        values = values_of(
+            request,
+            reference,
+            key_name=key_name,
+            may_spend=may_spend,
+            keep_s=self.keep_s,
+            idempotency_key=idempotency_key,
+            note=note,
+        )
+        cost = request.most_drawn / weight
 
         def work(tx: Transaction) -> Prediction:
             virtual_time = lock_queue(tx)
-            if row := _earlier(tx, values, join_running):
-                if values["may_spend"] and not row.may_spend:  # agreed to meanwhile
-                    agreed = update(predictions).where(predictions.c.id == row.id)
-                    tx.connection.execute(agreed.values(may_spend=1))
+            if row := earlier(tx, values, join_running):
+                if may_spend and not row.may_spend:  # agreed to meanwhile
+                    agree(tx, [row.id])
                 return replace(Prediction.of(row), joined=True)
             check_unfinished(tx, key_name, max_unfinished)
             if owner is None:
@@ -343,9 +322,11 @@ class Ledger:
 
 def remove(tx: Transaction, ids: Sequence[str]) -> None:
     """Remove predictions and what hangs on them, payments apart."""
-    for table in (attempts, webhooks):
+    for table in (attempts, webhooks, scenes):
         tx.connection.execute(delete(table).where(table.c.prediction_id.in_(ids)))
     tx.connection.execute(delete(predictions).where(predictions.c.id.in_(ids)))
+    left = exists().where(scenes.c.storyboard_id == storyboards.c.id)
+    tx.connection.execute(delete(storyboards).where(~left))
 
 
 def _row(tx: Transaction, prediction_id: str, key_name: str | None, lock: bool = False) -> Row[Any]:
@@ -359,38 +340,3 @@ def _row(tx: Transaction, prediction_id: str, key_name: str | None, lock: bool =
             "predictions are removed after a time."
         )
     return row
-
-
-def _earlier(tx: Transaction, values: dict[str, Any], join_running: bool) -> Row[Any] | None:
-    """What an earlier submit has taken that stands for this one too."""
-    mine = select(predictions).where(predictions.c.key_name == values["key_name"])
-    if (key := values["idempotency_key"]) is not None:
-        same = mine.where(predictions.c.idempotency_key == key)
-        row = tx.connection.execute(same).one_or_none()
-        return row and _unless_other(row, values["body_hash"])
-    states = (State.CREATED, State.PROCESSING) if join_running else ()
-    for state in states:  # one at a time: each has its own index
-        same = mine.where(
-            in_state(state),
-            predictions.c.body_hash == values["body_hash"],
-            predictions.c.cancel_requested == 0,
-        )
-        if row := tx.connection.execute(same.limit(1)).one_or_none():
-            return row
-    return None
-
-
-def _unless_other(row: Row[Any], body_hash: str) -> Row[Any]:
-    if row.body_hash != body_hash:
-        raise IdempotencyConflict(
-            f"The idempotency key {row.idempotency_key!r} stands for another request, prediction "
-            f"{row.id}; nothing was done. Use a new key for a new request."
-        )
-    return row
-
-
-def _with_seed(request: GenerateRequest) -> GenerateRequest:
-    """Drawn here, so that every attempt makes the same pictures; hashes are of what was asked."""
-    if request.seed >= 0:
-        return request
-    return request.model_copy(update={"seed": secrets.randbelow(MAX_SEED + 1)})

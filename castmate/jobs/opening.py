@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy import URL, make_url
@@ -10,6 +11,7 @@ from sqlalchemy.exc import ArgumentError
 from castmate.errors import SettingsError
 from castmate.jobs.database import Clock, Database, Durability
 from castmate.jobs.sqlite import SqliteDatabase
+from castmate.paths import expand
 from castmate.settings import Settings
 
 _ALLOWED: Final = "sqlite:////path/to/a/file or postgresql://user:password@host/name"
@@ -53,7 +55,8 @@ async def open_database(
             "name of a folder holds a question mark, %23 for # and %25 for %."
         )
     if kind == "sqlite" and parsed.database and parsed.database != ":memory:":
-        return await SqliteDatabase.open(parsed.database, durability, clock)
+        path = str(expand(Path(parsed.database)))
+        return await SqliteDatabase.open(path, durability, clock)
     if kind in ("postgresql", "postgres"):
         from castmate.jobs.postgres import PostgresDatabase  # of the extra `postgres`
 

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
+from castmate.identity import Selection
 from castmate.schema import (
     FramedReference,
     GeneratedImage,
@@ -93,6 +94,8 @@ class StoredResult:
     computed_steps: int | None = None
     drawn_with: Mapping[str, Any] = field(default_factory=dict)
     reference: FramedReference | None = None
+    no_identity: str = ""
+    selection: Selection | None = None
 
     @classmethod
     def of(cls, result: GenerateResult, names: Sequence[str]) -> Self:
@@ -120,6 +123,7 @@ class StoredResult:
         )
         values["warnings"] = tuple(values["warnings"])
         values["reference"] = FramedReference.parse(values.get("reference"))
+        values["selection"] = Selection.parse(values.get("selection"))
         return cls(images, **values)
 
     def to_json(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Row, func, insert, literal, or_, select, update
 
-from castmate.errors import Overloaded
+from castmate.errors import InvalidRequest, Overloaded, Problem
 from castmate.jobs import notify
 from castmate.jobs.database import Transaction
 from castmate.jobs.keys import LOCAL_KEY, share_of
@@ -111,36 +111,45 @@ def take(tx: Transaction, ids: Sequence[str], owner: str, lease_s: float) -> Seq
     return rows
 
 
-def check_waiting(tx: Transaction, limits: Limits, key_name: str) -> None:
-    """Refuse one more prediction where no more may wait, of all or of this key.
+def check_waiting(tx: Transaction, limits: Limits, key_name: str, more: int = 1) -> None:
+    """Refuse more predictions than may wait, of all or of this key.
 
     Raises:
         Overloaded: Too many do.
     """
     share = share_of(limits.queue_limit)
-    if key_name != LOCAL_KEY and (mine := _count_waiting(tx, share, key_name)) >= share:
+    needed = f", too many for {more} more" if more > 1 else ""
+    if key_name != LOCAL_KEY and (mine := _count_waiting(tx, share, key_name)) + more > share:
         told = f"{mine} predictions of key {key_name!r} are waiting, its share of the queue"
-        raise _overloaded(tx, mine, told)
+        raise _overloaded(tx, mine, f"{told} is {share}{needed}" if needed else told)
     waiting = _count_waiting(tx, limits.queue_limit)
-    if waiting >= limits.queue_limit:
-        raise _overloaded(tx, waiting, f"{waiting} predictions are waiting, as many as may")
+    if waiting + more > limits.queue_limit:
+        told = needed or ", as many as may"
+        raise _overloaded(tx, waiting, f"{waiting} predictions are waiting{told}")
 
 
-def check_unfinished(tx: Transaction, key_name: str, allowed: int | None) -> None:
-    """Refuse one more prediction of a key that has as many as it may; None allows any number.
+def check_unfinished(tx: Transaction, key_name: str, allowed: int | None, more: int = 1) -> None:
+    """Refuse more predictions of a key than it may have at a time; None allows any number.
 
     Raises:
+        InvalidRequest: It may never have so many.
         Overloaded: Too many of them wait or run.
     """
     if allowed is None:
         return
+    if more > max(1, allowed):
+        told = f"{more} pictures are more than key {key_name!r} may have drawn at a time"
+        raise InvalidRequest(
+            [Problem("scenes", told, f"at most {allowed}", "Split the series into several calls.")]
+        )
     mine = select(func.count()).where(
         predictions.c.key_name == key_name,
         in_state(State.CREATED, State.PROCESSING),
     )
     count = tx.connection.execute(mine).scalar_one()
-    if count >= allowed:
-        told = f"Key {key_name!r} has {count} predictions that are not finished, as many as may"
+    if count + more > allowed:
+        most = "as many as may" if more == 1 else f"and may have {allowed}: no {more} more"
+        told = f"Key {key_name!r} has {count} predictions that are not finished, {most}"
         raise _overloaded(tx, count, told)
 
 

@@ -19,15 +19,17 @@ from castmate.jobs.storage import (
     INPUTS,
     OUTPUTS,
     PREVIEWS,
+    SHEETS,
     UPLOADS,
     UPLOADS_KEPT_S,
     StoredObject,
 )
-from castmate.jobs.tables import characters, expires, pictures, predictions
+from castmate.jobs.tables import characters, expires, pictures, predictions, storyboards
 from castmate.times import day_of
 
 _BATCH: Final = 200
 _OUTPUT: Final = re.compile(rf"(?:{PREVIEWS}/)?{OUTPUTS}/([0-9a-f]{{32}})-(\d+)/")
+_SHEET: Final = re.compile(rf"(?:{PREVIEWS}/)?{SHEETS}/([0-9a-f]{{32}})-")
 _PICTURE: Final = re.compile(rf"{CHARACTERS}/(chr_[0-9a-f]{{16}})-\d")
 # Files younger than this may belong to a row that is about to be written.
 GRACE_S: Final = float(DAY_S)
@@ -61,12 +63,14 @@ async def sweep(ledger: Ledger, keep_s: float | None = None) -> Swept:
     unused = await ledger.pictures.remove_unused()
     before = ledger.clock() - GRACE_S
     outputs = await _sweep_files(ledger, OUTPUTS, before, _needed_outputs)
-    previews = await _sweep_files(ledger, PREVIEWS, before, _needed_outputs)
+    sheets = await _sweep_files(ledger, SHEETS, before, _needed_sheets)
+    previews = await _sweep_files(ledger, f"{PREVIEWS}/{OUTPUTS}", before, _needed_outputs)
+    previews += await _sweep_files(ledger, f"{PREVIEWS}/{SHEETS}", before, _needed_sheets)
     inputs = await _sweep_files(ledger, INPUTS, before, _needed_inputs)
     saved = await _sweep_files(ledger, CHARACTERS, before, _needed_pictures)
     kept_until = ledger.clock() - UPLOADS_KEPT_S
     uploads = await _sweep_files(ledger, UPLOADS, kept_until, _registered)
-    return Swept(removed, unused + outputs + previews + inputs + saved + uploads)
+    return Swept(removed, unused + outputs + sheets + previews + inputs + saved + uploads)
 
 
 def _remove_rows(tx: Transaction, keep_s: float | None) -> int:
@@ -108,6 +112,15 @@ def _needed_outputs(tx: Transaction, found: Sequence[StoredObject]) -> set[str]:
             or (row.state == State.COMPLETED and row.attempt == int(match[2]))
         )
     }
+
+
+def _needed_sheets(tx: Transaction, found: Sequence[StoredObject]) -> set[str]:
+    """Those of series that are still there; one that is removed too early is made again."""
+    boards = {item.name: match[1] for item in found if (match := _SHEET.match(item.name))}
+    query = select(storyboards.c.id).where(storyboards.c.id.in_(set(boards.values())))
+    kept = set(tx.connection.execute(query).scalars())
+    unknown = {item.name for item in found} - boards.keys()  # not ours: leave it alone
+    return unknown | {name for name, board in boards.items() if board in kept}
 
 
 def _needed_inputs(tx: Transaction, found: Sequence[StoredObject]) -> set[str]:

@@ -93,6 +93,34 @@ attempts: Final = Table(
     Column("error", Text),
 )
 
+# Series of pictures that were asked for at once; each scene is a prediction like any other, and a
+# scene that is drawn again names a new one.
+storyboards: Final = Table(
+    "storyboards",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("key_name", Text, nullable=False),
+    Column("idempotency_key", Text),
+    Column("body_hash", Text, nullable=False),
+    Column("request", Text, nullable=False),
+    Column("created", Double, nullable=False),
+)
+Index(
+    "one_storyboard_per_idempotency_key",
+    storyboards.c.key_name,
+    storyboards.c.idempotency_key,
+    unique=True,
+)
+Index("storyboards_by_body", storyboards.c.key_name, storyboards.c.body_hash)
+scenes: Final = Table(
+    "scenes",
+    metadata,
+    Column("storyboard_id", Text, ForeignKey("storyboards.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("prediction_id", Text, nullable=False),
+)
+Index("scenes_by_prediction", scenes.c.prediction_id)
+
 # One row: whoever locks it is alone with the order of the queue.
 queue: Final = Table(
     "queue",
@@ -302,6 +330,18 @@ MIGRATIONS: Final[Sequence[Sequence[str]]] = (
              character_id text not null, picture text not null,
              primary key (character_id, picture))""",
         """create index characters_with_picture on character_pictures (picture)""",
+    ),
+    (
+        """create table storyboards (
+             id text primary key not null, key_name text not null, idempotency_key text,
+             body_hash text not null, request text not null, created double precision not null)""",
+        """create unique index one_storyboard_per_idempotency_key
+             on storyboards (key_name, idempotency_key) where idempotency_key is not null""",
+        """create index storyboards_by_body on storyboards (key_name, body_hash)""",
+        """create table scenes (
+             storyboard_id text not null references storyboards (id), number integer not null,
+             prediction_id text not null, primary key (storyboard_id, number))""",
+        """create index scenes_by_prediction on scenes (prediction_id)""",
     ),
     (
         """alter table predictions add column traceparent text""",

@@ -12,7 +12,7 @@ import secrets
 import socket
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 from castmate import tracing
@@ -53,7 +53,7 @@ class Worker:
         budget: Budget | None = None,
         slots: int = 1,
         owner: str | None = None,
-        own_only: bool = False,
+        own: Sequence[str] | None = None,
         on_drawn: Callable[[Claim, GenerateResult], object] | None = None,
     ) -> None:
         """Nothing is claimed until `start`.
@@ -64,8 +64,8 @@ class Worker:
             budget: Its caps; by default there are none.
             slots: How many predictions it makes at a time, besides those submitted through it.
             owner: Its name, which no other worker has; by default one is drawn.
-            own_only: Leave to others what was not submitted through it, and give up soon: somebody
-                waits for it in person.
+            own: Leave to others what is not among these predictions, nor was submitted through it,
+                and give up soon: somebody waits for them in person. None takes everything.
             on_drawn: Gets each result once its pictures are stored.
         """
         self._ledger, self._client, self._slots = ledger, client, slots
@@ -73,10 +73,10 @@ class Worker:
         self._progress = Writer(self._claims, ledger.storage)
         self._budget = budget or Budget(ledger.database)
         self.owner = owner or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._own: tuple[str, ...] | None = () if own_only else None
+        self._own: tuple[str, ...] | None = None if own is None else tuple(own)
         # Whoever waits in person gets one sentence in the end.
-        self._level = logging.INFO if own_only else logging.WARNING
-        self._wait_s = 0.0 if own_only else ledger.limits.wait_s
+        self._level = logging.WARNING if own is None else logging.INFO
+        self._wait_s = ledger.limits.wait_s if own is None else 0.0
         self._failures, self._rests_until = 0, 0.0  # claims that no client could draw, in a row
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Fails as soon as a prediction could not be ended in time; never done otherwise."""

@@ -21,7 +21,12 @@ from castmate.memory import ByteGate
 from tests.doubles import encoded, noise, picture
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
-BROKEN_EXIF = b"Exif\0\0II*\0\xff\xff\xff\xff\xff\xff"
+BROKEN_EXIF = {
+    "without end": b"Exif\0\0II*\0\xff\xff\xff\xff\xff\xff",
+    "no TIFF": b"Exif\0\0nonsense",
+    "an orientation in words": b"Exif\0\0II*\0"
+    + struct.pack("<IHHHI4s4x", 8, 1, 0x0112, 2, 4, b"six"),
+}
 
 
 def read(data: bytes) -> Image.Image:
@@ -96,16 +101,28 @@ def test_a_png_with_long_texts_is_read(compressed: bool) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # an error in the other tests
+@pytest.mark.parametrize("broken", BROKEN_EXIF.values(), ids=BROKEN_EXIF)
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
-def test_broken_exif_turns_nothing_and_says_nothing(file_format: str, tmp_path: Path) -> None:
-    data = encoded(noise((64, 48)), format=file_format, exif=BROKEN_EXIF)
-    assert read(data).size == (64, 48)
-    (tmp_path / "fox").write_bytes(data)
+def test_broken_exif_turns_nothing(file_format: str, broken: bytes) -> None:
+    image = noise((64, 48))
+    found = read(encoded(image, format=file_format, exif=broken, lossless=True))
+    assert found.size == (64, 48)
+    if file_format != "JPEG":
+        assert np.array_equal(np.asarray(found), np.asarray(image))
+
+
+def test_a_process_says_nothing_of_broken_exif(tmp_path: Path) -> None:
+    names: list[str] = []
+    for file_format in ("PNG", "JPEG", "WEBP"):
+        for broken in BROKEN_EXIF.values():
+            names.append(f"fox-{len(names)}")
+            data = encoded(noise((64, 48)), format=file_format, exif=broken)
+            (tmp_path / names[-1]).write_bytes(data)
     code = (
         "import sys; from castmate.images import Reference;"
-        "Reference.from_bytes(open(sys.argv[1], 'rb').read(), 'it')"
+        "[Reference.from_bytes(open(name, 'rb').read(), 'it') for name in sys.argv[1:]]"
     )
-    command = [sys.executable, "-c", code, str(tmp_path / "fox")]
+    command = [sys.executable, "-c", code, *(str(tmp_path / name) for name in names)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -19,6 +19,7 @@ from castmate.clients.triton.endpoints import Endpoint, Endpoints
 from castmate.clients.triton.streams import Response, Streams
 from castmate.defaults import Defaults
 from castmate.errors import InvalidRequest, Overloaded, SettingsError, Unavailable
+from castmate.identity import Selection
 from castmate.images import Reference
 from castmate.schema import FramedReference, GeneratedImage, GenerateRequest, GenerateResult
 from castmate.settings import Settings
@@ -243,6 +244,7 @@ class _Drawing:
                     height=self.request.height,
                     seed=response[wire.SEED],
                     has_nsfw=response[wire.HAS_NSFW],
+                    identity=response.get(wire.IDENTITY),
                 )
             )
         self._report = response.get(wire.REPORT, self._report)
@@ -262,4 +264,6 @@ class _Drawing:
             computed_steps=self._report.get("computed_steps"),
             drawn_with=self._report.get("drawn_with", {}),
             reference=FramedReference.parse(self._report.get("reference")),
+            no_identity=self._report.get("no_identity", ""),
+            selection=Selection.parse(self._report.get("selection")),
         )

@@ -56,8 +56,8 @@ class InstantCharacter:
         self.safety = SafetyChecker(runtime, self._constants.safety_px)
         graphs = bundle.manifest.graphs
         self._sizes = TABLE.sizes({name: graph.inputs for name, graph in graphs.items()})
-        matte = Matte(runtime, self._sizes["m"]) if MATTE in graphs else None
-        self._framer = Framer(matte, self._constants.reference_margins)
+        self.matte = Matte(runtime, self._sizes["m"]) if MATTE in graphs else None
+        self._framer = Framer(self.matte, self._constants.reference_margins)
         self._subjects = SubjectEncoder(bundle, runtime, self._framer, subject_cache_bytes)
         self._nothing: dict[tuple[int, ...], Tensor] = {}
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
+
+from mcp.server.mcpserver import Context
 
 from castmate.errors import CastmateError, ImageRejected
 from castmate.images import Reference
@@ -15,22 +17,24 @@ from castmate.references import is_base64, resolve
 from castmate.shorten import shorten
 from castmate_mcp.agent.studio import Studio
 from castmate_mcp.http.ids import CharacterName, ImageName, prediction_id_of
-from castmate_mcp.http.saved import stored_name
+from castmate_mcp.http.saved import image_names, stored_name
 
 _SHOWN: Final = 5
 _URI: Final = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+:", re.IGNORECASE)
 _UPLOAD: Final = re.compile(r"upload://([0-9-]{10}/[0-9a-f]{32}\.png)")
 
 
-async def reference_of(studio: Studio, source: str) -> Reference:
+async def reference_of(studio: Studio, ctx: Context[Any, Any], source: str) -> Reference:
     """Read and check the picture that a caller names.
 
     Args:
         studio: Knows the caller and what is theirs.
+        ctx: The call that names it.
         source: An id or URI of a picture or a character, an https URL, a data URI or a path.
 
     Raises:
         ImageRejected: Says why, and what is allowed instead.
+        Overloaded: The caller has too many pictures fetched at this moment.
     """
     source = source.strip()
     if name := ImageName.parse(source) or _own_file(studio, source):
@@ -53,6 +57,7 @@ async def reference_of(studio: Studio, source: str) -> Reference:
             roots=roots,
             allow_http=settings.allow_http,
             use_proxy=settings.fetch_proxy,
+            fetch=studio.fetching(ctx),
             caller=studio.caller,
         )
     except ImageRejected as error:
@@ -148,8 +153,7 @@ async def _instead_of_job(studio: Studio, source: str) -> ImageRejected:
         return ImageRejected(
             f"{shorten(source, 60)} is the id of a job, not of a picture", allowed=allowed
         )
-    count = len(prediction.images)
-    ids = ", ".join(str(ImageName(prediction.id, number)) for number in range(count))
+    ids = ", ".join(map(str, image_names(prediction)))
     return ImageRejected(
         f"{shorten(source, 60)} is the id of a job, not of a picture",
         allowed=ids or allowed,

@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 from cachetools import LRUCache
 
 from castmate.errors import ImageRejected
-from castmate.fetch import fetch
+from castmate.fetch import DEADLINE_S, fetch
 from castmate.images import MAX_BYTES, Reference
 from castmate.jobs.keys import Key
-from castmate.references import is_base64, resolve
+from castmate.references import Fetch, is_base64, resolve
 from castmate.service import Castmate
 from castmate.shorten import shorten
 from castmate_mcp.http.ids import CharacterName, ImageName
@@ -78,6 +78,22 @@ class References:
         if name is not None:
             return await self._read(name, key)
 
+        return await resolve(
+            source,
+            roots=(),
+            allow_http=self._settings.allow_http,
+            fetch=self.fetching(key, FETCH_S),
+            caller=key.name,
+        )
+
+    def fetching(self, key: Key, deadline_s: float = DEADLINE_S) -> Fetch:
+        """What downloads pictures for a key, within its share of all downloads.
+
+        Args:
+            key: Whose calls they are.
+            deadline_s: Of each.
+        """
+
         async def get(url: str) -> bytes:
             with self._fetches().hold_for(key):
                 return await fetch(
@@ -85,16 +101,10 @@ class References:
                     max_bytes=MAX_BYTES,
                     allow_http=self._settings.allow_http,
                     use_proxy=self._settings.fetch_proxy,
-                    deadline_s=FETCH_S,
+                    deadline_s=deadline_s,
                 )
 
-        return await resolve(
-            source,
-            roots=(),
-            allow_http=self._settings.allow_http,
-            fetch=get,
-            caller=key.name,
-        )
+        return get
 
     def _own_name(self, source: str, base_url: str) -> str | None:
         """The name of a file of ours, whatever address we have: its signature says that it is."""

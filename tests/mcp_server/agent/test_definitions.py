@@ -14,6 +14,7 @@ pytestmark = pytest.mark.anyio
 
 TOOLS = [
     GENERATE,
+    "draw_scenes",
     "get_job",
     "cancel_job",
     "view_image",
@@ -23,7 +24,7 @@ TOOLS = [
 ]
 
 
-async def test_there_are_seven_tools_in_a_fixed_order_below_12_kb(agent: Agent) -> None:
+async def test_there_are_eight_tools_in_a_fixed_order_below_12_kb(agent: Agent) -> None:
     tools = (await agent.client.list_tools()).tools
     assert [tool.name for tool in tools] == TOOLS
     wire = [tool.model_dump_json(by_alias=True, exclude_none=True) for tool in tools]

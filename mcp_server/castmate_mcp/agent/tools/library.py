@@ -62,10 +62,10 @@ def add(server: StrictServer, studio: Studio) -> None:
         ] = "",
         limit: Annotated[int, Field(ge=1, le=100, description="How many, at most:")] = 20,
     ) -> Annotated[CallToolResult, LibraryOut]:
-        """List finished pictures, saved characters, or jobs of any status, the newest first.
+        """List finished pictures, saved characters, or jobs, the newest first.
 
-        Use it to find an id that is no longer in the conversation. Not for seeing a picture:
-        view_image does that. It is free. Returns id, uri, prompt or name, and date of each.
+        Use it to find an id. Not for seeing a picture: view_image does that. It is free.
+        Returns id, prompt or name, and date of each.
         """
         items = [item async for item in _items(studio, kind, query.casefold(), limit)]
         return told(LibraryOut(items=items, next_step=_NEXT[kind] if items else _NOTHING))

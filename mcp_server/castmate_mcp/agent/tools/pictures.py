@@ -44,8 +44,8 @@ def add(server: StrictServer, studio: Studio) -> None:
     ) -> list[ImageContent]:
         """Show a finished picture, small enough for every host.
 
-        Use it to look at a picture when another tool's result showed none. Not for the whole
-        picture: that is its image_uri or file_path. It is free. Returns only the JPEG.
+        Use it to look when a result showed none. Not for the whole picture: that is its image_uri
+        or file_path. It is free. Returns only a JPEG.
         """
         if max_px not in PREVIEW_SIDES:
             raise InvalidRequest([Problem("max_px", f"{max_px} is not allowed", _SIDES)])
