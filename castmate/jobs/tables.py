@@ -241,7 +241,7 @@ named_prices: Final = Table(
     Column("named", Double, nullable=False),
 )
 
-READABLE_FROM: Final = 8
+READABLE_FROM: Final = 9
 """The oldest release, by the number of its migrations, that can work with what this one leaves.
 
 In a rolling update old and new servers share a ledger, so a migration only adds: tables, indexes,
