@@ -58,6 +58,8 @@ predictions: Final = Table(
     Column("not_before", Double),
     # Seconds for which it is kept once it is final; null is for ever.
     Column("keep_s", Double),
+    # When the first of its pictures was discarded; null where none is.
+    Column("discarded", Double),
 )
 # The first three cover some rows only, as the migrations say. To say so here, too, would load the
 # dialects of both engines, and the command line waits for them.
@@ -71,6 +73,7 @@ Index("waiting_by_key", predictions.c.key_name, predictions.c.turn)
 Index("running_by_lease", predictions.c.lease_until)
 Index("predictions_by_finish", predictions.c.finished)
 Index("predictions_by_input", predictions.c.input)
+Index("predictions_by_discarded", predictions.c.discarded)
 
 attempts: Final = Table(
     "attempts",
@@ -185,6 +188,8 @@ characters: Final = Table(
     Column("content_hash", Text, nullable=False),
     Column("pictures", Text, nullable=False),
     Column("created", Double, nullable=False),
+    # Since when it is kept only to be restored; null where it is in use.
+    Column("discarded", Double),
 )
 character_pictures: Final = Table(
     "character_pictures",
@@ -326,6 +331,11 @@ MIGRATIONS: Final[Sequence[Sequence[str]]] = (
              storyboard_id text not null references storyboards (id), number integer not null,
              prediction_id text not null, primary key (storyboard_id, number))""",
         """create index scenes_by_prediction on scenes (prediction_id)""",
+    ),
+    (
+        """alter table predictions add column discarded double precision""",
+        """create index predictions_by_discarded on predictions (discarded)""",
+        """alter table characters add column discarded double precision""",
     ),
 )
 

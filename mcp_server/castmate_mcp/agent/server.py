@@ -17,6 +17,7 @@ from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import DRAW_SCENES, BaseUrl, Studio
 from castmate_mcp.agent.tools import (
     characters,
+    editing,
     generate,
     jobs,
     library,
@@ -67,7 +68,7 @@ def build_server(
         cache_hints={"tools/list": CacheHint(ttl_ms=_HOUR_MS, scope="public")},
     )
     server.shown = studio.shown
-    for module in (generate, scenes, jobs, pictures, characters, library, status):
+    for module in (generate, scenes, jobs, pictures, characters, library, editing, status):
         module.add(server, studio)
     if base_url is not None:
         uploads.add(server, studio)
