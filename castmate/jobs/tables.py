@@ -62,6 +62,8 @@ predictions: Final = Table(
     Column("traceparent", Text),
     # How far it is, for processes that do not draw it: written now and then while it is drawn.
     Column("progress", Text),
+    # When the first of its pictures was discarded; null where none is.
+    Column("discarded", Double),
 )
 # The first three cover some rows only, as the migrations say. To say so here, too, would load the
 # dialects of both engines, and the command line waits for them.
@@ -79,6 +81,7 @@ Index("predictions_of_key", predictions.c.key_name, predictions.c.id)
 # What is past its time is found by the same words as in the index.
 expires: Final = predictions.c.finished + predictions.c.keep_s
 Index("predictions_by_end", expires)
+Index("predictions_by_discarded", predictions.c.discarded)
 
 attempts: Final = Table(
     "attempts",
@@ -193,6 +196,8 @@ characters: Final = Table(
     Column("content_hash", Text, nullable=False),
     Column("pictures", Text, nullable=False),
     Column("created", Double, nullable=False),
+    # Since when it is kept only to be restored; null where it is in use.
+    Column("discarded", Double),
 )
 character_pictures: Final = Table(
     "character_pictures",
@@ -348,6 +353,11 @@ MIGRATIONS: Final[Sequence[Sequence[str]]] = (
         """alter table predictions add column progress text""",
         """create index predictions_of_key on predictions (key_name, id)""",
         """create index predictions_by_end on predictions ((finished + keep_s))""",
+    ),
+    (
+        """alter table predictions add column discarded double precision""",
+        """create index predictions_by_discarded on predictions (discarded)""",
+        """alter table characters add column discarded double precision""",
     ),
 )
 

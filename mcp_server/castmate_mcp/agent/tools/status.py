@@ -67,8 +67,8 @@ def add(server: StrictServer, studio: Studio) -> None:
     ) -> Annotated[CallToolResult, StatusOut]:
         """Tell who can draw now, the queue, the price, and the budget.
 
-        Use it when asked about cost or time, or after an error. Not needed before every picture.
-        It is free. Returns the estimate and what to do next.
+        Use it when asked about cost or time, or after an error. Not before every picture. It is
+        free. Returns the estimate and what to do next.
         """
         return told(await _status(studio, spending, num_images))
 
