@@ -25,7 +25,7 @@ from export.build import Options, build_bundle
 from export.bundle import write_bundle
 from export.calibrate import Calibration, calibrate, fingerprint
 from export.errors import ExportError
-from export.family import Config, Network, merges, published, unquantized
+from export.family import Config, Network, merges, published, sensitive, unquantized
 from export.family import parser as family_parser
 from export.forecast import check_room, forecast, show
 from export.golden import record
@@ -89,12 +89,13 @@ def _export(recipe: Recipe, folder: Path, graphs: Path, config: Config) -> None:
     FusedNetwork(network).apply(loras)
     styles = prepare(network, recipe.styles)
     kept = unquantized(network, encoders=recipe.quantize_encoders)
+    narrower = sensitive(network)
     ranges: Ranges = {}
-    if needed := ranges_needed(network, scheme, kept):
+    if needed := ranges_needed(network, scheme, kept, narrower):
         found = _given(recipe, folder, config.name, weights, needed)
         ranges = (found or _record(recipe, folder, network, weights, tokenizers)).amax
     golden = record(network, tokenizers, step_caching=recipe.step_caching)
-    quantize(network, ranges, scheme, kept, merges(network))
+    quantize(network, ranges, scheme, kept, merges(network), narrower)
     write_bundle(
         network,
         graphs,

@@ -26,6 +26,7 @@ from castmate.engines.manifest import (
     FileSpec,
     GoldenSpec,
     GraphSpec,
+    IdentitySpec,
     LoraSpec,
     Manifest,
     StepCachingSpec,
@@ -65,6 +66,7 @@ def write_bundle(
     quantization: Scheme = NONE,
     encoders: bool = False,
     step_caching: StepCachingSpec | None = None,
+    identity: IdentitySpec | None = None,
     loras: Sequence[LoraSpec] = (),
     defaults: Defaults | None = None,
     limits: Limits | None = None,
@@ -88,6 +90,7 @@ def write_bundle(
         encoders: Whether the encoders were quantized as well, for the manifest.
         step_caching: Write the transformer in parts, so that steps may be skipped at these
             thresholds.
+        identity: What a cosine of the identity graph means, where that is known.
         loras: What was fused into the network, for the manifest.
         defaults: What a request gets for what it leaves out; the family's by default.
         limits: Of what the network was made for.
@@ -129,6 +132,12 @@ def write_bundle(
             defaults=defaults,
             limits=limits or {},
             step_caching=step_caching,
+            quantization={
+                str(scheme): scheme.layout
+                for scheme in dict.fromkeys((quantization, quantization.wider))
+                if scheme.layout is not None
+            },
+            identity=identity,
             loras=tuple(loras),
             styles=None if styles is None else styles_spec(styles, made, precision.dtype),
         )

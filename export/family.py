@@ -143,6 +143,8 @@ class ExportFamily:
         dims: Every dimension of the table but the derived ones, for one square picture in one step:
             from a network's sizes and the pixels of a side.
         unquantized: Parts of layer names that stay as they are whatever the scheme.
+        sensitive: Parts of the names of layers that lose too much in four bits; such a scheme
+            leaves them to a wider one.
         encoders: Parts of the names of layers that are quantized only if that is asked for.
         denoise: Draws the latents of a sample in torch.
         decode: Latents to a picture `[H, W, 3]` uint8 in torch.
@@ -164,6 +166,7 @@ class ExportFamily:
     denoise: Callable[[Any, Sample, Prompts, int, OnStep], Tensor]
     decode: Callable[[Any, Tensor], np.ndarray]
     defaults: Defaults
+    sensitive: tuple[str, ...] = ()
     encoders: tuple[str, ...] = ()
     hoisted: tuple[str, ...] = ()
     merges: Callable[[nn.Module], Iterable[Group]] = lambda module: ()
@@ -208,6 +211,11 @@ def unquantized(network: Network, *, encoders: bool) -> tuple[str, ...]:
         encoders: Whether its encoders are quantized as well.
     """
     return family_of(network.family).kept(encoders=encoders)
+
+
+def sensitive(network: Network) -> tuple[str, ...]:
+    """Parts of a network that lose too much in four bits, see `export.quantization.quantize`."""
+    return family_of(network.family).sensitive
 
 
 def merges(network: Network) -> Iterable[Group]:

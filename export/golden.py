@@ -25,6 +25,7 @@ from castmate.engines.graphs import TensorSpec
 from castmate.engines.manifest import (
     FORMAT,
     GraphSpec,
+    IdentitySpec,
     LoraSpec,
     Manifest,
     StepCachingSpec,
@@ -43,6 +44,7 @@ PROBE = "probe"
 """Style of the recorded picture, where there are any: one of the bundle's may fill a disk."""
 STEPS = 2
 """The last one is recorded: its latents are half noise and half picture."""
+ANY_IDENTITY = IdentitySpec(same=1, another=0, chosen_on="nothing: the graph is run")
 EVERY_STEP = StepCachingSpec(balanced=1e-9, fast=1e-9, chosen_on="nothing: all are computed")
 
 
@@ -200,6 +202,7 @@ def _bundle(
         constants=family.constants(network),
         defaults=family.defaults,
         step_caching=EVERY_STEP if step_caching else None,
+        identity=ANY_IDENTITY,
         styles=_probe_style(network, folder) if network.style_slots else None,
     )
     return Bundle(folder, manifest)

@@ -19,6 +19,7 @@ from export.cpu import RULES
 from export.graphs import ExportGraph
 from export.optional import either
 from export.precision import Precision
+from export.quantization.four_bits import give_types
 from export.quantization.registry import translations
 
 OPSET = 23
@@ -110,7 +111,7 @@ def ir_model(graph: ExportGraph, *, fold_weights: bool = True, for_cpu: bool = F
             dynamic_shapes=tuple(dynamic.values()),
             input_names=list(graph.inputs),
             output_names=list(graph.outputs),
-            custom_translation_table=translations(),
+            custom_translation_table=translations(for_cpu=for_cpu),
             optimize=False,
             verbose=False,
         )
@@ -122,6 +123,7 @@ def ir_model(graph: ExportGraph, *, fold_weights: bool = True, for_cpu: bool = F
         names = graph.dynamic[value.name]
         value.shape = ir.Shape([names.get(axis, dim) for axis, dim in enumerate(value.shape)])
     common.InlinePass()(model)
+    give_types(model)
     _write_out_wide_attention(model)
     _name_transposed_weights(model)
     Sequential(

@@ -92,6 +92,31 @@ class Encoder(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Servers:
+    """The servers behind an image source, as it knows them now.
+
+    Attributes:
+        usable: Those that get requests.
+        resting: Those that failed, and are left alone until they answer again.
+        ahead: Requests of anybody that the usable ones had when they were asked last.
+    """
+
+    usable: int
+    resting: int
+    ahead: int
+
+
+@runtime_checkable
+class Served(Protocol):
+    """An image source that gives its requests to servers."""
+
+    @property
+    def servers(self) -> Servers:
+        """Those that it knows."""
+        ...
+
+
 class Client(Protocol):
     """An image source."""
 

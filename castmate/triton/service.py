@@ -227,6 +227,8 @@ class Service:
                 "computed_steps": result.computed_steps,
                 "drawn_with": dict(result.drawn_with),
                 "reference": asdict(result.reference) if result.reference else None,
+                "no_identity": result.no_identity,
+                "selection": asdict(result.selection) if result.selection else None,
             }
         )
 

@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, Self
 
-from castmate.clients.base import Check, Progress, ProgressCallback
+from castmate.clients.base import Check, Progress, ProgressCallback, Servers
 from castmate.clients.payments import Payments
 from castmate.clients.triton.discovery import Discovery
 from castmate.clients.triton.endpoints import Endpoint, Endpoints
 from castmate.clients.triton.streams import Response, Streams
 from castmate.defaults import Defaults
 from castmate.errors import InvalidRequest, Overloaded, SettingsError, Unavailable
+from castmate.identity import Selection
 from castmate.images import Reference
 from castmate.schema import FramedReference, GeneratedImage, GenerateRequest, GenerateResult
 from castmate.settings import Settings
@@ -82,6 +83,11 @@ class TritonClient:
             SettingsError: They name none.
         """
         return cls(settings.triton_urls, event_timeout_s=settings.triton_event_timeout_s)
+
+    @property
+    def servers(self) -> Servers:
+        """Those that it knows."""
+        return self._endpoints.count()
 
     async def generate(
         self,
@@ -241,6 +247,7 @@ class _Drawing:
                     height=self.request.height,
                     seed=response[wire.SEED],
                     has_nsfw=response[wire.HAS_NSFW],
+                    identity=response.get(wire.IDENTITY),
                 )
             )
         self._report = response.get(wire.REPORT, self._report)
@@ -260,4 +267,6 @@ class _Drawing:
             computed_steps=self._report.get("computed_steps"),
             drawn_with=self._report.get("drawn_with", {}),
             reference=FramedReference.parse(self._report.get("reference")),
+            no_identity=self._report.get("no_identity", ""),
+            selection=Selection.parse(self._report.get("selection")),
         )

@@ -11,16 +11,22 @@ embeddings, K tokens of `text_encoder`, M width and R head width of the transfor
 of all its blocks, Q subject tokens of width V, F and Z inputs and outputs of all layers that styles
 change, in a step and in the modulations, c and d widths of the image encoders, n tokens of a crop
 of side s, p pixels of a packed latent's side, v side of the safety checker's view, m side of the
-matte's.
+matte's, i side of the identity graph's and e its features.
 """
 
 from __future__ import annotations
+
+from collections.abc import Container
 
 from castmate.engines.graphs import NETWORK, Graph, Table, Tensor
 
 WHOLE = "transformer"
 MATTE = "matte"
-"""Finds the character in a reference; bundles need not have it."""
+"""Finds the character in a picture."""
+IDENTITY = "identity"
+"""Says whom a picture shows."""
+OPTIONAL = (MATTE, IDENTITY)
+"""Bundles need not have these."""
 PARTS = ("transformer_head", "transformer_tail", "transformer_finish")
 """The transformer in a bundle with step caching, which holds no `WHOLE`, so that no weight is there
 twice: a step whose head reports a small `change` may skip the tail and reuse the last
@@ -65,6 +71,7 @@ TENSORS = {
     "scores": Tensor("B 17", "float32"),
     "has_nsfw": Tensor("B", "bool"),
     "alpha": Tensor("B m m", "float32"),
+    "identity_embeds": Tensor("B e", "float32"),
 }
 
 
@@ -102,6 +109,7 @@ TABLE = Table(
         "vae_decoder": _graph("latents", "images"),
         "safety_checker": _graph("images", "scores has_nsfw", images=Tensor("B v v 3", "uint8")),
         MATTE: _graph("images", "alpha", images=Tensor("B m m 3", "uint8")),
+        IDENTITY: _graph("images", "identity_embeds", images=Tensor("B i i 3", "uint8")),
         "transformer_head": _graph(
             "latents step prompt_embeds modulation "
             "subject_embeds subject_scale rotary_emb_cos rotary_emb_sin previous_head_residual",
@@ -125,14 +133,13 @@ TABLE = Table(
 )
 
 
-def graph_names(*, step_caching: bool, matte: bool = False) -> tuple[str, ...]:
+def graph_names(*, step_caching: bool, optional: Container[str] = ()) -> tuple[str, ...]:
     """The graphs of a bundle.
 
     Args:
         step_caching: With the transformer in its parts, else whole.
-        matte: With the graph `MATTE`.
+        optional: Which of `OPTIONAL` it has.
     """
     left_out = {WHOLE} if step_caching else set(PARTS)
-    if not matte:
-        left_out.add(MATTE)
+    left_out |= {name for name in OPTIONAL if name not in optional}
     return tuple(name for name in TABLE.graphs if name not in left_out)

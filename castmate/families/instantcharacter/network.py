@@ -63,8 +63,8 @@ class InstantCharacter:
         self._vae_decoder = runtime.load("vae_decoder")
         self.safety = SafetyChecker(runtime, self._constants.safety_px)
         self._sizes = TABLE.sizes(inputs)
-        matte = Matte(runtime, self._sizes["m"]) if MATTE in graphs else None
-        self._framer = Framer(matte, self._constants.reference_margins)
+        self.matte = Matte(runtime, self._sizes["m"]) if MATTE in graphs else None
+        self._framer = Framer(self.matte, self._constants.reference_margins)
         self._subjects = SubjectEncoder(bundle, runtime, self._framer, subject_cache_bytes)
         self._nothing: dict[tuple[int, ...], Tensor] = {}
 

@@ -18,7 +18,7 @@ from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.shallow import DEPTH, shallow
 from export.families.instantcharacter.step_caching import FLUX_STEP_CACHING, bundle_graphs
 from export.families.instantcharacter.style_layers import style_layers
-from export.families.instantcharacter.unquantized import ENCODERS, UNQUANTIZED
+from export.families.instantcharacter.unquantized import ENCODERS, SENSITIVE, UNQUANTIZED
 from export.family import ExportFamily, Published
 
 DESCRIPTION = "FLUX.1-dev with InstantCharacter. FLUX.1-dev is for non-commercial use."
@@ -60,6 +60,7 @@ FAMILY = ExportFamily(
     constants=constants,
     dims=dims,
     unquantized=UNQUANTIZED,
+    sensitive=SENSITIVE,
     encoders=ENCODERS,
     hoisted=LAYERS,
     merges=merges,

@@ -15,9 +15,10 @@ from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionS
 from torch import Tensor, nn
 from transformers import CLIPTextModel, T5EncoderModel
 
-from castmate.families.instantcharacter.graphs import MATTE, TABLE, WHOLE
+from castmate.families.instantcharacter.graphs import IDENTITY, MATTE, TABLE, WHOLE
 from export.families.instantcharacter.config import ModelConfig
 from export.families.instantcharacter.denoiser import Denoiser
+from export.families.instantcharacter.identity import IdentityGraph
 from export.families.instantcharacter.image_encoder import CropEncoder
 from export.families.instantcharacter.matte import MatteGraph
 from export.families.instantcharacter.modulation import ModulationGraph, widths
@@ -235,6 +236,8 @@ def sizes(config: ModelConfig) -> dict[str, int]:
         "p": config.pixels_per_token,
         "v": config.safety_checker["image_size"],
         "m": config.matte["image_size"],
+        "i": config.identity["image_size"],
+        "e": config.identity["embedding_dim"],
     }
 
 
@@ -257,6 +260,8 @@ def export_graphs(network: InstantCharacter) -> Makers:
     }
     if (matte := network.matte) is not None:
         modules[MATTE] = lambda: MatteGraph(matte)
+    if (identity := network.identity) is not None:
+        modules[IDENTITY] = lambda: IdentityGraph(identity)
     return makers(network, modules)
 
 

@@ -149,7 +149,7 @@ def bundle_graphs(network: InstantCharacter, *, step_caching: bool) -> Makers:
     every = {**export_graphs(network), **step_caching_graphs(network)}
     return {
         name: every[name]
-        for name in graph_names(step_caching=step_caching, matte=network.matte is not None)
+        for name in graph_names(step_caching=step_caching, optional=network.optional_graphs)
     }
 
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Final
 
 from castmate.jobs.keys import Scope
+from castmate.storyboard import StoryboardRequest
 from castmate_mcp.http.body import MAX_FORM_BYTES
-from castmate_mcp.rest import account, characters, events, media, predictions
+from castmate_mcp.rest import account, characters, events, media, predictions, storyboards
 from castmate_mcp.rest.models import (
     Balance,
     CharacterOut,
@@ -30,6 +31,7 @@ from castmate_mcp.rest.models import (
     WebhookSecret,
 )
 from castmate_mcp.rest.operation import Operation
+from castmate_mcp.rest.storyboard_models import StoryboardOut
 from castmate_mcp.rest.submit import submit
 from castmate_mcp.rest.webhooks import webhook_secret
 
@@ -130,6 +132,65 @@ OPERATIONS: Final = (
         "List one's predictions",
         PredictionList,
         ListQuery,
+    ),
+    Operation(
+        "POST",
+        "/api/v3/storyboards",
+        storyboards.submit,
+        Scope.GENERATE,
+        "Submit a series of pictures",
+        StoryboardOut,
+        StoryboardRequest,
+        query={"webhook": "A public https URL that is told of each scene when it ends."},
+        statuses=(409,),
+    ),
+    Operation(
+        "GET",
+        "/api/v3/storyboards",
+        storyboards.list_storyboards,
+        Scope.READ,
+        "List one's series",
+        list[StoryboardOut],
+        query={"before": "The last id of the page before."},
+    ),
+    Operation(
+        "GET",
+        "/api/v3/storyboards/{id}",
+        storyboards.result,
+        Scope.READ,
+        "Look at a series",
+        StoryboardOut,
+        limited=False,  # as looking at a prediction is
+        statuses=(404,),
+    ),
+    Operation(
+        "GET",
+        "/api/v3/storyboards/{id}/events",
+        storyboards.events,
+        Scope.READ,
+        "Follow a series",
+        StoryboardOut,
+        limited=False,
+        statuses=(404, 429),
+        events=storyboards.EVENTS,
+    ),
+    Operation(
+        "POST",
+        "/api/v3/storyboards/{id}/cancel",
+        storyboards.cancel,
+        Scope.GENERATE,
+        "Stop a series",
+        StoryboardOut,
+        statuses=(404,),
+    ),
+    Operation(
+        "DELETE",
+        "/api/v3/storyboards/{id}",
+        storyboards.delete,
+        Scope.GENERATE,
+        "Remove a finished series",
+        Deleted,
+        statuses=(404, 409),
     ),
     Operation(
         "GET",
