@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,23 +40,36 @@ SIZE = "512*512"
 Matrix = NDArray[np.float32]
 
 
-async def drawn(
-    client: LocalClient, pictures: Sequence[PictureSpec], scale: float, count: int
-) -> list[tuple[GeneratedImage, ...]]:
-    """`count` pictures of each character."""
-    found = []
-    for one in track(pictures, f"subject_scale {scale:g}", transient=True):
-        request = GenerateRequest(
-            prompt=short_prompt(one),
-            image="-",
-            size=SIZE,
-            seed=10 * one.seed,
-            num_images=count,
-            subject_scale=scale,
-        )
-        result = await client.generate(request, reference_of(one.character))
-        found.append(result.images)
-    return found
+@dataclass(frozen=True)
+class Sketcher:
+    """Draws the characters.
+
+    Attributes:
+        client: What draws.
+        steps: Denoise steps; the model's where it is None.
+    """
+
+    client: LocalClient
+    steps: int | None
+
+    async def draw(
+        self, pictures: Sequence[PictureSpec], scale: float, first: int = 0, count: int = 1
+    ) -> list[tuple[GeneratedImage, ...]]:
+        """`count` pictures of each character, from its seed number `first`."""
+        found = []
+        for one in track(pictures, f"subject_scale {scale:g}", transient=True):
+            request = GenerateRequest(
+                prompt=short_prompt(one),
+                image="-",
+                size=SIZE,
+                seed=10 * one.seed + first,
+                num_images=count,
+                subject_scale=scale,
+                num_inference_steps=self.steps,
+            )
+            result = await self.client.generate(request, reference_of(one.character))
+            found.append(result.images)
+        return found
 
 
 def auc(alike: Matrix) -> dict[str, float]:
@@ -85,45 +99,52 @@ def recognised(judge: Judge, images: Sequence[GeneratedImage], of: Sequence[Pict
     return round(sum(hits) / len(hits), 4)
 
 
-async def measure(count: int) -> dict[str, Any]:
-    """All figures, by name."""
+async def measure(count: int, choosing: int, steps: int | None) -> dict[str, Any]:
+    """All figures, by name.
+
+    Args:
+        count: Characters.
+        choosing: Of these, how many get candidates.
+        steps: Denoise steps.
+    """
     settings = Settings.load(bundle="toon")
     bundle = Bundle.open("toon")
     identity, judge, pictures = uncalibrated(bundle, settings), load_judge(), judged_pictures(count)
     client = LocalClient.open(settings)
+    sketcher = Sketcher(client, steps)
     try:
-        by_scale = {
-            scale: await drawn(client, pictures, scale, CANDIDATES if scale == SCALES[0] else 1)
-            for scale in SCALES
-        }
+        by_scale = {scale: await sketcher.draw(pictures, scale) for scale in SCALES}
+        further = await sketcher.draw(pictures[:choosing], SCALES[0], 1, CANDIDATES - 1)
     finally:
         await client.aclose()
-    four = by_scale[SCALES[0]]
-    first = [images[0] for images in four]
-    best = [max(images, key=lambda image: image.identity or 0.0) for images in four]
+    generated = [images[0] for images in by_scale[SCALES[0]]]
+    first = generated[:choosing]
+    best = [max((one, *others), key=_score) for one, others in zip(first, further, strict=True)]
     references = np.stack([identity.features_of(reference_of(one.character)) for one in pictures])
-    generated = np.stack([identity.features(pixels_of(image)) for image in first])
+    features = np.stack([identity.features(pixels_of(image)) for image in generated])
     gained = [_score(after) - _score(before) for before, after in zip(first, best, strict=True)]
     spec = bundle.manifest.identity
     return {
         "pictures": count,
         "size": SIZE,
+        "steps": steps or bundle.manifest.defaults.num_inference_steps,
         "calibration": spec and spec.model_dump(),
         "separation": {
             "renders": auc(rendered(identity, count)),
-            "generated": auc(references @ generated.T),
+            "generated": auc(references @ features.T),
         },
         "by_subject_scale": {
             f"{scale:g}": interval([_score(images[0]) for images in found])
             for scale, found in by_scale.items()
         },
         "best_of": {
+            "characters": choosing,
             "candidates": CANDIDATES,
             "one": interval([_score(image) for image in first]),
             "best": interval([_score(image) for image in best]),
             "paired_difference": interval(gained),
-            "attributes_one": recognised(judge, first, pictures),
-            "attributes_best": recognised(judge, best, pictures),
+            "attributes_one": recognised(judge, first, pictures[:choosing]),
+            "attributes_best": recognised(judge, best, pictures[:choosing]),
         },
     }
 
@@ -136,9 +157,13 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.identity", description=__doc__)
     parser.add_argument("--count", type=int, default=100, help="held-out characters (default 100)")
+    parser.add_argument(
+        "--choosing", type=int, default=100, help="of these, how many get candidates (default all)"
+    )
+    parser.add_argument("--steps", type=int, help="denoise steps; by default the model's")
     parser.add_argument("--out", type=Path, default=RESULT, help="JSON")
     given = parser.parse_args()
-    figures = asyncio.run(measure(given.count))
+    figures = asyncio.run(measure(given.count, min(given.count, given.choosing), given.steps))
     write_result(given.out, "identity", figures)
     print(figures)
 

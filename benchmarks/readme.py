@@ -79,13 +79,18 @@ def toon_framing(report: dict[str, Any]) -> Iterator[str]:
 
 def identity(report: dict[str, Any]) -> Iterator[str]:
     """What the score of the demo model tells apart."""
-    yield _row(f"{report['pictures']} held-out characters, {report['size']}", "")
+    yield _row(
+        f"{report['pictures']} held-out characters, {report['size']}, {report['steps']} steps", ""
+    )
     yield _rule(2)
     for name, found in report["separation"].items():
         yield _row(f"{name}: AUC, same character against others", f"{found['auc']:.3f}")
     for scale, score in report["by_subject_scale"].items():
         yield _row(f"mean identity at `subject_scale` {scale}", _with_interval(score))
     best = report["best_of"]
+    yield _row(
+        f"mean identity of one, {best['characters']} characters", _with_interval(best["one"])
+    )
     yield _row(f"mean identity of the best of {best['candidates']}", _with_interval(best["best"]))
     yield _row("the same less that of one, paired", _with_interval(best["paired_difference"]))
     for name, title in (("one", "one"), ("best", f"the best of {best['candidates']}")):

@@ -92,7 +92,7 @@ def add(server: StrictServer, studio: Studio) -> None:
             name=character.name,
             num_references=len(character.pictures),
             created=not character.known,
-            next_step=f"Call generate_character_image with image {character.id} and a prompt.",
+            next_step=_next_step(character.id, len(character.pictures)),
         )
         result = told(out)
         result.content.append(
@@ -104,6 +104,17 @@ def add(server: StrictServer, studio: Studio) -> None:
             )
         )
         return result
+
+
+def _next_step(character_id: str, count: int) -> str:
+    """Pictures of a character are not combined: each generation draws from one of them."""
+    told = f"Call generate_character_image with image {character_id} and a prompt."
+    if count > 1:
+        told += (
+            f" It draws from the first picture alone; {character_id}/2 draws from the second"
+            + (f", up to {character_id}/{count}." if count > 2 else ".")
+        )
+    return told
 
 
 async def _reference(
