@@ -65,6 +65,7 @@ class Target:
             raise _refused(f"{text!r} is no path", allowed)
         path = Path(text.strip()).expanduser()
         path = path if path.is_absolute() else roots[0] / path
+        allowed += f", such as {_free(roots[0] / path.name)}"
         if path.suffix.lower() not in _SUFFIXES[output_format]:
             raise _refused(
                 f"{path.name!r} does not end in {_SUFFIXES[output_format][0]}",
@@ -160,9 +161,10 @@ def _put(place: Path, data: bytes, overwrite: bool) -> None:
 
 
 def _free(path: Path) -> Path:
-    number = 2
-    while os.path.lexists(found := path.with_stem(f"{path.stem}-{number}")):
+    number, found = 1, path
+    while os.path.lexists(found):
         number += 1
+        found = path.with_stem(f"{path.stem}-{number}")
     return found
 
 
