@@ -131,7 +131,9 @@ class Castmate(Generic[AnySettings]):
             settings.storage_url, settings.data_dir, secret=secret, durability=durability
         )
         router = router or Router.of(settings)
-        database = await open_database(database_url(settings), durability)
+        database = await open_database(
+            database_url(settings), durability, pooled=settings.database_pooler
+        )
         castmate = cls(settings, database, storage, router, keep_days)
         try:
             yield castmate
@@ -148,6 +150,11 @@ class Castmate(Generic[AnySettings]):
             self._worker = Worker(self.ledger, self.router, budget=self.budget, slots=slots)
             self._worker.start()
         self._begin_sweeping()
+
+    @property
+    def worker(self) -> Worker | None:
+        """What draws here; None before `work`, and where CASTMATE_WORKER_SLOTS is 0."""
+        return self._worker
 
     async def generate(
         self,

@@ -89,6 +89,9 @@ class ScaleLayout(_Model):
         description="Type that inputs are rounded to; they are not where it is absent.",
     )
     input_scales: str | None = Field(default=None, description="Scales of the inputs.")
+    rank: int | None = Field(
+        default=None, description="Of a branch beside each product, in the precision of the export."
+    )
 
 
 class IdentitySpec(_Model):
@@ -120,6 +123,23 @@ class LoraSpec(_Model):
     file: str = Field(description="Its name, without a folder.")
     sha256: str
     scale: float
+
+
+class StyleSpec(FileSpec):
+    """A style that requests may name: an .npz file with its factors, by the input that takes them.
+
+    Factors are `[values, rank]`: of each changed layer the one that its input meets, then the one
+    that makes its output; values of bf16 lie in them as their bits.
+    """
+
+    lora: LoraSpec = Field(description="What it was made from.")
+
+
+class StylesSpec(_Model):
+    """The styles of a bundle, and what its graphs take of them."""
+
+    rank: Range = Field(description="Of the factors; without a style they are zeros of the least.")
+    known: Mapping[str, StyleSpec] = Field(description="By the name that a request gives.")
 
 
 class Manifest(_Model):
@@ -159,6 +179,14 @@ class Manifest(_Model):
     loras: tuple[LoraSpec, ...] = Field(
         default=(), description="Fused into the weights, in this order."
     )
+    styles: StylesSpec | None = Field(
+        default=None, description="Only where a request may name a style."
+    )
+
+    @property
+    def style_names(self) -> tuple[str, ...]:
+        """What a request's `style` may be."""
+        return tuple(self.styles.known) if self.styles else ()
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:

@@ -26,7 +26,7 @@ from castmate.jobs.storage import (
     UPLOADS_KEPT_S,
     StoredObject,
 )
-from castmate.jobs.tables import characters, pictures, predictions, storyboards
+from castmate.jobs.tables import characters, expires, pictures, predictions, storyboards
 from castmate.times import day_of
 
 _BATCH: Final = 200
@@ -80,8 +80,8 @@ async def sweep(ledger: Ledger, keep_s: float | None = None) -> Swept:
 
 
 def _remove_rows(tx: Transaction, keep_s: float | None) -> int:
-    kept_s = predictions.c.keep_s if keep_s is None else keep_s
-    old = select(predictions.c.id).where(predictions.c.finished < tx.now - kept_s).limit(_BATCH)
+    over = expires < tx.now if keep_s is None else predictions.c.finished < tx.now - keep_s
+    old = select(predictions.c.id).where(over).limit(_BATCH)
     ids = list(tx.connection.execute(old).scalars())
     remove(tx, ids)
     return len(ids)

@@ -189,6 +189,11 @@ class Fp8(Scheme):
         self.attention = attention
         self.kernels = (PRODUCTS, ATTENTION) if attention else (PRODUCTS,)
 
+    @property
+    def title(self) -> str:
+        """Attention has no weights, so both schemes store the same."""
+        return "FP8"
+
     def replaces(self, layer: nn.Module) -> bool:
         """Linear layers, and attentions in the scheme that has them."""
         is_attention = isinstance(layer, ScaledDotProduct)

@@ -14,9 +14,10 @@ from export.quantization.int8 import INT8
 from export.quantization.none import NONE
 from export.quantization.nvfp4 import NVFP4
 from export.quantization.scheme import Kernel, Limits, Scheme
+from export.quantization.svdquant import SVDQUANT
 
 SCHEMES: dict[str, Scheme] = {
-    scheme.name: scheme for scheme in (NONE, FP8, FP8_ATTENTION, NVFP4, INT8, INT4)
+    scheme.name: scheme for scheme in (NONE, FP8, FP8_ATTENTION, NVFP4, SVDQUANT, INT8, INT4)
 }
 """By name, in the order that help texts list them."""
 

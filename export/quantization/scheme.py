@@ -111,6 +111,11 @@ class Scheme(ABC):
         """
 
     @property
+    def title(self) -> str:
+        """For tables."""
+        return self.name.upper()
+
+    @property
     def wider(self) -> Scheme:
         """The scheme of layers that lose too much in this one; itself where none does."""
         return self

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from mcp.server import CacheHint
+from mcp.server.request_state import RequestStateSecurity
 
 from castmate import __version__
 from castmate.service import Castmate
@@ -15,6 +16,7 @@ from castmate_mcp.agent.extensions.tasks import Policy, TasksExtension
 from castmate_mcp.agent.extensions.viewer import viewer
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import DRAW_SCENES, BaseUrl, Studio
+from castmate_mcp.agent.subscriptions import Subscriptions
 from castmate_mcp.agent.tools import (
     characters,
     editing,
@@ -66,6 +68,11 @@ def build_server(
         log_level="WARNING",
         extensions=[SkillsExtension(), tasks, viewer()],
         cache_hints={"tools/list": CacheHint(ttl_ms=_HOUR_MS, scope="public")},
+        # What a client brings back with its user's answer may reach another server.
+        request_state_security=RequestStateSecurity(
+            keys=[castmate.storage.sign("mcp", "request state")]
+        ),
+        subscriptions=Subscriptions(castmate.ledger.database.hub),
     )
     server.shown = studio.shown
     for module in (generate, scenes, jobs, pictures, characters, library, editing, status):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -135,4 +137,19 @@ async def test_a_server_that_cannot_store_pictures_is_not_ready(tmp_path: Path) 
         assert (answer.status_code, answer.json()["status"]) == (503, "no storage")
         assert str(tmp_path) not in answer.text
         shutil.move(tmp_path / "away", folder)
+        assert (await api.http.get("/readyz")).status_code == 200
+
+
+async def test_a_server_whose_disk_is_full_is_not_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    async with serving(FlatClient(), tmp_path / "data") as api:
+        with monkeypatch.context() as disk:
+            disk.setattr(Path, "write_bytes", full)
+            answer = await api.http.get("/readyz")
+        assert (answer.status_code, answer.json()["status"]) == (503, "no storage")
+        assert "No space left on device" in answer.json()["reason"]
         assert (await api.http.get("/readyz")).status_code == 200

@@ -44,6 +44,7 @@ _SHORT: Final = {
     "background": "transparent cuts the character out, as png or webp:",
     "num_candidates": "Draw so many, return the closest to the character.",
     "min_identity": "Draw again, up to num_candidates, until as close; 1 is the same.",
+    "style": "A name of get_status's styles.",
 }
 
 # Where nobody has asked the model yet what it takes by default.
