@@ -46,7 +46,7 @@ def no_such_name(found: Sequence[Character], text: str, allowed: str) -> ImageRe
     names = {folded(one.name): one.name for one in found}
     near = difflib.get_close_matches(folded(text), names, _SHOWN, 0.5)
     meant = ", ".join(f"`{names[one]}`" for one in near)
-    hint = f"did you mean {meant}?" if near else ""
+    hint = f"The nearest: {meant}." if near else ""
     if found and not near:
         hint = f"Saved: {', '.join(f'`{one.name}`' for one in found[:_SHOWN])}."
     return ImageRejected(

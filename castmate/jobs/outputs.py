@@ -111,17 +111,17 @@ class Outputs:
         edit: Edit,
         discarded: bool = False,
     ) -> StoredImage:
-        def work(tx: Transaction) -> StoredImage:
+        def work(tx: Transaction) -> StoredImage | None:
             query = select(predictions).where(predictions.c.id == prediction_id).with_for_update()
             if key_name is not None:
                 query = query.where(predictions.c.key_name == key_name)
             row = tx.connection.execute(query).one_or_none()
             found = None if row is None else Prediction.of(row)
             if found is None or found.result is None or number >= len(found.images):
-                raise FileNotFoundError(prediction_id)
+                return None
             image = found.images[number]
             if _is_over(image, tx.now) or (image.discarded is not None and not discarded):
-                raise FileNotFoundError(prediction_id)
+                return None
             edited = edit(image, tx.now)
             images = (*found.images[:number], edited, *found.images[number + 1 :])
             times = [one.discarded for one in images if one.discarded is not None]
@@ -132,7 +132,9 @@ class Outputs:
             )
             return edited
 
-        return await self._ledger.database.run(work)
+        if (image := await self._ledger.database.run(work)) is None:
+            raise FileNotFoundError(prediction_id)
+        return image
 
 
 def one_line(title: str) -> str:

@@ -78,6 +78,7 @@ class JobOut(BaseModel):
     images: list[ImageOut]
     sheet: ImageOut | None = None
     failed: list[UndrawnOut] = []
+    saved_to: list[str] = []
     progress: str | None = None
     client: str | None = None
     elapsed_s: float | None = None

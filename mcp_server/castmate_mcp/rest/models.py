@@ -239,6 +239,21 @@ class CharacterQuery(BaseModel):
     )
 
 
+class NameQuery(BaseModel):
+    """What something is called from now on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=MAX_NAME, description="One line.")
+
+
+class Named(BaseModel):
+    """What was renamed, or restored."""
+
+    id: str
+    name: str
+
+
 class CharacterOut(BaseModel):
     """A saved character."""
 

@@ -66,6 +66,8 @@ async def test_the_tool_has_the_fields_of_the_request_with_their_ranges(agent: A
         "wait_seconds",
         "idempotency_key",
         "accept_cost_usd",
+        "save_to",
+        "overwrite",
     }
 
 

@@ -43,8 +43,8 @@ def add(server: StrictServer, studio: Studio) -> None:
         ),
     )
     async def edit_library(
-        id: Annotated[str, Field(description="An image_id, or a character's name or id.")],
-        action: Annotated[Action, Field(description="What to do:")],
+        id: Annotated[str, Field(description="Such as img_4f9a..., or a character's name or id.")],
+        action: Annotated[Action, Field(description="Such as rename:")],
         name: Annotated[str, Field(description="The new one, such as Mira.")] = "",
     ) -> Annotated[CallToolResult, EditOut]:
         """Rename, delete or restore a picture or character.

@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: the SDK reads an annotation that names a local function.
 
+import contextlib
 from typing import Annotated, Any, Final
 
 from mcp.server.elicitation import AcceptedElicitation, ElicitationResult
@@ -9,12 +10,15 @@ from mcp.server.mcpserver import Context, Elicit, Resolve
 from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import Field
 
+from castmate.errors import CastmateError
 from castmate.identity import most_drawn
+from castmate.jobs.predictions import Prediction
 from castmate.schema import GenerateRequest
 from castmate_mcp.agent.extensions import viewer
 from castmate_mcp.agent.holding import hold
 from castmate_mcp.agent.parameters import with_fields_of
 from castmate_mcp.agent.results import JobOut
+from castmate_mcp.agent.saving import Target, save
 from castmate_mcp.agent.sources import reference_of
 from castmate_mcp.agent.spending import Agreement, Spending, Unaskable, declined
 from castmate_mcp.agent.strict import StrictServer
@@ -110,12 +114,20 @@ def add(server: StrictServer, studio: Studio) -> None:
         wait_seconds: WaitSeconds = None,
         idempotency_key: IdempotencyKey = None,
         accept_cost_usd: AcceptCost = None,
+        save_to: Annotated[
+            str | None, Field(description="Also write it there, such as out/fox.png.")
+        ] = None,
+        overwrite: Annotated[bool, Field(description="Replace what is there;")] = False,
         **values: Any,
     ) -> Annotated[CallToolResult, JobOut]:
         if not isinstance(agreed, AcceptedElicitation):
             raise declined()
         may_spend = await spending.settle(agreed.data)
         request = GenerateRequest.parse(values)
+        target = None
+        if save_to is not None:
+            form, number = request.output_format, request.num_images
+            target = Target.check(studio, save_to, form, number, overwrite)
         reference = await reference_of(studio, ctx, request.image)
         if isinstance(agreed.data, Unaskable):  # last: a call that is refused uses nothing up
             may_spend = await spending.accept(request.most_drawn, accept_cost_usd)
@@ -128,9 +140,18 @@ def add(server: StrictServer, studio: Studio) -> None:
             idempotency_key=idempotency_key,
             may_spend=may_spend,
             join_running=True,
+            note=target.note if target else None,
         )
         studio.count(ctx)
-        return await hold(studio, ctx, job, wait_seconds)
+        if target is not None:
+            studio.begin(_save_at_the_end(studio, job, target))
+        return await hold(studio, ctx, job, wait_seconds, target)
+
+
+async def _save_at_the_end(studio: Studio, job: Prediction, target: Target) -> None:
+    """Whether or not anybody asks for the job again; whoever does is told how it went."""
+    with contextlib.suppress(CastmateError, FileNotFoundError):
+        await save(studio, await studio.castmate.ledger.wait(job.id), target)
 
 
 def _defaults(studio: Studio) -> dict[str, Any]:

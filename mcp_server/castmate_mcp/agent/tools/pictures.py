@@ -78,7 +78,8 @@ async def _names(studio: Studio, image_id: str) -> list[str]:
         character = CharacterName.parse(image_id) or await character_named(
             studio.castmate, image_id, studio.caller
         )
-        if character is None and could_be_name(image_id) and not image_id.startswith("job_"):
+        is_id = image_id.startswith(("img_", "chr_", "job_"))
+        if character is None and could_be_name(image_id) and not is_id:
             known = await studio.castmate.characters.list(studio.caller)
             raise no_such_name(known, image_id, _ALLOWED)
         if character is None:

@@ -22,7 +22,7 @@ from castmate_mcp.agent.tools.generate import AcceptCost
 # What an agent needs of what the scenes share; REST and the command take everything.
 _WORDS: Final = {
     "scenes": "What happens in each picture, such as waving on a beach; also its caption.",
-    "image": "As in generate_character_image.",
+    "image": "As in generate_character_image, such as Mira.",
     "style_words": "For every scene, such as watercolour.",
     "layout": "Of a story, or of views on white:",
     "size": "Of each, such as 1024*640;",
