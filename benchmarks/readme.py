@@ -181,6 +181,8 @@ def schemes(report: dict[str, Any]) -> Iterator[str]:
     )
     yield _rule(9)
     for name, row in report["variants"].items():
+        if name == "fp32":
+            continue
         counted = report["schemes"].get("none" if name.startswith("bf16") else name)
         cells = ("", "", "")
         if counted is not None:
