@@ -97,15 +97,14 @@ Size = Annotated[
     Field(json_schema_extra={"pattern": "^\\d{3,4}[*xX\u00d7]\\d{3,4}$"}),
 ]
 Int = Annotated[int, BeforeValidator(_not_bool)]
-Float = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
 # The range stands first: behind a validator it would be missing from the JSON schema.
 _NotBool = BeforeValidator(_not_bool)
 StepCount = Annotated[int, Field(ge=1, le=50), _NotBool]
 GuidanceScale = Annotated[float, Field(ge=0, le=20, allow_inf_nan=False), _NotBool]
 SubjectScale = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False), _NotBool]
-TrueCfgScale = Annotated[float, Field(ge=1, le=20, allow_inf_nan=False), _NotBool]
 CandidateCount = Annotated[int, Field(ge=1, le=MAX_CANDIDATES), _NotBool]
-LeastIdentity = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), _NotBool]
+IdentityScore = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), _NotBool]
+TrueCfgScale = Annotated[float, Field(ge=1, le=20, allow_inf_nan=False), _NotBool]
 
 
 class GenerateRequest(BaseModel):
@@ -187,7 +186,7 @@ class GenerateRequest(BaseModel):
         description="Draw so many (never fewer than num_images) and return those whose character "
         "is closest to the reference, the best first. Each is drawn and paid for.",
     )
-    min_identity: LeastIdentity | None = Field(
+    min_identity: IdentityScore | None = Field(
         default=None,
         description="Draw one candidate after another until num_images of them have this identity "
         f"or num_candidates ({MAX_CANDIDATES} where that is left out) are drawn. 1 is the same "

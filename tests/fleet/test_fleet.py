@@ -15,9 +15,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx2
 import pytest
+from mcp.client.client import Client
+from mcp.client.streamable_http import streamable_http_client
 from sqlalchemy import text
 
+from castmate.clients.triton.client import TritonClient
 from castmate.jobs.keys import KeyRing
 from castmate.jobs.opening import open_database
 from castmate.triton.server import TritonServer
@@ -39,6 +43,7 @@ class Fleet:
     """Everything that can fail."""
 
     tritons: list[TritonServer]
+    joining: TritonServer
     gateways: list[Gateway]
     database: Relay
     storage: Relay
@@ -49,6 +54,7 @@ class Fleet:
     async def suffer(self) -> None:
         """Each fault in turn, some seconds apart."""
         faults: dict[str, Callable[[], Awaitable[None]]] = {
+            "a third tritonserver joins": self._join,
             "a tritonserver is killed": self._kill_triton,
             "a tritonserver freezes for 10 s": self._freeze_triton,
             "a gateway is killed": self._kill_gateway,
@@ -61,6 +67,9 @@ class Fleet:
             await fault()
             await asyncio.sleep(2)
             self.spans.append((name, begin, time.monotonic()))
+
+    async def _join(self) -> None:
+        self.joining.start()
 
     async def _kill_triton(self) -> None:
         server = self.tritons[0]
@@ -96,7 +105,8 @@ async def fleet(own_folder: Path, start_server: Callable[[], TritonServer]) -> A
         for relay in (database, storage):
             await relay.start()
             ends.push_async_callback(relay.stop)
-        tritons = [start_server(), start_server()]
+        tritons = [start_server(), start_server(), start_server()]
+        tritons[2].stop()  # its address is known before it is there
         settings = {
             "CASTMATE_CLIENTS": "triton",
             "CASTMATE_TRITON_URLS": ",".join(server.url for server in tritons),
@@ -126,7 +136,7 @@ async def fleet(own_folder: Path, start_server: Callable[[], TritonServer]) -> A
         for one in gateways:
             ends.callback(one.kill)
         database_url = settings["CASTMATE_DATABASE_URL"]
-        yield Fleet(tritons, gateways, database, storage, url, database_url)
+        yield Fleet(tritons, tritons[2], gateways, database, storage, url, database_url)
 
 
 @pytest.mark.timeout(600 + PREDICTIONS)
@@ -141,6 +151,8 @@ async def test_nothing_that_was_acknowledged_fails_is_lost_or_drawn_twice(fleet:
         (await caller.ask("POST", "/api/v3/media/upload/binary", files=files))["download_url"]
         for caller in callers
     ]
+    for era in ("2026-07-28", "legacy"):
+        await drawn_by_an_agent(fleet.url, secrets[0], era)
     suffering = asyncio.create_task(fleet.suffer())
     begin = time.monotonic()
     async with asyncio.TaskGroup() as group:
@@ -157,6 +169,40 @@ async def test_nothing_that_was_acknowledged_fails_is_lost_or_drawn_twice(fleet:
     assert len(seen.acknowledged) == PREDICTIONS
     assert seen.unlike == []
     assert await drawn_twice(fleet) == []
+    assert await drawn_by(fleet.joining) > 0, "the server that joined has drawn"
+
+
+async def drawn_by_an_agent(url: str, secret: str, era: str) -> None:
+    """A whole generation over MCP, its upload included, each request on its own connection."""
+    headers = {"Authorization": f"Bearer {secret}"}
+    limits = httpx2.Limits(max_keepalive_connections=0)
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=60, limits=limits, trust_env=False) as http,
+        Client(streamable_http_client(f"{url}/mcp", http_client=http), mode=era) as client,
+    ):
+        link = (await client.call_tool("create_upload_link", {})).structured_content
+        assert link is not None
+        async with httpx2.AsyncClient(trust_env=False) as stranger:
+            sent = await stranger.put(link["upload_url"], content=picture((64, 64)))
+            assert sent.status_code == 200
+            scene = {"prompt": "waving", "image": link["image"], "size": "512*512"}
+            scene |= {"num_inference_steps": 4}
+            result = await client.call_tool("generate_character_image", scene)
+            out = result.structured_content
+            assert out is not None, result.content
+            assert out["status"] == "completed"
+            address = out["images"][0]["download_url"]
+            got = await stranger.get(address, follow_redirects=True)
+            assert got.content.startswith(b"\x89PNG")
+
+
+async def drawn_by(server: TritonServer) -> int:
+    """How many requests a server has finished since its start."""
+    client = TritonClient((server.url,))
+    try:
+        return int((await client.probe(server.url))["done"])
+    finally:
+        await client.aclose()
 
 
 async def drawn_twice(fleet: Fleet) -> list[str]:

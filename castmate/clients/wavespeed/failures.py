@@ -47,11 +47,12 @@ def no_account() -> Unavailable:
     )
 
 
-def cannot_choose() -> Unavailable:
+def cannot_choose() -> Incapable:
     """The request chooses among candidates, and nobody judges hosted pictures."""
-    return _for_a_person(
-        "WaveSpeed's hosted pictures are not judged, so num_candidates and min_identity do nothing "
-        "there; leave them out to have it drawn there. Nothing was sent or charged."
+    return Incapable(
+        "WaveSpeed's hosted pictures are not judged, so there are no candidates. Nothing was sent "
+        "or charged. Leave num_candidates and min_identity out, or draw where the bundle has an "
+        "identity graph."
     )
 
 

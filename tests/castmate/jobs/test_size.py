@@ -156,17 +156,3 @@ async def test_no_daily_work_reads_what_is_finished(full: Ledger, reference: Any
             lambda tx, one=(statement, parameters): plan_of(tx, *one)  # type: ignore[misc]
         )
         assert scanned(plan) == [], f"{statement}\n{plan}"
-
-
-async def test_taking_drawing_and_finishing_takes_no_longer(full: Ledger, reference: Any) -> None:
-    submit, claims = submitter(full, reference), Claims(full.database, full.limits)
-    took: list[float] = []
-    for _ in range(20):
-        began = time.perf_counter()
-        await submit()
-        (claim,) = await claims.claim("me", 1)
-        await claims.complete(claim, RESULT)
-        took.append(time.perf_counter() - began)
-    middle = sorted(took)[len(took) // 2]
-    print(f"submit, claim and complete: {middle * 1000:.1f} ms")
-    assert middle < 0.25, "a scan of a million rows takes longer than that"
