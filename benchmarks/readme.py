@@ -206,7 +206,7 @@ def schemes(report: dict[str, Any]) -> Iterator[str]:
         if name == "fp32":
             continue
         counted = report["schemes"].get("none" if name.startswith("bf16") else name)
-        cells = ("", "", "")
+        cells: tuple[str, ...] = ("", "", "")
         if counted is not None:
             sizes = (counted[key] / 1e9 for key in ("transformer_bytes", "all_bytes"))
             cells = (*(f"{size:.2f}" for size in sizes), ", ".join(counted["gains"]))
