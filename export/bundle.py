@@ -29,6 +29,7 @@ from castmate.engines.manifest import (
     IdentitySpec,
     LoraSpec,
     Manifest,
+    ScaleLayout,
     StepCachingSpec,
     StyleSpec,
     StylesSpec,
@@ -132,11 +133,7 @@ def write_bundle(
             defaults=defaults,
             limits=limits or {},
             step_caching=step_caching,
-            quantization={
-                str(scheme): scheme.layout
-                for scheme in dict.fromkeys((quantization, quantization.wider))
-                if scheme.layout is not None
-            },
+            quantization=layouts(quantization),
             identity=identity,
             loras=tuple(loras),
             styles=None if styles is None else styles_spec(styles, made, precision.dtype),
@@ -191,6 +188,12 @@ def describe(precision: Precision, quantization: Scheme, *, encoders: bool = Fal
         return precision.description
     parts = "transformer and encoders" if encoders else "transformer"
     return f"{precision.description}, {parts} {quantization}"
+
+
+def layouts(quantization: Scheme) -> dict[str, ScaleLayout]:
+    """How a scheme, and the wider one that takes sensitive layers, store theirs."""
+    schemes = dict.fromkeys((quantization, quantization.wider))
+    return {str(scheme): scheme.layout for scheme in schemes if scheme.layout is not None}
 
 
 def graph_spec(paths: Sequence[Path]) -> GraphSpec:

@@ -91,9 +91,13 @@ class Int4Linear(QuantizedLayer):
 
 
 def group_of(in_features: int) -> int:
-    """The largest group that divides a layer's inputs; 0 where none does."""
+    """The largest group of which a layer's inputs make several; 0 where none does.
+
+    With one group alone, TensorRT widens the weights in a kernel of its own.
+    """
     sizes = (GROUP >> step for step in range(8))
-    return next((g for g in sizes if g >= SMALLEST_GROUP and in_features % g == 0), 0)
+    several = (g for g in sizes if in_features % g == 0 and in_features > g)
+    return next((g for g in several if g >= SMALLEST_GROUP), 0)
 
 
 def best_scale(grouped: Tensor, dtype: torch.dtype) -> Tensor:
