@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,8 @@ PREDICTIONS = int(os.environ.get("FLEET_PREDICTIONS", "200"))
 AWAY_S = 10.0
 EVENT_TIMEOUT_S = 2.0
 LEASE_S = 5
+# A server ends with the thread that started it, and the relays' thread must not wait for it.
+STARTER = ThreadPoolExecutor(1)
 
 
 @dataclass
@@ -69,14 +72,14 @@ class Fleet:
             self.spans.append((name, begin, time.monotonic()))
 
     async def _join(self) -> None:
-        self.joining.start()
+        await _start(self.joining)
 
     async def _kill_triton(self) -> None:
         server = self.tritons[0]
         os.kill(server.pid, signal.SIGKILL)
         await asyncio.sleep(0.5)
         server.kill()  # what is left of its group
-        server.start()  # from this thread: a server ends with the one that started it
+        await _start(server)
 
     async def _freeze_triton(self) -> None:
         os.kill(self.tritons[1].pid, signal.SIGSTOP)
@@ -203,6 +206,10 @@ async def drawn_by(server: TritonServer) -> int:
         return int((await client.probe(server.url))["done"])
     finally:
         await client.aclose()
+
+
+async def _start(server: TritonServer) -> None:
+    await asyncio.get_running_loop().run_in_executor(STARTER, server.start)
 
 
 async def drawn_twice(fleet: Fleet) -> list[str]:
