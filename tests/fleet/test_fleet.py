@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -142,13 +143,30 @@ async def fleet(own_folder: Path, start_server: Callable[[], TritonServer]) -> A
         yield Fleet(tritons, tritons[2], gateways, database, storage, url, database_url)
 
 
+@pytest.fixture
+async def ends() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+def connections(**options: Any) -> httpx2.AsyncClient:
+    """A connection of its own for every request, so any gateway may answer it."""
+    limits = httpx2.Limits(max_keepalive_connections=0)
+    return httpx2.AsyncClient(
+        trust_env=False, timeout=30, limits=limits, follow_redirects=True, **options
+    )
+
+
 @pytest.mark.timeout(600 + PREDICTIONS)
-async def test_nothing_that_was_acknowledged_fails_is_lost_or_drawn_twice(fleet: Fleet) -> None:
+async def test_nothing_that_was_acknowledged_fails_is_lost_or_drawn_twice(
+    fleet: Fleet, ends: AsyncExitStack
+) -> None:
     database = await open_database(fleet.database_url)
     secrets = [(await KeyRing(database).create(name))[1] for name in ("ann", "bob")]
     await database.aclose()
     seen = Seen()
-    callers = [Caller(fleet.url, secret, seen) for secret in secrets]
+    http = await ends.enter_async_context(connections())
+    callers = [Caller(http, fleet.url, secret, seen) for secret in secrets]
     files = {"file": ("fox.png", picture((64, 64)), "image/png")}
     images = [
         (await caller.ask("POST", "/api/v3/media/upload/binary", files=files))["download_url"]
@@ -178,14 +196,13 @@ async def test_nothing_that_was_acknowledged_fails_is_lost_or_drawn_twice(fleet:
 async def drawn_by_an_agent(url: str, secret: str, era: str) -> None:
     """A whole generation over MCP, its upload included, each request on its own connection."""
     headers = {"Authorization": f"Bearer {secret}"}
-    limits = httpx2.Limits(max_keepalive_connections=0)
     async with (
-        httpx2.AsyncClient(headers=headers, timeout=60, limits=limits, trust_env=False) as http,
+        connections(headers=headers) as http,
         Client(streamable_http_client(f"{url}/mcp", http_client=http), mode=era) as client,
     ):
         link = (await client.call_tool("create_upload_link", {})).structured_content
         assert link is not None
-        async with httpx2.AsyncClient(trust_env=False) as stranger:
+        async with connections() as stranger:
             sent = await stranger.put(link["upload_url"], content=picture((64, 64)))
             assert sent.status_code == 200
             scene = {"prompt": "waving", "image": link["image"], "size": "512*512"}
@@ -195,7 +212,7 @@ async def drawn_by_an_agent(url: str, secret: str, era: str) -> None:
             assert out is not None, result.content
             assert out["status"] == "completed"
             address = out["images"][0]["download_url"]
-            got = await stranger.get(address, follow_redirects=True)
+            got = await stranger.get(address)
             assert got.content.startswith(b"\x89PNG")
 
 
