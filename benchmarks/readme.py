@@ -77,6 +77,28 @@ def toon_framing(report: dict[str, Any]) -> Iterator[str]:
         yield _row(name, f"{whole:.2f}", f"{cut:.2f}", found)
 
 
+def identity(report: dict[str, Any]) -> Iterator[str]:
+    """What the score of the demo model tells apart."""
+    yield _row(f"{report['pictures']} held-out characters, {report['size']}", "")
+    yield _rule(2)
+    for name, found in report["separation"].items():
+        yield _row(f"{name}: AUC, same character against others", f"{found['auc']:.3f}")
+    for scale, score in report["by_subject_scale"].items():
+        yield _row(f"mean identity at `subject_scale` {scale}", _with_interval(score))
+    best = report["best_of"]
+    yield _row(f"mean identity of the best of {best['candidates']}", _with_interval(best["best"]))
+    yield _row("the same less that of one, paired", _with_interval(best["paired_difference"]))
+    for name, title in (("one", "one"), ("best", f"the best of {best['candidates']}")):
+        yield _row(
+            f"share of attributes that the judge recognises in {title}",
+            f"{best[f'attributes_{name}']:.3f}",
+        )
+
+
+def _with_interval(found: dict[str, float]) -> str:
+    return f"{found['value']:.3f} ({found['low']:.3f}..{found['high']:.3f})"
+
+
 def latency_summary(report: dict[str, Any]) -> Iterator[str]:
     """The contenders that most readers ask about."""
     request, machine = report["request"], report["environment"]
@@ -203,6 +225,7 @@ def _change(value: dict[str, float]) -> str:
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], Iterator[str]]]] = {
     "toon-quality": ("toon-quality.json", toon_quality),
     "toon-framing": ("toon-framing.json", toon_framing),
+    "identity": ("identity.json", identity),
     "latency-summary": ("latency-cpu.json", latency_summary),
     "latency": ("latency-cpu.json", latency),
     "step-caching": ("quality-cpu.json", step_caching),

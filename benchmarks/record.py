@@ -21,6 +21,7 @@ FIELDS: Mapping[str, Sequence[str]] = {
     "quantization": ("pictures", "side_px", "steps", "variants", "layer_relative_l2"),
     "schemes": ("pictures", "side_px", "steps", "schemes", "variants", "layer_relative_l2"),
     "toon-framing": ("pictures_a_row", "side_px", "small", "rows"),
+    "identity": ("pictures", "calibration", "separation", "by_subject_scale", "best_of"),
     "toon-quality": ("pictures_a_row", "rows", "shares", "shares_by_words"),
     "triton": ("request", "rows", "memory_mib", "failures"),
     "ledger": ("runs", "databases"),

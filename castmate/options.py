@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from pydantic import BaseModel
 
+from castmate.defaults import Defaults
 from castmate.validation import describe_range
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def option(model: type[BaseModel], name: str, *flags: str) -> Any:
     """
     field, allowed = model.model_fields[name], describe_range(model, name)
     numeric = f" ({allowed})" if allowed.startswith(("a number", "a whole number")) else ""
-    shown = "the model's" if field.default is None else True
+    shown = "the model's" if name in Defaults.model_fields else field.default is not None
     return typer.Option(*flags, help=f"{field.description}{numeric}", show_default=shown)
 
 

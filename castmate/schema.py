@@ -25,6 +25,7 @@ from castmate.validation import OPAQUE_FORMAT, problems_of
 
 MAX_SEED = 9_999_999_999
 MAX_PROMPT_CHARACTERS = 4096
+MAX_STYLE_CHARACTERS = 64
 
 
 class OutputFormat(StrEnum):
@@ -96,12 +97,13 @@ Size = Annotated[
     Field(json_schema_extra={"pattern": "^\\d{3,4}[*xX\u00d7]\\d{3,4}$"}),
 ]
 Int = Annotated[int, BeforeValidator(_not_bool)]
-Float = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
 # The range stands first: behind a validator it would be missing from the JSON schema.
 _NotBool = BeforeValidator(_not_bool)
 StepCount = Annotated[int, Field(ge=1, le=50), _NotBool]
 GuidanceScale = Annotated[float, Field(ge=0, le=20, allow_inf_nan=False), _NotBool]
 SubjectScale = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False), _NotBool]
+CandidateCount = Annotated[int, Field(ge=1, le=MAX_CANDIDATES), _NotBool]
+IdentityScore = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), _NotBool]
 TrueCfgScale = Annotated[float, Field(ge=1, le=20, allow_inf_nan=False), _NotBool]
 
 
@@ -174,12 +176,17 @@ class GenerateRequest(BaseModel):
         description="scene, or transparent: the character alone, cut out of the finished picture "
         "by the model's matte graph, as png or webp. A plain background in the prompt helps.",
     )
-    num_candidates: Annotated[Int, Field(ge=1, le=MAX_CANDIDATES)] | None = Field(
+    style: Annotated[Text, Field(max_length=MAX_STYLE_CHARACTERS)] = Field(
+        default="",
+        description="A style of the model by its name, such as night-ink; the model says which it "
+        "has. Empty for none.",
+    )
+    num_candidates: CandidateCount | None = Field(
         default=None,
         description="Draw so many (never fewer than num_images) and return those whose character "
         "is closest to the reference, the best first. Each is drawn and paid for.",
     )
-    min_identity: Annotated[Float, Field(ge=0, le=1)] | None = Field(
+    min_identity: IdentityScore | None = Field(
         default=None,
         description="Draw one candidate after another until num_images of them have this identity "
         f"or num_candidates ({MAX_CANDIDATES} where that is left out) are drawn. 1 is the same "

@@ -24,6 +24,7 @@ from castmate.jobs.database import Database, Durability
 from castmate.jobs.keys import KeyRing
 from castmate.jobs.ledger import Ledger
 from castmate.jobs.opening import database_url, open_database
+from castmate.jobs.outputs import Outputs
 from castmate.jobs.queue import Limits
 from castmate.jobs.retention import sweep
 from castmate.jobs.scenes import Storyboard
@@ -56,6 +57,7 @@ class Castmate(Generic[AnySettings]):
         ledger: Every prediction.
         budget: What was paid, and what may be.
         storyboards: Every series of pictures.
+        outputs: Finished pictures, as their owners keep them.
         characters: Saved characters.
         consents: Who has agreed to pay today.
         keys: Who may call.
@@ -88,6 +90,7 @@ class Castmate(Generic[AnySettings]):
             ),
         )
         self.storyboards = Storyboards(self.ledger)
+        self.outputs = Outputs(self.ledger)
         self.characters = Characters(database, self.ledger.pictures)
         self.consents = Consents(database)
         self.keys = KeyRing(database)

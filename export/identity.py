@@ -20,7 +20,8 @@ from castmate.engines.bundle import Bundle
 from castmate.engines.manifest import MANIFEST, IdentitySpec
 from castmate.files import write_atomically
 from castmate.images import Reference
-from castmate.pipeline.identity import GRAPH, Identity
+from castmate.pipeline.identity import GRAPH, Identity, side_of
+from castmate.pipeline.matte import Matte
 from castmate.pipeline.opening import open_bundle, runtime_of
 from castmate.settings import Settings
 from export.errors import ExportError
@@ -40,11 +41,10 @@ def uncalibrated(bundle: Bundle, settings: Settings) -> Identity:
     """
     if GRAPH not in bundle.manifest.graphs:
         raise ExportError(f"Bundle {bundle.name!r} has no identity graph; export it with one.")
-    any_scale = bundle.manifest.model_copy(update={"identity": ANY_IDENTITY})
-    opened = Bundle(bundle.path, any_scale)
-    found = Identity.open(opened, runtime_of(opened, settings))
-    assert found is not None
-    return found
+    runtime = runtime_of(bundle, settings)
+    has_matte = "matte" in bundle.manifest.graphs
+    matte = Matte(runtime, side_of(bundle, "matte")) if has_matte else None
+    return Identity(runtime, side_of(bundle, GRAPH), matte, ANY_IDENTITY)
 
 
 def cosines(characters: Sequence[Sequence[Features]]) -> tuple[list[float], list[float]]:

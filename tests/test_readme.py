@@ -31,6 +31,8 @@ def parameter_table() -> str:
     toon = Bundle.open("toon").manifest.defaults
     for name, field in GenerateRequest.model_fields.items():
         default = "required" if field.is_required() else f"`{json.dumps(field.get_default())}`"
+        if not field.is_required() and field.get_default() is None:
+            default = "none"
         if name in Defaults.model_fields:
             default = f"the model's: `{getattr(toon, name):g}`"
         allowed = describe_range(GenerateRequest, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -66,6 +66,16 @@ class Defaulting(Protocol):
     @property
     def defaults(self) -> Defaults | None:
         """The model's; None as long as it has not been asked."""
+        ...
+
+
+@runtime_checkable
+class Styled(Protocol):
+    """An image source that knows the styles of its model."""
+
+    @property
+    def styles(self) -> Sequence[str]:
+        """Their names; none as long as the model has not been asked."""
         ...
 
 

@@ -35,7 +35,7 @@ class Runtime(Protocol):
         ...
 
     def load(self, graph: str) -> Engine:
-        """Load a graph of the bundle; one that is loaded is not loaded again.
+        """Load a graph of the bundle.
 
         Raises:
             BundleError: The graph does not load here, with the reason.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from weakref import WeakValueDictionary
 
 import numpy as np
 import onnxruntime
@@ -69,7 +68,6 @@ class OnnxRuntime:
                 f"{self.name!r}."
             )
         self._bundle = bundle
-        self._engines = WeakValueDictionary[str, OnnxEngine]()
         self._options = session_options(threads)
 
     @property
@@ -78,17 +76,12 @@ class OnnxRuntime:
         return f"onnxruntime {onnxruntime.__version__} on {platform.machine()}"
 
     def load(self, graph: str) -> Engine:
-        """Load one graph; who asks for it while it is held gets the same one.
+        """Load one graph.
 
         Raises:
             BundleCorrupt: Its file is not the one in the manifest.
             BundleMismatch: This ONNX Runtime cannot load it.
         """
-        if (engine := self._engines.get(graph)) is None:
-            self._engines[graph] = engine = self._load(graph)
-        return engine
-
-    def _load(self, graph: str) -> OnnxEngine:
         path, *_ = [self._bundle.file(part) for part in self._bundle.manifest.graphs[graph].files]
         try:
             session = onnxruntime.InferenceSession(

@@ -151,7 +151,6 @@ class TensorRTRuntime:
         self.residency = plan_bundle(bundle, memory, share.caches)
         logger.info("GPU %d memory: %s", share.device, self.residency.summary())
         self._parking = Parking(self._device, self.residency)
-        self._engines: dict[str, TensorRTEngine] = {}
 
     @property
     def name(self) -> str:
@@ -164,19 +163,13 @@ class TensorRTRuntime:
         return f"{self.name} {self._library.version} on {self._device.description}"
 
     def load(self, graph: str) -> Engine:
-        """Load one plan, once, or have it ready to be loaded if it will not stay.
+        """Load one plan, or have it ready to be loaded if it will not stay.
 
         Raises:
             BundleCorrupt: It is half-written or not the one in the manifest.
             BundleMismatch: It was built for another TensorRT or GPU, or does not load.
             Unavailable: The GPU has too little memory left.
         """
-        if graph not in self._engines:
-            self._engines[graph] = self._load(graph)
-            self._parking.add(self._engines[graph])
-        return self._engines[graph]
-
-    def _load(self, graph: str) -> TensorRTEngine:
         path = self.bundle.file(self.bundle.manifest.graphs[graph].files[0])
         manifest = check_plan(
             path,
@@ -193,7 +186,9 @@ class TensorRTRuntime:
             weights=self.residency.weights[graph],
             stays=graph in self.residency.resident,
         )
-        return TensorRTEngine(plan, self._parking, self._device)
+        engine = TensorRTEngine(plan, self._parking, self._device)
+        self._parking.add(engine)
+        return engine
 
     def upload(self, array: Array, dtype: str | None = None) -> Tensor:
         """Copy a host array to the device."""

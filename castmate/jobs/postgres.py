@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from castmate.errors import InvalidRequest, Problem, SettingsError, Unavailable
 from castmate.jobs.database import Clock, T, Transaction, Work, refuse_unstorable
+from castmate.jobs.migrations import migrate
 from castmate.jobs.notify import Hub
-from castmate.jobs.tables import migrate
 
 _log = logging.getLogger(__name__)
 

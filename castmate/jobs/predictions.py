@@ -75,10 +75,20 @@ class Attempt:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredImage(ImageRecord):
-    """A finished picture whose bytes are in the storage under `name`."""
+    """A finished picture whose bytes are in the storage.
+
+    Attributes:
+        name: Under which.
+        num_bytes: Of its file.
+        title: What its owner calls it, or empty.
+        discarded: Since when it is kept only to be restored, seconds since 1970; None where it is
+            in use.
+    """
 
     name: str
     num_bytes: int
+    title: str = ""
+    discarded: float | None = None
 
 
 @dataclass(frozen=True)
@@ -192,6 +202,11 @@ class Prediction:
     def images(self) -> tuple[StoredImage, ...]:
         """Its pictures; none before it is completed."""
         return self.result.images if self.result else ()
+
+    @property
+    def shown(self) -> tuple[StoredImage, ...]:
+        """Those of its pictures that are not discarded."""
+        return tuple(image for image in self.images if image.discarded is None)
 
     @classmethod
     def of(cls, row: Row[Any], attempts: Sequence[Row[Any]] = ()) -> Self:

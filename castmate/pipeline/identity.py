@@ -6,7 +6,7 @@ cannot please it.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,18 +45,18 @@ class Identity:
         self._references = SizedCache[Features](_CACHE_BYTES)
 
     @classmethod
-    def open(cls, bundle: Bundle, runtime: Runtime) -> Identity | None:
-        """The graph of a bundle, where it has one that is calibrated."""
-        graphs, spec = bundle.manifest.graphs, bundle.manifest.identity
-        if GRAPH not in graphs or spec is None:
+    def open(cls, bundle: Bundle, runtime: Runtime, matte: Matte | None) -> Self | None:
+        """The graph of a bundle, where it has one that is calibrated.
+
+        Args:
+            bundle: The model.
+            runtime: What runs its graphs.
+            matte: Its own, if it has one.
+        """
+        spec = bundle.manifest.identity
+        if GRAPH not in bundle.manifest.graphs or spec is None:
             return None
-        sides = {
-            name: int(graphs[name].inputs["images"].shape[1])
-            for name in (GRAPH, "matte")
-            if name in graphs
-        }
-        matte = Matte(runtime, sides["matte"]) if "matte" in sides else None
-        return cls(runtime, sides[GRAPH], matte, spec)
+        return cls(runtime, side_of(bundle, GRAPH), matte, spec)
 
     def score(self, picture: NDArray[np.uint8], reference: Reference) -> float:
         """How close the character of a picture `[H, W, 3]` is to the reference's, 0 to 1."""
@@ -90,6 +90,11 @@ class Identity:
         out = self._engine(images=self._runtime.upload(view[None]))
         features: Features = self._runtime.download(out["identity_embeds"])[0]
         return features
+
+
+def side_of(bundle: Bundle, graph: str) -> int:
+    """Pixels of the square pictures that a graph looks at."""
+    return int(bundle.manifest.graphs[graph].inputs["images"].shape[1])
 
 
 def no_identity(bundle: Bundle, *, asked: bool) -> str:

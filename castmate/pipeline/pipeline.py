@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from castmate.defaults import CompleteRequest, beyond_limits
 from castmate.engines.base import Array, Runtime
 from castmate.engines.bundle import Bundle
-from castmate.errors import Incapable, InvalidRequest, Problem
+from castmate.errors import Incapable
 from castmate.images import Reference, encode
 from castmate.pipeline.candidates import Drawn, choose, is_enough, warning
 from castmate.pipeline.cutout import cut_out
@@ -28,6 +28,7 @@ from castmate.schema import (
     GenerateRequest,
     GenerateResult,
 )
+from castmate.styles import check_style
 
 OnStep = Callable[[int, int], None]
 """Called before each denoise step with the steps done and the steps in all; may raise to stop."""
@@ -72,7 +73,7 @@ class Pipeline:
             prompt_cache_bytes=prompt_cache_mb * MIB,
             subject_cache_bytes=subject_cache_mb * MIB,
         )
-        self._identity = Identity.open(bundle, runtime) if identity else None
+        self._identity = Identity.open(bundle, runtime, self._network.matte) if identity else None
         self.no_identity = "" if self._identity else no_identity(bundle, asked=identity)
         self._cache = Cache.OFF if cache is Cache.AUTO else cache
         self._steps = [
@@ -108,12 +109,16 @@ class Pipeline:
                 chooses, with the chosen ones at the end.
 
         Raises:
-            InvalidRequest: It chooses, and nothing here can judge.
-            Incapable: It wants a transparent background, and the bundle has no matte graph.
+            InvalidRequest: The bundle has no such style.
+            Incapable: It chooses, and nothing here can judge; or it wants a transparent background,
+                and the bundle has no matte graph.
         """
         watch = Stopwatch()
         if request.chooses and self._identity is None:
-            raise _cannot_choose(request, self.no_identity)
+            raise Incapable(
+                f"Candidates cannot be judged here: {self.no_identity} Nothing was drawn. Leave "
+                "num_candidates and min_identity out."
+            )
         if request.background is Background.TRANSPARENT and self._network.matte is None:
             raise Incapable(
                 f"Bundle {self.bundle.name!r} has no matte graph, so it draws no transparent "
@@ -181,8 +186,13 @@ class Pipeline:
         )
 
     def _completed(self, request: GenerateRequest) -> tuple[CompleteRequest, tuple[str, ...]]:
-        """What is drawn, in no more steps than the bundle takes, and what is odd about it."""
+        """What is drawn, in no more steps than the bundle takes, and what is odd about it.
+
+        Raises:
+            InvalidRequest: The bundle has no such style.
+        """
         manifest, most = self.bundle.manifest, len(self._steps)
+        check_style(request.style, manifest.style_names, self.bundle.name)
         notes = tuple(beyond_limits(request, self.bundle.name, manifest.defaults, manifest.limits))
         complete = CompleteRequest.of(request, manifest.defaults)
         if (asked := complete.num_inference_steps) <= most:
@@ -259,18 +269,6 @@ def _encoded(request: GenerateRequest, one: Drawn, pixels: NDArray[np.uint8]) ->
         seed=one.seed,
         has_nsfw=one.flagged,
         identity=one.identity,
-    )
-
-
-def _cannot_choose(request: GenerateRequest, why: str) -> InvalidRequest:
-    asked = [
-        name for name in ("num_candidates", "min_identity") if getattr(request, name) is not None
-    ]
-    return InvalidRequest(
-        [
-            Problem(name, f"nothing here can judge candidates: {why}", hint="Leave it out.")
-            for name in asked
-        ]
     )
 
 

@@ -187,6 +187,7 @@ def test_json_is_one_document_with_paths_and_timings(client: FlatClient, own_fol
                 "height": 640,
                 "seed": 7,
                 "has_nsfw": False,
+                "identity": None,
                 "num_bytes": (own_folder / "scene.png").stat().st_size,
                 "path": str(own_folder / "scene.png"),
             }
@@ -199,6 +200,8 @@ def test_json_is_one_document_with_paths_and_timings(client: FlatClient, own_fol
         "computed_steps": None,
         "drawn_with": DEFAULTS.model_dump(),
         "reference": {"framing": "alpha", "box": [0.25, 0.0, 0.75, 1.0]},
+        "no_identity": "",
+        "selection": None,
     }
 
 
@@ -323,7 +326,7 @@ def test_the_real_command_draws_the_same_bytes_twice_and_loads_no_torch(own_fold
     "line",
     [
         "cat fox.png | {command} --image -",
-        "{command} --image /dev/stdin < fox.png",
+        "cat fox.png | {command} --image /dev/stdin",
         "{command} --image <(cat fox.png)",
     ],
     ids=["a dash", "stdin by its name", "process substitution"],

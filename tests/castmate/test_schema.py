@@ -175,6 +175,7 @@ def test_a_result_as_json_has_everything_but_the_bytes() -> None:
                 "height": 640,
                 "seed": 7,
                 "has_nsfw": False,
+                "identity": None,
                 "num_bytes": 4,
             },
         ),
@@ -186,4 +187,6 @@ def test_a_result_as_json_has_everything_but_the_bytes() -> None:
         "computed_steps": None,
         "drawn_with": {},
         "reference": None,
+        "no_identity": "",
+        "selection": None,
     }

@@ -47,11 +47,20 @@ def no_account() -> Unavailable:
     )
 
 
-def cannot_choose() -> Unavailable:
+def cannot_choose() -> Incapable:
     """The request chooses among candidates, and nobody judges hosted pictures."""
+    return Incapable(
+        "WaveSpeed's hosted pictures are not judged, so there are no candidates. Nothing was sent "
+        "or charged. Leave num_candidates and min_identity out, or draw where the bundle has an "
+        "identity graph."
+    )
+
+
+def no_styles(style: str) -> Unavailable:
+    """The request names a style, and the hosted model has none."""
     return _for_a_person(
-        "WaveSpeed's hosted pictures are not judged, so num_candidates and min_identity do nothing "
-        "there; leave them out to have it drawn there. Nothing was sent or charged."
+        f"WaveSpeed's hosted model has no styles, so it cannot draw in {style!r}; leave `style` "
+        "out to have it drawn there. Nothing was sent or charged."
     )
 
 

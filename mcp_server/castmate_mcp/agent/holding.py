@@ -44,7 +44,7 @@ async def hold(
         studio.notices.watch(ctx, found.id, ledger.wait)
     out = describe(studio, found, ctx, progress)
     out.deduplicated = job.joined
-    return await to_content(studio, out, [image.name for image in found.images])
+    return await to_content(studio, out, [image.name for image in found.shown])
 
 
 async def hold_series(

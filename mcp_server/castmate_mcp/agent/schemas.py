@@ -20,7 +20,7 @@ def compact(schema: Mapping[str, Any]) -> dict[str, Any]:
 
     def clean(given: Mapping[str, Any]) -> dict[str, Any]:
         node = {key: value for key, value in given.items() if key not in _LEFT_OUT}
-        if node.get("default", 0) is None:
+        if node.get("default", 0) in (None, ""):  # which is what leaving it out means
             del node["default"]
         if node.get("additionalProperties") is True:  # what holds anyway
             del node["additionalProperties"]

@@ -24,6 +24,7 @@ from castmate_mcp.agent.studio import DRAW_SCENES, BaseUrl, Studio
 from castmate_mcp.agent.subscriptions import Subscriptions
 from castmate_mcp.agent.tools import (
     characters,
+    editing,
     generate,
     jobs,
     library,
@@ -82,7 +83,7 @@ def build_server(
     )
     jobs_of_tasks.server = server
     server.shown = studio.shown
-    for module in (generate, scenes, jobs, pictures, characters, library, status):
+    for module in (generate, scenes, jobs, pictures, characters, library, editing, status):
         module.add(server, studio)
     if base_url is not None:
         uploads.add(server, studio)

@@ -336,6 +336,7 @@ class ModelOut(BaseModel):
     defaults: dict[str, int | float] = Field(
         description="What it gives a request for what that leaves out; empty where it is not known."
     )
+    styles: list[str] = Field(description="What `style` may be, as far as it is known.")
     api_schema: dict[str, Any] = Field(description="`api_schemas[0].request_schema` is the inputs'")
 
 

@@ -15,8 +15,9 @@ from sqlalchemy import inspect, text
 from castmate.errors import SettingsError, Unavailable
 from castmate.jobs import sqlite
 from castmate.jobs.database import Database, Durability, Transaction
+from castmate.jobs.migrations import MIGRATIONS, READABLE_FROM
 from castmate.jobs.opening import open_database
-from castmate.jobs.tables import MIGRATIONS, READABLE_FROM, metadata
+from castmate.jobs.tables import metadata
 
 pytestmark = pytest.mark.anyio
 

@@ -8,13 +8,13 @@ import re
 import pytest
 from sqlalchemy import text
 
-from castmate.jobs import tables
+from castmate.jobs import migrations, tables
 from castmate.jobs.claims import Claims
 from castmate.jobs.database import Transaction
 from castmate.jobs.ledger import Ledger
+from castmate.jobs.migrations import MIGRATIONS, READABLE_FROM
 from castmate.jobs.opening import open_database
 from castmate.jobs.predictions import State
-from castmate.jobs.tables import MIGRATIONS, READABLE_FROM
 from tests.castmate.jobs.claiming import RESULT
 from tests.castmate.jobs.conftest import Submit
 
@@ -33,7 +33,7 @@ ADDING = (
 
 def _newer(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on this is the next release."""
-    monkeypatch.setattr(tables, "MIGRATIONS", (*MIGRATIONS, NEXT))
+    monkeypatch.setattr(migrations, "MIGRATIONS", (*MIGRATIONS, NEXT))
 
 
 def _undo(tx: Transaction) -> None:

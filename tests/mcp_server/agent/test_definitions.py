@@ -20,11 +20,12 @@ TOOLS = [
     "view_image",
     "create_character",
     "list_library",
+    "edit_library",
     "get_status",
 ]
 
 
-async def test_there_are_eight_tools_in_a_fixed_order_below_12_kb(agent: Agent) -> None:
+async def test_there_are_nine_tools_in_a_fixed_order_below_12_kb(agent: Agent) -> None:
     tools = (await agent.client.list_tools()).tools
     assert [tool.name for tool in tools] == TOOLS
     wire = [tool.model_dump_json(by_alias=True, exclude_none=True) for tool in tools]

@@ -24,8 +24,7 @@ NAME: Final = "generate_character_image"
 
 # Every agent pays for these words in every conversation; the guide has more.
 _SHORT: Final = {
-    "prompt": "What the character does and where, such as waving on a beach; its look "
-    "comes from the image.",
+    "prompt": "What it does and where, such as waving on a beach; its look comes from the image.",
     "size": "Width*height in pixels, each 512..1536;",
     "negative_prompt": "What must not be in it; doubles the time.",
     "seed": "Same seed and call, same picture; -1 draws one:",
@@ -41,6 +40,7 @@ _SHORT: Final = {
     "background": "transparent cuts the character out, as png or webp:",
     "num_candidates": "Draw so many, return the closest to the character.",
     "min_identity": "Draw again, up to num_candidates, until as close; 1 is the same.",
+    "style": "A name of get_status's styles.",
 }
 
 # Where nobody has asked the model yet what it takes by default.
@@ -63,12 +63,7 @@ WaitSeconds = Annotated[
 
 IdempotencyKey = Annotated[
     str | None,
-    Field(
-        min_length=1,
-        max_length=255,
-        description="A second call with the same text, such as fox-4f9a1c-1, gives the "
-        "first one's job.",
-    ),
+    Field(description="A second call with the same text, such as fox-4f9a, gives the first job."),
 ]
 AcceptCost = Annotated[
     float | None,
@@ -162,8 +157,8 @@ def _image(studio: Studio) -> str:
         local = studio.base_url is None
         path = "the file_path of an earlier result" if local else "what create_upload_link gave"
     return (
-        "The character: a character_id (chr_...), an image_id (img_...), an https URL, "
-        f"{path}, or a data URI. One character, whole, on a plain background. Never write base64."
+        "The character: the name or id of a saved one, an image_id (img_...), an https URL, "
+        f"{path}, or a data URI. One, whole, on a plain background. Never write base64."
     )
 
 
@@ -172,5 +167,5 @@ def _description(spending: Spending) -> str:
 
 Use it whenever a picture must show a certain character. Not for editing a picture.
 Seconds on a GPU, minutes on a CPU. {spending.price}
-Returns for each of images image_id, file_path or download_url, seed; and previews. Status
-running: call get_job, not this again. For another scene call again with the same image."""
+Returns for each of images image_id, file_path or download_url, seed. Status running: call
+get_job, not this again."""
