@@ -226,7 +226,8 @@ async def _ledger(settings: Settings) -> Check:
     own = settings.database_url is None
     shown = f"SQLite in {settings.data_dir}" if own else "the one in CASTMATE_DATABASE_URL"
     try:
-        database = await open_database(database_url(settings))
+        url = database_url(settings)
+        database = await open_database(url, pooled=settings.database_pooler)
     except (SettingsError, Unavailable) as error:
         return Check("ledger", False, shown, str(error))
     await database.aclose()

@@ -90,7 +90,8 @@ async def _wait(
     """Wait and report the steps; gives what was found at the end, and the last report."""
     wait_s: float | None = wait_seconds
     if isinstance(ctx.session, TaskSession):  # asked for later: it is done when the job is
-        ctx.session.task.job_id, wait_s = name, None
+        ctx.session.task.draws(name)
+        wait_s = None
     elif wait_seconds is None:
         wait_s = studio.castmate.settings.hold_s
     steps: asyncio.Queue[Progress | None] = asyncio.Queue()

@@ -23,6 +23,7 @@ from tests.doubles import FlatClient, SlowClient, picture, routed
 from tests.fleet.relay import Relay
 from tests.mcp_server.agent.test_spending import PAID, User, clients, ready
 from tests.mcp_server.agent.test_streamable import serve_site
+from tests.mcp_server.agent.test_tasks import Tasks
 from tests.mcp_server.conftest import Agent
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_folder")]
@@ -58,7 +59,7 @@ async def relayed(
     options = {
         "database_url": f"sqlite:///{folder / 'ledger.sqlite3'}",
         "storage_url": f"file://{folder / 'pictures'}",
-        "files_secret": "0123456789abcdef",
+        "files_secret": "0123456789abcdef" * 2,
         "mcp_sessions": False,
         "image_roots": (),
     } | options
@@ -145,6 +146,25 @@ async def test_where_no_session_is_kept_the_user_is_asked_through_the_agent(
             assert "accept_cost_usd 0.25" in await agent.fail(image=RED)
             out = await agent.succeed(image=RED, accept_cost_usd=0.25)
             assert out["client"] == "wavespeed"
+
+
+async def test_a_task_that_one_server_has_begun_is_answered_by_the_other(own_folder: Path) -> None:
+    slow, tasks = SlowClient(), Tasks()
+    async with (
+        relayed(own_folder, lambda: routed(slow)) as fleet,
+        fleet.agent("auto", extensions=[tasks]) as agent,
+        asyncio.TaskGroup() as group,
+    ):
+        calling = group.create_task(agent.call(image=RED))
+        await tasks.seen.wait()
+        fleet.asked[:] = [0, 0]
+        while min(fleet.asked) < 1:
+            await asyncio.sleep(0.01)
+        assert set(tasks.statuses) <= {"working"}
+        slow.may_end.set()
+        result = await calling
+    assert isinstance(result.structured_content, dict)
+    assert result.structured_content["status"] == "completed"
 
 
 async def test_who_listens_at_one_server_is_told_of_a_job_that_the_other_has_drawn(

@@ -54,7 +54,7 @@ async def two(tmp_path: Path, database_url: str) -> AsyncIterator[Two]:  # noqa:
     shared = {
         "database_url": database_url,
         "storage_url": f"file://{tmp_path / 'pictures'}",
-        "files_secret": "0123456789abcdef",
+        "files_secret": "0123456789abcdef" * 2,
     }
     client = Pausing()
     async with (
