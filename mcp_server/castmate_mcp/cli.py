@@ -7,18 +7,20 @@ import contextlib
 import functools
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from castmate.errors import InvalidRequest, Problem
+from castmate.errors import ImageRejected, InvalidRequest, Problem
 from castmate.paths import expand
 from castmate.reporting import reporting
 from castmate.times import day_of
 
 # `castmate --help` imports this module, and must not wait a second for the SDK.
 if TYPE_CHECKING:
+    from castmate.jobs.characters import Character, Characters
     from castmate.jobs.keys import Key
     from castmate.jobs.outputs import Outputs
     from castmate.service import Castmate
@@ -34,6 +36,9 @@ keys = typer.Typer(help="API keys of `castmate serve`.", no_args_is_help=True)
 characters = typer.Typer(help="Characters that agents have saved.", no_args_is_help=True)
 pictures = typer.Typer(help="Finished pictures.", no_args_is_help=True)
 CharacterId = Annotated[str, typer.Argument(help="Its id, as `castmate characters list` shows.")]
+CharacterRef = Annotated[
+    str, typer.Argument(help="Its id or name, as `castmate characters list` shows.")
+]
 ImageId = Annotated[str, typer.Argument(help="Its image_id (img_...), as results name it.")]
 
 
@@ -233,7 +238,7 @@ def list_characters(
 
 @characters.command("rename")
 def rename_character(
-    character_id: CharacterId,
+    character: CharacterRef,
     name: Annotated[str, typer.Argument(help="What it is called from now on.")],
     data_dir: DataDir = None,
 ) -> None:
@@ -242,13 +247,13 @@ def rename_character(
 
     with reporting():
         new = one_line(name)
-        _with(lambda castmate: castmate.characters.rename(character_id, new), data_dir)
-        typer.echo(f"{character_id} is called {new}.")
+        renamed = _with_character(character, data_dir, lambda saved, name: saved.rename(name, new))
+        typer.echo(f"{renamed.id} is called {new}.")
 
 
 @characters.command("delete")
 def delete_character(
-    character_id: CharacterId,
+    character: CharacterRef,
     forever: Annotated[
         bool, typer.Option("--forever", help="Remove it at once, with its pictures.")
     ] = False,
@@ -257,10 +262,10 @@ def delete_character(
     """Delete a character; for a day `restore` brings it back. What was drawn from it stays."""
     with reporting():
         if forever:
-            gone = _with(lambda castmate: castmate.characters.delete(character_id), data_dir)
+            gone = _with_character(character, data_dir, lambda saved, name: saved.delete(name))
             typer.echo(f"{gone.name} ({gone.id}) of {gone.key_name} is removed.")
         else:
-            gone = _with(lambda castmate: castmate.characters.discard(character_id), data_dir)
+            gone = _with_character(character, data_dir, lambda saved, name: saved.discard(name))
             typer.echo(f"{gone.name} ({gone.id}) of {gone.key_name} is deleted.")
             typer.echo(f"For a day: castmate characters restore {gone.id}")
 
@@ -302,6 +307,34 @@ def restore_picture(image_id: ImageId, data_dir: DataDir = None) -> None:
     with reporting():
         _with_picture(image_id, data_dir, lambda one, *which: one.restore(*which))
         typer.echo(f"{image_id} is back.")
+
+
+def _with_character(
+    text: str,
+    data_dir: Path | None,
+    change: Callable[[Characters, str], Awaitable[Character]],
+) -> Character:
+    """Change the character of an id or a name.
+
+    Raises:
+        InvalidRequest: Nobody is called so, or several are.
+    """
+    from castmate.jobs.characters import PREFIX
+    from castmate.jobs.names import named, no_such_name
+
+    async def work(castmate: Castmate) -> Character:
+        if text.startswith(PREFIX):
+            return await change(castmate.characters, text)
+        found = await castmate.characters.list()
+        if (meant := named(found, text)) is None:
+            raise no_such_name(found, text, "an id or name of `castmate characters list`")
+        return await change(castmate.characters, meant[0].id)
+
+    try:
+        return _with(work, data_dir)
+    except ImageRejected as error:
+        problems = [replace(one, parameter="character") for one in error.problems]
+        raise InvalidRequest(problems) from None
 
 
 def _with_picture(

@@ -29,6 +29,12 @@ async def test_what_an_agent_saved_is_listed_and_gone_for_it_once_it_is_deleted(
     (told,) = json.loads((await castmate_characters("list", "--json")).stdout)
     assert (told["id"], told["name"], told["num_pictures"]) == (name, "Fox", 1)
     assert (await castmate_characters("list", "--key", "ann")).stdout == ""
+    renamed = await castmate_characters("rename", "fox", "Reynard")
+    assert renamed.stdout == f"{name} is called Reynard.\n"
+    unknown = await castmate_characters("rename", "Reynold", "Fox")
+    assert (unknown.exit_code, "The nearest: `Reynard`" in unknown.stderr) == (2, True)
+    for arguments in (("delete", "reynard"), ("restore", name), ("rename", name, "Fox")):
+        assert (await castmate_characters(*arguments)).exit_code == 0
     deleted = await castmate_characters("delete", name, "--forever")
     assert (deleted.exit_code, deleted.stdout) == (0, f"Fox ({name}) of local is removed.\n")
     assert f"there is no picture or character '{name}'" in await agent.fail(image=name)
