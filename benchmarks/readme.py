@@ -192,6 +192,40 @@ def fp8(report: dict[str, Any]) -> Iterator[str]:
         )
 
 
+def schemes(report: dict[str, Any]) -> Iterator[str]:
+    """What each quantization scheme takes, where it is worth it, and what it costs."""
+    yield _row(
+        f"`--quantization`; {report['pictures']} pictures of {report['side_px']} px, "
+        f"{report['steps']} steps",
+        "transformer, GB",
+        "all graphs, GB",
+        "GPUs that gain",
+        "PSNR, dB",
+        "SSIM",
+        "identity, change",
+        "look",
+        "pose and scene",
+    )
+    yield _rule(9)
+    for name, row in report["variants"].items():
+        if name == "fp32":
+            continue
+        counted = report["schemes"].get("none" if name.startswith("bf16") else name)
+        cells: tuple[str, ...] = ("", "", "")
+        if counted is not None:
+            sizes = (counted[key] / 1e9 for key in ("transformer_bytes", "all_bytes"))
+            cells = (*(f"{size:.2f}" for size in sizes), ", ".join(counted["gains"]))
+        yield _row(
+            name,
+            *cells,
+            f"{row['psnr_db']['value']:.1f}",
+            f"{row['ssim']['value']:.3f}",
+            f"{row['dino_change']['value'] + 0.0:+.3f}",
+            f"{row['judge_look']['value']:.2f}",
+            f"{row['judge_prompt']['value']:.2f}",
+        )
+
+
 def ledger(report: dict[str, Any]) -> Iterator[str]:
     """What the ledger adds to a picture."""
     yield _row(
@@ -235,6 +269,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], Iterator[str]]]] = {
     "latency": ("latency-cpu.json", latency),
     "step-caching": ("quality-cpu.json", step_caching),
     "fp8": ("fp8-toon.json", fp8),
+    "schemes": ("schemes-toon.json", schemes),
     "ledger": ("ledger.json", ledger),
 }
 

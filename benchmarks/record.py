@@ -28,6 +28,7 @@ FIELDS: Mapping[str, Sequence[str]] = {
     "gateway": ("request", "submits", "overload"),
     "polling": ("request", "seconds", "latency_ms", "statuses", "rss_mib"),
     "agents": ("times",),
+    "fleet": ("parameters", "costs", "needs", "sizes", "partitions", "bursts"),
     "gpu-check": ("size", "minutes", "parts"),
 }
 Result = dict[str, Any]

@@ -46,18 +46,19 @@ from export.trajectory import decode, denoise
 RESULTS = Path(__file__).parent / "results"
 EXACT, ROUNDED, OTHER_SEED = "fp32", "bf16 (control)", "another seed (control)"
 SEED_OFFSET = 5000
-SPARING_NONE, ENCODERS = ", no layer spared", " + encoders"
+SPARING_NONE = ", no layer spared"
+ERROR_STEPS = 4
+"""Of the picture on whose inputs the error of each layer is found."""
 
 
 def variants() -> list[Variant]:
-    """Every scheme, with encoders, and without sparing the layers that a family calls sensitive."""
+    """Every scheme as it is exported, with encoders, and without sparing sensitive layers."""
     found = [Variant(ROUNDED, NONE, dtype=torch.bfloat16)]
     for name, scheme in SCHEMES.items():
-        if scheme is NONE:
-            continue
-        found += [Variant(name, scheme), Variant(f"{name}{ENCODERS}", scheme, encoders=True)]
+        if scheme is not NONE:
+            found.append(Variant(name, scheme, encoders=True))
         if scheme.wider is not scheme:
-            found.append(Variant(f"{name}{SPARING_NONE}", scheme, spares=False))
+            found.append(Variant(f"{name}{SPARING_NONE}", scheme, encoders=True, spares=False))
     return found
 
 
@@ -143,7 +144,7 @@ def measure(
         "steps": steps,
         "schemes": counted(),
         "variants": {name: _summary(rows, scored[EXACT]) for name, rows in scored.items()},
-        "layer_relative_l2": layer_errors(network, calibration, drawn[0], prompts, steps),
+        "layer_relative_l2": layer_errors(network, calibration, drawn[0], prompts),
     }
 
 
@@ -152,7 +153,6 @@ def layer_errors(
     calibration: Calibration,
     sample: Sample,
     prompts: Prompts,
-    steps: int,
 ) -> dict[str, dict[str, float]]:
     """The error of each layer alone, by scheme, largest first; no layer is spared."""
     return {
@@ -162,7 +162,7 @@ def layer_errors(
                 errors(
                     network,
                     calibration.amax,
-                    lambda: denoise(network, sample, prompts, steps),
+                    lambda: denoise(network, sample, prompts, ERROR_STEPS),
                     scheme,
                     unquantized(network, encoders=True),
                 ).items(),

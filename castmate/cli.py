@@ -71,13 +71,15 @@ class _Generate(TyperCommand):
     """`generate`, whose help looks up what the model would decide."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        from castmate.clients.registry import defaults
+        from castmate.clients.registry import defaults, styles
 
+        options: dict[str, Any] = {str(one.name): one for one in self.params}
         with contextlib.suppress(CastmateError):  # whoever draws says what is wrong
-            if (known := defaults(_settings(None))) is not None:
-                for name, value in known:
-                    option = next(one for one in self.params if one.name == name)
-                    option.default, option.show_default = value, True  # type: ignore[attr-defined]
+            settings = _settings(None)
+            for name, value in defaults(settings) or ():
+                options[name].default, options[name].show_default = value, True
+            if there_are := styles(settings):
+                options["style"].help += f" Now: {', '.join(there_are)}."
         super().format_options(ctx, formatter)
 
 
@@ -130,6 +132,7 @@ def generate(
     background: Annotated[Background, _option("background")] = _DEFAULTS.background,
     num_candidates: Annotated[int | None, _option("num_candidates")] = _DEFAULTS.num_candidates,
     min_identity: Annotated[float | None, _option("min_identity")] = _DEFAULTS.min_identity,
+    style: Annotated[str, _option("style")] = _DEFAULTS.style,
     bundle: BundleName = None,
     as_json: AsJson = False,
 ) -> None:
@@ -164,7 +167,7 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Examine the installation and say how to repair it."""
-    from castmate.doctor import examine, memory_plans, verified
+    from castmate.doctor import examine, gains, memory_plans, verified
     from castmate.engines.memory_table import as_text, as_values
 
     with reporting(as_json=as_json):
@@ -172,7 +175,8 @@ def doctor(
         plans = memory_plans(settings)  # before a check draws: what is free then is not ours
         memory = [{"title": title, **as_values(plan)} for title, plan in plans]
         if gpu_memory is not None:
-            print_json(memory) if as_json else typer.echo(as_text(plans))
+            shown = "\n".join([as_text(plans), *gains(settings)])
+            print_json(memory) if as_json else typer.echo(shown)
             raise typer.Exit(OK if any(plan["fits"] for plan in memory) else FAILED)
         checks = []
         for check in chain(examine(settings), verified(settings) if verify else ()):

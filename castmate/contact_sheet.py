@@ -21,6 +21,7 @@ _LINES: Final = 3  # of a caption; the result has the whole text
 _PAPER: Final = "white"
 _INK: Final = "#222222"
 _FAINT: Final = "#9a9a9a"
+_NONE: Final = "no picture"
 _EMPTY: Final = "#eeeeee"
 
 
@@ -31,7 +32,7 @@ class Cell:
     Attributes:
         number: Of the scene, from 1.
         caption: What was asked for.
-        data: Its encoded picture; None where it could not be drawn.
+        data: Its encoded picture; None where there is none.
     """
 
     number: int
@@ -72,7 +73,7 @@ def contact_sheet(cells: Sequence[Cell], layout: Layout) -> bytes:
         if picture is None:
             draw.rectangle((left, top, left + width - 1, top + height - 1), _EMPTY)
             middle = (left + width / 2, top + height / 2)
-            _write(draw, typeface_for("not drawn", _TEXT_PX), "not drawn", middle, _FAINT, "mm")
+            _write(draw, typeface_for(_NONE, _TEXT_PX), _NONE, middle, _FAINT, "mm")
         else:
             offset = ((width - picture.width) // 2, (height - picture.height) // 2)
             sheet.paste(picture, (left + offset[0], top + offset[1]), _mask(picture))

@@ -25,6 +25,7 @@ from castmate.validation import OPAQUE_FORMAT, problems_of
 
 MAX_SEED = 9_999_999_999
 MAX_PROMPT_CHARACTERS = 4096
+MAX_STYLE_CHARACTERS = 64
 
 
 class OutputFormat(StrEnum):
@@ -96,7 +97,6 @@ Size = Annotated[
     Field(json_schema_extra={"pattern": "^\\d{3,4}[*xX\u00d7]\\d{3,4}$"}),
 ]
 Int = Annotated[int, BeforeValidator(_not_bool)]
-Float = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
 # The range stands first: behind a validator it would be missing from the JSON schema.
 _NotBool = BeforeValidator(_not_bool)
 StepCount = Annotated[int, Field(ge=1, le=50), _NotBool]
@@ -175,6 +175,11 @@ class GenerateRequest(BaseModel):
         default=Background.SCENE,
         description="scene, or transparent: the character alone, cut out of the finished picture "
         "by the model's matte graph, as png or webp. A plain background in the prompt helps.",
+    )
+    style: Annotated[Text, Field(max_length=MAX_STYLE_CHARACTERS)] = Field(
+        default="",
+        description="A style of the model by its name, such as night-ink; the model says which it "
+        "has. Empty for none.",
     )
     num_candidates: CandidateCount | None = Field(
         default=None,

@@ -24,6 +24,7 @@ from castmate.jobs.database import Database, Durability
 from castmate.jobs.keys import KeyRing
 from castmate.jobs.ledger import Ledger
 from castmate.jobs.opening import database_url, open_database
+from castmate.jobs.outputs import Outputs
 from castmate.jobs.queue import Limits
 from castmate.jobs.retention import sweep
 from castmate.jobs.scenes import Storyboard
@@ -56,6 +57,7 @@ class Castmate(Generic[AnySettings]):
         ledger: Every prediction.
         budget: What was paid, and what may be.
         storyboards: Every series of pictures.
+        outputs: Finished pictures, as their owners keep them.
         characters: Saved characters.
         consents: Who has agreed to pay today.
         keys: Who may call.
@@ -88,6 +90,7 @@ class Castmate(Generic[AnySettings]):
             ),
         )
         self.storyboards = Storyboards(self.ledger)
+        self.outputs = Outputs(self.ledger)
         self.characters = Characters(database, self.ledger.pictures)
         self.consents = Consents(database)
         self.keys = KeyRing(database)
@@ -128,7 +131,9 @@ class Castmate(Generic[AnySettings]):
             settings.storage_url, settings.data_dir, secret=secret, durability=durability
         )
         router = router or Router.of(settings)
-        database = await open_database(database_url(settings), durability)
+        database = await open_database(
+            database_url(settings), durability, pooled=settings.database_pooler
+        )
         castmate = cls(settings, database, storage, router, keep_days)
         try:
             yield castmate
@@ -145,6 +150,11 @@ class Castmate(Generic[AnySettings]):
             self._worker = Worker(self.ledger, self.router, budget=self.budget, slots=slots)
             self._worker.start()
         self._begin_sweeping()
+
+    @property
+    def worker(self) -> Worker | None:
+        """What draws here; None before `work`, and where CASTMATE_WORKER_SLOTS is 0."""
+        return self._worker
 
     async def generate(
         self,

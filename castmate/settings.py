@@ -199,6 +199,11 @@ class Settings(BaseSettings):
         description="Where the ledger is: sqlite:////path/to/a/file or "
         "postgresql://user:password@host/name; by default a file in the data folder.",
     )
+    database_pooler: bool = Field(
+        False,
+        description="Whether CASTMATE_DATABASE_URL leads through a pooler in transaction mode, as "
+        "PgBouncer. Nobody can listen there, so other servers' work is looked for every second.",
+    )
     storage_url: str | None = Field(
         None,
         description="Where pictures are: s3://bucket/prefix (credentials in AWS_* variables) or "
@@ -209,6 +214,12 @@ class Settings(BaseSettings):
         min_length=32,
         description="Signs the addresses of files; servers that share a storage share it. At "
         "least 32 characters. By default one is drawn and kept in the data folder.",
+    )
+    presigned_urls: bool = Field(
+        True,
+        description="Send whoever opens a picture's address on to the bucket, with an address that "
+        "it signs for five minutes. Off, pictures go through the server: for a bucket that callers "
+        "cannot reach.",
     )
     durability: Literal["process", "power"] = Field(
         "process",

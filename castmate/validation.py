@@ -32,7 +32,10 @@ def _problem(model: type[BaseModel], detail: ErrorDetails) -> Problem:
         )
     if detail["type"] == "missing":
         field_ = model.model_fields.get(str(detail["loc"][0]))
-        return Problem(name, "is required", (field_ and field_.description) or "")
+        meaning = (field_ and field_.description) or ""
+        allowed = describe_range(model, name)
+        needs = f"{allowed}: " if allowed.startswith("a list") else ""
+        return Problem(name, "is required", f"{needs}{meaning}")
     if detail["type"] == OPAQUE_FORMAT:
         return Problem(
             "output_format", "jpeg has no transparency", "png, webp", "Or set background to scene."

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import math
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -31,6 +30,7 @@ from export.family import parser as family_parser
 from export.forecast import check_room, forecast, show
 from export.golden import record
 from export.lora.fuse import FusedNetwork, Lora
+from export.lora.styles import Style, prepare
 from export.placement import Placement
 from export.precision import Precision
 from export.presets.preset import Preset, names
@@ -87,6 +87,7 @@ def _export(recipe: Recipe, folder: Path, graphs: Path, config: Config) -> None:
     network = family.load_network(recipe.sources, recipe.precision.dtype, config)
     weights = fingerprint(network)
     FusedNetwork(network).apply(loras)
+    styles = prepare(network, recipe.styles)
     kept = unquantized(network, encoders=recipe.quantize_encoders)
     narrower = sensitive(network)
     ranges: Ranges = {}
@@ -109,6 +110,7 @@ def _export(recipe: Recipe, folder: Path, graphs: Path, config: Config) -> None:
         loras=[lora.spec() for lora in loras],
         defaults=recipe.defaults,
         limits=preset.limits if preset else {},
+        styles=styles,
     )
 
 
@@ -181,6 +183,13 @@ def parser(arguments: Sequence[str] | None = None) -> argparse.ArgumentParser:
         help="fused into the network; may be repeated",
     )
     made.add_argument(
+        "--style",
+        action="append",
+        default=[],
+        metavar="NAME=FILE[:SCALE]",
+        help="a LoRA that requests choose by this name; may be repeated",
+    )
+    made.add_argument(
         "--steps-preset", metavar="NAME|FILE", help=f"draws in few steps: {', '.join(names())}"
     )
     made.add_argument("--step-caching", action="store_true")
@@ -207,7 +216,8 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
     """The recipe that flags describe.
 
     Raises:
-        ExportError: A LoRA's scale is no number, or there is no GPU to find the target of.
+        ExportError: A LoRA's scale is no number, a style has no good name, or there is no GPU to
+            find the target of.
     """
     preset = Preset.read(given.steps_preset) if given.steps_preset else None
     sources = published(given.family).sources.of(given)
@@ -224,7 +234,8 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
     recipe = Recipe(
         preset.loaded_from(sources) if preset else sources,
         preset=preset,
-        loras=tuple(map(_lora, given.lora)),
+        loras=tuple(Lora.parse(text, "--lora") for text in given.lora),
+        styles=tuple(map(Style.parse, given.style)),
         quantization=SCHEMES[given.quantization],
         target=given.target or (found_target() if given.flavour else ""),
         **{name: getattr(given, name) for name in plain},
@@ -242,18 +253,6 @@ def _plan(recipe: Recipe, folder: Path) -> None:
     steps = forecast(recipe, config)
     show(steps, Console())
     check_room(steps, folder)
-
-
-def _lora(text: str) -> Lora:
-    path, colon, scale = text.rpartition(":")
-    if not colon:
-        return Lora(Path(text))
-    try:
-        if math.isfinite(strength := float(scale)):
-            return Lora(Path(path), strength)
-    except ValueError:
-        pass
-    raise ExportError(f"--lora {text}: the scale {scale!r} is no number, such as 0.8.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -25,6 +25,7 @@ from castmate.engines.licences import Licence
 from castmate.engines.manifest import Profile, StepCachingSpec
 from export.errors import ExportError
 from export.graphs import Makers
+from export.lora.branches import NO_SLOTS, Slots
 from export.precision import Precision
 from export.quantization.merge import Group
 from export.samples import Prompts, Sample, TokenizerFile
@@ -73,11 +74,14 @@ class Network(nn.Module):
         family: Its family's name.
         config: Its sizes.
         device: Where it computes, see `export.placement`.
+        style_slots: The layers that styles change, by the input of its graphs that takes the
+            factors; see `export.lora.styles`.
     """
 
     family: ClassVar[str]
     config: Any
     device: torch.device = torch.device("cpu")
+    style_slots: Slots = NO_SLOTS
 
     @property
     @abstractmethod
@@ -150,6 +154,8 @@ class ExportFamily:
         merges: Layers of a denoiser that are merged where a scheme quantizes them.
         profile: Sizes, pictures and steps that engines are built for.
         lora_layers: The layers of a network by their names in LoRA files of every layout.
+        style_layers: The layers that a style may change, by the optional input of the table's
+            graphs that takes their factors.
         published: Where it can be loaded from what somebody published.
     """
 
@@ -166,6 +172,7 @@ class ExportFamily:
     merges: Callable[[nn.Module], Iterable[Group]] = lambda module: ()
     profile: Profile = field(default_factory=Profile)
     lora_layers: Callable[[Any], LoraLayers] = lambda network: {}
+    style_layers: Callable[[Any], Mapping[str, Sequence[str]]] = lambda network: {}
     published: Published | None = None
 
     def kept(self, *, encoders: bool) -> tuple[str, ...]:

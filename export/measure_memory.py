@@ -23,7 +23,7 @@ from castmate.engines.family import family_of as served_family
 from castmate.engines.family import optimization_profile
 from castmate.engines.footprint import tensor_bytes
 from castmate.engines.graphs import Range
-from castmate.engines.manifest import Manifest, TokenizerSpec
+from castmate.engines.manifest import GraphSpec, Manifest, TokenizerSpec
 from castmate.engines.plan import Flavour
 from castmate.files import write_atomically
 from export.build import run
@@ -72,11 +72,17 @@ def export_graphs(family: str, blocks: int, names: Sequence[str], folder: Path) 
         name: graph_spec(to_onnx(makers[name](), folder / f"{name}.onnx", precision=Precision.BF16))
         for name in names or makers
     }
+    write_manifest(network, graphs, folder)
+
+
+def write_manifest(network: Network, graphs: Mapping[str, GraphSpec], folder: Path) -> None:
+    """Write what `manifest_for` reads: the sizes of a network and its graphs."""
+    family = family_of(network.family)
     length = network.config.max_sequence_length
     tokenizer = TokenizerSpec(file="", sha256="", num_bytes=0, max_length=length, pad_id=0)
     manifest = Manifest(
         format=0,
-        family=family,
+        family=network.family,
         name=network.config.name,
         description="",
         engine="onnxruntime",
@@ -86,9 +92,9 @@ def export_graphs(family: str, blocks: int, names: Sequence[str], folder: Path) 
         created_with={},
         graphs=graphs,
         tokenizers=dict.fromkeys(("tokenizer", "tokenizer_2"), tokenizer),
-        profile=family_of(family).profile,
-        defaults=family_of(family).defaults,
-        constants=family_of(family).constants(network),
+        profile=family.profile,
+        defaults=family.defaults,
+        constants=family.constants(network),
     )
     (folder / "manifest.json").write_text(manifest.model_dump_json())
 

@@ -125,6 +125,23 @@ class LoraSpec(_Model):
     scale: float
 
 
+class StyleSpec(FileSpec):
+    """A style that requests may name: an .npz file with its factors, by the input that takes them.
+
+    Factors are `[values, rank]`: of each changed layer the one that its input meets, then the one
+    that makes its output; values of bf16 lie in them as their bits.
+    """
+
+    lora: LoraSpec = Field(description="What it was made from.")
+
+
+class StylesSpec(_Model):
+    """The styles of a bundle, and what its graphs take of them."""
+
+    rank: Range = Field(description="Of the factors; without a style they are zeros of the least.")
+    known: Mapping[str, StyleSpec] = Field(description="By the name that a request gives.")
+
+
 class Manifest(_Model):
     """The content of `bundle.json`."""
 
@@ -162,6 +179,14 @@ class Manifest(_Model):
     loras: tuple[LoraSpec, ...] = Field(
         default=(), description="Fused into the weights, in this order."
     )
+    styles: StylesSpec | None = Field(
+        default=None, description="Only where a request may name a style."
+    )
+
+    @property
+    def style_names(self) -> tuple[str, ...]:
+        """What a request's `style` may be."""
+        return tuple(self.styles.known) if self.styles else ()
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:

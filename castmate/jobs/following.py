@@ -10,6 +10,7 @@ from castmate.clients.base import Progress
 from castmate.jobs import notify
 from castmate.jobs.ledger import Ledger
 from castmate.jobs.predictions import Prediction
+from castmate.jobs.progress import Reader
 from castmate.jobs.scenes import Counting, Storyboard
 from castmate.jobs.storyboards import Storyboards
 
@@ -19,8 +20,8 @@ async def follow(
 ) -> AsyncGenerator[Prediction | Progress]:
     """Every look at a prediction, and its progress in between; the last look is at its end.
 
-    Progress comes where the prediction is made in this process, beginning with what is known
-    already. Who is slow to take it gets the latest alone.
+    Progress begins with what is known already. It comes with every step where the prediction is
+    made in this process, and once a second from others; who is slow to take it gets the latest.
 
     Args:
         ledger: Where it is.
@@ -32,7 +33,7 @@ async def follow(
         PredictionNotFound: There is none of this id and key, or no longer.
         Unavailable: The ledger cannot be reached.
     """
-    hub, moved = ledger.database.hub, asyncio.Event()
+    hub, moved, reader = ledger.database.hub, asyncio.Event(), Reader(ledger.storage)
     latest: list[Progress] = []
 
     def on_progress(progress: Progress) -> None:
@@ -40,7 +41,7 @@ async def follow(
         moved.set()
 
     with (
-        hub.listening(notify.done(prediction_id)) as told,
+        hub.listening(notify.done(prediction_id), notify.progress(prediction_id)) as told,
         hub.watching(prediction_id, on_progress),
     ):
         told.set()
@@ -51,6 +52,9 @@ async def follow(
                 yield prediction
                 if prediction.state.final:
                     return
+                text = None if hub.makes(prediction_id) else prediction.progress
+                if (progress := await reader.read(text)) is not None:
+                    yield progress
             moved.clear()
             if latest:
                 yield latest.pop()

@@ -6,20 +6,23 @@ import asyncio
 import json
 import operator
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Row, delete, exists, func, select, update
+from sqlalchemy import Row, delete, exists, select, update
 
+from castmate import tracing
 from castmate.clients.base import ProgressCallback
 from castmate.errors import Cancelled, PredictionNotFound
 from castmate.images import Reference
 from castmate.jobs import notify
+from castmate.jobs.backlog import Backlog, backlog_of
 from castmate.jobs.claims import charged
 from castmate.jobs.database import Clock, Database, Transaction
 from castmate.jobs.pictures import Pictures, release
-from castmate.jobs.predictions import Prediction, State
+from castmate.jobs.predictions import Prediction, State, first_id
+from castmate.jobs.progress import Reader
 from castmate.jobs.queue import (
     Limits,
     Load,
@@ -134,8 +137,11 @@ class Ledger:
             return Prediction.of(row)
 
         bringing = self.pictures.bringing(reference.data, reference.sha256, key_name)
-        async with bringing as brought:
-            return await self.database.run(work)
+        with tracing.span("submit") as span:
+            async with bringing as brought:
+                prediction = await self.database.run(work)
+            span.set_attribute("castmate.prediction", prediction.id)
+            return prediction
 
     async def check_room(self, key_name: str, max_unfinished: int | None = None) -> None:
         """Refuse early what `submit` would refuse: before a reference is fetched and stored.
@@ -197,6 +203,7 @@ class Ledger:
             (predictions.c.key_name, operator.eq, key_name),
             (predictions.c.state, operator.eq, state),
             (predictions.c.id, operator.lt, before),
+            (predictions.c.id, operator.ge, first_id(created_after)),
             (predictions.c.created, operator.ge, created_after),
             (predictions.c.created, operator.lt, created_before),
         ):
@@ -214,21 +221,23 @@ class Ledger:
     ) -> Prediction:
         """The prediction once it is final, or as it is when the time is over.
 
-        A caller that goes away cancels nothing. Progress comes where the prediction is made in this
-        process.
+        A caller that goes away cancels nothing. Progress comes with every step where the prediction
+        is made in this process, and once a second from others.
 
         Raises:
             PredictionNotFound: There is none of this id.
         """
-        hub = self.database.hub
-        with (
-            hub.listening(notify.done(prediction_id)) as signal,
-            hub.watching(prediction_id, on_progress),
-        ):
+        hub, reader = self.database.hub, Reader(self.storage)
+        topics = [notify.done(prediction_id)]
+        topics += [notify.progress(prediction_id)] if on_progress else []
+        with hub.listening(*topics) as signal, hub.watching(prediction_id, on_progress):
             prediction = await self.get(prediction_id)
             try:
                 async with asyncio.timeout(timeout_s):
                     while not prediction.state.final:
+                        text = None if hub.makes(prediction_id) else prediction.progress
+                        if on_progress and (progress := await reader.read(text)):
+                            on_progress(progress)
                         await signal.wait()
                         signal.clear()
                         prediction = await self.get(prediction_id)
@@ -278,20 +287,9 @@ class Ledger:
         touched = update(queue).values(id=queue.c.id)
         await self.database.run(lambda tx: tx.connection.execute(touched).rowcount)
 
-    async def count_unfinished(self) -> Mapping[State, int]:
-        """How many predictions wait, and how many are being made."""
-        states = (State.CREATED, State.PROCESSING)
-        query = (
-            select(predictions.c.state, func.count())
-            .where(predictions.c.state.in_(states))
-            .group_by(predictions.c.state)
-        )
-
-        def work(tx: Transaction) -> dict[State, int]:
-            counts = {row[0]: row[1] for row in tx.connection.execute(query)}
-            return {state: counts.get(state, 0) for state in states}
-
-        return await self.database.run(work)
+    async def backlog(self) -> Backlog:
+        """What is not finished yet, counted for whoever scales the fleet."""
+        return await self.database.run(backlog_of)
 
     async def load(self) -> Load:
         """How much there is to do, and how long one takes."""

@@ -26,7 +26,11 @@ def database_url(settings: Settings) -> str:
 
 
 async def open_database(
-    url: str, durability: Durability = Durability.PROCESS, clock: Clock | None = None
+    url: str,
+    durability: Durability = Durability.PROCESS,
+    clock: Clock | None = None,
+    *,
+    pooled: bool = False,
 ) -> Database:
     """Open the ledger's database and bring its tables up to date.
 
@@ -34,6 +38,7 @@ async def open_database(
         url: `sqlite:////folder/ledger.sqlite3` or `postgresql://user@host/name`.
         durability: For SQLite; PostgreSQL follows its own `synchronous_commit`.
         clock: The time, for tests; by default PostgreSQL's own, so that replicas agree.
+        pooled: Whether a pooler in transaction mode is between; for PostgreSQL.
 
     Raises:
         SettingsError: The URL is wrong, its driver is not installed, or the ledger is newer.
@@ -55,7 +60,7 @@ async def open_database(
     if kind in ("postgresql", "postgres"):
         from castmate.jobs.postgres import PostgresDatabase  # of the extra `postgres`
 
-        return await PostgresDatabase.open(parsed, clock)
+        return await PostgresDatabase.open(parsed, clock, pooled=pooled)
     raise SettingsError(
         f"CASTMATE_DATABASE_URL: {parsed.drivername!r} cannot hold a ledger; allowed: {_ALLOWED}"
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, func, insert, literal, or_, select, update
 
 from castmate.errors import InvalidRequest, Overloaded, Problem
 from castmate.jobs import notify
@@ -54,6 +54,13 @@ class Limits:
     stored_bytes_per_key: int | None = None
 
 
+def in_state(*states: State) -> ColumnElement[bool]:
+    """The state is one of these, written out: a bound value does not open a partial index."""
+    return or_(
+        *(predictions.c.state == literal(state.value, literal_execute=True) for state in states)
+    )
+
+
 def lock_queue(tx: Transaction) -> float:
     """Be alone with the order of the queue until the commit; gives its virtual time."""
     query = select(queue.c.virtual_time).where(queue.c.id == 1).with_for_update()
@@ -63,7 +70,7 @@ def lock_queue(tx: Transaction) -> float:
 def enqueue(tx: Transaction, values: dict[str, Any], virtual_time: float, cost: float) -> Row[Any]:
     """Let a new prediction wait behind those of its key (start-time fair queueing)."""
     last = select(func.max(predictions.c.turn)).where(
-        predictions.c.key_name == values["key_name"], predictions.c.state == State.CREATED
+        predictions.c.key_name == values["key_name"], in_state(State.CREATED)
     )
     turn = max(virtual_time, tx.connection.execute(last).scalar() or 0.0) + cost
     tx.tell(notify.WORK)
@@ -81,7 +88,7 @@ def take(tx: Transaction, ids: Sequence[str], owner: str, lease_s: float) -> Seq
     """Begin an attempt of each waiting prediction; gives those that were, in the order of `ids`."""
     taken = (
         update(predictions)
-        .where(predictions.c.id.in_(ids), predictions.c.state == State.CREATED)
+        .where(predictions.c.id.in_(ids), in_state(State.CREATED))
         .values(
             state=State.PROCESSING,
             owner=owner,
@@ -90,6 +97,7 @@ def take(tx: Transaction, ids: Sequence[str], owner: str, lease_s: float) -> Seq
             lease_until=tx.now + lease_s,
             waits_for=None,
             not_before=None,
+            progress=None,
         )
         .returning(predictions)
     )
@@ -136,7 +144,7 @@ def check_unfinished(tx: Transaction, key_name: str, allowed: int | None, more: 
         )
     mine = select(func.count()).where(
         predictions.c.key_name == key_name,
-        predictions.c.state.in_((State.CREATED, State.PROCESSING)),
+        in_state(State.CREATED, State.PROCESSING),
     )
     count = tx.connection.execute(mine).scalar_one()
     if count + more > allowed:
@@ -167,14 +175,14 @@ def _overloaded(tx: Transaction, waiting: int, told: str) -> Overloaded:
 
 
 def _count_waiting(tx: Transaction, limit: int, key_name: str | None = None) -> int:
-    some = select(predictions.c.id).where(predictions.c.state == State.CREATED).limit(limit)
+    some = select(predictions.c.id).where(in_state(State.CREATED)).limit(limit)
     if key_name is not None:
         some = some.where(predictions.c.key_name == key_name)
     return tx.connection.execute(select(func.count()).select_from(some.subquery())).scalar_one()
 
 
 def _count_running(tx: Transaction) -> int:
-    running = select(func.count()).where(predictions.c.state == State.PROCESSING)
+    running = select(func.count()).where(in_state(State.PROCESSING))
     return tx.connection.execute(running).scalar_one()
 
 
@@ -182,7 +190,7 @@ def _mean_s(tx: Transaction) -> float | None:
     """How long the last completed predictions took."""
     finished = (
         select((predictions.c.finished - predictions.c.started).label("seconds"))
-        .where(predictions.c.state == State.COMPLETED)
+        .where(predictions.c.finished.is_not(None), in_state(State.COMPLETED))
         .order_by(predictions.c.finished.desc())
         .limit(_LOOKED_BACK)
         .subquery()

@@ -10,8 +10,10 @@ from typing import Final, Protocol
 
 from sqlalchemy import select
 
+from castmate.jobs.characters import Characters
 from castmate.jobs.database import Transaction
 from castmate.jobs.ledger import Ledger, remove
+from castmate.jobs.outputs import Outputs
 from castmate.jobs.predictions import State
 from castmate.jobs.storage import (
     CHARACTERS,
@@ -24,7 +26,7 @@ from castmate.jobs.storage import (
     UPLOADS_KEPT_S,
     StoredObject,
 )
-from castmate.jobs.tables import characters, pictures, predictions, storyboards
+from castmate.jobs.tables import characters, expires, pictures, predictions, storyboards
 from castmate.times import day_of
 
 _BATCH: Final = 200
@@ -60,12 +62,16 @@ async def sweep(ledger: Ledger, keep_s: float | None = None) -> Swept:
     removed = 0
     while count := await ledger.database.run(lambda tx: _remove_rows(tx, keep_s)):
         removed += count
+    removed += await Outputs(ledger).remove_discarded()
+    await Characters(ledger.database, ledger.pictures).remove_discarded()
     unused = await ledger.pictures.remove_unused()
     before = ledger.clock() - GRACE_S
     outputs = await _sweep_files(ledger, OUTPUTS, before, _needed_outputs)
     sheets = await _sweep_files(ledger, SHEETS, before, _needed_sheets)
     previews = await _sweep_files(ledger, f"{PREVIEWS}/{OUTPUTS}", before, _needed_outputs)
     previews += await _sweep_files(ledger, f"{PREVIEWS}/{SHEETS}", before, _needed_sheets)
+    for folder in (INPUTS, UPLOADS, CHARACTERS):  # small ones are made again where they are needed
+        previews += await _sweep_files(ledger, f"{PREVIEWS}/{folder}", before, _nothing)
     inputs = await _sweep_files(ledger, INPUTS, before, _needed_inputs)
     saved = await _sweep_files(ledger, CHARACTERS, before, _needed_pictures)
     kept_until = ledger.clock() - UPLOADS_KEPT_S
@@ -74,8 +80,8 @@ async def sweep(ledger: Ledger, keep_s: float | None = None) -> Swept:
 
 
 def _remove_rows(tx: Transaction, keep_s: float | None) -> int:
-    kept_s = predictions.c.keep_s if keep_s is None else keep_s
-    old = select(predictions.c.id).where(predictions.c.finished < tx.now - kept_s).limit(_BATCH)
+    over = expires < tx.now if keep_s is None else predictions.c.finished < tx.now - keep_s
+    old = select(predictions.c.id).where(over).limit(_BATCH)
     ids = list(tx.connection.execute(old).scalars())
     remove(tx, ids)
     return len(ids)
@@ -112,6 +118,10 @@ def _needed_outputs(tx: Transaction, found: Sequence[StoredObject]) -> set[str]:
             or (row.state == State.COMPLETED and row.attempt == int(match[2]))
         )
     }
+
+
+def _nothing(tx: Transaction, found: Sequence[StoredObject]) -> set[str]:
+    return set()
 
 
 def _needed_sheets(tx: Transaction, found: Sequence[StoredObject]) -> set[str]:

@@ -33,8 +33,8 @@ class Scene:
 
     @property
     def image(self) -> StoredImage | None:
-        """Its picture, once it is drawn."""
-        return next(iter(self.prediction.images), None)
+        """Its picture, once it is drawn and as long as it is not discarded."""
+        return next(iter(self.prediction.shown), None)
 
 
 @dataclass(frozen=True)

@@ -233,7 +233,7 @@ class Storyboards:
 
         It is made when it is first asked for, and again after a scene was drawn again.
         """
-        if found.state is not State.COMPLETED:
+        if found.state is not State.COMPLETED or not any(one.image for one in found.scenes):
             return None
         storage, name = self._ledger.storage, _sheet_name(found)
         async with self._making:  # one at a time: a sheet of twelve takes memory

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Row, select, update
 
+from castmate import tracing
 from castmate.errors import IdempotencyConflict, InvalidRequest, Problem
 from castmate.images import Reference
 from castmate.jobs.database import Transaction, check_storable
@@ -66,6 +67,7 @@ def values_of(
         "may_spend": int(may_spend),
         "note": note,
         "keep_s": keep_s,
+        "traceparent": tracing.current(),
     }
 
 

@@ -28,6 +28,7 @@ from castmate.schema import (
     GenerateRequest,
     GenerateResult,
 )
+from castmate.styles import check_style
 
 OnStep = Callable[[int, int], None]
 """Called before each denoise step with the steps done and the steps in all; may raise to stop."""
@@ -108,6 +109,7 @@ class Pipeline:
                 chooses, with the chosen ones at the end.
 
         Raises:
+            InvalidRequest: The bundle has no such style.
             Incapable: It chooses, and nothing here can judge; or it wants a transparent background,
                 and the bundle has no matte graph.
         """
@@ -184,8 +186,13 @@ class Pipeline:
         )
 
     def _completed(self, request: GenerateRequest) -> tuple[CompleteRequest, tuple[str, ...]]:
-        """What is drawn, in no more steps than the bundle takes, and what is odd about it."""
+        """What is drawn, in no more steps than the bundle takes, and what is odd about it.
+
+        Raises:
+            InvalidRequest: The bundle has no such style.
+        """
         manifest, most = self.bundle.manifest, len(self._steps)
+        check_style(request.style, manifest.style_names, self.bundle.name)
         notes = tuple(beyond_limits(request, self.bundle.name, manifest.defaults, manifest.limits))
         complete = CompleteRequest.of(request, manifest.defaults)
         if (asked := complete.num_inference_steps) <= most:

@@ -105,6 +105,7 @@ class Service:
                 "model": self._pipeline.bundle.name,
                 "engine": self._pipeline.bundle.manifest.engine,
                 "defaults": self._pipeline.bundle.manifest.defaults.model_dump(),
+                "styles": self._pipeline.bundle.manifest.style_names,
                 "versions": {"castmate": __version__, "numpy": np.__version__},
                 "waiting": len(self._waiting),
                 "running": int(self._running is not None),

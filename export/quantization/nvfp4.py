@@ -213,8 +213,10 @@ class NvFp4(Scheme):
     kernels = (PRODUCTS, *FP8_ATTENTION.kernels)
     weight_bytes = 0.5 + 1 / BLOCK
     limits: Mapping[Precision, Limits] = {
-        Precision.FP32: Limits(3e-1, 14),
-        Precision.BF16: Limits(3e-1, 14),
+        # A step of `toon` differs by 0.63 of what it changes, in a network of 160 channels. What
+        # computes something else differs by 1 and more.
+        Precision.FP32: Limits(7.5e-1, 14),
+        Precision.BF16: Limits(7.5e-1, 14),
     }
     translations = _TRANSLATIONS
     cpu_translations = _CPU_TRANSLATIONS

@@ -326,7 +326,7 @@ def test_the_real_command_draws_the_same_bytes_twice_and_loads_no_torch(own_fold
     "line",
     [
         "cat fox.png | {command} --image -",
-        "{command} --image /dev/stdin < fox.png",
+        "cat fox.png | {command} --image /dev/stdin",
         "{command} --image <(cat fox.png)",
     ],
     ids=["a dash", "stdin by its name", "process substitution"],

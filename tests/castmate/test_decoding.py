@@ -191,6 +191,18 @@ def test_a_large_picture_is_reduced_and_shows_the_same(mode: str, file_format: s
     assert np.abs(seen[3, 3] - WHITE).max() <= 4
 
 
+def test_a_large_jpeg_is_reduced_while_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Recorded(ByteGate):
+        def hold(self, num_bytes: int) -> Any:
+            held.append(num_bytes)
+            return super().hold(num_bytes)
+
+    held: list[int] = []
+    monkeypatch.setattr("castmate.decoding.DECODING", Recorded(2**30, patience_s=30))
+    read(encoded(Image.new("RGB", (4500, 3001)), format="JPEG"))
+    assert held[0] < 4500 * 3001 * 3, "its pixels alone would take as much"
+
+
 def test_a_picture_of_2048_pixels_keeps_every_one() -> None:
     image = noise((2048, 64))
     assert np.array_equal(np.asarray(read(encoded(image))), np.asarray(image))
@@ -200,9 +212,12 @@ def test_a_picture_of_2048_pixels_keeps_every_one() -> None:
 def test_many_large_pictures_at_once_stay_within_a_bound_of_memory(tmp_path: Path) -> None:
     (tmp_path / "large.png").write_bytes(encoded(Image.new("RGBA", (8000, 5000), "red")))
     code = """
-import asyncio, re, sys
-from castmate.images import Reference
+import asyncio, os, re, sys
+os.cpu_count = lambda: 8  # so many decode at a time, on any machine
+from castmate.decoding import DECODING
 from castmate.references import resolve
+
+DECODING._patience_s = 90  # seven wait, and this machine may be busy
 
 def mib(field):  # getrusage would count the memory of the process that started this one
     return int(re.search(rf"{field}:\\s+(\\d+)", open("/proc/self/status").read())[1]) // 1024

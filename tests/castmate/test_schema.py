@@ -42,6 +42,7 @@ def test_prompt_and_image_are_enough_and_the_rest_is_the_hosted_apis_or_the_mode
         "background": "scene",
         "num_candidates": None,
         "min_identity": None,
+        "style": "",
     }
 
 

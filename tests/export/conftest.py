@@ -6,6 +6,7 @@ import gc
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,11 @@ from export.quantization.scheme import Scheme
 from export.samples import Prompts, TokenizerFile, samples
 from export.to_onnx import to_onnx
 from tests.export.kept import kept
+from tests.export.torchlib import read_once
 
 # Tracing makes millions of objects that stay; walking them again and again takes an eighth longer.
 gc.set_threshold(100_000, 50, 100)
+read_once()
 
 # Not square in any count, so that a swapped axis or a wrong index shows.
 MICRO: ModelConfig = replace(
@@ -250,3 +253,18 @@ def sources(folder: Path) -> Sources:
         image_encoder_2=str(folder / "image_encoder_2"),
         safety_checker=str(folder / "safety_checker"),
     )
+
+
+PRESET: Mapping[str, Any] = {
+    "description": "Random weights in few steps.",
+    "lora": {"file": "style.safetensors", "scale": 0.125},
+    "defaults": {"num_inference_steps": 2, "guidance_scale": 3.0, "subject_scale": 0.9},
+    "limits": {"num_inference_steps": {"min": 1, "max": 4}},
+    "licences": {"tiny": {"name": "MIT", "url": "https://example.com", "allows": "Any use."}},
+}
+
+
+def preset_file(folder: Path, **changes: Any) -> str:
+    path = folder / "tiny-2.json"
+    path.write_text(json.dumps({**PRESET, **changes}))
+    return str(path)

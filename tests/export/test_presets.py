@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,27 +13,18 @@ import torch
 from diffusers import FluxTransformer2DModel
 
 from castmate.defaults import Defaults
-from castmate.engines.bundle import Bundle
-from castmate.engines.onnxruntime import OnnxRuntime
 from castmate.families.instantcharacter.constants import SchedulerSpec
 from castmate.families.instantcharacter.schedule import flow_match_sigmas
-from castmate.images import Reference
-from castmate.pipeline.pipeline import Pipeline
-from castmate.schema import GenerateRequest
-from export.all import main, make, parser, recipe_of
+from export.all import main, parser, recipe_of
 from export.errors import ExportError
 from export.families.instantcharacter.config import FLUX
 from export.families.instantcharacter.load import Sources, load_network
 from export.families.instantcharacter.lora_layers import lora_layers
 from export.families.instantcharacter.network import InstantCharacter, rotary_embedding
 from export.family import published
-from export.precision import Precision
 from export.presets.preset import Preset, names
-from export.quantization.fp8 import FP8
 from export.recipe import Recipe
-from export.samples import REFERENCES
-from tests.export.conftest import MICRO, sources
-from tests.export.lora.layouts import LAYOUTS
+from tests.export.conftest import MICRO, PRESET, preset_file, sources
 
 
 def chosen(*flags: str) -> Recipe:
@@ -153,68 +142,6 @@ def test_a_base_of_another_kind_is_refused(schnell: Path, published: Path) -> No
     config = replace(MICRO, has_guidance=False)
     with pytest.raises(ExportError, match=r"has a guidance embedder.* for a base with none"):
         load_network(sources(published), torch.float32, config)
-
-
-PRESET: Mapping[str, Any] = {
-    "description": "Random weights in few steps.",
-    "lora": {"file": "style.safetensors", "scale": 0.125},
-    "defaults": {"num_inference_steps": 2, "guidance_scale": 3.0, "subject_scale": 0.9},
-    "limits": {"num_inference_steps": {"min": 1, "max": 4}},
-    "licences": {"tiny": {"name": "MIT", "url": "https://example.com", "allows": "Any use."}},
-}
-
-
-def preset_file(folder: Path, **changes: Any) -> str:
-    path = folder / "tiny-2.json"
-    path.write_text(json.dumps({**PRESET, **changes}))
-    return str(path)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_preset_of_ones_own_becomes_a_bundle_that_draws_as_it_says(
-    published: Path, network: InstantCharacter, tmp_path: Path
-) -> None:
-    layout = LAYOUTS["kohya"]
-    layout.save(layout.tensors(network.state_dict()), tmp_path)
-    preset = Preset.read(preset_file(tmp_path))
-    recipe = Recipe(
-        sources(published),
-        precision=Precision.FP32,
-        quantization=FP8,
-        samples=1,
-        steps=2,
-        side=512,
-        preset=preset,
-    )
-    folder = make(recipe, tmp_path / "out", network.config)
-    manifest = Bundle.open(folder).manifest
-    assert (manifest.name, manifest.description) == ("micro-tiny-2", "Random weights in few steps.")
-    (lora,) = manifest.loras
-    assert (lora.file, lora.scale) == ("style.safetensors", 0.125)
-    assert manifest.profile.steps.opt == 2
-    assert {"tiny", "FLUX.1-dev", "InstantCharacter"} <= set(manifest.licences)
-    recorded = json.loads((tmp_path / "out/calibration.json").read_text())
-    assert (recorded["network"], recorded["steps"]) == ("micro-tiny-2", 2)
-
-    bundle = Bundle.open(folder)
-    pipeline = Pipeline(bundle, OnnxRuntime(bundle))
-    reference = Reference.from_bytes((REFERENCES / "mira.png").read_bytes(), "mira")
-
-    def draw(**values: Any) -> Any:
-        asked = {"prompt": "waving", "image": "-", "size": "512*512", "seed": 7} | values
-        return pipeline.generate(GenerateRequest.parse(asked), reference, lambda *_: None)
-
-    by_itself = draw()
-    assert by_itself.drawn_with == {**PRESET["defaults"], "true_cfg_scale": 4.0}
-    assert by_itself.warnings == ()
-    assert by_itself.images == draw(**PRESET["defaults"]).images
-    far = draw(num_inference_steps=6)
-    assert far.drawn_with["num_inference_steps"] == 6
-    assert far.warnings == (
-        "num_inference_steps 6 is far from what 'micro-tiny-2' was made for (1 to 4, by default "
-        "2); expect a worse picture, or leave it out.",
-    )
 
 
 def used(path: str, folder: Path) -> Defaults:

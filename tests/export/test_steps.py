@@ -38,6 +38,8 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
     found: list[nn.Module] = []
 
     def write(network: nn.Module, folder: Path, **options: Any) -> None:
+        assert options["description"] == published_family().description, "no preset has another"
+        assert options["loras"] == []
         found.append(network)
         folder.mkdir()
         (folder / MANIFEST).write_text("{}")

@@ -112,6 +112,8 @@ class WaveSpeedClient:
             raise failures.cannot_choose()
         if request.background is Background.TRANSPARENT:
             raise failures.no_transparency()
+        if request.style:
+            raise failures.no_styles(request.style)
         start = self._clock()
         ends = start + self._settings.wavespeed_timeout_s
         order = Order.of(request, payments, self._sleep, ends)

@@ -56,6 +56,14 @@ def cannot_choose() -> Incapable:
     )
 
 
+def no_styles(style: str) -> Unavailable:
+    """The request names a style, and the hosted model has none."""
+    return _for_a_person(
+        f"WaveSpeed's hosted model has no styles, so it cannot draw in {style!r}; leave `style` "
+        "out to have it drawn there. Nothing was sent or charged."
+    )
+
+
 def unreached(reason: object) -> Unavailable:
     """The paid request never left."""
     return Unavailable(f"WaveSpeed cannot be reached ({reason}). Nothing was charged.")

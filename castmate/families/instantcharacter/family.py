@@ -40,6 +40,7 @@ def _ranges(manifest: Manifest) -> dict[str, Range]:
         "h": side,
         "w": side,
         "p": Range(min=pixels, opt=pixels, max=pixels),
+        **({"r": manifest.styles.rank} if manifest.styles else {}),
     }
 
 

@@ -17,6 +17,7 @@ from export.families.instantcharacter.modulation import LAYERS
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.shallow import DEPTH, shallow
 from export.families.instantcharacter.step_caching import FLUX_STEP_CACHING, bundle_graphs
+from export.families.instantcharacter.style_layers import style_layers
 from export.families.instantcharacter.unquantized import ENCODERS, SENSITIVE, UNQUANTIZED
 from export.family import ExportFamily, Published
 
@@ -64,6 +65,7 @@ FAMILY = ExportFamily(
     hoisted=LAYERS,
     merges=merges,
     lora_layers=lora_layers,
+    style_layers=style_layers,
     denoise=trajectory.denoise,
     decode=trajectory.decode,
     defaults=DEFAULTS,

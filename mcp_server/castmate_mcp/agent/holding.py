@@ -17,13 +17,18 @@ from castmate.jobs.scenes import Storyboard
 from castmate_mcp.agent.advice import explain
 from castmate_mcp.agent.extensions.tasks import TaskSession
 from castmate_mcp.agent.results import describe, to_content, waiting_for
+from castmate_mcp.agent.saving import Target, save
 from castmate_mcp.agent.series import describe_series
 from castmate_mcp.agent.studio import DRAW_SCENES, GENERATE, Studio
 from castmate_mcp.http.ids import job_id_of
 
 
 async def hold(
-    studio: Studio, ctx: Context[Any, Any], job: Prediction, wait_seconds: float | None
+    studio: Studio,
+    ctx: Context[Any, Any],
+    job: Prediction,
+    wait_seconds: float | None,
+    target: Target | None = None,
 ) -> CallToolResult:
     """Wait for a job and report its steps; what it gives when the time is over is no error.
 
@@ -32,6 +37,7 @@ async def hold(
         ctx: The call that waits.
         job: As it was found.
         wait_seconds: How long; None is CASTMATE_HOLD_S.
+        target: Where its pictures are written, too; by default what stands with it.
 
     Raises:
         ToolError: The job has failed: why, what it cost, and what to do next.
@@ -44,7 +50,9 @@ async def hold(
         studio.notices.watch(ctx, found.id, ledger.wait)
     out = describe(studio, found, ctx, progress)
     out.deduplicated = job.joined
-    return await to_content(studio, out, [image.name for image in found.images])
+    out.saved_to, unsaved = await save(studio, found, target)
+    out.warnings += unsaved
+    return await to_content(studio, out, [image.name for image in found.shown])
 
 
 async def hold_series(
@@ -82,7 +90,8 @@ async def _wait(
     """Wait and report the steps; gives what was found at the end, and the last report."""
     wait_s: float | None = wait_seconds
     if isinstance(ctx.session, TaskSession):  # asked for later: it is done when the job is
-        ctx.session.task.job_id, wait_s = name, None
+        ctx.session.task.draws(name)
+        wait_s = None
     elif wait_seconds is None:
         wait_s = studio.castmate.settings.hold_s
     steps: asyncio.Queue[Progress | None] = asyncio.Queue()

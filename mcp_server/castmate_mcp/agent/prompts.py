@@ -23,7 +23,7 @@ _MOST: Final = 50  # the protocol allows 100
 _OF_CHARACTER: Final = ("character", "character_id")
 
 Character = Annotated[
-    str, Field(description="A character_id, an image_id, a path or an https URL.")
+    str, Field(description="A saved character's name or id, an image_id, a path or an https URL.")
 ]
 
 
@@ -130,7 +130,8 @@ def add(server: StrictServer, studio: Studio) -> None:
 
 async def _candidates(studio: Studio, name: str) -> list[str]:
     if name in _OF_CHARACTER:
-        return [character.id for character in await studio.castmate.characters.list(studio.caller)]
+        saved = await studio.castmate.characters.list(studio.caller)
+        return [*(one.id for one in saved), *dict.fromkeys(one.name for one in saved)]
     if name == "image_id":
         found = [one async for one in predictions(studio, State.COMPLETED)]
         return [

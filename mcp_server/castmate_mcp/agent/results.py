@@ -78,6 +78,7 @@ class JobOut(BaseModel):
     images: list[ImageOut]
     sheet: ImageOut | None = None
     failed: list[UndrawnOut] = []
+    saved_to: list[str] = []
     progress: str | None = None
     client: str | None = None
     elapsed_s: float | None = None
@@ -128,7 +129,8 @@ def describe(
             )
         return out
     for number, image in enumerate(result.images):
-        out.images.append(image_out(studio, ImageName(job.id, number), image, ctx))
+        if image.discarded is None:
+            out.images.append(image_out(studio, ImageName(job.id, number), image, ctx))
     out.client, out.cost_usd, out.warnings = result.client, result.cost_usd, [*result.warnings]
     out.computed_steps, out.drawn_with = result.computed_steps, dict(result.drawn_with)
     if result.reference is not None:
@@ -136,6 +138,9 @@ def describe(
     out.no_identity = result.no_identity or None
     if result.selection is not None:
         out.selection = asdict(result.selection)
+    if not out.images:
+        out.next_step = "Its pictures were deleted: edit_library restores one within a day."
+        return out
     out.next_step = (
         f"Show the user the {where(out.images[0])}. If you cannot see the picture, call view_image "
         "with its image_id. For another scene, generate again with the same `image`."

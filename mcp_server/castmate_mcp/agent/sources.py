@@ -12,12 +12,13 @@ from mcp.server.mcpserver import Context
 
 from castmate.errors import CastmateError, ImageRejected
 from castmate.images import Reference
+from castmate.jobs.names import could_be_name, no_such_name
 from castmate.jobs.storage import UPLOADS
 from castmate.references import is_base64, resolve
 from castmate.shorten import shorten
 from castmate_mcp.agent.studio import Studio
 from castmate_mcp.http.ids import CharacterName, ImageName, prediction_id_of
-from castmate_mcp.http.saved import image_names, stored_name
+from castmate_mcp.http.saved import character_named, image_names, stored_name
 
 _SHOWN: Final = 5
 _URI: Final = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+:", re.IGNORECASE)
@@ -30,7 +31,8 @@ async def reference_of(studio: Studio, ctx: Context[Any, Any], source: str) -> R
     Args:
         studio: Knows the caller and what is theirs.
         ctx: The call that names it.
-        source: An id or URI of a picture or a character, an https URL, a data URI or a path.
+        source: An id or URI of a picture or a character, a character's name, an https URL, a data
+            URI or a path.
 
     Raises:
         ImageRejected: Says why, and what is allowed instead.
@@ -49,6 +51,8 @@ async def reference_of(studio: Studio, ctx: Context[Any, Any], source: str) -> R
         raise await _instead_of_job(studio, source)
     if source.startswith(("img_", "chr_", "image://", "character://")):
         raise await _unknown(studio, source)
+    if saved := await character_named(studio.castmate, source, studio.caller):
+        return await _of_saved(studio, saved)
     settings = studio.castmate.settings
     roots = settings.image_roots if studio.reads_paths else ()
     try:
@@ -61,6 +65,9 @@ async def reference_of(studio: Studio, ctx: Context[Any, Any], source: str) -> R
             caller=studio.caller,
         )
     except ImageRejected as error:
+        if could_be_name(source) and not is_base64(source):
+            known = await studio.castmate.characters.list(studio.caller)
+            raise no_such_name(known, source, error.problems[0].allowed) from None
         if studio.base_url is None or _URI.match(source) or is_base64(source):
             raise
         raise _instead_of_path(studio, source, error) from None

@@ -39,6 +39,7 @@ _MEANT: Final = {
     "resolution": "size",
     "steps": "num_inference_steps",
     "task_id": "job_id",
+    "style": "style_words",
     "text": "prompt",
     "timeout": "wait_seconds",
     "width": "size",

@@ -57,6 +57,7 @@ async def models(call: Call) -> Response:
                 sort_order=number,
                 licences=terms,
                 defaults=known.model_dump() if known else {},
+                styles=list(call.gateway.castmate.router.styles),
                 api_schema={
                     "api_schemas": [
                         {

@@ -239,6 +239,21 @@ class CharacterQuery(BaseModel):
     )
 
 
+class NameQuery(BaseModel):
+    """What something is called from now on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=MAX_NAME, description="One line.")
+
+
+class Named(BaseModel):
+    """What was renamed, or restored."""
+
+    id: str
+    name: str
+
+
 class CharacterOut(BaseModel):
     """A saved character."""
 
@@ -336,6 +351,7 @@ class ModelOut(BaseModel):
     defaults: dict[str, int | float] = Field(
         description="What it gives a request for what that leaves out; empty where it is not known."
     )
+    styles: list[str] = Field(description="What `style` may be, as far as it is known.")
     api_schema: dict[str, Any] = Field(description="`api_schemas[0].request_schema` is the inputs'")
 
 

@@ -8,7 +8,7 @@ from typing import Final
 from castmate.jobs.keys import Scope
 from castmate.storyboard import StoryboardRequest
 from castmate_mcp.http.body import MAX_FORM_BYTES
-from castmate_mcp.rest import account, characters, events, media, predictions, storyboards
+from castmate_mcp.rest import account, characters, events, media, outputs, predictions, storyboards
 from castmate_mcp.rest.models import (
     Balance,
     CharacterOut,
@@ -18,6 +18,8 @@ from castmate_mcp.rest.models import (
     Ids,
     ListQuery,
     ModelOut,
+    Named,
+    NameQuery,
     PredictionList,
     PredictionOut,
     Price,
@@ -214,8 +216,56 @@ OPERATIONS: Final = (
         "/api/v3/characters/{id}",
         characters.delete_character,
         Scope.GENERATE,
-        "Remove a character",
+        "Delete a character",
         Deleted,
+        query={"forever": "true removes it at once; otherwise it can be restored for a day."},
+        statuses=(404,),
+    ),
+    Operation(
+        "PATCH",
+        "/api/v3/characters/{id}",
+        characters.rename_character,
+        Scope.GENERATE,
+        "Rename a character",
+        CharacterOut,
+        NameQuery,
+        statuses=(404,),
+    ),
+    Operation(
+        "POST",
+        "/api/v3/characters/{id}/restore",
+        characters.restore_character,
+        Scope.GENERATE,
+        "Restore a character",
+        CharacterOut,
+        statuses=(404,),
+    ),
+    Operation(
+        "DELETE",
+        "/api/v3/pictures/{id}",
+        outputs.delete_picture,
+        Scope.GENERATE,
+        "Delete a finished picture",
+        Deleted,
+        statuses=(404,),
+    ),
+    Operation(
+        "PATCH",
+        "/api/v3/pictures/{id}",
+        outputs.rename_picture,
+        Scope.GENERATE,
+        "Rename a finished picture",
+        Named,
+        NameQuery,
+        statuses=(404,),
+    ),
+    Operation(
+        "POST",
+        "/api/v3/pictures/{id}/restore",
+        outputs.restore_picture,
+        Scope.GENERATE,
+        "Restore a finished picture",
+        Named,
         statuses=(404,),
     ),
     Operation(

@@ -72,7 +72,7 @@ class Teller:
             with_input: Tell what was asked, too.
         """
         result, error = prediction.result, prediction.error or {}
-        images = prediction.images
+        images = prediction.shown
         if outputs is None:
             outputs = [self.gateway.file_url(self.base_url, image.name) for image in images]
         took_ms = _took_ms(prediction)

@@ -17,7 +17,7 @@ from export.quantization.quantize import quantize, recording
 from export.quantization.scheme import Scheme
 from export.to_onnx import to_onnx
 
-IN, HIDDEN, OUT = 128, 256, 32
+IN, HIDDEN, OUT = 256, 256, 32
 
 
 def mlp(dtype: torch.dtype = torch.float32) -> nn.Sequential:

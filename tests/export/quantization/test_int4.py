@@ -46,7 +46,9 @@ def test_clipping_the_largest_weight_of_a_group_is_worth_it(
     assert best < error() < 0.15
 
 
-@pytest.mark.parametrize(("inputs_of", "group"), [(3072, 128), (160, 32), (4304, 16), (100, 0)])
+@pytest.mark.parametrize(
+    ("inputs_of", "group"), [(3072, 128), (160, 32), (128, 64), (4304, 16), (100, 0)]
+)
 def test_a_group_divides_the_inputs_of_its_layer(inputs_of: int, group: int) -> None:
     assert group_of(inputs_of) == group
     assert INT4.replaces(nn.Linear(inputs_of, 4)) == (group > 0)

@@ -33,6 +33,8 @@ async def test_null_is_taken_for_every_optional_parameter_of_every_tool(agent: A
         "cancel_job": {"job_id": drawn["job_id"]},
         "view_image": {"image_id": drawn["images"][0]["image_id"]},
         "create_character": {"name": "Fox", "references": ["fox.png"]},
+        "draw_scenes": {"scenes": ["waving"], "image": "fox.png"},
+        "edit_library": {"id": drawn["images"][0]["image_id"], "action": "restore"},
     }
     tools = (await agent.client.list_tools()).tools
     for tool in tools:

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(300)]
 
 CASTMATE = str(Path(sys.executable).with_name("castmate"))
 MIRA = locate("toon") / "references/mira.png"
-SETTINGS = {"CASTMATE_LEASE_S": "2"}
+SETTINGS = {"CASTMATE_LEASE_S": "2", "CASTMATE_HOLD_S": "0"}
 SCENES = ["waving on the beach", "running", "jumping", "sitting", "in the snow", "in space"]
 Kill = Callable[[], None]
 
@@ -66,7 +66,7 @@ async def test_six_scenes_by_one_call_survive_a_kill_in_the_middle(
     try:
         async with connected(tmp_path) as (client, kill):
             call = {"scenes": SCENES, "image": str(tmp_path / "mira.png"), "size": "512*512"}
-            job_id = (await ask(client, "draw_scenes", **call, wait_seconds=0))["job_id"]
+            job_id = (await ask(client, "draw_scenes", **call))["job_id"]
 
             async def two_are_drawn() -> bool:
                 before[:] = (await ask(client, "get_job", job_id=job_id, wait_seconds=0))["images"]
@@ -80,7 +80,9 @@ async def test_six_scenes_by_one_call_survive_a_kill_in_the_middle(
     async with connected(tmp_path) as (client, _):
 
         async def is_over() -> bool:
-            return (await ask(client, "get_job", job_id=job_id))["status"] == "completed"
+            return (await ask(client, "get_job", job_id=job_id, wait_seconds=20))[
+                "status"
+            ] == "completed"
 
         await until(is_over)
         done = await ask(client, "get_job", job_id=job_id)

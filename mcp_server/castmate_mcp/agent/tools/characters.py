@@ -70,8 +70,8 @@ def add(server: StrictServer, studio: Studio) -> None:
         """Save a character for every later session.
 
         Use it when the user will want it again. Not needed for a single picture. It is free; the
-        same name and pictures give the same one. Returns character_id, which is then the `image`
-        to draw from (character_id/2 is its second picture).
+        same name and pictures give the same one. Returns character_id; it or the name is then the
+        `image` to draw from (character_id/2 is its second picture).
         """
         name = one_line(name)
         first: list[Reference] = []

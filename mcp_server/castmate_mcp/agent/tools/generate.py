@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: the SDK reads an annotation that names a local function.
 
+import contextlib
 from typing import Annotated, Any, Final
 
 from mcp.server.elicitation import AcceptedElicitation, ElicitationResult
@@ -9,12 +10,15 @@ from mcp.server.mcpserver import Context, Elicit, Resolve
 from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import Field
 
+from castmate.errors import CastmateError
 from castmate.identity import most_drawn
+from castmate.jobs.predictions import Prediction
 from castmate.schema import GenerateRequest
 from castmate_mcp.agent.extensions import viewer
 from castmate_mcp.agent.holding import hold
 from castmate_mcp.agent.parameters import with_fields_of
 from castmate_mcp.agent.results import JobOut
+from castmate_mcp.agent.saving import Target, save
 from castmate_mcp.agent.sources import reference_of
 from castmate_mcp.agent.spending import Agreement, Spending, Unaskable, declined
 from castmate_mcp.agent.strict import StrictServer
@@ -24,8 +28,7 @@ NAME: Final = "generate_character_image"
 
 # Every agent pays for these words in every conversation; the guide has more.
 _SHORT: Final = {
-    "prompt": "What the character does and where, such as waving on a beach; its look "
-    "comes from the image.",
+    "prompt": "What it does and where, such as waving on a beach; its look comes from the image.",
     "size": "Width*height in pixels, each 512..1536;",
     "negative_prompt": "What must not be in it; doubles the time.",
     "seed": "Same seed and call, same picture; -1 draws one:",
@@ -41,6 +44,7 @@ _SHORT: Final = {
     "background": "transparent cuts the character out, as png or webp:",
     "num_candidates": "Draw so many, return the closest to the character.",
     "min_identity": "Draw again, up to num_candidates, until as close; 1 is the same.",
+    "style": "A name of get_status's styles.",
 }
 
 # Where nobody has asked the model yet what it takes by default.
@@ -63,12 +67,7 @@ WaitSeconds = Annotated[
 
 IdempotencyKey = Annotated[
     str | None,
-    Field(
-        min_length=1,
-        max_length=255,
-        description="A second call with the same text, such as fox-4f9a1c-1, gives the "
-        "first one's job.",
-    ),
+    Field(description="A second call with the same text, such as fox-4f9a, gives the first job."),
 ]
 AcceptCost = Annotated[
     float | None,
@@ -115,12 +114,20 @@ def add(server: StrictServer, studio: Studio) -> None:
         wait_seconds: WaitSeconds = None,
         idempotency_key: IdempotencyKey = None,
         accept_cost_usd: AcceptCost = None,
+        save_to: Annotated[
+            str | None, Field(description="Also write it there, such as out/fox.png.")
+        ] = None,
+        overwrite: Annotated[bool, Field(description="Replace what is there;")] = False,
         **values: Any,
     ) -> Annotated[CallToolResult, JobOut]:
         if not isinstance(agreed, AcceptedElicitation):
             raise declined()
         may_spend = await spending.settle(agreed.data)
         request = GenerateRequest.parse(values)
+        target = None
+        if save_to is not None:
+            form, number = request.output_format, request.num_images
+            target = Target.check(studio, save_to, form, number, overwrite)
         reference = await reference_of(studio, ctx, request.image)
         if isinstance(agreed.data, Unaskable):  # last: a call that is refused uses nothing up
             may_spend = await spending.accept(request.most_drawn, accept_cost_usd)
@@ -133,9 +140,18 @@ def add(server: StrictServer, studio: Studio) -> None:
             idempotency_key=idempotency_key,
             may_spend=may_spend,
             join_running=True,
+            note=target.note if target else None,
         )
         studio.count(ctx)
-        return await hold(studio, ctx, job, wait_seconds)
+        if target is not None:
+            studio.begin(_save_at_the_end(studio, job, target))
+        return await hold(studio, ctx, job, wait_seconds, target)
+
+
+async def _save_at_the_end(studio: Studio, job: Prediction, target: Target) -> None:
+    """Whether or not anybody asks for the job again; whoever does is told how it went."""
+    with contextlib.suppress(CastmateError, FileNotFoundError):
+        await save(studio, await studio.castmate.ledger.wait(job.id), target)
 
 
 def _defaults(studio: Studio) -> dict[str, Any]:
@@ -162,8 +178,8 @@ def _image(studio: Studio) -> str:
         local = studio.base_url is None
         path = "the file_path of an earlier result" if local else "what create_upload_link gave"
     return (
-        "The character: a character_id (chr_...), an image_id (img_...), an https URL, "
-        f"{path}, or a data URI. One character, whole, on a plain background. Never write base64."
+        "The character: the name or id of a saved one, an image_id (img_...), an https URL, "
+        f"{path}, or a data URI. One, whole, on a plain background. Never write base64."
     )
 
 
@@ -172,5 +188,5 @@ def _description(spending: Spending) -> str:
 
 Use it whenever a picture must show a certain character. Not for editing a picture.
 Seconds on a GPU, minutes on a CPU. {spending.price}
-Returns for each of images image_id, file_path or download_url, seed; and previews. Status
-running: call get_job, not this again. For another scene call again with the same image."""
+Returns for each of images image_id, file_path or download_url, seed. Status running: call
+get_job, not this again."""

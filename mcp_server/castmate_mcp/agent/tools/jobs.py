@@ -54,8 +54,8 @@ def add(server: StrictServer, studio: Studio) -> None:
     ) -> Annotated[CallToolResult, JobOut]:
         """Wait for the pictures of a job; wait_seconds 0 only looks.
 
-        Use it when a call returned status running, timed out or was cut off: jobs survive that,
-        and restarts. Not for drawing again. It is free. Returns what that call would have.
+        Use it when a call returned status running, or was cut off: jobs survive that, and
+        restarts. Not for drawing again. It is free. Returns what that call would have.
         """
         found = await studio.job(job_id)
         if isinstance(found, Storyboard):

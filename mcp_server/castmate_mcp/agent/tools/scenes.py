@@ -17,12 +17,12 @@ from castmate_mcp.agent.sources import reference_of
 from castmate_mcp.agent.spending import Agreement, Spending, Unaskable, declined
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import DRAW_SCENES, Studio
-from castmate_mcp.agent.tools.generate import AcceptCost, WaitSeconds
+from castmate_mcp.agent.tools.generate import AcceptCost
 
 # What an agent needs of what the scenes share; REST and the command take everything.
 _WORDS: Final = {
     "scenes": "What happens in each picture, such as waving on a beach; also its caption.",
-    "image": "As in generate_character_image.",
+    "image": "As in generate_character_image, such as Mira.",
     "style_words": "For every scene, such as watercolour.",
     "layout": "Of a story, or of views on white:",
     "size": "Of each, such as 1024*640;",
@@ -57,7 +57,6 @@ def add(server: StrictServer, studio: Studio) -> None:
         ctx: Context[Any, Any],
         agreed: Annotated[ElicitationResult[Agreement], Resolve(agreement)],
         *,
-        wait_seconds: WaitSeconds = None,
         accept_cost_usd: AcceptCost = None,
         **values: Any,
     ) -> Annotated[CallToolResult, JobOut]:
@@ -78,14 +77,14 @@ def add(server: StrictServer, studio: Studio) -> None:
             max_unfinished=studio.key.concurrency,
         )
         studio.count(ctx, len(request.scenes))
-        return await hold_series(studio, ctx, series, wait_seconds)
+        return await hold_series(studio, ctx, series, None)
 
 
 def _description(spending: Spending) -> str:
-    price = f"About ${spending.price_usd:.2f} a picture where a hosted service draws; else free."
-    return f"""Draw one character in up to 12 scenes, and a contact sheet of them.
+    price = f"It is free, or about ${spending.price_usd:.2f} a picture from a hosted service."
+    return f"""Draw one character in several scenes, and a contact sheet of them.
 
-Use it for a story, or for expressions, poses or views of a character. Not for one picture.
+Use it for a story, or for expressions, poses or views. Not for one picture.
 {price if spending.possible else "It is free."}
-Returns for each of images scene, image_id and file_path or download_url; what failed and why;
-and the sheet. Status running: call get_job. The same call again draws only what failed."""
+Returns images with their scene, what failed and why, and the sheet. Status running: call
+get_job. The same call again draws only what failed."""

@@ -12,7 +12,7 @@ from castmate.clients.registry import is_paid, licences
 from castmate.engines.licences import in_short
 from castmate.jobs.budget import totals
 from castmate.jobs.storage import DAY_S
-from castmate.router import ClientStatus
+from castmate.route import ClientStatus
 from castmate.times import day_of
 from castmate_mcp.agent.results import told
 from castmate_mcp.agent.spending import Spending
@@ -45,6 +45,7 @@ class StatusOut(BaseModel):
     left_today_usd: float | None = None
     licence: str = ""
     defaults: str = ""
+    styles: list[str] = []
     next_step: str
 
 
@@ -66,8 +67,8 @@ def add(server: StrictServer, studio: Studio) -> None:
     ) -> Annotated[CallToolResult, StatusOut]:
         """Tell who can draw now, the queue, the price, and the budget.
 
-        Use it when asked about cost or time, or after an error. Not needed before every picture.
-        It is free. Returns the estimate and what to do next.
+        Use it when asked about cost or time, or after an error. Not before every picture. It is
+        free. Returns the estimate and what to do next.
         """
         return told(await _status(studio, spending, num_images))
 
@@ -101,6 +102,7 @@ async def _status(studio: Studio, spending: Spending, num_images: int) -> Status
         left_today_usd=None if cap is None else round(max(0.0, cap - spent_usd), 4),
         licence=in_short(licences(settings)),
         defaults=known.in_words if (known := castmate.router.defaults) else "",
+        styles=list(castmate.router.styles),
         next_step=_next_step(free, spending),
     )
 
