@@ -25,12 +25,19 @@ WARM_UPS = 3
 Run = tuple[onnxruntime.InferenceSession, Mapping[str, NDArray[np.generic]]]
 
 
-def step_graphs(folder: Path, side: int) -> list[Run]:
-    """The graphs of one step of a bundle, in their order, each with inputs for a square picture."""
+def step_graphs(folder: Path, side: int, rank: int = 0) -> list[Run]:
+    """The graphs of one step of a bundle, in their order, each with inputs for a square picture.
+
+    Args:
+        folder: Of the bundle.
+        side: Pixels.
+        rank: Of a style, where the graphs take any; 0 is none.
+    """
     manifest = json.loads((folder / MANIFEST).read_text())
     cells = side // manifest["constants"]["pixels_per_token"]
     length = manifest["tokenizers"]["tokenizer_2"]["max_length"]
-    dims = TABLE.dims({"B": 1, "G": 1, "L": length, "T": STEPS, "h": cells, "w": cells})
+    one = {"B": 1, "G": 1, "L": length, "T": STEPS, "h": cells, "w": cells}
+    dims = TABLE.dims(one | {"r": rank})
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     random = np.random.default_rng(0)
@@ -49,7 +56,9 @@ def step_graphs(folder: Path, side: int) -> list[Run]:
     return found
 
 
-def measure(before: Path, after: Path, side: int, rounds: int) -> dict[str, float]:
+def measure(
+    before: Path, after: Path, side: int, rounds: int, *, rank: int = 0
+) -> dict[str, float]:
     """Time both.
 
     Args:
@@ -57,12 +66,13 @@ def measure(before: Path, after: Path, side: int, rounds: int) -> dict[str, floa
         after: Folder of another one.
         side: Pixels of the square picture.
         rounds: Measured steps of each.
+        rank: Of a style that the second one draws in; 0 is none.
 
     Returns:
         Processor milliseconds of a step of each, and the median, lower and upper quartile of the
         ratios of neighbouring steps.
     """
-    bundles = [step_graphs(folder, side) for folder in (before, after)]
+    bundles = [step_graphs(before, side), step_graphs(after, side, rank)]
     times: list[list[float]] = [[], []]
     for number in range(WARM_UPS + rounds):
         for which in (0, 1) if number % 2 else (1, 0):
@@ -88,8 +98,9 @@ def main() -> None:
     parser.add_argument("after", type=Path, help="folder of a bundle")
     parser.add_argument("--side", type=int, default=512, help="pixels")
     parser.add_argument("--rounds", type=int, default=300, help="measured steps of each")
+    parser.add_argument("--rank", type=int, default=0, help="of a style of the second bundle")
     given = parser.parse_args()
-    found = measure(given.before, given.after, given.side, given.rounds)
+    found = measure(given.before, given.after, given.side, given.rounds, rank=given.rank)
     print(
         "step {before_ms:.3f} ms -> {after_ms:.3f} ms of one core; ratio {ratio:.3f} "
         "(quartiles {ratio_low:.3f}..{ratio_high:.3f})".format(**found)
