@@ -100,7 +100,7 @@ def build_bundle(source: Bundle, folder: Path, options: Options) -> Manifest:
     expected = {name: Expected.of(model) for name, model in models.items()}
     kernels = frozenset().union(*(graph.kernels for graph in expected.values()))
     check_target(options.flavour, options.target, kernels)
-    profile = _profile(manifest.profile, options)
+    profile = built_profile(manifest.profile, options)
     manifest = manifest.model_copy(update={"profile": profile})
     folder.mkdir(parents=True, exist_ok=True)
     _check_resources(manifest, folder)
@@ -126,7 +126,7 @@ def build_bundle(source: Bundle, folder: Path, options: Options) -> Manifest:
     return made
 
 
-def _profile(whole: Profile, options: Options) -> Profile:
+def built_profile(whole: Profile, options: Options) -> Profile:
     """What the engines are built for.
 
     Raises:
