@@ -73,7 +73,9 @@ def make(
         _return_memory()
     if recipe.flavour is None:
         return graphs
-    options = Options(recipe.flavour, recipe.target, allow_fallback=allow_fallback)
+    options = Options(
+        recipe.flavour, recipe.target, max_side=recipe.max_side, allow_fallback=allow_fallback
+    )
     build_bundle(Bundle.open(graphs), folder / "plans", options)
     return folder / "plans"
 
@@ -204,6 +206,11 @@ def parser(arguments: Sequence[str] | None = None) -> argparse.ArgumentParser:
         help="compute capability of the GPU, such as 8.9; default: that of the GPU here",
     )
     made.add_argument(
+        "--max-side",
+        type=int,
+        help="pixels of a side that the engines accept; less takes less GPU memory",
+    )
+    made.add_argument(
         "--plan",
         action="store_true",
         help="print time, disk and memory of each step, and do nothing",
@@ -230,6 +237,7 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
         "samples",
         "side",
         "flavour",
+        "max_side",
     )
     recipe = Recipe(
         preset.loaded_from(sources) if preset else sources,

@@ -101,7 +101,7 @@ def build_bundle(source: Bundle, folder: Path, options: Options) -> Manifest:
     expected = {name: Expected.of(model) for name, model in models.items()}
     kernels = frozenset().union(*(graph.kernels for graph in expected.values()))
     check_target(options.flavour, options.target, kernels)
-    profile = _profile(manifest.profile, options)
+    profile = built_profile(manifest.profile, options)
     manifest = manifest.model_copy(
         update={"profile": profile, "styles": manifest.styles and _at_least(manifest.styles)}
     )
@@ -130,7 +130,7 @@ def build_bundle(source: Bundle, folder: Path, options: Options) -> Manifest:
     return made
 
 
-def _profile(whole: Profile, options: Options) -> Profile:
+def built_profile(whole: Profile, options: Options) -> Profile:
     """What the engines are built for.
 
     Raises:

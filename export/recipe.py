@@ -12,6 +12,7 @@ from castmate.defaults import Defaults
 from castmate.engines.manifest import StepCachingSpec
 from castmate.engines.plan import Flavour
 from castmate.files import write_atomically
+from export.build import Options, built_profile
 from export.builder import load_tensorrt
 from export.errors import ExportError
 from export.family import DEFAULT, Config, family_of, published
@@ -48,6 +49,7 @@ class Recipe:
         side: Pixels of their square pictures.
         flavour: Which TensorRT builds; None ends with the ONNX bundle.
         target: Compute capability of the GPU.
+        max_side: Pixels of a side that the engines accept at most; None takes the family's.
         family: Whose network it is.
         preset: What makes it draw in few steps; the trajectories are its own.
     """
@@ -65,6 +67,7 @@ class Recipe:
     side: int = 1024
     flavour: Flavour | None = None
     target: str = ""
+    max_side: int | None = None
     family: str = DEFAULT
     preset: Preset | None = None
 
@@ -118,7 +121,14 @@ class Recipe:
             raise ExportError(f"--style: {', '.join(twice)} is there twice; names differ.")
         if self.calibration is not None and not self.calibration.is_file():
             raise ExportError(f"--calibration {self.calibration}: there is no such file.")
+        if self.max_side is not None and self.flavour is None:
+            raise ExportError(
+                f"--max-side {self.max_side} limits engines, and none are built. Name a --flavour, "
+                "or leave --max-side out."
+            )
         if self.flavour is not None:
+            options = Options(self.flavour, self.target, max_side=self.max_side)
+            built_profile(family_of(self.family).profile, options)
             check_target(self.flavour, self.target, self.quantization.kernels)
             load_tensorrt(self.flavour)
             if self.precision.for_cpu:

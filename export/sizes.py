@@ -68,7 +68,12 @@ def graph_sizes(
         (hoisted if is_within(name, family_of(network.family).hoisted) else stepped).add(id(weight))
 
     def size(module: nn.Module) -> GraphSize:
-        found = {id(weight): weight.numel() for weight in module.parameters()}
+        unread: tuple[str, ...] = getattr(module, "unread", ())
+        found = {
+            id(weight): weight.numel()
+            for name, weight in module.named_parameters()
+            if not name.startswith(unread)
+        }
         if not stepped.isdisjoint(found):  # its module holds what another graph runs before it
             found = {key: count for key, count in found.items() if key not in hoisted}
         quantized = stored.keys() & found.keys()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import shutil
 import tempfile
@@ -42,8 +41,6 @@ from export.to_onnx import to_onnx
 from tests.export.kept import kept
 from tests.export.torchlib import read_once
 
-# Tracing makes millions of objects that stay; walking them again and again takes an eighth longer.
-gc.set_threshold(100_000, 50, 100)
 read_once()
 
 # Not square in any count, so that a swapped axis or a wrong index shows.
@@ -255,9 +252,10 @@ def sources(folder: Path) -> Sources:
     )
 
 
+# Its LoRA is faint: random weights of full strength bring outliers that no FP8 range holds.
 PRESET: Mapping[str, Any] = {
     "description": "Random weights in few steps.",
-    "lora": {"file": "style.safetensors", "scale": 0.125},
+    "lora": {"file": "style.safetensors", "scale": 0.015625},
     "defaults": {"num_inference_steps": 2, "guidance_scale": 3.0, "subject_scale": 0.9},
     "limits": {"num_inference_steps": {"min": 1, "max": 4}},
     "licences": {"tiny": {"name": "MIT", "url": "https://example.com", "allows": "Any use."}},

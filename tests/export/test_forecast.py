@@ -41,7 +41,7 @@ def test_every_step_of_the_full_size_is_counted_in_bytes(tmp_path: Path) -> None
     assert list(found) == names
     # FLUX and the adapter in bf16; SigLIP with its text half, DINOv2 and the checker in fp32.
     assert found["download"].disk / GB == pytest.approx(33.74 + 5.59 + 3.51 + 4.55 + 1.22, abs=0.01)
-    assert found["export to ONNX"].disk / GB == pytest.approx(26.59, abs=0.01)
+    assert found["export to ONNX"].disk / GB == pytest.approx(26.52, abs=0.01)
     # Of the largest graph, the transformer with 10.04 of 10.06 billion weights in FP8.
     build = found["build engines"].host / GB
     assert build == pytest.approx(HOST_MEMORY_FACTOR * 10.07 + 2**30 / GB, abs=0.1)
@@ -76,7 +76,7 @@ def test_the_dry_run_prints_them_and_downloads_and_writes_nothing(
     flags = ["--plan", "--out", str(out), "--flavour", "tensorrt_rtx", "--target", "8.9"]
     code = main(flags)
     said = capsys.readouterr()
-    for words in ("download", "48.6", "26.6", "not measured", "--gpu-memory"):
+    for words in ("download", "48.6", "26.5", "not measured", "--gpu-memory"):
         assert words in said.out
     assert not out.exists()
     assert code == ("free on the disk" in said.err), "it refuses what make would refuse"

@@ -147,9 +147,15 @@ def test_nothing_of_the_network_is_left_when_the_builder_starts(
     monkeypatch.setattr(all_step, "write_bundle", write)
     monkeypatch.setattr(all_step, "build_bundle", build)
     monkeypatch.setattr(Bundle, "open", lambda folder: folder)
-    narrow = replace(recipe, precision=Precision.BF16, flavour=Flavour.TENSORRT_RTX, target="8.9")
+    narrow = replace(
+        recipe,
+        precision=Precision.BF16,
+        flavour=Flavour.TENSORRT_RTX,
+        target="8.9",
+        max_side=1024,
+    )
     make(narrow, tmp_path / "out", network.config, allow_fallback=True)
-    assert built == [Options(Flavour.TENSORRT_RTX, "8.9", allow_fallback=True)]
+    assert built == [Options(Flavour.TENSORRT_RTX, "8.9", max_side=1024, allow_fallback=True)]
 
 
 def nvidia_smi(folder: Path, monkeypatch: pytest.MonkeyPatch, says: str) -> None:

@@ -25,4 +25,4 @@ def read_once() -> None:
         found.functions = {name: list(metas) for name, metas in found.functions.items()}
         return found
 
-    ONNXRegistry.from_torchlib = staticmethod(from_torchlib)  # type: ignore[method-assign]
+    ONNXRegistry.from_torchlib = staticmethod(from_torchlib)  # type: ignore[assignment, method-assign]

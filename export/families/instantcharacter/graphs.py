@@ -166,6 +166,8 @@ def euler_step(
 class VaeDecoderGraph(nn.Module):
     """Packed latents to RGB pictures."""
 
+    unread = ("vae.encoder.",)
+    """Weights of its module that it does not compute with; see `export.sizes`."""
     scaling_factor: Tensor
     shift_factor: Tensor
 
