@@ -119,7 +119,7 @@ class Bundle:
                     f"Graph {name!r} of bundle {self.name!r}: {'; '.join(differences)}. {again}"
                 )
         try:
-            family.table.sizes({name: present[name].inputs for name in wanted})
+            family.table.sizes({name: present[name].tensors for name in wanted})
         except ValueError as error:
             raise BundleMismatch(
                 f"The graphs of bundle {self.name!r} do not fit one another: {error}. {again}"

@@ -146,6 +146,6 @@ def tensor_bytes(table: Table, graph: str, dims: Dims, dtypes: Mapping[str, str]
 def _largest_tensors(manifest: Manifest, graph: str) -> int:
     family, spec = family_of(manifest.family), manifest.graphs[graph]
     largest = {name: found.max for name, found in family.ranges(manifest).items()}
-    fixed = family.table.sizes({name: found.inputs for name, found in manifest.graphs.items()})
-    dtypes = {name: tensor.dtype for name, tensor in {**spec.inputs, **spec.outputs}.items()}
+    fixed = family.table.sizes({name: found.tensors for name, found in manifest.graphs.items()})
+    dtypes = {name: tensor.dtype for name, tensor in spec.tensors.items()}
     return tensor_bytes(family.table, graph, family.table.dims({**largest, **fixed}), dtypes)

@@ -238,13 +238,14 @@ class Table:
         """Sizes of the static dimensions of exported graphs.
 
         Args:
-            found: The inputs of each graph, which fit the table.
+            found: The tensors of each graph, which fit the table; it may have outputs too, as some
+                sizes stand there alone.
 
         Raises:
             ValueError: A dimension has two sizes; names it and a tensor.
         """
         sizes: dict[str, int] = {}
-        for graph, name, tensor, spec in self._inputs(found):
+        for graph, name, tensor, spec in self._tensors(found):
             for axis, size in zip(tensor.axes, spec.shape, strict=True):
                 match = _FACTOR.fullmatch(axis)
                 if self.is_dynamic(axis) or match is None or not match[2]:
@@ -257,12 +258,14 @@ class Table:
                     )
         return sizes
 
-    def _inputs(
+    def _tensors(
         self, found: Mapping[str, Mapping[str, TensorSpec]]
     ) -> Iterator[tuple[str, str, Tensor, TensorSpec]]:
-        for graph, inputs in found.items():
-            for name, tensor in self.inputs_of(graph, inputs).items():
-                yield graph, name, tensor, inputs[name]
+        for graph, specs in found.items():
+            known = {**self.graphs[graph].outputs, **self.inputs_of(graph, specs)}
+            for name, spec in specs.items():
+                if name in known:
+                    yield graph, name, known[name], spec
 
     def _fits(self, tensor: Tensor, found: TensorSpec, *, is_input: bool) -> bool:
         floats = ("float32", "float16", "bfloat16")

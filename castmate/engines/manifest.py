@@ -34,6 +34,11 @@ class GraphSpec(_Model):
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
 
+    @property
+    def tensors(self) -> dict[str, TensorSpec]:
+        """What it takes and what it gives."""
+        return {**self.inputs, **self.outputs}
+
 
 class TokenizerSpec(FileSpec):
     """A `tokenizers` file and how its encoder wants prompts: cut and padded to `max_length`."""

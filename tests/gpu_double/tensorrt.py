@@ -250,7 +250,7 @@ class Context:
         family = family_of(bundle.manifest.family)
         table, ranges = family.table, family.ranges(bundle.manifest)
         dims = {name: found.min for name, found in ranges.items() if found.min == found.max}
-        dims |= table.sizes({n: g.inputs for n, g in bundle.manifest.graphs.items()})
+        dims |= table.sizes({n: g.tensors for n, g in bundle.manifest.graphs.items()})
         for name_in, tensor in table.graphs[graph].inputs.items():
             for axis, size in zip(tensor.axes, self._shapes[name_in], strict=True):
                 if axis.isalpha():
