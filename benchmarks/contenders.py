@@ -33,6 +33,8 @@ class Class(StrEnum):
     EXACT = "exact"
     NEAR_LOSSLESS = "near-lossless"
     CACHED = "cached"
+    FEW_STEPS = "few steps"
+    STYLE = "style"
     HOSTED = "hosted"
 
 

@@ -28,7 +28,6 @@ from export.environment import write_result
 from export.families.instantcharacter.config import FLUX
 from export.placement import ACTIVATIONS
 from export.precision import Precision
-from export.quantization.none import NONE
 from export.sizes import graph_sizes, meta_network
 
 RESULTS = Path(__file__).parent / "results/gpu"
@@ -144,7 +143,7 @@ def _no_ladder() -> str | None:
     if not torch.cuda.is_available():
         return "no NVIDIA GPU that torch can use is here; --size micro rehearses on the CPU"
     sizes = graph_sizes(meta_network(FLUX)).values()
-    need = sum(size.num_bytes(Precision.BF16, NONE) for size in sizes) + ACTIVATIONS
+    need = sum(size.num_bytes(Precision.BF16) for size in sizes) + ACTIVATIONS
     free, _ = torch.cuda.mem_get_info()
     if need <= free:
         return None

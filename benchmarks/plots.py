@@ -22,6 +22,8 @@ CLASSES = {
     "exact": (BLUE, "o"),
     "near-lossless": (GREEN, "s"),
     "cached": (ORANGE, "^"),
+    "few steps": (SKY, "v"),
+    "style": (BLACK, "P"),
     "hosted": (PINK, "D"),
 }
 STAGES = {
@@ -103,7 +105,7 @@ def stage_bars(contenders: Rows) -> Figure:
 
 
 def pareto(rows: Rows) -> Figure:
-    """Speed against loss of identity: step caching at every threshold."""
+    """Speed against loss of identity: step caching at every threshold, few steps, styles."""
     known = "judge_look_change" if "judge_look_change" in _any(rows) else "dino_change"
     timed = {name: row for name, row in rows.items() if row["speedup"] and not row["control"]}
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2))
@@ -112,13 +114,14 @@ def pareto(rows: Rows) -> Figure:
         (left, known, "change of the judged look, against exact" if "judge" in known else known),
         (right, "ssim", "SSIM to the exact picture"),
     ):
-        points = [(row["speedup"]["value"], row[key]["value"]) for _, row in curve]
+        caching = [row for _, row in curve if row["class"] in ("exact", "cached")]
+        points = [(row["speedup"]["value"], row[key]["value"]) for row in caching]
         axes.plot(*zip(*points, strict=True), color="#999999", linewidth=1, zorder=1)
         for name, row in curve:
             colour, marker = CLASSES[row["class"]]
             value, x = row[key], row["speedup"]["value"]
             error = [[value["value"] - value["low"]], [value["high"] - value["value"]]]
-            named = not name.startswith("threshold")
+            named = not (name.startswith("threshold") or "subject_scale" in row)
             axes.errorbar(
                 x,
                 value["value"],

@@ -27,6 +27,7 @@ from benchmarks.contenders import Class
 from benchmarks.figures import interval
 from benchmarks.metrics import NO_LPIPS, Identity, Judge, Picture, cosines, likeness
 from benchmarks.quantization import VARIANTS, apply
+from benchmarks.ways import FEW_STEPS, SCALES, THRESHOLDS, Way, ways
 from castmate.engines.bundle import Bundle
 from castmate.engines.manifest import StepCachingSpec
 from castmate.engines.onnxruntime import OnnxRuntime
@@ -42,28 +43,10 @@ from export.samples import Prompts, Sample, samples
 from export.trajectory import decode, denoise
 
 RESULTS = Path(__file__).parent / "results"
-THRESHOLDS = (0.05, 0.1, 0.2, 0.3)
-"""Of the curve, beside those of the bundle."""
 TORCH = {"bf16 (control)", "fp8", "fp8-attention"}
-REFERENCE, CONTROL, OTHER_SEED = "torch fp32", "other kernels (control)", "another seed (control)"
+REFERENCE, CONTROL = "torch fp32", "other kernels (control)"
 CALIBRATION = 8
-
-
-@dataclass(frozen=True)
-class Way:
-    """One way for Castmate to draw.
-
-    Attributes:
-        name: Its name in the tables.
-        kind: Its class.
-        threshold: Step caching's threshold; 0 computes every step.
-        seed_offset: Added to every seed.
-    """
-
-    name: str
-    kind: Class
-    threshold: float = 0.0
-    seed_offset: int = 0
+ASKED = ("steps", "subject_scale", "style")
 
 
 @dataclass
@@ -77,7 +60,7 @@ class Drawing:
 
 
 class Studio:
-    """Draws with Castmate at any step-caching threshold."""
+    """Draws with Castmate in any way."""
 
     def __init__(self, bundle: Bundle, runtime: OnnxRuntime, size: int, steps: int) -> None:
         self._bundle, self._pipeline = bundle, Pipeline(bundle, runtime)
@@ -96,9 +79,11 @@ class Studio:
                 "image": "-",
                 "size": self._size,
                 "seed": sample.seed + way.seed_offset,
-                "num_inference_steps": self._steps,
+                "num_inference_steps": way.steps or self._steps,
                 "enable_safety_checker": False,
                 "cache": cache,
+                "subject_scale": way.subject_scale,
+                "style": way.style,
             }
         )
         result = pipeline.generate(request, reference, lambda done, total: None)
@@ -119,18 +104,6 @@ class OtherKernels(OnnxRuntime):
         self._options.graph_optimization_level = level
 
 
-def ways(bundle: Bundle, thresholds: Sequence[float]) -> list[Way]:
-    """How Castmate draws in this benchmark."""
-    every = [Way("castmate", Class.EXACT), Way(OTHER_SEED, Class.EXACT, seed_offset=5000)]
-    if (spec := bundle.manifest.step_caching) is None:
-        return every
-    every += [
-        Way("balanced", Class.CACHED, spec.balanced),
-        Way("fast", Class.CACHED, spec.fast),
-    ]
-    return every + [Way(f"threshold {value}", Class.CACHED, value) for value in thresholds]
-
-
 def measure(
     name: str,
     folder: Path,
@@ -139,6 +112,8 @@ def measure(
     side: int,
     steps: int,
     thresholds: Sequence[float] = THRESHOLDS,
+    few_steps: Sequence[int] = FEW_STEPS,
+    scales: Sequence[float] = SCALES,
 ) -> dict[str, Any]:
     """Draw everything and compare it.
 
@@ -149,6 +124,8 @@ def measure(
         side: Pixels of the square pictures.
         steps: Denoise steps.
         thresholds: The points of the curve.
+        few_steps: Numbers of steps to draw in as well.
+        scales: Of the subject in so few steps.
     """
     bundle = Bundle.open(name)
     pictures, drawn = judged_pictures(count), []
@@ -156,7 +133,7 @@ def measure(
         path = folder / f"quality-{number}.png"
         draw_reference(picture.character, 512).save(path)
         drawn.append(Sample(short_prompt(picture), path, picture.seed, side, side))
-    every = ways(bundle, thresholds)
+    every = ways(bundle, thresholds=thresholds, few_steps=few_steps, scales=scales)
     with Progress(transient=True) as progress:
         total = count * (len(every) + 2 + len(TORCH))
         task = progress.add_task("Drawing", total=total)
@@ -180,6 +157,7 @@ def measure(
             "class": kinds[row].kind if row in kinds else _kind(row),
             "control": "control" in row,
             "threshold": kinds[row].threshold if row in kinds else 0.0,
+            **_asked(kinds.get(row)),
             **_summarize(scored[row], scored[REFERENCE]),
             **_speed(found[row], found["castmate"]),
         }
@@ -265,6 +243,12 @@ def _speed(drawings: Sequence[Drawing], base: Sequence[Drawing]) -> dict[str, An
         "speedup": interval(whole, np.median),
         "speedup_denoise": interval(loop, np.median),
     }
+
+
+def _asked(way: Way | None) -> dict[str, Any]:
+    """What a way asks for otherwise than all others."""
+    asked = {} if way is None else {name: getattr(way, name) for name in ASKED}
+    return {name: value for name, value in asked.items() if value}
 
 
 def _kind(name: str) -> Class:

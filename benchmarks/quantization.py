@@ -1,8 +1,8 @@
-"""What quantization costs in quality, numerically on the CPU: `python -m benchmarks.quantization`.
+"""What FP8 costs in quality, numerically on the CPU: `python -m benchmarks.quantization`.
 
 Calibrates the demo model on one set of trajectories and draws another set with each variant and
 with the same noise. Speed is not measured here: no CPU has such arithmetic. bf16 is the control: a
-difference of its size is rounding, not quantization.
+difference of its size is rounding, not quantization. `benchmarks.schemes` has the other schemes.
 """
 
 from __future__ import annotations
@@ -29,12 +29,11 @@ from export.calibrate import Calibration, calibrate
 from export.environment import write_result
 from export.families.instantcharacter.merges import merges
 from export.families.instantcharacter.network import InstantCharacter
-from export.family import unquantized
+from export.family import sensitive, unquantized
 from export.precision import convert
 from export.quantization.fp8 import FP8, FP8_ATTENTION
 from export.quantization.none import NONE
 from export.quantization.quantize import errors, quantize
-from export.quantization.registry import SCHEMES
 from export.quantization.scheme import Scheme
 from export.samples import Prompts, Sample, samples
 from export.trajectory import decode, denoise
@@ -44,17 +43,26 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to run the network."""
+    """One way to run the network.
+
+    Attributes:
+        name: In the tables.
+        quantization: The scheme.
+        encoders: Whether encoders are quantized as well.
+        dtype: Of everything else.
+        spares: Whether sensitive layers are left to the wider scheme.
+    """
 
     name: str
     quantization: Scheme
     encoders: bool = False
     dtype: torch.dtype = torch.float32
+    spares: bool = True
 
 
 VARIANTS = (
     Variant("bf16 (control)", NONE, dtype=torch.bfloat16),
-    *(Variant(name, scheme) for name, scheme in SCHEMES.items() if scheme is not NONE),
+    *(Variant(str(scheme), scheme) for scheme in (FP8, FP8_ATTENTION)),
     Variant("fp8 + encoders", FP8, encoders=True),
     Variant("fp8-attention + encoders", FP8_ATTENTION, encoders=True),
 )
@@ -92,15 +100,14 @@ def measure(
             for variant in VARIANTS
         }
     layers = {
-        name: errors(
+        str(scheme): errors(
             network,
             calibration.amax,
             lambda: [denoise(network, sample, prompts, steps) for sample in drawn[:1]],
             scheme,
             unquantized(network, encoders=True),
         )
-        for name, scheme in SCHEMES.items()
-        if scheme is not NONE
+        for scheme in (FP8, FP8_ATTENTION)
     }
     return {
         "network": network.config.name,
@@ -122,7 +129,8 @@ def apply(
     made = copy.deepcopy(network)
     convert(made, variant.dtype)
     kept, groups = unquantized(network, encoders=variant.encoders), merges(made.denoiser)
-    quantize(made, calibration.amax, variant.quantization, kept, groups)
+    spared = sensitive(network) if variant.spares else ()
+    quantize(made, calibration.amax, variant.quantization, kept, groups, spared)
     return made
 
 

@@ -77,6 +77,33 @@ def toon_framing(report: dict[str, Any]) -> Iterator[str]:
         yield _row(name, f"{whole:.2f}", f"{cut:.2f}", found)
 
 
+def identity(report: dict[str, Any]) -> Iterator[str]:
+    """What the score of the demo model tells apart."""
+    yield _row(
+        f"{report['pictures']} held-out characters, {report['size']}, {report['steps']} steps", ""
+    )
+    yield _rule(2)
+    for name, found in report["separation"].items():
+        yield _row(f"{name}: AUC, same character against others", f"{found['auc']:.3f}")
+    for scale, score in report["by_subject_scale"].items():
+        yield _row(f"mean identity at `subject_scale` {scale}", _with_interval(score))
+    best = report["best_of"]
+    yield _row(
+        f"mean identity of one, {best['characters']} characters", _with_interval(best["one"])
+    )
+    yield _row(f"mean identity of the best of {best['candidates']}", _with_interval(best["best"]))
+    yield _row("the same less that of one, paired", _with_interval(best["paired_difference"]))
+    for name, title in (("one", "one"), ("best", f"the best of {best['candidates']}")):
+        yield _row(
+            f"share of attributes that the judge recognises in {title}",
+            f"{best[f'attributes_{name}']:.3f}",
+        )
+
+
+def _with_interval(found: dict[str, float]) -> str:
+    return f"{found['value']:.3f} ({found['low']:.3f}..{found['high']:.3f})"
+
+
 def latency_summary(report: dict[str, Any]) -> Iterator[str]:
     """The contenders that most readers ask about."""
     request, machine = report["request"], report["environment"]
@@ -165,6 +192,40 @@ def fp8(report: dict[str, Any]) -> Iterator[str]:
         )
 
 
+def schemes(report: dict[str, Any]) -> Iterator[str]:
+    """What each quantization scheme takes, where it is worth it, and what it costs."""
+    yield _row(
+        f"`--quantization`; {report['pictures']} pictures of {report['side_px']} px, "
+        f"{report['steps']} steps",
+        "transformer, GB",
+        "all graphs, GB",
+        "GPUs that gain",
+        "PSNR, dB",
+        "SSIM",
+        "identity, change",
+        "look",
+        "pose and scene",
+    )
+    yield _rule(9)
+    for name, row in report["variants"].items():
+        if name == "fp32":
+            continue
+        counted = report["schemes"].get("none" if name.startswith("bf16") else name)
+        cells: tuple[str, ...] = ("", "", "")
+        if counted is not None:
+            sizes = (counted[key] / 1e9 for key in ("transformer_bytes", "all_bytes"))
+            cells = (*(f"{size:.2f}" for size in sizes), ", ".join(counted["gains"]))
+        yield _row(
+            name,
+            *cells,
+            f"{row['psnr_db']['value']:.1f}",
+            f"{row['ssim']['value']:.3f}",
+            f"{row['dino_change']['value'] + 0.0:+.3f}",
+            f"{row['judge_look']['value']:.2f}",
+            f"{row['judge_prompt']['value']:.2f}",
+        )
+
+
 def ledger(report: dict[str, Any]) -> Iterator[str]:
     """What the ledger adds to a picture."""
     yield _row(
@@ -203,10 +264,12 @@ def _change(value: dict[str, float]) -> str:
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], Iterator[str]]]] = {
     "toon-quality": ("toon-quality.json", toon_quality),
     "toon-framing": ("toon-framing.json", toon_framing),
+    "identity": ("identity.json", identity),
     "latency-summary": ("latency-cpu.json", latency_summary),
     "latency": ("latency-cpu.json", latency),
     "step-caching": ("quality-cpu.json", step_caching),
     "fp8": ("fp8-toon.json", fp8),
+    "schemes": ("schemes-toon.json", schemes),
     "ledger": ("ledger.json", ledger),
 }
 

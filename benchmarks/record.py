@@ -19,13 +19,16 @@ FIELDS: Mapping[str, Sequence[str]] = {
     "roofline": ("request", "own_peaks", "graphs", "full_size"),
     "full-size": ("request", "network", "peaks", "rows"),
     "quantization": ("pictures", "side_px", "steps", "variants", "layer_relative_l2"),
+    "schemes": ("pictures", "side_px", "steps", "schemes", "variants", "layer_relative_l2"),
     "toon-framing": ("pictures_a_row", "side_px", "small", "rows"),
+    "identity": ("pictures", "steps", "calibration", "separation", "by_subject_scale", "best_of"),
     "toon-quality": ("pictures_a_row", "rows", "shares", "shares_by_words"),
     "triton": ("request", "rows", "memory_mib", "failures"),
     "ledger": ("runs", "databases"),
     "gateway": ("request", "submits", "overload"),
     "polling": ("request", "seconds", "latency_ms", "statuses", "rss_mib"),
     "agents": ("times",),
+    "fleet": ("parameters", "costs", "needs", "sizes", "partitions", "bursts"),
     "gpu-check": ("size", "minutes", "parts"),
 }
 Result = dict[str, Any]

@@ -23,6 +23,8 @@ CLASSES = {
     "exact": "Exact: the same picture but for rounding",
     "near-lossless": "Near-lossless: other arithmetic, nothing skipped",
     "cached": "Cached: some steps reuse earlier ones",
+    "few steps": "Few steps: another way from the same noise",
+    "style": "Styles: meant to look different",
     "hosted": "Hosted: another machine, paid",
 }
 CSS = """

@@ -9,7 +9,7 @@ import gc
 import io
 import os
 import sys
-from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import entry_points
 from itertools import chain
 from pathlib import Path
@@ -22,20 +22,21 @@ from typer.core import TyperCommand
 from castmate import __version__
 from castmate.comfyui import comfyui
 from castmate.errors import CastmateError
+from castmate.options import option, progress_bar
 from castmate.reporting import FAILED, OK, print_json, reporting
 from castmate.schema import (
+    Background,
     Cache,
     GenerateRequest,
     GenerateResult,
     Matting,
     OutputFormat,
-    describe_range,
 )
+from castmate.series import sheet, storyboard
 from castmate.spend import spend
 
 # Whatever loads numpy, Pillow or an engine is imported where it is used: `--help` stays quick.
 if TYPE_CHECKING:
-    from castmate.clients.base import ProgressCallback
     from castmate.output import Output
     from castmate.settings import Settings
 
@@ -50,10 +51,13 @@ bundles = typer.Typer(help="Look at the models on this machine.", no_args_is_hel
 app.add_typer(bundles, name="bundle")
 serve = typer.Typer(help="Serve pictures to other programs.")
 app.add_typer(serve, name="serve")
+app.command("storyboard")(storyboard)
+app.command("sheet")(sheet)
 app.add_typer(spend, name="spend")
 app.add_typer(comfyui, name="comfyui")
 
 _FIELDS = GenerateRequest.model_fields
+_option = partial(option, GenerateRequest)
 _DEFAULTS = SimpleNamespace(**{name: field.default for name, field in _FIELDS.items()})
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
@@ -63,25 +67,19 @@ BundleName = Annotated[
 ]
 
 
-def _option(name: str, *flags: str) -> Any:
-    """An option that takes its help from the field of the request that it sets."""
-    field, allowed = _FIELDS[name], describe_range(GenerateRequest, name)
-    numeric = f" ({allowed})" if allowed.startswith(("a number", "a whole number")) else ""
-    shown = "the model's" if field.default is None else True
-    return typer.Option(*flags, help=f"{field.description}{numeric}", show_default=shown)
-
-
 class _Generate(TyperCommand):
     """`generate`, whose help looks up what the model would decide."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        from castmate.clients.registry import defaults
+        from castmate.clients.registry import defaults, styles
 
+        options: dict[str, Any] = {str(one.name): one for one in self.params}
         with contextlib.suppress(CastmateError):  # whoever draws says what is wrong
-            if (known := defaults(_settings(None))) is not None:
-                for name, value in known:
-                    option = next(one for one in self.params if one.name == name)
-                    option.default, option.show_default = value, True  # type: ignore[attr-defined]
+            settings = _settings(None)
+            for name, value in defaults(settings) or ():
+                options[name].default, options[name].show_default = value, True
+            if there_are := styles(settings):
+                options["style"].help += f" Now: {', '.join(there_are)}."
         super().format_options(ctx, formatter)
 
 
@@ -114,14 +112,16 @@ def generate(
         "negative_prompt"
     ].default,
     num_inference_steps: Annotated[
-        int | None, _option("num_inference_steps", "--num-inference-steps", "--steps")
+        int | None,
+        _option("num_inference_steps", "--num-inference-steps", "--steps"),
     ] = _DEFAULTS.num_inference_steps,
     guidance_scale: Annotated[float | None, _option("guidance_scale")] = _DEFAULTS.guidance_scale,
     num_images: Annotated[int, _option("num_images")] = _DEFAULTS.num_images,
     subject_scale: Annotated[float | None, _option("subject_scale")] = _DEFAULTS.subject_scale,
     true_cfg_scale: Annotated[float | None, _option("true_cfg_scale")] = _DEFAULTS.true_cfg_scale,
     enable_safety_checker: Annotated[
-        bool, _option("enable_safety_checker", "--safety-checker/--no-safety-checker")
+        bool,
+        _option("enable_safety_checker", "--safety-checker/--no-safety-checker"),
     ] = _DEFAULTS.enable_safety_checker,
     output_format: Annotated[
         OutputFormat | None,
@@ -129,6 +129,10 @@ def generate(
     ] = None,
     cache: Annotated[Cache, _option("cache")] = _DEFAULTS.cache,
     enable_matting: Annotated[Matting, _option("enable_matting")] = _DEFAULTS.enable_matting,
+    background: Annotated[Background, _option("background")] = _DEFAULTS.background,
+    num_candidates: Annotated[int | None, _option("num_candidates")] = _DEFAULTS.num_candidates,
+    min_identity: Annotated[float | None, _option("min_identity")] = _DEFAULTS.min_identity,
+    style: Annotated[str, _option("style")] = _DEFAULTS.style,
     bundle: BundleName = None,
     as_json: AsJson = False,
 ) -> None:
@@ -163,7 +167,7 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Examine the installation and say how to repair it."""
-    from castmate.doctor import examine, memory_plans, verified
+    from castmate.doctor import examine, gains, memory_plans, verified
     from castmate.engines.memory_table import as_text, as_values
 
     with reporting(as_json=as_json):
@@ -171,7 +175,8 @@ def doctor(
         plans = memory_plans(settings)  # before a check draws: what is free then is not ours
         memory = [{"title": title, **as_values(plan)} for title, plan in plans]
         if gpu_memory is not None:
-            print_json(memory) if as_json else typer.echo(as_text(plans))
+            shown = "\n".join([as_text(plans), *gains(settings)])
+            print_json(memory) if as_json else typer.echo(shown)
             raise typer.Exit(OK if any(plan["fits"] for plan in memory) else FAILED)
         checks = []
         for check in chain(examine(settings), verified(settings) if verify else ()):
@@ -288,11 +293,12 @@ def options(
     ] = None,
 ) -> None:
     if env_file is not None:
+        from castmate.paths import expand
         from castmate.settings import ENV_FILE
 
         # For whoever reads settings later, processes that this one starts included.
         with contextlib.suppress(OSError):  # the working folder has been deleted
-            env_file = env_file.absolute()
+            env_file = expand(env_file).absolute()
         os.environ[ENV_FILE] = str(env_file)
     if version:
         typer.echo(__version__)
@@ -335,37 +341,24 @@ async def _generate(
     )
     output.prepare(request.num_images, as_json=as_json)
     async with Castmate.open(settings) as castmate:
-        with _progress_bar() as on_progress:
+        with progress_bar() as on_progress:
             result = await castmate.generate(request, reference, on_progress)
     _report(result, output.save(result), as_json, summary(request, result))
 
 
 def _report(result: GenerateResult, paths: list[Path], as_json: bool, summary: str) -> None:
+    from castmate.output import line
+
     if as_json:
         values = result.as_dict()
         for path, image in zip(paths, values["images"], strict=True):
             image["path"] = str(path.resolve())
         return print_json(values)
     for path, image in zip(paths, result.images, strict=bool(paths)):
-        typer.echo(f"{path}  {image.width}*{image.height}  seed {image.seed}")
+        typer.echo(line(path, image))
     for warning in result.warnings:
         typer.echo(f"Warning: {warning}", err=True)
     typer.echo(summary, err=not paths)  # stdout holds the picture where there are no paths
-
-
-@contextlib.contextmanager
-def _progress_bar() -> Iterator[ProgressCallback]:
-    """A bar on stderr, where a person looks; silent in a pipe."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("Drawing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda progress: bar.update(task, completed=progress.step, total=progress.total)
 
 
 def _settings(bundle: str | None, gpu_memory: str | None = None) -> Settings:

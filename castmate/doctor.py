@@ -38,6 +38,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     )
     yield _packages()
     yield _commands()
+    yield from _gpu(settings)
     yield Check("threads", True, f"{settings.threads or 'all'} of {os.cpu_count()} cores")
     data_dir = _data_dir(settings)
     yield data_dir
@@ -82,6 +83,36 @@ def _memory_plans(settings: Settings, caches: int) -> Iterator[tuple[str, Reside
             for model in counted(family):
                 title = f"{model.model}, {model.precision}, to {model.side} px (not exported)"
                 yield title, _planned(Counted.plan, model, settings.gpu_memory, caches)
+
+
+def gains(settings: Settings) -> list[str]:
+    """Which GPUs gain from which quantization, a line each; none for a bundle of plans."""
+    try:
+        if Bundle.open(settings.bundle).manifest.engine in list(Flavour):
+            return []
+    except BundleError:
+        return []
+    found = [
+        f"  --quantization {scheme}: compute capability {', '.join(gpus)}"
+        for scheme, gpus in _schemes().items()
+    ]
+    return ["", "GPUs that gain from a quantization (python -m export.all)", *found]
+
+
+def _schemes() -> dict[str, tuple[str, ...]]:
+    """Of the published models: the GPUs that gain, by quantization scheme."""
+    models = [model for family in family_names() for model in counted(family)]
+    return {model.scheme: model.gains for model in models}
+
+
+def _gpu(settings: Settings) -> Iterator[Check]:
+    try:
+        device = Device(settings.device)
+    except BundleError:
+        return  # nothing here needs one; a bundle that does says so itself
+    schemes = [name for name, gpus in _schemes().items() if device.compute_capability in gpus]
+    gain = f"gains from --quantization {' or '.join(schemes)}" if schemes else "draws in bf16"
+    yield Check("gpu", True, f"{device.description}: {gain}")
 
 
 def _planned(plan: Callable[..., Residency], *arguments: object) -> Residency | str:
@@ -195,7 +226,8 @@ async def _ledger(settings: Settings) -> Check:
     own = settings.database_url is None
     shown = f"SQLite in {settings.data_dir}" if own else "the one in CASTMATE_DATABASE_URL"
     try:
-        database = await open_database(database_url(settings))
+        url = database_url(settings)
+        database = await open_database(url, pooled=settings.database_pooler)
     except (SettingsError, Unavailable) as error:
         return Check("ledger", False, shown, str(error))
     await database.aclose()

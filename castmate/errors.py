@@ -4,6 +4,7 @@ CastmateError
 ├── InvalidRequest         change the request: which parameter, what is allowed
 │   └── ImageRejected      change the reference image
 ├── Unavailable            try elsewhere or later: nothing is wrong with the request
+│   ├── Incapable          ... elsewhere alone: this client has not what the request needs
 │   ├── Overloaded         ... after `retry_after_s`
 │   ├── DeadlineExceeded   ... with more time
 │   └── BudgetExceeded     ... or raise the cap: this client costs money
@@ -140,6 +141,13 @@ class Unavailable(CastmateError):
         """Like the base, with the error of each client if several were asked."""
         causes = {name: error.as_dict() for name, error in self.causes.items()}
         return super().as_dict() | ({"causes": causes} if causes else {})
+
+
+class Incapable(Unavailable):
+    """This client draws, but not what the request asks for; another one may."""
+
+    code = "incapable"
+    passes = False
 
 
 class Overloaded(Unavailable):

@@ -60,8 +60,7 @@ def make_private_folder(folder: Path) -> None:
     for place in reversed(missing):
         with suppress(FileExistsError):  # another process was quicker
             place.mkdir(mode=0o700)
-            with suppress(PermissionError):  # a file system without modes, such as FAT
-                place.chmod(0o700)
+            set_mode(place, 0o700)
     if not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
 
@@ -73,10 +72,18 @@ def make_private_file(path: Path) -> None:
         OSError: It cannot be made.
     """
     with suppress(FileExistsError):
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with suppress(PermissionError):
-            os.fchmod(handle, 0o600)
-        os.close(handle)
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        set_mode(path, 0o600)
+
+
+def set_mode(path: Path, mode: int) -> None:
+    """Set who may do what with a file or folder, where the file system has modes; FAT has none.
+
+    Raises:
+        OSError: It is not there.
+    """
+    with suppress(PermissionError):
+        path.chmod(mode)
 
 
 def check_replaceable(path: Path) -> None:
@@ -98,4 +105,4 @@ def check_replaceable(path: Path) -> None:
 def _resemble(part: Path, old: os.stat_result) -> None:
     with suppress(PermissionError):
         os.chown(part, old.st_uid, old.st_gid)
-    part.chmod(stat.S_IMODE(old.st_mode))
+    set_mode(part, stat.S_IMODE(old.st_mode))

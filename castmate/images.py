@@ -113,7 +113,7 @@ async def _turn_of(caller: str | None) -> AsyncIterator[None]:
 
 
 def encode(pixels: NDArray[np.uint8], output_format: OutputFormat) -> bytes:
-    """Encode pixels `[H, W, 3]`; the same pixels always give the same bytes."""
+    """Encode pixels `[H, W, 3]`, or with alpha `[H, W, 4]`; the same give the same bytes."""
     return _save(Image.fromarray(pixels), output_format.value, _ENCODINGS[output_format])
 
 

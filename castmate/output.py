@@ -11,8 +11,9 @@ from typing import Self
 
 from castmate.errors import CastmateError, InvalidRequest, Problem
 from castmate.files import check_replaceable, write_atomically
+from castmate.identity import Candidate, Verdict
 from castmate.paths import expand
-from castmate.schema import Framing, GenerateRequest, GenerateResult, OutputFormat
+from castmate.schema import Framing, GeneratedImage, GenerateRequest, GenerateResult, OutputFormat
 
 _SUFFIXES = {
     ".png": OutputFormat.PNG,
@@ -140,6 +141,14 @@ class Output:
             raise _refused("stdout is a terminal, and a picture is no text", "a file or a pipe")
 
 
+def line(path: Path, image: GeneratedImage) -> str:
+    """A picture that was written: where, how large, by which seed, and whom it shows."""
+    text = f"{path}  {image.width}*{image.height}  seed {image.seed}"
+    if image.identity is not None:
+        text += f"  identity {image.identity:.2f} ({Verdict.of(image.identity)})"
+    return text
+
+
 def summary(request: GenerateRequest, result: GenerateResult) -> str:
     """The client and the time; cost, skipped steps and how the reference was cut, where it was."""
     seconds = result.timings_ms["total"] / 1000
@@ -147,12 +156,21 @@ def summary(request: GenerateRequest, result: GenerateResult) -> str:
     if result.cost_usd:
         text += f" for ${result.cost_usd:.3f}"
     computed, steps = result.computed_steps, result.drawn_with.get("num_inference_steps", 0)
-    total = steps * request.num_images
+    drawn = len(result.selection.candidates) if result.selection else request.num_images
+    total = steps * drawn
     if steps and computed not in (None, total):
         text += f", {computed} of {total} steps computed"
     if result.reference and result.reference.framing is not Framing.NONE:
         text += f", character cut out by {result.reference.framing}"
+    if selection := result.selection:
+        shown = ", ".join(_candidate(one) for one in selection.candidates)
+        text += f". Candidates, the chosen ones with *: {shown}"
     return text
+
+
+def _candidate(one: Candidate) -> str:
+    found = "unsafe" if one.identity is None else f"{one.identity:.2f}"
+    return f"{one.seed} {found}{'*' if one.chosen else ''}"
 
 
 def _write_stdout(data: bytes) -> None:

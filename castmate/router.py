@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final, Self
 
-from castmate.breaker import Breaker, BreakerState
+from castmate.breaker import Breaker
 from castmate.clients import registry
-from castmate.clients.base import Client, Defaulting, Encoder, Progress, ProgressCallback
+from castmate.clients.base import ProgressCallback, Servers
 from castmate.clients.payments import Payments, PaymentState
 from castmate.defaults import Defaults
 from castmate.errors import (
@@ -21,174 +20,17 @@ from castmate.errors import (
     BundleError,
     CastmateError,
     DeadlineExceeded,
-    MaybeCharged,
     Overloaded,
     SettingsError,
     Unavailable,
 )
 from castmate.images import Reference
+from castmate.route import ClientStatus, Clock, Opener, Route
 from castmate.schema import GenerateRequest, GenerateResult
 from castmate.settings import Settings
 
-Opener = Callable[[], Client]
-Clock = Callable[[], float]
-
 _PAID: Final = {PaymentState.SUBMITTED, PaymentState.SETTLED}
 _LOST: Final = {PaymentState.SUBMITTING, PaymentState.UNKNOWN}
-_BROKEN: Final = (Unavailable, BundleError, MaybeCharged)
-_FULL: Final = (Overloaded, BudgetExceeded)
-
-
-@dataclass(frozen=True)
-class ClientStatus:
-    """How one client of a router does.
-
-    Attributes:
-        name: Which.
-        up: Whether the next request would be given to it.
-        breaker: Whether calls go through, or None where the client is not set up.
-        last_error: Why its last failure was one, or why it is not set up; empty after a success.
-        opening: It is not open yet: its model loads, and a request waits for that.
-        defaults: What its model gives a request for what that leaves out, once it is known.
-    """
-
-    name: str
-    up: bool
-    breaker: BreakerState | None
-    last_error: str = ""
-    opening: bool = False
-    defaults: Defaults | None = None
-
-
-class Route:
-    """One client of a router: opened when it is first needed, watched by a breaker."""
-
-    def __init__(
-        self,
-        name: str,
-        opener: Opener,
-        breaker: Breaker,
-        clock: Clock,
-        defaults: Defaults | None = None,
-    ) -> None:
-        self.name, self.breaker, self.last_error = name, breaker, ""
-        self._defaults = defaults
-        self._opener, self._clock = opener, clock
-        self._client: Client | None = None
-        self._opening: asyncio.Task[Client] | None = None
-
-    async def open(self) -> None:
-        """Open the client now; where that fails, the next request tries again.
-
-        Raises:
-            SettingsError: Its packages are missing. Anything else is only remembered.
-        """
-        try:
-            await self._opened()
-        except SettingsError as error:
-            self.last_error = str(error)
-            raise
-        except Exception as error:
-            self.last_error = str(error) or type(error).__name__
-
-    async def generate(
-        self,
-        request: GenerateRequest,
-        reference: Reference,
-        on_progress: ProgressCallback | None,
-        payments: Payments | None,
-        allowed_s: float,
-    ) -> GenerateResult:
-        """Let the client make it, if its breaker admits the call.
-
-        Raises:
-            DeadlineExceeded: It took more than `allowed_s`.
-            Unavailable: It has failed too often lately.
-        """
-        admission = self.breaker.admit()
-        if admission is None:
-            raise Unavailable(self._why_left_alone())
-        start = self._clock()
-        good: bool | None = False
-        got_on = False
-
-        def watch(progress: Progress) -> None:
-            nonlocal got_on
-            got_on |= progress.step > 0
-            if on_progress is not None:
-                on_progress(progress)
-
-        try:
-            async with asyncio.timeout(allowed_s):
-                client = await self._opened()
-                result = await client.generate(request, reference, watch, payments)
-            good, self.last_error = True, ""
-            return result
-        except asyncio.CancelledError:
-            good = None
-            raise
-        except TimeoutError:
-            self.last_error = f"It did not finish within {_shown(allowed_s)} s."
-            late = DeadlineExceeded(self.last_error)
-            late.passes = not got_on  # who draws and is too slow will be too slow again
-            raise late from None
-        except Exception as error:
-            if _is_healthy(error):
-                good = None
-            else:
-                self.last_error = str(error) or type(error).__name__
-            raise
-        finally:
-            self.breaker.record(admission, good, self._clock() - start)
-
-    async def encode(self, reference: Reference) -> None:
-        """Let the client encode a character, if it keeps them and is open or about to be."""
-        client = self._client if self._opening is None else await self._opened()
-        if isinstance(client, Encoder):
-            await client.encode(reference)
-
-    def status(self) -> ClientStatus:
-        """How it does."""
-        state = self.breaker.state
-        up = state is not BreakerState.OPEN and (self._client is not None or not self.last_error)
-        opening = self._client is None and not self.last_error
-        return ClientStatus(self.name, up, state, self.last_error, opening, self.defaults)
-
-    @property
-    def defaults(self) -> Defaults | None:
-        """What its model gives a request for what that leaves out, as far as it is known."""
-        client: object = self._client
-        known = client.defaults if isinstance(client, Defaulting) else None
-        return known or self._defaults
-
-    async def aclose(self) -> None:
-        """Close the client; wait for it first where it is still opening."""
-        if self._opening is not None:
-            with contextlib.suppress(Exception):
-                self._client = await self._opening
-        if self._client is not None:
-            await self._client.aclose()
-
-    async def _opened(self) -> Client:
-        if self._client is None:
-            if self._opening is None:
-                self._opening = asyncio.create_task(asyncio.to_thread(self._opener))
-            opening = self._opening
-            try:
-                self._client = await asyncio.shield(opening)  # others may wait for it too
-            finally:
-                if opening.done() and self._opening is opening:
-                    self._opening = None
-        return self._client
-
-    def _why_left_alone(self) -> str:
-        wait_s = self.breaker.retry_in_s
-        until = (
-            f"for another {_shown(wait_s)} s"
-            if wait_s
-            else "until the call that tries it has ended"
-        )
-        return f"It has failed repeatedly and is left alone {until}. Last: {self.last_error}"
 
 
 class Router:
@@ -206,6 +48,7 @@ class Router:
         cooldown_s: float = 15.0,
         absent: Mapping[str, str] | None = None,
         defaults: Mapping[str, Defaults | None] | None = None,
+        styles: Mapping[str, Sequence[str]] | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         """Nothing is opened yet.
@@ -218,10 +61,11 @@ class Router:
             cooldown_s: How long a client that keeps failing is left alone.
             absent: Clients that are not set up, and why.
             defaults: Those of clients whose model is known before they are opened.
+            styles: Likewise.
             clock: Seconds, for breakers and the deadline; only tests replace it.
         """
         slow_s = slow_s if len(openers) > 1 else math.inf  # a slow picture beats none
-        known = defaults or {}
+        known, named = defaults or {}, styles or {}
         self._routes = [
             Route(
                 name,
@@ -229,6 +73,7 @@ class Router:
                 Breaker(cooldown_s=cooldown_s, slow_s=slow_s, clock=clock),
                 clock,
                 known.get(name),
+                named.get(name, ()),
             )
             for name, opener in openers.items()
         ]
@@ -252,6 +97,7 @@ class Router:
             cooldown_s=settings.cooldown_s,
             absent=registry.not_set_up(settings),
             defaults={client.name: client.defaults(settings) for client in asked},
+            styles={client.name: client.styles(settings) for client in asked},
         )
 
     async def open(self) -> None:
@@ -277,6 +123,17 @@ class Router:
         None as long as only that client's server knows.
         """
         return self._routes[0].defaults if self._routes else None
+
+    @property
+    def servers(self) -> Mapping[str, Servers]:
+        """The servers of each client that has some and is open."""
+        found = {route.name: route.servers for route in self._routes}
+        return {name: servers for name, servers in found.items() if servers is not None}
+
+    @property
+    def styles(self) -> Sequence[str]:
+        """What a request's `style` may be, from the client that is asked first."""
+        return self._routes[0].styles if self._routes else ()
 
     async def encode(self, reference: Reference) -> None:
         """Let every client that keeps encoded characters, and is open, encode one."""
@@ -343,16 +200,6 @@ class Router:
         paid = {payment.client for payment in known if payment.state in _PAID}
         lost = {payment.client for payment in known if payment.state in _LOST}
         return sorted(self._routes, key=lambda route: route.name not in paid - lost)
-
-
-def _is_healthy(error: Exception) -> bool:
-    """Whether a client that raises this may be in order: it refused, and quickly."""
-    ours = isinstance(error, CastmateError)
-    return ours and (isinstance(error, _FULL) or not isinstance(error, _BROKEN))
-
-
-def _shown(seconds: float) -> str:
-    return f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.2g}"
 
 
 def _together(failures: Mapping[str, CastmateError]) -> CastmateError:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
-from castmate.errors import InvalidRequest, Problem
-from castmate.shorten import shorten
+from castmate.errors import InvalidRequest
+from castmate.identity import MAX_CANDIDATES, Selection, judged, most_drawn
+from castmate.sizes import SIZE_RULE, parse_size
+from castmate.validation import OPAQUE_FORMAT, problems_of
 
-MIN_SIDE, MAX_SIDE = 512, 1536
 MAX_SEED = 9_999_999_999
 MAX_PROMPT_CHARACTERS = 4096
-SIZE_RULE = f"'W*H' in pixels, whole numbers, each {MIN_SIDE}..{MAX_SIDE}, such as 1024*1024"
+MAX_STYLE_CHARACTERS = 64
 
 
 class OutputFormat(StrEnum):
@@ -51,6 +58,13 @@ class Matting(StrEnum):
     FALSE = "false"
 
 
+class Background(StrEnum):
+    """What is around the character of a finished picture."""
+
+    SCENE = "scene"
+    TRANSPARENT = "transparent"
+
+
 class Framing(StrEnum):
     """How the character of a reference was found."""
 
@@ -58,17 +72,6 @@ class Framing(StrEnum):
     BACKGROUND = "background"
     MATTE = "matte"
     NONE = "none"
-
-
-def _size(value: object) -> object:
-    if not isinstance(value, str) or not (
-        match := re.fullmatch(r"\s*(\d{1,5})\s*[*xX\u00d7]\s*(\d{1,5})\s*", value)
-    ):
-        raise ValueError(f"{value!r} is not a size")
-    width, height = map(int, match.groups())
-    if not all(MIN_SIDE <= side <= MAX_SIDE for side in (width, height)):
-        raise ValueError(f"{value!r} is out of range")
-    return f"{width}*{height}"
 
 
 def _not_bool(value: object) -> object:
@@ -90,21 +93,22 @@ def _without_nul(value: str) -> str:
 Text = Annotated[str, AfterValidator(_without_nul)]  # as PostgreSQL, JSON's readers and C have it
 Size = Annotated[
     str,
-    BeforeValidator(_size),
+    BeforeValidator(parse_size),
     Field(json_schema_extra={"pattern": "^\\d{3,4}[*xX\u00d7]\\d{3,4}$"}),
 ]
 Int = Annotated[int, BeforeValidator(_not_bool)]
-Float = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
 # The range stands first: behind a validator it would be missing from the JSON schema.
 _NotBool = BeforeValidator(_not_bool)
 StepCount = Annotated[int, Field(ge=1, le=50), _NotBool]
 GuidanceScale = Annotated[float, Field(ge=0, le=20, allow_inf_nan=False), _NotBool]
 SubjectScale = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False), _NotBool]
+CandidateCount = Annotated[int, Field(ge=1, le=MAX_CANDIDATES), _NotBool]
+IdentityScore = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), _NotBool]
 TrueCfgScale = Annotated[float, Field(ge=1, le=20, allow_inf_nan=False), _NotBool]
 
 
 class GenerateRequest(BaseModel):
-    """One generation: the hosted API's nine parameters and five of our own.
+    """One generation: the hosted API's nine parameters and our own.
 
     What may be None is left to the model; see `castmate.defaults`.
     """
@@ -167,6 +171,33 @@ class GenerateRequest(BaseModel):
         "the background; false takes the whole picture.",
     )
 
+    background: Background = Field(
+        default=Background.SCENE,
+        description="scene, or transparent: the character alone, cut out of the finished picture "
+        "by the model's matte graph, as png or webp. A plain background in the prompt helps.",
+    )
+    style: Annotated[Text, Field(max_length=MAX_STYLE_CHARACTERS)] = Field(
+        default="",
+        description="A style of the model by its name, such as night-ink; the model says which it "
+        "has. Empty for none.",
+    )
+    num_candidates: CandidateCount | None = Field(
+        default=None,
+        description="Draw so many (never fewer than num_images) and return those whose character "
+        "is closest to the reference, the best first. Each is drawn and paid for.",
+    )
+    min_identity: IdentityScore | None = Field(
+        default=None,
+        description="Draw one candidate after another until num_images of them have this identity "
+        f"or num_candidates ({MAX_CANDIDATES} where that is left out) are drawn. 1 is the same "
+        "character, 0 another one.",
+    )
+
+    @model_validator(mode="after")
+    def _transparency_can_be_kept(self) -> Self:
+        check_transparency(self.background, self.output_format)
+        return self
+
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
         """Validate what a caller sent.
@@ -180,6 +211,16 @@ class GenerateRequest(BaseModel):
             raise InvalidRequest(problems_of(cls, error)) from None
 
     @property
+    def chooses(self) -> bool:
+        """Whether it gets some of the pictures that are drawn for it."""
+        return self.num_candidates is not None or self.min_identity is not None
+
+    @property
+    def most_drawn(self) -> int:
+        """How many pictures it may take to draw: what it costs at most."""
+        return most_drawn(self.num_images, self.num_candidates, self.min_identity)
+
+    @property
     def width(self) -> int:
         """Pixels."""
         return int(self.size.split("*")[0])
@@ -190,59 +231,14 @@ class GenerateRequest(BaseModel):
         return int(self.size.split("*")[1])
 
 
-def problems_of(model: type[BaseModel], error: ValidationError) -> list[Problem]:
-    """What is wrong with the arguments of `model`, one `Problem` for each bad parameter."""
-    details = error.errors(include_url=False, include_context=False)
-    return [_problem(model, detail) for detail in details]
+def check_transparency(background: Background, output_format: OutputFormat) -> None:
+    """Refuse a format that cannot hold what is asked for.
 
-
-def _problem(model: type[BaseModel], detail: ErrorDetails) -> Problem:
-    name = ".".join(map(str, detail["loc"]))
-    if detail["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(name, model.model_fields, 1)
-        known = ", ".join(model.model_fields)
-        return Problem(
-            name, "unknown parameter", known, f"did you mean `{near[0]}`?" if near else ""
-        )
-    if detail["type"] == "missing":
-        field_ = model.model_fields.get(str(detail["loc"][0]))
-        return Problem(name, "is required", (field_ and field_.description) or "")
-    text = repr(detail["input"])
-    shown = shorten(text, 60)
-    if shown != text:
-        shown += f" ({len(str(detail['input']))} characters)"
-    hint = "Take out the NUL character." if "\0" in str(detail["input"]) else ""
-    return Problem(name, f"{shown} is not allowed", describe_range(model, name), hint)
-
-
-def describe_range(model: type[BaseModel], name: str) -> str:
-    """What a parameter may be, in words, from the schema itself."""
-    schema = model.model_json_schema()
-    spec = schema["properties"].get(name.partition(".")[0], {})
-    if name == "size" and "pattern" in spec:
-        return SIZE_RULE
-    spec = next((one for one in spec.get("anyOf", ()) if one.get("type") != "null"), spec)
-    if "$ref" in spec:
-        spec = schema["$defs"][spec["$ref"].rpartition("/")[2]]
-    low, high = spec.get("minLength", 0), spec.get("maxLength")
-    match spec:
-        case {"enum": values}:
-            return ", ".join(map(str, values))
-        case {"type": "string", "format": "date-time"}:
-            return "a time such as 2026-11-30T12:00:00Z"
-        case {"type": "string"}:
-            return (
-                f"text of {low}..{high} characters" if high else f"text, at least {low} character"
-            )
-        case {"type": "array", "maxItems": most}:
-            return f"a list of {spec.get('minItems', 0)}..{most} texts"
-        case {"type": "object"}:
-            return "an object"
-        case {"type": kind, "minimum": least}:
-            what = "a whole number" if kind == "integer" else "a number"
-            to = f" to {spec['maximum']:.10g}" if "maximum" in spec else ""
-            return f"{what} from {least:g}{to}"
-    return "true or false"
+    Raises:
+        PydanticCustomError: It cannot; `problems_of` makes the sentence.
+    """
+    if background is Background.TRANSPARENT and output_format is OutputFormat.JPEG:
+        raise PydanticCustomError(OPAQUE_FORMAT, "jpeg has no transparency")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,6 +255,9 @@ class ImageRecord:
         seed: The seed that makes this picture again with `num_images` 1.
         has_nsfw: The safety checker flagged it, and the picture is black; False when the checker
             was off.
+        identity: How close its character is to the reference's, 0 to 1, see `castmate.identity`;
+            None where that was not judged, as `no_identity` of the result says, and of a picture
+            that was flagged.
     """
 
     output_format: OutputFormat
@@ -266,6 +265,7 @@ class ImageRecord:
     height: int
     seed: int
     has_nsfw: bool = False
+    identity: float | None = None
 
     def record(self) -> dict[str, Any]:
         """The fields of the record, without those of a subclass."""
@@ -317,6 +317,8 @@ class GenerateResult:
         drawn_with: The parameters that the model decides where a request does not, as they were;
             empty where the client does not tell.
         reference: How the reference was framed. None where the client does not tell.
+        no_identity: Why the pictures have no `identity`; empty where they have.
+        selection: What was drawn and what was chosen, where the request chooses.
     """
 
     images: tuple[GeneratedImage, ...]
@@ -328,10 +330,13 @@ class GenerateResult:
     computed_steps: int | None = None
     drawn_with: Mapping[str, Any] = field(default_factory=dict)
     reference: FramedReference | None = None
+    no_identity: str = ""
+    selection: Selection | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The result as JSON, without the pictures' bytes."""
         values = asdict(self)
         for image in values["images"]:
             image["num_bytes"] = len(image.pop("data"))
+            image["identity"] = judged(image["identity"])
         return values

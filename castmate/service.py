@@ -24,20 +24,24 @@ from castmate.jobs.database import Database, Durability
 from castmate.jobs.keys import KeyRing
 from castmate.jobs.ledger import Ledger
 from castmate.jobs.opening import database_url, open_database
-from castmate.jobs.predictions import Prediction
+from castmate.jobs.outputs import Outputs
 from castmate.jobs.queue import Limits
 from castmate.jobs.retention import sweep
+from castmate.jobs.scenes import Storyboard
 from castmate.jobs.storage import DAY_S, Storage
+from castmate.jobs.storyboards import Storyboards
 from castmate.jobs.webhooks import Webhooks
 from castmate.jobs.worker import Worker
 from castmate.router import Router
 from castmate.schema import GenerateRequest, GenerateResult
 from castmate.settings import Settings
+from castmate.storyboard import Series
 
 _log = logging.getLogger(__name__)
 
 AnySettings = TypeVar("AnySettings", bound=Settings, default=Settings)
 """A server's door reads more of them than the library."""
+Ended = TypeVar("Ended")
 
 _SWEEP_S: Final = 3600.0
 _STOP_S: Final = 5.0  # for what is cancelled to end by itself
@@ -52,6 +56,8 @@ class Castmate(Generic[AnySettings]):
         storage: Where pictures are.
         ledger: Every prediction.
         budget: What was paid, and what may be.
+        storyboards: Every series of pictures.
+        outputs: Finished pictures, as their owners keep them.
         characters: Saved characters.
         consents: Who has agreed to pay today.
         keys: Who may call.
@@ -83,6 +89,8 @@ class Castmate(Generic[AnySettings]):
                 settings.max_usd_per_prediction, settings.max_usd_per_day, settings.max_usd_per_key
             ),
         )
+        self.storyboards = Storyboards(self.ledger)
+        self.outputs = Outputs(self.ledger)
         self.characters = Characters(database, self.ledger.pictures)
         self.consents = Consents(database)
         self.keys = KeyRing(database)
@@ -123,7 +131,9 @@ class Castmate(Generic[AnySettings]):
             settings.storage_url, settings.data_dir, secret=secret, durability=durability
         )
         router = router or Router.of(settings)
-        database = await open_database(database_url(settings), durability)
+        database = await open_database(
+            database_url(settings), durability, pooled=settings.database_pooler
+        )
         castmate = cls(settings, database, storage, router, keep_days)
         try:
             yield castmate
@@ -140,6 +150,11 @@ class Castmate(Generic[AnySettings]):
             self._worker = Worker(self.ledger, self.router, budget=self.budget, slots=slots)
             self._worker.start()
         self._begin_sweeping()
+
+    @property
+    def worker(self) -> Worker | None:
+        """What draws here; None before `work`, and where CASTMATE_WORKER_SLOTS is 0."""
+        return self._worker
 
     async def generate(
         self,
@@ -162,7 +177,7 @@ class Castmate(Generic[AnySettings]):
         def keep(claim: Claim, result: GenerateResult) -> None:
             drawn[claim.attempt] = result
 
-        worker = Worker(self.ledger, self.router, budget=self.budget, own_only=True, on_drawn=keep)
+        worker = Worker(self.ledger, self.router, budget=self.budget, own=(), on_drawn=keep)
         worker.start()
         try:
             prediction = await worker.submit(request, reference)
@@ -182,6 +197,34 @@ class Castmate(Generic[AnySettings]):
             return result
         assert ended.result is not None
         return await ended.result.load(self.storage.get)  # another process made it
+
+    async def draw_storyboard(
+        self, request: Series, reference: Reference, on_progress: ProgressCallback | None = None
+    ) -> Storyboard:
+        """Draw a series in this process, for a caller who waits for it.
+
+        The same series again goes on where this ends, however that is: it draws what is missing.
+        Cancelling the task cancels what is not drawn yet.
+
+        Raises:
+            CastmateError: The series could not be taken. What a scene lacks is in its prediction.
+        """
+        await self.router.open()
+        self._begin_sweeping()
+        taken = await self.storyboards.submit(request, reference)
+        ids = [scene.prediction.id for scene in taken.scenes]
+        worker = Worker(self.ledger, self.router, budget=self.budget, own=ids)
+        worker.start()
+        try:
+            return await _unless_lost(
+                self.storyboards.wait(taken.id, on_progress=on_progress), worker.lost
+            )
+        except asyncio.CancelledError:
+            with contextlib.suppress(Unavailable):  # then the leases end by themselves
+                await self.storyboards.cancel(taken.id)
+            raise
+        finally:
+            await worker.drain(_STOP_S)
 
     async def _close(self, drain_s: float) -> None:
         for task in self._background:
@@ -215,10 +258,8 @@ class Castmate(Generic[AnySettings]):
         task.add_done_callback(self._background.discard)
 
 
-async def _unless_lost(
-    ended: Coroutine[Any, Any, Prediction], lost: asyncio.Future[None]
-) -> Prediction:
-    """The prediction once it is final, or the reason why its end cannot be written down."""
+async def _unless_lost(ended: Coroutine[Any, Any, Ended], lost: asyncio.Future[None]) -> Ended:
+    """What has ended, or the reason why its end cannot be written down."""
     waiting = asyncio.create_task(ended)
     try:
         await asyncio.wait((waiting, lost), return_when=asyncio.FIRST_COMPLETED)

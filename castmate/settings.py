@@ -188,11 +188,21 @@ class Settings(BaseSettings):
     cache: Literal["off", "balanced", "fast"] = Field(
         "off", description="Step caching of requests that do not choose: off, balanced or fast."
     )
+    identity: Literal["on", "off"] = Field(
+        "on",
+        description="Judge in every picture how close its character is to the reference's, if the "
+        "bundle can: on or off.",
+    )
 
     database_url: SecretStr | None = Field(
         None,
         description="Where the ledger is: sqlite:////path/to/a/file or "
         "postgresql://user:password@host/name; by default a file in the data folder.",
+    )
+    database_pooler: bool = Field(
+        False,
+        description="Whether CASTMATE_DATABASE_URL leads through a pooler in transaction mode, as "
+        "PgBouncer. Nobody can listen there, so other servers' work is looked for every second.",
     )
     storage_url: str | None = Field(
         None,
@@ -201,9 +211,15 @@ class Settings(BaseSettings):
     )
     files_secret: SecretStr | None = Field(
         None,
-        min_length=16,
-        description="Signs the addresses of files; servers that share a storage share it. By "
-        "default one is drawn and kept in the data folder.",
+        min_length=32,
+        description="Signs the addresses of files; servers that share a storage share it. At "
+        "least 32 characters. By default one is drawn and kept in the data folder.",
+    )
+    presigned_urls: bool = Field(
+        True,
+        description="Send whoever opens a picture's address on to the bucket, with an address that "
+        "it signs for five minutes. Off, pictures go through the server: for a bucket that callers "
+        "cannot reach.",
     )
     durability: Literal["process", "power"] = Field(
         "process",

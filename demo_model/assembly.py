@@ -11,6 +11,8 @@ from demo_model.autoencoder import load_autoencoder
 from demo_model.config import NEXT
 from demo_model.data import LatentStatistics
 from demo_model.flow import DISTILLED, FLOW, load_flow
+from demo_model.identity_weights import IDENTITY_FILE, load_identity
+from demo_model.identity_weights import SHIPPED as SHIPPED_IDENTITY
 from demo_model.matte import MATTE_FILE, SHIPPED, load_matte
 from demo_model.pretrain import load_pretrained
 from demo_model.safety import SAFETY
@@ -44,6 +46,8 @@ def assemble(folder: Path, flow: Path | None = None) -> InstantCharacter:
         network.safety_checker.load_state_dict(torch.load(safety, weights_only=True))
     matte = folder / MATTE_FILE
     network.matte = load_matte(matte if matte.exists() else SHIPPED)
+    identity = folder / IDENTITY_FILE
+    network.identity = load_identity(identity if identity.exists() else SHIPPED_IDENTITY)
     return network.eval()
 
 

@@ -11,6 +11,7 @@ import torch
 from castmate.engines.bundle import Bundle
 from castmate.files import open_atomically
 from demo_model.config import NEXT, TOON
+from demo_model.identity_weights import load_identity
 from demo_model.matte import load_matte
 from export.families.instantcharacter.network import InstantCharacter
 from export.weights import load_weights, stored_weights
@@ -18,7 +19,7 @@ from export.weights import load_weights, stored_weights
 CHECKPOINT, TOKENIZER = "toon.pt", "tokenizer.json"
 SCALE = ("scaling_factor", "shift_factor")
 NOT_IN_GRAPHS = ("vae.encoder.", "image_encoder_2.embeddings.mask_token")
-AT_HOME = ("matte.",)
+AT_HOME = ("matte.", "identity.")
 """Weights whose home is a file beside the code that trains them."""
 
 
@@ -43,7 +44,7 @@ def load_shipped(bundle: Bundle) -> InstantCharacter:
     scale = {name: float(decoder[name]) for name in SCALE}
     network = InstantCharacter(replace(TOON, vae={**TOON.vae, **scale}))
     load_weights(network, bundle, absent=(*NOT_IN_GRAPHS, *AT_HOME))
-    network.matte = load_matte()
+    network.matte, network.identity = load_matte(), load_identity()
     return network.eval()
 
 
@@ -54,5 +55,6 @@ def load_network(path: Path) -> InstantCharacter:
     channels = state["vae.decoder.conv_in.weight"].shape[1]
     config = TOON if channels == TOON.vae["latent_channels"] else NEXT
     network = InstantCharacter(replace(config, vae={**config.vae, **scale}))
-    network.load_state_dict(state)
+    judging = {f"identity.{name}": weight for name, weight in load_identity().state_dict().items()}
+    network.load_state_dict(judging | state)  # a training may have begun before there was one
     return network.eval()

@@ -108,6 +108,7 @@ TOON = ModelConfig(
         "projection_dim": 16,
     },
     matte={"channels": (12, 20, 32, 48, 64), "image_size": 128},
+    identity={"channels": (24, 48, 72, 96), "embedding_dim": 64, "image_size": 96},
     scheduler={
         "base_image_seq_len": 16,
         "max_image_seq_len": 256,

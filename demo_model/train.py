@@ -14,6 +14,8 @@ from demo_model.autoencoder import AUTOENCODER, train_autoencoder
 from demo_model.checkpoint import TOKENIZER, save_network
 from demo_model.data import FEATURES, LatentStatistics, cache_features, cache_latents
 from demo_model.flow import DISTILLED, FLOW, train_distilled, train_flow
+from demo_model.identity import train_identity
+from demo_model.identity_weights import IDENTITY, IDENTITY_FILE
 from demo_model.judge import JUDGE, JUDGE_FILE, train_judge
 from demo_model.matte import MATTE, MATTE_FILE, train_matte
 from demo_model.pretrain import SUBJECT, TEXT, pretrain_subject, pretrain_text
@@ -60,6 +62,7 @@ STAGES: dict[str, Stage] = {
     FLOW: Stage(train_flow, f"{FLOW}.pt", 300),
     DISTILLED: Stage(train_distilled, f"{DISTILLED}.pt", 40),
     MATTE: Stage(train_matte, MATTE_FILE, 10),
+    IDENTITY: Stage(train_identity, IDENTITY_FILE, 15),
 }
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import math
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -26,11 +25,12 @@ from export.build import Options, build_bundle
 from export.bundle import write_bundle
 from export.calibrate import Calibration, calibrate, fingerprint
 from export.errors import ExportError
-from export.family import Config, Network, merges, published, unquantized
+from export.family import Config, Network, merges, published, sensitive, unquantized
 from export.family import parser as family_parser
 from export.forecast import check_room, forecast, show
 from export.golden import record
 from export.lora.fuse import FusedNetwork, Lora
+from export.lora.styles import Style, prepare
 from export.placement import Placement
 from export.precision import Precision
 from export.presets.preset import Preset, names
@@ -89,13 +89,15 @@ def _export(recipe: Recipe, folder: Path, graphs: Path, config: Config) -> None:
     network = family.load_network(recipe.sources, recipe.precision.dtype, config)
     weights = fingerprint(network)
     FusedNetwork(network).apply(loras)
+    styles = prepare(network, recipe.styles)
     kept = unquantized(network, encoders=recipe.quantize_encoders)
+    narrower = sensitive(network)
     ranges: Ranges = {}
-    if needed := ranges_needed(network, scheme, kept):
+    if needed := ranges_needed(network, scheme, kept, narrower):
         found = _given(recipe, folder, config.name, weights, needed)
         ranges = (found or _record(recipe, folder, network, weights, tokenizers)).amax
     golden = record(network, tokenizers, step_caching=recipe.step_caching)
-    quantize(network, ranges, scheme, kept, merges(network))
+    quantize(network, ranges, scheme, kept, merges(network), narrower)
     write_bundle(
         network,
         graphs,
@@ -110,6 +112,7 @@ def _export(recipe: Recipe, folder: Path, graphs: Path, config: Config) -> None:
         loras=[lora.spec() for lora in loras],
         defaults=recipe.defaults,
         limits=preset.limits if preset else {},
+        styles=styles,
     )
 
 
@@ -182,6 +185,13 @@ def parser(arguments: Sequence[str] | None = None) -> argparse.ArgumentParser:
         help="fused into the network; may be repeated",
     )
     made.add_argument(
+        "--style",
+        action="append",
+        default=[],
+        metavar="NAME=FILE[:SCALE]",
+        help="a LoRA that requests choose by this name; may be repeated",
+    )
+    made.add_argument(
         "--steps-preset", metavar="NAME|FILE", help=f"draws in few steps: {', '.join(names())}"
     )
     made.add_argument("--step-caching", action="store_true")
@@ -213,7 +223,8 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
     """The recipe that flags describe.
 
     Raises:
-        ExportError: A LoRA's scale is no number, or there is no GPU to find the target of.
+        ExportError: A LoRA's scale is no number, a style has no good name, or there is no GPU to
+            find the target of.
     """
     preset = Preset.read(given.steps_preset) if given.steps_preset else None
     sources = published(given.family).sources.of(given)
@@ -231,7 +242,8 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
     recipe = Recipe(
         preset.loaded_from(sources) if preset else sources,
         preset=preset,
-        loras=tuple(map(_lora, given.lora)),
+        loras=tuple(Lora.parse(text, "--lora") for text in given.lora),
+        styles=tuple(map(Style.parse, given.style)),
         quantization=SCHEMES[given.quantization],
         target=given.target or (found_target() if given.flavour else ""),
         **{name: getattr(given, name) for name in plain},
@@ -249,18 +261,6 @@ def _plan(recipe: Recipe, folder: Path) -> None:
     steps = forecast(recipe, config)
     show(steps, Console())
     check_room(steps, folder)
-
-
-def _lora(text: str) -> Lora:
-    path, colon, scale = text.rpartition(":")
-    if not colon:
-        return Lora(Path(text))
-    try:
-        if math.isfinite(strength := float(scale)):
-            return Lora(Path(path), strength)
-    except ValueError:
-        pass
-    raise ExportError(f"--lora {text}: the scale {scale!r} is no number, such as 0.8.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,7 +23,7 @@ from rich.progress import track
 from castmate.engines.bundle import Bundle
 from castmate.engines.family import optimization_profile
 from castmate.engines.graphs import Range
-from castmate.engines.manifest import MANIFEST, GraphSpec, Manifest, Profile
+from castmate.engines.manifest import MANIFEST, GraphSpec, Manifest, Profile, StylesSpec
 from castmate.engines.plan import PLAN_SUFFIX, Flavour, LayerCounts, PlanManifest, manifest_path
 from castmate.errors import BundleError, CastmateError
 from castmate.files import write_atomically
@@ -38,6 +38,7 @@ from export.bundle import file_spec
 from export.errors import ExportError, MissingTool, NotEnough, SilentFallback
 from export.footprint import reported_bytes
 from export.layers import Expected, check, parse
+from export.lora.styles import RANK_STEP
 from export.targets import check_target, found_target
 from export.unfused import write_unfused
 
@@ -101,7 +102,9 @@ def build_bundle(source: Bundle, folder: Path, options: Options) -> Manifest:
     kernels = frozenset().union(*(graph.kernels for graph in expected.values()))
     check_target(options.flavour, options.target, kernels)
     profile = built_profile(manifest.profile, options)
-    manifest = manifest.model_copy(update={"profile": profile})
+    manifest = manifest.model_copy(
+        update={"profile": profile, "styles": manifest.styles and _at_least(manifest.styles)}
+    )
     folder.mkdir(parents=True, exist_ok=True)
     _check_resources(manifest, folder)
     (folder / MANIFEST).unlink(missing_ok=True)  # until all plans are there, there is no bundle
@@ -109,7 +112,8 @@ def build_bundle(source: Bundle, folder: Path, options: Options) -> Manifest:
         name: _build_graph(source, manifest, name, expected[name], folder, options)
         for name in track(manifest.graphs, "Building engines")
     }
-    for spec in (*manifest.tokenizers.values(), *filter(None, [manifest.golden])):
+    styles = manifest.styles.known.values() if manifest.styles else ()
+    for spec in (*manifest.tokenizers.values(), *styles, *filter(None, [manifest.golden])):
         shutil.copyfile(source.file(spec), folder / spec.file)
     made = manifest.model_copy(
         update={
@@ -145,6 +149,12 @@ def built_profile(whole: Profile, options: Options) -> Profile:
             "side": Range(min=side.min, opt=min(side.opt, largest), max=largest),
         }
     )
+
+
+def _at_least(styles: StylesSpec) -> StylesSpec:
+    """The same styles with a rank that engines take where there is none: an axis is never empty."""
+    rank = styles.rank.model_copy(update={"min": RANK_STEP})
+    return styles.model_copy(update={"rank": rank})
 
 
 def _build_graph(

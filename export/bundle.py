@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import onnx
+import torch
 from onnx import TensorProto
 from rich.progress import track
 
@@ -25,12 +26,18 @@ from castmate.engines.manifest import (
     FileSpec,
     GoldenSpec,
     GraphSpec,
+    IdentitySpec,
     LoraSpec,
     Manifest,
+    ScaleLayout,
     StepCachingSpec,
+    StyleSpec,
+    StylesSpec,
     TokenizerSpec,
 )
 from export.family import Network, bundle_graphs, family_of
+from export.lora.styles import Styles
+from export.lora.styles import write as write_factors
 from export.precision import Precision, convert
 from export.quantization.none import NONE
 from export.quantization.registry import limits_of
@@ -60,9 +67,11 @@ def write_bundle(
     quantization: Scheme = NONE,
     encoders: bool = False,
     step_caching: StepCachingSpec | None = None,
+    identity: IdentitySpec | None = None,
     loras: Sequence[LoraSpec] = (),
     defaults: Defaults | None = None,
     limits: Limits | None = None,
+    styles: Styles | None = None,
 ) -> None:
     """Export every graph of `network` and write the bundle; a failure leaves `folder` as it was.
 
@@ -82,9 +91,11 @@ def write_bundle(
         encoders: Whether the encoders were quantized as well, for the manifest.
         step_caching: Write the transformer in parts, so that steps may be skipped at these
             thresholds.
+        identity: What a cosine of the identity graph means, where that is known.
         loras: What was fused into the network, for the manifest.
         defaults: What a request gets for what it leaves out; the family's by default.
         limits: Of what the network was made for.
+        styles: From `export.lora.styles.prepare`, of this network.
     """
     family = family_of(network.family)
     defaults = defaults or family.defaults
@@ -122,7 +133,10 @@ def write_bundle(
             defaults=defaults,
             limits=limits or {},
             step_caching=step_caching,
+            quantization=layouts(quantization),
+            identity=identity,
             loras=tuple(loras),
+            styles=None if styles is None else styles_spec(styles, made, precision.dtype),
         )
         (made / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
         # The manifest goes last: until it is there, what the old one says no longer fits and the
@@ -133,6 +147,15 @@ def write_bundle(
         for name in set(served_family(network.family).table.graphs) - set(graphs):
             for suffix in (".onnx", ".onnx.data"):
                 (folder / f"{name}{suffix}").unlink(missing_ok=True)
+
+
+def styles_spec(styles: Styles, folder: Path, dtype: torch.dtype) -> StylesSpec:
+    """Write the factors of styles to a folder, and describe them."""
+    known = {}
+    for name, factors in styles.factors.items():
+        write_factors(path := folder / f"style-{name}.npz", factors, dtype)
+        known[name] = StyleSpec(**file_spec(path).model_dump(), lora=styles.loras[name])
+    return StylesSpec(rank=styles.rank, known=known)
 
 
 def write_golden(
@@ -165,6 +188,12 @@ def describe(precision: Precision, quantization: Scheme, *, encoders: bool = Fal
         return precision.description
     parts = "transformer and encoders" if encoders else "transformer"
     return f"{precision.description}, {parts} {quantization}"
+
+
+def layouts(quantization: Scheme) -> dict[str, ScaleLayout]:
+    """How a scheme, and the wider one that takes sensitive layers, store theirs."""
+    schemes = dict.fromkeys((quantization, quantization.wider))
+    return {str(scheme): scheme.layout for scheme in schemes if scheme.layout is not None}
 
 
 def graph_spec(paths: Sequence[Path]) -> GraphSpec:

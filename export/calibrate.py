@@ -32,7 +32,7 @@ SAMPLED = 64
 """Values at each end of a weight that its fingerprint looks at."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Calibration:
     """What was recorded, and from what.
 
@@ -52,9 +52,18 @@ class Calibration:
 
     def save(self, path: Path) -> None:
         """Write it as JSON; the file appears whole."""
+        write_atomically(path, f"{json.dumps(self._values(), indent=1)}\n".encode())
+
+    def __eq__(self, other: object) -> bool:
+        """Whether everything is the same, every range to the bit."""
+        return isinstance(other, Calibration) and self._values() == other._values()
+
+    __hash__ = None  # type: ignore[assignment]  # ranges cannot be hashed
+
+    def _values(self) -> dict[str, object]:
+        """As JSON has them."""
         amax = {name: values.tolist() for name, values in self.amax.items()}
-        text = json.dumps({**vars(self), "amax": amax}, indent=1)
-        write_atomically(path, f"{text}\n".encode())
+        return {**vars(self), "samples": list(self.samples), "amax": amax}
 
     @classmethod
     def load(cls, path: Path, network: str, weights: str) -> Self:

@@ -25,6 +25,7 @@ from castmate.engines.licences import Licence
 from castmate.engines.manifest import Profile, StepCachingSpec
 from export.errors import ExportError
 from export.graphs import Makers
+from export.lora.branches import NO_SLOTS, Slots
 from export.precision import Precision
 from export.quantization.merge import Group
 from export.samples import Prompts, Sample, TokenizerFile
@@ -73,11 +74,14 @@ class Network(nn.Module):
         family: Its family's name.
         config: Its sizes.
         device: Where it computes, see `export.placement`.
+        style_slots: The layers that styles change, by the input of its graphs that takes the
+            factors; see `export.lora.styles`.
     """
 
     family: ClassVar[str]
     config: Any
     device: torch.device = torch.device("cpu")
+    style_slots: Slots = NO_SLOTS
 
     @property
     @abstractmethod
@@ -139,6 +143,8 @@ class ExportFamily:
         dims: Every dimension of the table but the derived ones, for one square picture in one step:
             from a network's sizes and the pixels of a side.
         unquantized: Parts of layer names that stay as they are whatever the scheme.
+        sensitive: Parts of the names of layers that lose too much in four bits; such a scheme
+            leaves them to a wider one.
         encoders: Parts of the names of layers that are quantized only if that is asked for.
         denoise: Draws the latents of a sample in torch.
         decode: Latents to a picture `[H, W, 3]` uint8 in torch.
@@ -148,6 +154,8 @@ class ExportFamily:
         merges: Layers of a denoiser that are merged where a scheme quantizes them.
         profile: Sizes, pictures and steps that engines are built for.
         lora_layers: The layers of a network by their names in LoRA files of every layout.
+        style_layers: The layers that a style may change, by the optional input of the table's
+            graphs that takes their factors.
         published: Where it can be loaded from what somebody published.
     """
 
@@ -158,11 +166,13 @@ class ExportFamily:
     denoise: Callable[[Any, Sample, Prompts, int, OnStep], Tensor]
     decode: Callable[[Any, Tensor], np.ndarray]
     defaults: Defaults
+    sensitive: tuple[str, ...] = ()
     encoders: tuple[str, ...] = ()
     hoisted: tuple[str, ...] = ()
     merges: Callable[[nn.Module], Iterable[Group]] = lambda module: ()
     profile: Profile = field(default_factory=Profile)
     lora_layers: Callable[[Any], LoraLayers] = lambda network: {}
+    style_layers: Callable[[Any], Mapping[str, Sequence[str]]] = lambda network: {}
     published: Published | None = None
 
     def kept(self, *, encoders: bool) -> tuple[str, ...]:
@@ -201,6 +211,11 @@ def unquantized(network: Network, *, encoders: bool) -> tuple[str, ...]:
         encoders: Whether its encoders are quantized as well.
     """
     return family_of(network.family).kept(encoders=encoders)
+
+
+def sensitive(network: Network) -> tuple[str, ...]:
+    """Parts of a network that lose too much in four bits, see `export.quantization.quantize`."""
+    return family_of(network.family).sensitive
 
 
 def merges(network: Network) -> Iterable[Group]:

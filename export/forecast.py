@@ -59,10 +59,11 @@ def forecast(recipe: Recipe, config: Config) -> list[Step]:
     """
     family, scheme, precision = published(recipe.family), recipe.quantization, recipe.precision
     kept = family_of(recipe.family).kept(encoders=recipe.quantize_encoders)
+    sensitive = family_of(recipe.family).sensitive
     network = meta_network(config, recipe.family)
-    sizes = graph_sizes(network, scheme, kept, step_caching=recipe.step_caching)
-    num_bytes = [size.num_bytes(precision, scheme) for size in sizes.values()]
-    narrow = int(sum(size.quantized for size in sizes.values()) * scheme.weight_bytes)
+    sizes = graph_sizes(network, scheme, kept, sensitive, step_caching=recipe.step_caching)
+    num_bytes = [size.num_bytes(precision) for size in sizes.values()]
+    narrow = sum(size.quantized_bytes for size in sizes.values())
     sources = family.downloads(config)
     fetched = sum(
         source.weights * source.weight_bytes
@@ -78,7 +79,7 @@ def forecast(recipe: Recipe, config: Config) -> list[Step]:
         Step("download", fetched, 0, None, f"{fetched / GIGABIT_S / 60:.0f} min at 1 Gbit/s"),
         Step("load", 0, converted, None, "not measured"),
     ]
-    if ranges_needed(network, scheme, kept) and not _is_calibrated(recipe):
+    if ranges_needed(network, scheme, kept, sensitive) and not _is_calibrated(recipe):
         flops = step_flops(config, recipe.side, recipe.family)
         work = f"{recipe.samples * recipe.steps} steps of {flops / TERA:.3g} TFLOP: not measured"
         layers = (module.parameters(recurse=False) for module in network.modules())

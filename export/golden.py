@@ -18,25 +18,33 @@ from torch import Tensor, nn
 
 from castmate.engines.base import Array
 from castmate.engines.bundle import Bundle
+from castmate.engines.cuda import widen
 from castmate.engines.family import family_of as served_family
 from castmate.engines.golden import Call
 from castmate.engines.graphs import TensorSpec
 from castmate.engines.manifest import (
     FORMAT,
     GraphSpec,
+    IdentitySpec,
+    LoraSpec,
     Manifest,
     StepCachingSpec,
+    StylesSpec,
 )
 from castmate.images import Reference
 from castmate.pipeline.pipeline import Pipeline
 from castmate.schema import Cache, GenerateRequest
-from export.bundle import tokenizer_spec
+from export.bundle import styles_spec, tokenizer_spec
 from export.family import Network, bundle_graphs, family_of
 from export.graphs import ExportGraph, Makers
+from export.lora.styles import Styles, probe
 from export.samples import TokenizerFile, samples
 
+PROBE = "probe"
+"""Style of the recorded picture, where there are any: one of the bundle's may fill a disk."""
 STEPS = 2
 """The last one is recorded: its latents are half noise and half picture."""
+ANY_IDENTITY = IdentitySpec(same=1, another=0, chosen_on="nothing: the graph is run")
 EVERY_STEP = StepCachingSpec(balanced=1e-9, fast=1e-9, chosen_on="nothing: all are computed")
 
 
@@ -67,6 +75,7 @@ def record(
             # Not square, so that a swapped axis shows.
             "size": f"{min(sample.width + 64, profile.side.max)}*{sample.height}",
             "seed": sample.seed,
+            "style": PROBE if network.style_slots else "",
             "num_inference_steps": min(STEPS, profile.steps.max),
             "cache": Cache.BALANCED if step_caching else Cache.OFF,
         }
@@ -108,7 +117,7 @@ class RecordingRuntime:
 
     def upload(self, array: Array, dtype: str | None = None) -> Tensor:
         """A tensor of the values."""
-        return torch.from_numpy(np.array(array))
+        return torch.from_numpy(widen(array) if dtype == "bfloat16" else np.array(array))
 
     def download(self, tensor: Tensor) -> Array:
         """The values."""
@@ -193,8 +202,17 @@ def _bundle(
         constants=family.constants(network),
         defaults=family.defaults,
         step_caching=EVERY_STEP if step_caching else None,
+        identity=ANY_IDENTITY,
+        styles=_probe_style(network, folder) if network.style_slots else None,
     )
     return Bundle(folder, manifest)
+
+
+def _probe_style(network: Network, folder: Path) -> StylesSpec:
+    """One style, which changes every layer that any can change."""
+    lora = LoraSpec(file="", sha256="", scale=1.0)
+    dtype = next(w.dtype for w in network.denoiser.parameters() if w.is_floating_point())
+    return styles_spec(Styles({PROBE: lora}, {PROBE: probe(network)}), folder, dtype)
 
 
 def _spec(graph: ExportGraph) -> GraphSpec:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -21,12 +21,14 @@ class ExportGraph:
         inputs: Example inputs by name.
         dynamic: Names of the dynamic axes of each input.
         outputs: Output names.
+        optional: Which of the inputs its module can do without.
     """
 
     module: nn.Module
     inputs: Mapping[str, Tensor]
     dynamic: Mapping[str, Mapping[int, str]]
     outputs: tuple[str, ...]
+    optional: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -36,6 +38,7 @@ class ExportGraph:
         module: nn.Module,
         sizes: Dims,
         dtype: torch.dtype = torch.float32,
+        optional: Collection[str] = (),
     ) -> Self:
         """A graph of a family's table.
 
@@ -45,13 +48,20 @@ class ExportGraph:
             module: What computes it.
             sizes: Of the dimensions that are not dynamic.
             dtype: Of the network.
+            optional: Names of optional inputs that it takes.
         """
         return cls(
             module.eval(),
-            example_inputs(table, name, sizes, dtype),
-            table.dynamic_axes(name),
+            example_inputs(table, name, sizes, dtype, optional),
+            table.dynamic_axes(name, optional),
             tuple(table.graphs[name].outputs),
+            tuple(optional),
         )
+
+    def without_optional(self) -> Self:
+        """The same graph on its other inputs alone."""
+        left = {name: x for name, x in self.inputs.items() if name not in self.optional}
+        return replace(self, inputs=left, optional=())
 
 
 Makers = Mapping[str, Callable[[], ExportGraph]]
@@ -59,7 +69,11 @@ Makers = Mapping[str, Callable[[], ExportGraph]]
 
 
 def example_inputs(
-    table: Table, name: str, sizes: Dims, dtype: torch.dtype = torch.float32
+    table: Table,
+    name: str,
+    sizes: Dims,
+    dtype: torch.dtype = torch.float32,
+    optional: Collection[str] = (),
 ) -> dict[str, Tensor]:
     """Inputs that a graph can run on, the same ones every time.
 
@@ -69,13 +83,14 @@ def example_inputs(
         sizes: Of the dimensions that are not dynamic, and of others that are to differ from the
             table's examples.
         dtype: Of the network.
+        optional: Names of optional inputs that it takes.
     """
-    tensors = table.graphs[name].inputs
+    tensors = table.inputs_of(name, optional)
     return {
         key: torch.from_numpy(values).to(dtype)
         if tensors[key].dtype == NETWORK
         else torch.from_numpy(values)
-        for key, values in table.example(name, sizes).items()
+        for key, values in table.example(name, sizes, optional=optional).items()
     }
 
 

@@ -183,14 +183,15 @@ def check(layers: Sequence[Layer], expected: Expected, graph: str) -> LayerCount
     """
     found, problems = counts(layers), []
     for datatype in sorted({kernel.datatype for kernel in expected.products.values()}):
-        asked = {name for name, k in expected.products.items() if k.datatype == datatype}
+        asked = {name: k for name, k in expected.products.items() if k.datatype == datatype}
         done = {
             name
             for layer in layers
-            if layer.is_gemm and datatype in layer.inputs
-            for name in layer.origins
+            if layer.is_gemm
+            for name in layer.origins & asked.keys()
+            if layer.inputs.count(datatype) >= asked[name].operands
         }
-        if missing := sorted(asked - done):
+        if missing := sorted(asked.keys() - done):
             problems.append(
                 f"{len(missing)} of {len(asked)} {datatype} products do not run in {datatype}: "
                 f"{listed(missing, 8, ', ')}"

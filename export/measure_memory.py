@@ -23,7 +23,7 @@ from castmate.engines.family import family_of as served_family
 from castmate.engines.family import optimization_profile
 from castmate.engines.footprint import tensor_bytes
 from castmate.engines.graphs import Range
-from castmate.engines.manifest import Manifest, TokenizerSpec
+from castmate.engines.manifest import GraphSpec, Manifest, TokenizerSpec
 from castmate.engines.plan import Flavour
 from castmate.files import write_atomically
 from export.build import run
@@ -34,7 +34,9 @@ from export.family import DEFAULT, Network, bundle_graphs, family_of, published
 from export.footprint import reported_bytes
 from export.precision import Precision, convert
 from export.quantization.fp8 import FP8_ATTENTION
+from export.quantization.none import NONE
 from export.quantization.quantize import quantize, ranges_needed
+from export.quantization.registry import SCHEMES
 from export.sizes import graph_sizes, meta_network
 from export.to_onnx import to_onnx
 
@@ -70,11 +72,17 @@ def export_graphs(family: str, blocks: int, names: Sequence[str], folder: Path) 
         name: graph_spec(to_onnx(makers[name](), folder / f"{name}.onnx", precision=Precision.BF16))
         for name in names or makers
     }
+    write_manifest(network, graphs, folder)
+
+
+def write_manifest(network: Network, graphs: Mapping[str, GraphSpec], folder: Path) -> None:
+    """Write what `manifest_for` reads: the sizes of a network and its graphs."""
+    family = family_of(network.family)
     length = network.config.max_sequence_length
     tokenizer = TokenizerSpec(file="", sha256="", num_bytes=0, max_length=length, pad_id=0)
     manifest = Manifest(
         format=0,
-        family=family,
+        family=network.family,
         name=network.config.name,
         description="",
         engine="onnxruntime",
@@ -84,9 +92,9 @@ def export_graphs(family: str, blocks: int, names: Sequence[str], folder: Path) 
         created_with={},
         graphs=graphs,
         tokenizers=dict.fromkeys(("tokenizer", "tokenizer_2"), tokenizer),
-        profile=family_of(family).profile,
-        defaults=family_of(family).defaults,
-        constants=family_of(family).constants(network),
+        profile=family.profile,
+        defaults=family.defaults,
+        constants=family.constants(network),
     )
     (folder / "manifest.json").write_text(manifest.model_dump_json())
 
@@ -156,6 +164,28 @@ def at_full_depth(by_blocks: Mapping[str, int], depth: int) -> int:
     return max(most, int(found + slope * (depth - last)))
 
 
+def counted_weights(family: str) -> dict[str, object]:
+    """Bytes of every graph, and the GPUs that gain, by what is stored how.
+
+    Encoders are quantized but in one row: bf16 ones are for cards that have the room.
+    """
+    network, found = meta_network(published(family).config, family), family_of(family)
+    weights: dict[str, dict[str, int]] = {}
+    gpus: dict[str, dict[str, object]] = {}
+    for scheme in SCHEMES.values():
+        if scheme is NONE or any(scheme.title in title for title in weights):
+            continue
+        of_encoders = "and" if scheme.wider is scheme else f"and {scheme.wider.title}"
+        rows = [(f"{scheme.title} transformer {of_encoders} encoders", True)]
+        if scheme.title == FP8_ATTENTION.title:
+            rows.insert(0, (f"{scheme.title} transformer", False))
+        for title, encoders in rows:
+            sizes = graph_sizes(network, scheme, found.kept(encoders=encoders), found.sensitive)
+            weights[title] = {name: size.num_bytes(Precision.BF16) for name, size in sizes.items()}
+            gpus[title] = {"scheme": scheme.name, "gains": list(scheme.gains)}
+    return {"weights": weights, "gpus": gpus}
+
+
 def result(
     family: str, folder: Path, measured: Mapping[str, Mapping[str, Mapping[str, int]]]
 ) -> dict[str, object]:
@@ -166,22 +196,11 @@ def result(
         folder: Its graphs with the fewest blocks.
         measured: From `measure`.
     """
-    network, kept = meta_network(published(family).config, family), family_of(family)
-    weights = {
-        title: {
-            name: size.num_bytes(Precision.BF16, FP8_ATTENTION)
-            for name, size in graph_sizes(network, FP8_ATTENTION, unquantized).items()
-        }
-        for title, unquantized in (
-            ("FP8 transformer", kept.kept(encoders=False)),
-            ("FP8 transformer and encoders", kept.kept(encoders=True)),
-        )
-    }
     depth = published(family).depth
     return {
-        "model": network.config.name,
+        "model": published(family).config.name,
         "sides": [str(side) for side in SIDES],
-        "weights": weights,
+        **counted_weights(family),
         "tensors": {
             name: {str(side): tensors(manifest_for(folder, side), name, side) for side in SIDES}
             for name in measured
@@ -221,6 +240,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made = argparse.ArgumentParser(prog="python -m export.measure_memory", description=__doc__)
     made.add_argument("--family", default=DEFAULT)
     made.add_argument("--out", type=Path, help="JSON file")
+    made.add_argument(
+        "--recount", action="store_true", help="only the weights; --out holds the rest already"
+    )
     made.add_argument("--scratch", type=Path, help="folder for graphs, 15 GB; kept if named")
     made.add_argument("--export", type=Path, help=argparse.SUPPRESS)
     made.add_argument("--blocks", type=int, help=argparse.SUPPRESS)
@@ -228,6 +250,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = made.parse_args(arguments)
     if given.export is not None:
         export_graphs(given.family, given.blocks, given.names, given.export)
+        return 0
+    if given.recount:
+        if given.out is None:
+            made.error("--recount needs the file, --out")
+        found = json.loads(given.out.read_bytes()) | counted_weights(given.family)
+        write_atomically(given.out, f"{json.dumps(found, indent=1)}\n".encode())
         return 0
     with tempfile.TemporaryDirectory() as temporary:
         scratch = given.scratch or Path(temporary)

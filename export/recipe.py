@@ -17,6 +17,7 @@ from export.builder import load_tensorrt
 from export.errors import ExportError
 from export.family import DEFAULT, Config, family_of, published
 from export.lora.fuse import Lora
+from export.lora.styles import Style
 from export.precision import Precision
 from export.presets.preset import Preset
 from export.quantization.fp8 import FP8_ATTENTION
@@ -40,6 +41,7 @@ class Recipe:
                 because a card of 16 or 24 GB then loads 8.7 GB instead of 15.1 for a new prompt and
             character, and the demo model's pictures lose 0.6 dB of 29.7 (docs/flux.md).
         loras: Fused in this order, before it is quantized.
+        styles: LoRAs that are not fused: requests choose them by name.
         step_caching: Write the transformer in three parts, so that steps may be skipped.
         calibration: A file of `export.calibrate` to use; None takes the family's, or records one.
         samples: Trajectories to calibrate on.
@@ -57,6 +59,7 @@ class Recipe:
     quantization: Scheme = FP8_ATTENTION
     quantize_encoders: bool = True
     loras: tuple[Lora, ...] = ()
+    styles: tuple[Style, ...] = ()
     step_caching: bool = False
     calibration: Path | None = None
     samples: int = 8
@@ -107,9 +110,15 @@ class Recipe:
                 f"--steps {self.steps}: --steps-preset {self.preset.name} draws in {few}, and is "
                 "calibrated on them. Leave --steps out."
             )
-        for lora in self.loras:
+        for flag, lora in (
+            *(("--lora", lora) for lora in self.loras),
+            *((f"--style {style.name}=", style.lora) for style in self.styles),
+        ):
             if not lora.path.is_file():
-                raise ExportError(f"--lora {lora.path}: there is no such file.")
+                raise ExportError(f"{flag} {lora.path}: there is no such file.")
+        names = [style.name for style in self.styles]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ExportError(f"--style: {', '.join(twice)} is there twice; names differ.")
         if self.calibration is not None and not self.calibration.is_file():
             raise ExportError(f"--calibration {self.calibration}: there is no such file.")
         if self.max_side is not None and self.flavour is None:

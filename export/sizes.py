@@ -11,7 +11,7 @@ from torch import nn
 from export.family import DEFAULT, Config, Network, bundle_graphs, family_of, published
 from export.precision import Precision
 from export.quantization.none import NONE
-from export.quantization.quantize import is_within, quantizable
+from export.quantization.quantize import is_within, quantizable, scheme_of
 from export.quantization.scheme import Scheme
 
 
@@ -22,15 +22,16 @@ class GraphSize:
     Attributes:
         weights: All of them.
         quantized: Of those, the ones that a scheme stores.
+        quantized_bytes: What these take.
     """
 
     weights: int
     quantized: int
+    quantized_bytes: int
 
-    def num_bytes(self, precision: Precision, scheme: Scheme) -> int:
+    def num_bytes(self, precision: Precision) -> int:
         """Bytes of its file, which are those of its plan and of the weights on the GPU."""
-        wide = (self.weights - self.quantized) * precision.num_bytes
-        return wide + int(self.quantized * scheme.weight_bytes)
+        return (self.weights - self.quantized) * precision.num_bytes + self.quantized_bytes
 
 
 def meta_network(config: Config, family: str = DEFAULT) -> Network:
@@ -43,6 +44,7 @@ def graph_sizes(
     network: Network,
     scheme: Scheme = NONE,
     unquantized: Collection[str] = (),
+    sensitive: Collection[str] = (),
     *,
     step_caching: bool = False,
 ) -> dict[str, GraphSize]:
@@ -52,10 +54,14 @@ def graph_sizes(
         network: Not quantized; `meta_network` does.
         scheme: What will quantize it.
         unquantized: See `export.quantization.quantize.quantizable`.
+        sensitive: Likewise.
         step_caching: Whether the transformer is in parts.
     """
-    layers = (layer for _, layer in quantizable(network, scheme, unquantized))
-    stored = {id(layer.weight) for layer in layers if isinstance(layer, nn.Linear)}
+    stored = {
+        id(layer.weight): scheme_of(name, scheme, sensitive).stored_bytes(layer)
+        for name, layer in quantizable(network, scheme, unquantized, sensitive)
+        if isinstance(layer, nn.Linear)
+    }
     hoisted: set[int] = set()
     stepped: set[int] = set()
     for name, weight in network.denoiser.named_parameters():
@@ -70,8 +76,12 @@ def graph_sizes(
         }
         if not stepped.isdisjoint(found):  # its module holds what another graph runs before it
             found = {key: count for key, count in found.items() if key not in hoisted}
-        quantized = sum(count for key, count in found.items() if key in stored)
-        return GraphSize(sum(found.values()), quantized)
+        quantized = stored.keys() & found.keys()
+        return GraphSize(
+            sum(found.values()),
+            sum(found[key] for key in quantized),
+            sum(stored[key] for key in quantized),
+        )
 
     makers = bundle_graphs(network, step_caching=step_caching)
     return {name: size(make().module) for name, make in makers.items()}

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from castmate.engines.plan import Flavour
 from export.errors import ExportError
+from export.quantization.registry import schemes_for
 from export.quantization.scheme import Kernel
 
 RTX_TARGETS = ("8.0", "8.6", "8.9", "12.0", "12.1")
@@ -54,7 +55,8 @@ def check_target(flavour: Flavour, target: str, kernels: Iterable[Kernel] = ()) 
         )
     for kernel in kernels:
         if target not in (allowed := kernel.targets[flavour]):
+            able = " or ".join(map(str, schemes_for(flavour, target)))
             raise ExportError(
                 f"--target {target} has no {kernel.name}; these have: {', '.join(allowed)}. "
-                f"{kernel.instead}"
+                f"Use --quantization {able}, or choose another target."
             )

@@ -17,7 +17,9 @@ from onnxscript.rewriter import RewritePass
 
 from export.cpu import RULES
 from export.graphs import ExportGraph
+from export.optional import either
 from export.precision import Precision
+from export.quantization.four_bits import give_types
 from export.quantization.registry import translations
 
 OPSET = 23
@@ -66,13 +68,22 @@ def to_onnx(
         ir.save(model, path, external_data=data.name)
         onnx.checker.check_model(str(path), full_check=False)
         return [path, data]
-    proto = ir.to_proto(model)
-    del proto.graph.value_info[:]
+    proto = _proto(model)
+    if precision.for_cpu and graph.optional:
+        plain = ir_model(graph.without_optional(), for_cpu=True)
+        (name,) = graph.optional
+        proto = either(proto, _proto(plain), name)
     if precision is Precision.FP16_WEIGHTS:
         _store_fp16(proto)
     onnx.checker.check_model(proto, full_check=True)
     path.write_bytes(proto.SerializeToString(deterministic=True))
     return [path]
+
+
+def _proto(model: ir.Model) -> onnx.ModelProto:
+    proto = ir.to_proto(model)
+    del proto.graph.value_info[:]
+    return proto
 
 
 def ir_model(graph: ExportGraph, *, fold_weights: bool = True, for_cpu: bool = False) -> ir.Model:
@@ -100,7 +111,7 @@ def ir_model(graph: ExportGraph, *, fold_weights: bool = True, for_cpu: bool = F
             dynamic_shapes=tuple(dynamic.values()),
             input_names=list(graph.inputs),
             output_names=list(graph.outputs),
-            custom_translation_table=translations(),
+            custom_translation_table=translations(for_cpu=for_cpu),
             optimize=False,
             verbose=False,
         )
@@ -112,6 +123,7 @@ def ir_model(graph: ExportGraph, *, fold_weights: bool = True, for_cpu: bool = F
         names = graph.dynamic[value.name]
         value.shape = ir.Shape([names.get(axis, dim) for axis, dim in enumerate(value.shape)])
     common.InlinePass()(model)
+    give_types(model)
     _write_out_wide_attention(model)
     _name_transposed_weights(model)
     Sequential(

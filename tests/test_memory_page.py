@@ -6,13 +6,14 @@ from pathlib import Path
 
 from castmate.doctor import memory_plans
 from castmate.engines.footprint import counted
-from castmate.engines.memory_table import memory_table, overview
+from castmate.engines.memory_table import by_scheme, memory_table, overview
 from castmate.engines.residency import Residency
 from castmate.pipeline.opening import cache_bytes
 from castmate.settings import Settings
 
 PAGE = Path(__file__).parents[1] / "docs/memory.md"
 CARDS = (16, 24, 32, 48, 80, 141)
+SMALL_CARDS = (8, 12, 16)
 PRECISION = "FP8 transformer and encoders"
 
 
@@ -29,6 +30,12 @@ def test_the_table_of_cards_is_what_is_computed_from_counted_and_built_bytes() -
     models = [m for m in counted("instantcharacter") if m.precision == PRECISION]
     caches = cache_bytes(Settings.load())
     check("cards", "\n".join(overview(models, [card * 10**9 for card in CARDS], caches)))
+
+
+def test_the_table_of_schemes_is_what_is_computed_from_counted_and_built_bytes() -> None:
+    models = [m for m in counted("instantcharacter") if m.side == 1024 and "and" in m.precision]
+    cards = [card * 10**9 for card in SMALL_CARDS]
+    check("schemes-by-card", "\n".join(by_scheme(models, cards, cache_bytes(Settings.load()))))
 
 
 def test_the_printout_of_doctor_is_what_it_prints() -> None:

@@ -12,12 +12,14 @@ import pytest
 from benchmarks.readme import DOCUMENTS, filled
 from castmate.defaults import Defaults
 from castmate.engines.bundle import Bundle
-from castmate.schema import GenerateRequest, describe_range
+from castmate.schema import GenerateRequest
+from castmate.validation import describe_range
 from castmate_mcp.settings import ServerSettings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = (*DOCUMENTS, ROOT / "CONTRIBUTING.md", ROOT / "triton_models/README.md")
+SECURITY = (ROOT / "docs/security.md").read_text()
 HOSTS = README + (ROOT / "docs/mcp.md").read_text()
 
 pages = pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
@@ -29,6 +31,8 @@ def parameter_table() -> str:
     toon = Bundle.open("toon").manifest.defaults
     for name, field in GenerateRequest.model_fields.items():
         default = "required" if field.is_required() else f"`{json.dumps(field.get_default())}`"
+        if not field.is_required() and field.get_default() is None:
+            default = "none"
         if name in Defaults.model_fields:
             default = f"the model's: `{getattr(toon, name):g}`"
         allowed = describe_range(GenerateRequest, name)
@@ -107,6 +111,17 @@ def test_every_file_in_the_map_of_the_code_exists() -> None:
             missing.append("".join(folders))
     assert tree
     assert missing == []
+
+
+def test_every_promise_of_security_names_a_test_that_exists() -> None:
+    promises = re.findall(r"^\| .* \| (.*tests/.*|.*`test_.*) \|$", SECURITY, re.MULTILINE)
+    assert len(promises) > 15
+    sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    for named in re.findall(r"`((?:tests/|test_)[^`]*)`", "".join(promises)):
+        if named.startswith("tests/"):
+            assert list(ROOT.glob(named)), named
+        else:
+            assert f"def {named}(" in sources, named
 
 
 def test_every_module_that_a_reader_is_asked_to_run_can_be_run() -> None:

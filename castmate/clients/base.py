@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -70,6 +70,16 @@ class Defaulting(Protocol):
 
 
 @runtime_checkable
+class Styled(Protocol):
+    """An image source that knows the styles of its model."""
+
+    @property
+    def styles(self) -> Sequence[str]:
+        """Their names; none as long as the model has not been asked."""
+        ...
+
+
+@runtime_checkable
 class Encoder(Protocol):
     """An image source that keeps encoded characters, and can encode one before it is drawn."""
 
@@ -79,6 +89,31 @@ class Encoder(Protocol):
         Raises:
             Unavailable: It cannot now; its first picture will encode it.
         """
+        ...
+
+
+@dataclass(frozen=True)
+class Servers:
+    """The servers behind an image source, as it knows them now.
+
+    Attributes:
+        usable: Those that get requests.
+        resting: Those that failed, and are left alone until they answer again.
+        ahead: Requests of anybody that the usable ones had when they were asked last.
+    """
+
+    usable: int
+    resting: int
+    ahead: int
+
+
+@runtime_checkable
+class Served(Protocol):
+    """An image source that gives its requests to servers."""
+
+    @property
+    def servers(self) -> Servers:
+        """Those that it knows."""
         ...
 
 

@@ -45,6 +45,11 @@ class LocalClient:
         """The bundle's."""
         return self._pipeline.bundle.manifest.defaults
 
+    @property
+    def styles(self) -> tuple[str, ...]:
+        """The bundle's."""
+        return self._pipeline.bundle.manifest.style_names
+
     async def generate(
         self,
         request: GenerateRequest,

@@ -32,6 +32,7 @@ def _bundle(settings: Settings) -> Check:
     manifest = bundle.manifest
     found = f"{bundle.name} ({manifest.engine}, {manifest.precision}) in {bundle.path}; "
     found += f"licence: {in_short(manifest.licences)}; by default {manifest.defaults.in_words}"
+    found += f"; styles: {', '.join(manifest.style_names)}" if manifest.styles else ""
     return Check("bundle", True, found)
 
 

@@ -32,6 +32,10 @@ def _unknown(settings: Settings) -> Defaults | None:
     return None
 
 
+def _no_styles(settings: Settings) -> Sequence[str]:
+    return ()
+
+
 @dataclass(frozen=True)
 class Entry:
     """One client.
@@ -46,6 +50,7 @@ class Entry:
         licences: Under which it draws, by part of the model, where it knows them.
         defaults: What its model gives a request for what that leaves out, where it is known before
             the client is opened.
+        styles: The styles that its model has, where they are known before the client is opened.
         price_usd: About what one of its pictures costs; None for a client that is free.
     """
 
@@ -57,6 +62,7 @@ class Entry:
     price_usd: Callable[[Settings], float] | None = None
     licences: Callable[[Settings], Mapping[str, Licence]] = _no_licences
     defaults: Callable[[Settings], Defaults | None] = _unknown
+    styles: Callable[[Settings], Sequence[str]] = _no_styles
 
     @property
     def is_paid(self) -> bool:
@@ -151,6 +157,16 @@ def defaults(settings: Settings) -> Defaults | None:
     return first.defaults(settings) if first else None
 
 
+def styles(settings: Settings) -> Sequence[str]:
+    """The styles of the client that is asked first, as far as they are known before it is opened.
+
+    Raises:
+        SettingsError: As `named`.
+    """
+    first = next(iter(set_up(settings)), None)
+    return first.styles(settings) if first else ()
+
+
 def _open_triton(settings: Settings) -> Client:
     from castmate.clients.triton.client import TritonClient  # loads gRPC, of the extra `triton`
 
@@ -187,6 +203,11 @@ def _local_licences(settings: Settings) -> Mapping[str, Licence]:
 def _local_defaults(settings: Settings) -> Defaults | None:
     manifest = _local_manifest(settings)
     return manifest.defaults if manifest else None
+
+
+def _local_styles(settings: Settings) -> Sequence[str]:
+    manifest = _local_manifest(settings)
+    return manifest.style_names if manifest else ()
 
 
 def _local_manifest(settings: Settings) -> Manifest | None:
@@ -243,6 +264,7 @@ CLIENTS: Final[tuple[Entry, ...]] = (
         _check_local,
         licences=_local_licences,
         defaults=_local_defaults,
+        styles=_local_styles,
     ),
     Entry(
         "wavespeed",

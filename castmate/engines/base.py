@@ -62,3 +62,40 @@ class Runtime(Protocol):
     def num_bytes(self, tensor: Tensor) -> int:
         """Device memory of a tensor."""
         ...
+
+
+class WrappedRuntime:
+    """Another runtime in everything that a subclass does not do itself."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    @property
+    def name(self) -> str:
+        """See `Runtime`."""
+        return self._runtime.name
+
+    @property
+    def machine(self) -> str:
+        """See `Runtime`."""
+        return self._runtime.machine
+
+    def load(self, graph: str) -> Engine:
+        """See `Runtime`."""
+        return self._runtime.load(graph)
+
+    def upload(self, array: Array, dtype: str | None = None) -> Tensor:
+        """See `Runtime`."""
+        return self._runtime.upload(array, dtype)
+
+    def download(self, tensor: Tensor) -> Array:
+        """See `Runtime`."""
+        return self._runtime.download(tensor)
+
+    def concatenate(self, tensors: Sequence[Tensor]) -> Tensor:
+        """See `Runtime`."""
+        return self._runtime.concatenate(tensors)
+
+    def num_bytes(self, tensor: Tensor) -> int:
+        """See `Runtime`."""
+        return self._runtime.num_bytes(tensor)

@@ -82,7 +82,8 @@ class Bundle:
         manifest = self.manifest
         parts = [part for graph in manifest.graphs.values() for part in graph.files]
         golden = [] if manifest.golden is None else [manifest.golden]
-        for spec in (*manifest.tokenizers.values(), *golden, *parts):
+        styles = manifest.styles.known.values() if manifest.styles else ()
+        for spec in (*manifest.tokenizers.values(), *styles, *golden, *parts):
             self._checked(spec, self.digests.read)
 
     def _checked(self, spec: FileSpec, digest_of: Callable[[Path], str]) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
 
@@ -61,6 +61,8 @@ class Counted:
         side: Pixels of a side of the largest picture.
         footprints: Of its graphs.
         provenance: Where the figures come from, in two sentences.
+        scheme: The quantization scheme, as the export names it.
+        gains: Compute capabilities of GPUs that are better off with it than with a wider one.
     """
 
     family: str
@@ -69,18 +71,24 @@ class Counted:
     side: int
     footprints: Mapping[str, Footprint]
     provenance: str
+    scheme: str
+    gains: tuple[str, ...]
 
-    def plan(self, memory: int, caches: int) -> Residency:
+    def plan(self, memory: int, caches: int, *, streams: bool = False) -> Residency:
         """Where its weights would be.
 
         Args:
             memory: Bytes of the device that may be taken.
             caches: Bytes of these for encoded prompts and references.
+            streams: Whether its plans are built so that weights may stay on the host.
 
         Raises:
             BundleMismatch: A graph does not fit.
         """
-        return plan_residency(family_of(self.family).stages, self.footprints, memory, caches)
+        footprints = {
+            name: replace(found, streams=streams) for name, found in self.footprints.items()
+        }
+        return plan_residency(family_of(self.family).stages, footprints, memory, caches)
 
 
 def counted(family: str) -> list[Counted]:
@@ -110,6 +118,8 @@ def counted(family: str) -> list[Counted]:
                 for name, num_bytes in weights.items()
             },
             provenance,
+            found["gpus"][precision]["scheme"],
+            tuple(found["gpus"][precision]["gains"]),
         )
         for precision, weights in found["weights"].items()
         for side in found["sides"]
@@ -125,11 +135,10 @@ def tensor_bytes(table: Table, graph: str, dims: Dims, dtypes: Mapping[str, str]
         dims: Size of every dimension.
         dtypes: Of tensors whose type the export has chosen.
     """
-    found = table.graphs[graph]
     return sum(
         math.prod(tensor.sizes(dims))
         * BYTES[dtypes[name] if tensor.dtype == NETWORK else tensor.dtype]
-        for tensors in (found.inputs, found.outputs)
+        for tensors in (table.inputs_of(graph, dtypes), table.graphs[graph].outputs)
         for name, tensor in tensors.items()
     )
 

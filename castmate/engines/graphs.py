@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -94,25 +94,47 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Graph:
-    """The inputs of a graph, in the order in which it takes them, and its outputs."""
+    """The inputs of a graph, in the order in which it takes them, and its outputs.
+
+    Attributes:
+        inputs: What every bundle's graph takes.
+        outputs: What it gives.
+        optional: What the graphs of some bundles take after these.
+    """
 
     inputs: Mapping[str, Tensor]
     outputs: Mapping[str, Tensor]
+    optional: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def every_input(self) -> dict[str, Tensor]:
+        """The optional ones as well."""
+        return {**self.inputs, **self.optional}
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor], inputs: str, outputs: str, **own: Tensor) -> Graph:
+    def of(
+        cls,
+        tensors: Mapping[str, Tensor],
+        inputs: str,
+        outputs: str,
+        optional: str = "",
+        **own: Tensor,
+    ) -> Graph:
         """Choose a graph's tensors from a table.
 
         Args:
             tensors: The table.
             inputs: Names, separated by spaces.
             outputs: Likewise.
+            optional: Likewise, inputs that only some bundles' graphs take.
             own: Tensors that mean something else in this graph than in the table.
         """
         known = {**tensors, **own}
         return cls(
-            {name: known[name] for name in inputs.split()},
-            {name: known[name] for name in outputs.split()},
+            *(
+                {name: known[name] for name in names.split()}
+                for names in (inputs, outputs, optional)
+            )
         )
 
 
@@ -147,14 +169,22 @@ class Table:
             for symbol in symbols(axis)
         )
 
-    def dynamic_axes(self, graph: str) -> dict[str, dict[int, str]]:
+    def inputs_of(self, graph: str, optional: Collection[str] = ()) -> dict[str, Tensor]:
+        """The inputs of a graph, with those of the optional ones that are named and that it has."""
+        found = self.graphs[graph]
+        taken = {name: tensor for name, tensor in found.optional.items() if name in optional}
+        return {**found.inputs, **taken}
+
+    def dynamic_axes(self, graph: str, optional: Collection[str] = ()) -> dict[str, dict[int, str]]:
         """The dynamic axes of each input of a graph, and their names."""
         return {
             name: {i: axis for i, axis in enumerate(tensor.axes) if self.is_dynamic(axis)}
-            for name, tensor in self.graphs[graph].inputs.items()
+            for name, tensor in self.inputs_of(graph, optional).items()
         }
 
-    def example(self, graph: str, sizes: Dims, *, seed: int = 0) -> dict[str, NDArray[np.generic]]:
+    def example(
+        self, graph: str, sizes: Dims, *, seed: int = 0, optional: Collection[str] = ()
+    ) -> dict[str, NDArray[np.generic]]:
         """Inputs that a graph can run on, the same ones every time.
 
         Args:
@@ -162,10 +192,12 @@ class Table:
             sizes: Of the dimensions that are not dynamic, and of dynamic ones that are to differ
                 from the table's.
             seed: Of the values.
+            optional: Names of optional inputs that this graph takes.
         """
         random, dims = np.random.default_rng(seed), self.dims({**self.dynamic, **sizes})
         return {
-            name: tensor.example(dims, random) for name, tensor in self.graphs[graph].inputs.items()
+            name: tensor.example(dims, random)
+            for name, tensor in self.inputs_of(graph, optional).items()
         }
 
     def ranges(self, ranges: Mapping[str, Range]) -> dict[str, Range]:
@@ -181,14 +213,18 @@ class Table:
     ) -> list[str]:
         """What an exported graph has otherwise than the table; empty where it fits."""
         wanted = self.graphs[graph]
-        if set(inputs) != set(wanted.inputs) or set(outputs) != set(wanted.outputs):
+        found_inputs = set(inputs) - set(wanted.optional)
+        if found_inputs != set(wanted.inputs) or set(outputs) != set(wanted.outputs):
             return [
                 f"it takes {', '.join(inputs)} and gives {', '.join(outputs)}; this version of "
                 f"castmate binds {', '.join(wanted.inputs)} and {', '.join(wanted.outputs)}"
             ]
         pairs = [
             (name, tensor, spec[name], spec is inputs)
-            for tensors, spec in ((wanted.inputs, inputs), (wanted.outputs, outputs))
+            for tensors, spec in (
+                (self.inputs_of(graph, inputs), inputs),
+                (wanted.outputs, outputs),
+            )
             for name, tensor in tensors.items()
         ]
         return [
@@ -225,7 +261,7 @@ class Table:
         self, found: Mapping[str, Mapping[str, TensorSpec]]
     ) -> Iterator[tuple[str, str, Tensor, TensorSpec]]:
         for graph, inputs in found.items():
-            for name, tensor in self.graphs[graph].inputs.items():
+            for name, tensor in self.inputs_of(graph, inputs).items():
                 yield graph, name, tensor, inputs[name]
 
     def _fits(self, tensor: Tensor, found: TensorSpec, *, is_input: bool) -> bool:

@@ -76,12 +76,70 @@ class StepCachingSpec(_Model):
     )
 
 
+class ScaleLayout(_Model):
+    """How a quantization scheme stores a linear layer, in ONNX's names of types."""
+
+    weights: str = Field(description="Type of a stored weight.")
+    scales: str = Field(description="Scales of the weights: of what, in which type.")
+    block: int | None = Field(
+        default=None, description="Weights of one output, side by side, that share a scale."
+    )
+    inputs: str | None = Field(
+        default=None,
+        description="Type that inputs are rounded to; they are not where it is absent.",
+    )
+    input_scales: str | None = Field(default=None, description="Scales of the inputs.")
+    rank: int | None = Field(
+        default=None, description="Of a branch beside each product, in the precision of the export."
+    )
+
+
+class IdentitySpec(_Model):
+    """What a cosine of the `identity` graph means; its score is 0 at `another`, 1 at `same`."""
+
+    same: Annotated[float, Field(le=1)] = Field(
+        description="Median over two pictures of one character."
+    )
+    another: Annotated[float, Field(ge=-1)] = Field(
+        description="Median over pictures of two characters."
+    )
+    chosen_on: str = Field(description="On which pictures these were measured.")
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        if self.another >= self.same:
+            raise ValueError(f"another {self.another:g} is not below same {self.same:g}")
+        return self
+
+    def score(self, cosine: float) -> float:
+        """From 0, another character, to 1, the same."""
+        share = (cosine - self.another) / (self.same - self.another)
+        return round(min(1.0, max(0.0, share)), 4)
+
+
 class LoraSpec(_Model):
     """A LoRA that was fused into the weights."""
 
     file: str = Field(description="Its name, without a folder.")
     sha256: str
     scale: float
+
+
+class StyleSpec(FileSpec):
+    """A style that requests may name: an .npz file with its factors, by the input that takes them.
+
+    Factors are `[values, rank]`: of each changed layer the one that its input meets, then the one
+    that makes its output; values of bf16 lie in them as their bits.
+    """
+
+    lora: LoraSpec = Field(description="What it was made from.")
+
+
+class StylesSpec(_Model):
+    """The styles of a bundle, and what its graphs take of them."""
+
+    rank: Range = Field(description="Of the factors; without a style they are zeros of the least.")
+    known: Mapping[str, StyleSpec] = Field(description="By the name that a request gives.")
 
 
 class Manifest(_Model):
@@ -112,9 +170,23 @@ class Manifest(_Model):
     step_caching: StepCachingSpec | None = Field(
         default=None, description="Only where steps may be skipped."
     )
+    quantization: Mapping[str, ScaleLayout] = Field(
+        default={}, description="How each scheme that the weights are stored in has laid them out."
+    )
+    identity: IdentitySpec | None = Field(
+        default=None, description="Only where the `identity` graph is calibrated."
+    )
     loras: tuple[LoraSpec, ...] = Field(
         default=(), description="Fused into the weights, in this order."
     )
+    styles: StylesSpec | None = Field(
+        default=None, description="Only where a request may name a style."
+    )
+
+    @property
+    def style_names(self) -> tuple[str, ...]:
+        """What a request's `style` may be."""
+        return tuple(self.styles.known) if self.styles else ()
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:

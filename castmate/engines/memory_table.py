@@ -68,6 +68,44 @@ def overview(models: Iterable[Counted], cards: Iterable[int], caches: int) -> li
     return lines
 
 
+def by_scheme(models: Iterable[Counted], cards: Iterable[int], caches: int) -> list[str]:
+    """A Markdown table: what small cards hold of a model, by how its weights are stored.
+
+    What does not fit is streamed from the host (`export.build --weight-streaming`).
+
+    Args:
+        models: For pictures of one size.
+        cards: Bytes that may be taken.
+        caches: Bytes of these for encoded prompts and references.
+    """
+    lines = [
+        "| may take | weights | GPUs that gain | of a step's weights stay | are streamed | peak | "
+        "a new prompt loads |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for memory, model in ((memory, model) for memory in cards for model in models):
+        cells = _cells(model, memory, caches)
+        gains = ", ".join(model.gains)
+        lines.append(f"| {gigabytes(memory)} | {model.precision} | {gains} | {cells} |")
+    return lines
+
+
+def _cells(model: Counted, memory: int, caches: int) -> str:
+    try:
+        plan = model.plan(memory, caches)
+    except BundleMismatch:
+        try:
+            plan = model.plan(memory, caches, streams=True)
+        except BundleMismatch:
+            return "does not fit | | |"
+    (graphs,) = [stage.graphs for stage in plan.stages if stage.runs is Runs.STEP]
+    whole = sum(plan.footprints[name].weights for name in graphs)
+    stays = sum(plan.weights[name] for name in graphs)
+    peak = gigabytes(max(map(plan.peak, plan.stages)))
+    streamed = gigabytes(whole - stays) if whole > stays else "nothing"
+    return f"{gigabytes(stays)} | {streamed} | {peak} | {gigabytes(plan.loads(Runs.PROMPT))}"
+
+
 def _names(model: Counted, names: Sequence[str]) -> str:
     if len(names) == len(model.footprints):
         return "all"

@@ -16,6 +16,24 @@ BFLOAT16 = 16
 """Of ONNX's element types."""
 
 
+def session_options(threads: int = 0) -> onnxruntime.SessionOptions:
+    """How sessions run here.
+
+    Args:
+        threads: CPU threads of one run; 0 takes every core.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Waiting threads must sleep: a server shares its cores with encoders and other requests.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Else the inputs of products with four-bit weights are rounded to INT8.
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
+    # A plan of the memory for every size ever asked costs more than it saves: 20 % of the peak.
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3
+    return options
+
+
 class OnnxEngine:
     """One ONNX Runtime session; its tensors are `OrtValue`s, passed on without a copy."""
 
@@ -50,13 +68,7 @@ class OnnxRuntime:
                 f"{self.name!r}."
             )
         self._bundle = bundle
-        self._options = onnxruntime.SessionOptions()
-        self._options.intra_op_num_threads = threads
-        # Waiting threads must sleep: a server shares its cores with encoders and other requests.
-        self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # A plan of the memory for every size ever asked costs more than it saves: 20 % of the peak.
-        self._options.enable_mem_pattern = False
-        self._options.log_severity_level = 3
+        self._options = session_options(threads)
 
     @property
     def machine(self) -> str:

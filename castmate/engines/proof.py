@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from castmate.engines.base import Array, Engine, Runtime, Tensor
+from castmate.engines.base import Engine, Runtime, WrappedRuntime
 from castmate.engines.bundle import Bundle
 from castmate.engines.golden import Difference, Golden, say
 from castmate.engines.manifest import MANIFEST
@@ -33,7 +33,7 @@ REPAIR = {
 """What to do about an engine that computes something else, by the name of its runtime."""
 
 
-class ProvenRuntime:
+class ProvenRuntime(WrappedRuntime):
     """A runtime that loads no engine which computes something else than its graph."""
 
     def __init__(self, runtime: Runtime, bundle: Bundle, folder: Path | None) -> None:
@@ -48,20 +48,11 @@ class ProvenRuntime:
         Raises:
             BundleCorrupt: The golden tensors are missing or changed.
         """
-        self._runtime, self._bundle = runtime, bundle
+        super().__init__(runtime)
+        self._bundle = bundle
         self._golden = Golden.of(bundle)
         self._remembered = folder and folder / f"{self._identity()}.json"
         self._proven = self._recall()
-
-    @property
-    def name(self) -> str:
-        """See `castmate.engines.base.Runtime`."""
-        return self._runtime.name
-
-    @property
-    def machine(self) -> str:
-        """See `castmate.engines.base.Runtime`."""
-        return self._runtime.machine
 
     def load(self, graph: str) -> Engine:
         """Load a graph and, the first time on this machine, compare it.
@@ -70,7 +61,7 @@ class ProvenRuntime:
             BundleError: It does not load.
             BundleMismatch: It computes something else; says by how much and what to do.
         """
-        engine = self._runtime.load(graph)
+        engine = super().load(graph)
         if self._golden is None or graph in self._proven or graph not in self._golden.graphs:
             return engine
         spec = self._bundle.manifest.graphs[graph]
@@ -84,22 +75,6 @@ class ProvenRuntime:
         self._proven[graph] = max((each.relative_l2 for each in found), default=0.0)
         self._remember()
         return engine
-
-    def upload(self, array: Array, dtype: str | None = None) -> Tensor:
-        """See `castmate.engines.base.Runtime`."""
-        return self._runtime.upload(array, dtype)
-
-    def download(self, tensor: Tensor) -> Array:
-        """See `castmate.engines.base.Runtime`."""
-        return self._runtime.download(tensor)
-
-    def concatenate(self, tensors: Sequence[Tensor]) -> Tensor:
-        """See `castmate.engines.base.Runtime`."""
-        return self._runtime.concatenate(tensors)
-
-    def num_bytes(self, tensor: Tensor) -> int:
-        """See `castmate.engines.base.Runtime`."""
-        return self._runtime.num_bytes(tensor)
 
     def _identity(self) -> str:
         # The manifest holds the hash of every file, the golden tensors' included.

@@ -11,20 +11,22 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from unicodedata import category
 
-from sqlalchemy import Executable, Row, delete, insert, select
+from sqlalchemy import Executable, Row, delete, insert, select, update
 
 from castmate.errors import InvalidRequest, Problem
 from castmate.images import Reference
 from castmate.jobs.database import Database, Transaction, check_storable
 from castmate.jobs.pictures import Brought, Pictures, release
 from castmate.jobs.queue import lock_queue
-from castmate.jobs.storage import CHARACTERS
-from castmate.jobs.tables import character_pictures, characters
+from castmate.jobs.storage import CHARACTERS, DAY_S
+from castmate.jobs.tables import character_pictures, characters, pictures
 from castmate.shorten import shorten
 
 PREFIX: Final = "chr_"
 MAX_PICTURES: Final = 8
 MAX_NAME: Final = 100
+KEPT_S: Final = float(DAY_S)
+"""How long what was discarded can be restored."""
 _BREAKS: Final = ("Cc", "Zl", "Zp")  # controls, separators of lines and paragraphs
 
 
@@ -106,8 +108,7 @@ class Characters:
             return await self._save(name, [brought[sha256] for sha256 in hashes], key_name)
 
     async def _save(self, name: str, brought: Sequence[Brought], key_name: str) -> Character:
-        content = json.dumps([name, *(picture.sha256 for picture in brought)])
-        content_hash = hashlib.sha256(content.encode()).hexdigest()
+        content_hash = _hash_of(name, [picture.sha256 for picture in brought])
         same = select(characters).where(
             characters.c.key_name == key_name, characters.c.content_hash == content_hash
         )
@@ -116,6 +117,7 @@ class Characters:
         def work(tx: Transaction) -> Character:
             lock_queue(tx)  # two calls at once make one
             if row := tx.connection.execute(same).one_or_none():
+                _set(tx, row.id, discarded=None)
                 return replace(_character(row), known=True)
             names = [self._pictures.take(tx, picture) for picture in brought]
             used = [{"character_id": character_id, "picture": one} for one in dict.fromkeys(names)]
@@ -137,21 +139,97 @@ class Characters:
         """The character of a handle, if it belongs to the key."""
         return await self._first(
             select(characters).where(
-                characters.c.id == character_id, characters.c.key_name == key_name
+                characters.c.id == character_id,
+                characters.c.key_name == key_name,
+                characters.c.discarded.is_(None),
             )
         )
 
     async def list(self, key_name: str | None = None) -> Sequence[Character]:
         """Every character of a key, or of all, the newest first."""
         query = select(characters).order_by(characters.c.created.desc(), characters.c.id)
+        query = query.where(characters.c.discarded.is_(None))
         if key_name is not None:
             query = query.where(characters.c.key_name == key_name)
         return await self._database.run(
             lambda tx: [_character(row) for row in tx.connection.execute(query)]
         )
 
+    async def rename(self, character_id: str, name: str, key_name: str | None = None) -> Character:
+        """Call a character something else.
+
+        Args:
+            character_id: Its handle, which it keeps.
+            name: By `one_line`.
+            key_name: Who asks; None may rename everyone's.
+
+        Raises:
+            InvalidRequest: There is none of this id and key, or the same pictures have this name
+                already.
+        """
+        check_storable("name", name)
+
+        def work(tx: Transaction) -> Character:
+            lock_queue(tx)
+            found = _character(_row(tx, character_id, key_name))
+            content_hash = _hash_of(name, _hashes(tx, found.pictures))
+            same = select(characters.c.id).where(
+                characters.c.key_name == found.key_name,
+                characters.c.content_hash == content_hash,
+                characters.c.id != character_id,
+            )
+            if (other := tx.connection.execute(same).scalar()) is not None:
+                told = f"{name!r} with the same pictures is {other} already"
+                raise InvalidRequest([Problem("name", told, "another name")])
+            _set(tx, character_id, name=name, content_hash=content_hash)
+            return replace(found, name=name)
+
+        return await self._database.run(work)
+
+    async def discard(self, character_id: str, key_name: str | None = None) -> Character:
+        """Put a character away; for a day `restore` brings it back, then it is removed.
+
+        Raises:
+            InvalidRequest: There is none of this id and key.
+        """
+
+        def work(tx: Transaction) -> Character:
+            found = _character(_row(tx, character_id, key_name))
+            _set(tx, character_id, discarded=tx.now)
+            return found
+
+        return await self._database.run(work)
+
+    async def restore(self, character_id: str, key_name: str | None = None) -> Character:
+        """Bring back a character that was discarded; one that was not stays as it is.
+
+        Raises:
+            InvalidRequest: There is none of this id and key any more.
+        """
+
+        def work(tx: Transaction) -> Character:
+            found = _character(_row(tx, character_id, key_name, discarded=True))
+            _set(tx, character_id, discarded=None)
+            return found
+
+        return await self._database.run(work)
+
+    async def remove_discarded(self) -> int:
+        """Remove what was discarded a day ago or earlier; gives how many there were."""
+        old = select(characters.c.id)
+
+        def work(tx: Transaction) -> list[str]:
+            due = old.where(characters.c.discarded < tx.now - KEPT_S)
+            return list(tx.connection.execute(due).scalars())
+
+        ids = await self._database.run(work)
+        for character_id in ids:
+            with contextlib.suppress(InvalidRequest):  # another process was quicker
+                await self.delete(character_id)
+        return len(ids)
+
     async def delete(self, character_id: str, key_name: str | None = None) -> Character:
-        """Remove a character, and those of its pictures that nothing else refers to.
+        """Remove a character at once, and those of its pictures that nothing else refers to.
 
         What was drawn from it stays.
 
@@ -175,10 +253,7 @@ class Characters:
             lock_queue(tx)
             row = tx.connection.execute(query.returning(characters)).one_or_none()
             if row is None:
-                told = f"there is no character {character_id!r}"
-                raise InvalidRequest(
-                    [Problem("character_id", told, "an id of `castmate characters list`")]
-                )
+                raise _unknown(character_id)
             removed = _character(row)
             of_it = character_pictures.c.character_id == character_id
             tx.connection.execute(delete(character_pictures).where(of_it))
@@ -195,6 +270,41 @@ class Characters:
             return None if row is None else _character(row)
 
         return await self._database.run(work)
+
+
+def _row(
+    tx: Transaction, character_id: str, key_name: str | None, discarded: bool = False
+) -> Row[Any]:
+    query = select(characters).where(characters.c.id == character_id)
+    if key_name is not None:
+        query = query.where(characters.c.key_name == key_name)
+    if not discarded:
+        query = query.where(characters.c.discarded.is_(None))
+    row = tx.connection.execute(query.with_for_update()).one_or_none()
+    if row is None:
+        raise _unknown(character_id)
+    return row
+
+
+def _unknown(character_id: str) -> InvalidRequest:
+    told = f"there is no character {character_id!r}"
+    return InvalidRequest([Problem("character_id", told, "an id of `castmate characters list`")])
+
+
+def _set(tx: Transaction, character_id: str, **values: Any) -> None:
+    changed = update(characters).where(characters.c.id == character_id)
+    tx.connection.execute(changed.values(**values))
+
+
+def _hashes(tx: Transaction, names: Sequence[str]) -> list[str]:
+    """The hashes of stored pictures; of those from before there were any, their names."""
+    query = select(pictures.c.name, pictures.c.sha256).where(pictures.c.name.in_(names))
+    known = {row.name: row.sha256 for row in tx.connection.execute(query)}
+    return [known.get(name, name) for name in names]
+
+
+def _hash_of(name: str, hashes: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps([name, *hashes]).encode()).hexdigest()
 
 
 def _character(row: Row[Any]) -> Character:

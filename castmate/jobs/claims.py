@@ -8,14 +8,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, and_, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, exists, or_, select, update
 
 from castmate.clients.payments import PaymentState
 from castmate.errors import Cancelled, CastmateError, Interrupted, Overloaded
 from castmate.jobs import notify
 from castmate.jobs.database import Database, Transaction
 from castmate.jobs.predictions import Outcome, Prediction, State, StoredResult
-from castmate.jobs.queue import Limits, lock_queue, take
+from castmate.jobs.queue import Limits, in_state, lock_queue, take
 from castmate.jobs.tables import attempts, payments, predictions, queue
 
 CLOCK_SLACK_S: Final = 1.0
@@ -65,10 +65,12 @@ class Claims:
         """
 
         def work(tx: Transaction) -> list[Claim]:
+            if not _any(tx, State.CREATED):  # an idle worker locks nothing
+                return []
             virtual_time = lock_queue(tx)
             waiting = (
                 select(predictions.c.id)
-                .where(predictions.c.state == State.CREATED, _is_rested(tx.now))
+                .where(in_state(State.CREATED), _is_rested(tx.now))
                 .order_by(predictions.c.turn, predictions.c.id)
                 .limit(limit)
             )
@@ -102,7 +104,7 @@ class Claims:
                 .where(
                     predictions.c.id.in_(list(held)),
                     predictions.c.owner == owner,
-                    predictions.c.state == State.PROCESSING,
+                    in_state(State.PROCESSING),
                 )
                 .values(lease_until=tx.now + self._limits.lease_s)
                 .returning(predictions.c.id, predictions.c.attempt, predictions.c.cancel_requested)
@@ -113,6 +115,18 @@ class Claims:
             }
 
         return await self._database.run(work)
+
+    async def show(self, progress: Sequence[tuple[Claim, str]]) -> None:
+        """Write down how far predictions are, and tell those who watch them elsewhere."""
+
+        def work(tx: Transaction) -> None:
+            for claim, text in progress:
+                tx.connection.execute(
+                    update(predictions).where(_holds(claim)).values(progress=text)
+                )
+                tx.tell(notify.progress(claim.id))
+
+        await self._database.run(work)
 
     async def complete(self, claim: Claim, result: StoredResult) -> bool:
         """Make the result visible; False where another attempt has taken over."""
@@ -193,6 +207,7 @@ class Claims:
                 update(predictions).where(predictions.c.id == row.id).values(values)
             )
             _end_attempt(tx, row.id, row.attempt, Outcome.DEFERRED, error=told)
+            tx.tell(notify.progress(row.id))
             return pause_s
 
         return await self._database.run(work)
@@ -205,11 +220,13 @@ class Claims:
         """
 
         def work(tx: Transaction) -> int:
+            if not _any(tx, State.PROCESSING):
+                return 0
             ends = predictions.c.lease_until
             ended = or_(ends < tx.now, ends > tx.now + self._limits.lease_s + CLOCK_SLACK_S)
             silent = (
                 select(predictions)
-                .where(predictions.c.state == State.PROCESSING, ended)
+                .where(in_state(State.PROCESSING), ended)
                 .with_for_update(skip_locked=True)
             )
             rows = tx.connection.execute(silent).all()
@@ -249,13 +266,22 @@ def _holds(claim: Claim) -> ColumnElement[bool]:
         predictions.c.id == claim.id,
         predictions.c.attempt == claim.attempt,
         predictions.c.owner == claim.owner,
-        predictions.c.state == State.PROCESSING,
+        in_state(State.PROCESSING),
     )
 
 
+def _any(tx: Transaction, state: State) -> bool:
+    return bool(tx.connection.execute(select(exists().where(in_state(state)))).scalar_one())
+
+
 def _is_rested(now: float) -> ColumnElement[bool]:
-    """Whether a prediction that waits for a client may be tried again."""
-    return or_(predictions.c.not_before.is_(None), predictions.c.not_before <= now)
+    """Whether a prediction that waits for a client may be tried again.
+
+    A rest that ends later than the longest one that begins now was written before the clock was set
+    back.
+    """
+    ends = predictions.c.not_before
+    return or_(ends.is_(None), ends <= now, ends > now + LONGEST_PAUSE_S + CLOCK_SLACK_S)
 
 
 def _pause_s(waits: int, error: CastmateError) -> float:
@@ -279,7 +305,9 @@ def _finish(
     ended = (
         update(predictions)
         .where(_holds(claim))
-        .values(state=state, result=result, error=told, finished=tx.now, lease_until=None)
+        .values(
+            state=state, result=result, error=told, finished=tx.now, lease_until=None, progress=None
+        )
     )
     if not tx.connection.execute(ended).rowcount:
         return False

@@ -5,28 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import operator
-import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Row, delete, func, select, update
+from sqlalchemy import Row, delete, exists, select, update
 
+from castmate import tracing
 from castmate.clients.base import ProgressCallback
-from castmate.errors import (
-    Cancelled,
-    IdempotencyConflict,
-    InvalidRequest,
-    PredictionNotFound,
-    Problem,
-)
+from castmate.errors import Cancelled, PredictionNotFound
 from castmate.images import Reference
 from castmate.jobs import notify
+from castmate.jobs.backlog import Backlog, backlog_of
 from castmate.jobs.claims import charged
-from castmate.jobs.database import Clock, Database, Transaction, check_storable
+from castmate.jobs.database import Clock, Database, Transaction
 from castmate.jobs.pictures import Pictures, release
-from castmate.jobs.predictions import Prediction, State, hash_of
+from castmate.jobs.predictions import Prediction, State, first_id
+from castmate.jobs.progress import Reader
 from castmate.jobs.queue import (
     Limits,
     Load,
@@ -38,10 +34,9 @@ from castmate.jobs.queue import (
     lock_queue,
 )
 from castmate.jobs.storage import Storage
-from castmate.jobs.tables import attempts, predictions, queue, webhooks
-from castmate.schema import MAX_SEED, GenerateRequest
-
-MAX_IDEMPOTENCY_CHARACTERS = 255
+from castmate.jobs.submitting import agree, check_idempotency_key, earlier, values_of
+from castmate.jobs.tables import attempts, predictions, queue, scenes, storyboards, webhooks
+from castmate.schema import GenerateRequest
 
 Also = Callable[[Transaction, str], object]
 """Writes more in the transaction of a submit; gets the prediction's id."""
@@ -111,34 +106,23 @@ class Ledger:
             QuotaExceeded: The key keeps as many pictures as it may, and this is a new one.
             InvalidRequest: The idempotency key is empty or too long.
         """
-        if idempotency_key is not None:
-            if not 0 < (count := len(idempotency_key)) <= MAX_IDEMPOTENCY_CHARACTERS:
-                allowed = f"text of 1..{MAX_IDEMPOTENCY_CHARACTERS} characters"
-                told = f"has {count} characters"
-                raise InvalidRequest([Problem("idempotency_key", told, allowed)])
-            check_storable("idempotency_key", idempotency_key)
-        request = request.model_copy(update={"image": f"sha256:{reference.sha256}"})
-        values = {
-            "key_name": key_name,
-            "idempotency_key": idempotency_key,
-            "body_hash": hash_of(request),
-            "state": State.CREATED,
-            "request": _with_seed(request).model_dump_json(exclude_none=True),
-            "attempt": 0,
-            "deaths": 0,
-            "cancel_requested": 0,
-            "may_spend": int(may_spend),
-            "note": note,
-            "keep_s": self.keep_s,
-        }
-        cost = request.num_images / weight
+        check_idempotency_key(idempotency_key)
+        values = values_of(
+            request,
+            reference,
+            key_name=key_name,
+            may_spend=may_spend,
+            keep_s=self.keep_s,
+            idempotency_key=idempotency_key,
+            note=note,
+        )
+        cost = request.most_drawn / weight
 
         def work(tx: Transaction) -> Prediction:
             virtual_time = lock_queue(tx)
-            if row := _earlier(tx, values, join_running):
-                if values["may_spend"] and not row.may_spend:  # agreed to meanwhile
-                    agreed = update(predictions).where(predictions.c.id == row.id)
-                    tx.connection.execute(agreed.values(may_spend=1))
+            if row := earlier(tx, values, join_running):
+                if may_spend and not row.may_spend:  # agreed to meanwhile
+                    agree(tx, [row.id])
                 return replace(Prediction.of(row), joined=True)
             check_unfinished(tx, key_name, max_unfinished)
             if owner is None:
@@ -153,8 +137,11 @@ class Ledger:
             return Prediction.of(row)
 
         bringing = self.pictures.bringing(reference.data, reference.sha256, key_name)
-        async with bringing as brought:
-            return await self.database.run(work)
+        with tracing.span("submit") as span:
+            async with bringing as brought:
+                prediction = await self.database.run(work)
+            span.set_attribute("castmate.prediction", prediction.id)
+            return prediction
 
     async def check_room(self, key_name: str, max_unfinished: int | None = None) -> None:
         """Refuse early what `submit` would refuse: before a reference is fetched and stored.
@@ -216,6 +203,7 @@ class Ledger:
             (predictions.c.key_name, operator.eq, key_name),
             (predictions.c.state, operator.eq, state),
             (predictions.c.id, operator.lt, before),
+            (predictions.c.id, operator.ge, first_id(created_after)),
             (predictions.c.created, operator.ge, created_after),
             (predictions.c.created, operator.lt, created_before),
         ):
@@ -233,21 +221,23 @@ class Ledger:
     ) -> Prediction:
         """The prediction once it is final, or as it is when the time is over.
 
-        A caller that goes away cancels nothing. Progress comes where the prediction is made in this
-        process.
+        A caller that goes away cancels nothing. Progress comes with every step where the prediction
+        is made in this process, and once a second from others.
 
         Raises:
             PredictionNotFound: There is none of this id.
         """
-        hub = self.database.hub
-        with (
-            hub.listening(notify.done(prediction_id)) as signal,
-            hub.watching(prediction_id, on_progress),
-        ):
+        hub, reader = self.database.hub, Reader(self.storage)
+        topics = [notify.done(prediction_id)]
+        topics += [notify.progress(prediction_id)] if on_progress else []
+        with hub.listening(*topics) as signal, hub.watching(prediction_id, on_progress):
             prediction = await self.get(prediction_id)
             try:
                 async with asyncio.timeout(timeout_s):
                     while not prediction.state.final:
+                        text = None if hub.makes(prediction_id) else prediction.progress
+                        if on_progress and (progress := await reader.read(text)):
+                            on_progress(progress)
                         await signal.wait()
                         signal.clear()
                         prediction = await self.get(prediction_id)
@@ -297,20 +287,9 @@ class Ledger:
         touched = update(queue).values(id=queue.c.id)
         await self.database.run(lambda tx: tx.connection.execute(touched).rowcount)
 
-    async def count_unfinished(self) -> Mapping[State, int]:
-        """How many predictions wait, and how many are being made."""
-        states = (State.CREATED, State.PROCESSING)
-        query = (
-            select(predictions.c.state, func.count())
-            .where(predictions.c.state.in_(states))
-            .group_by(predictions.c.state)
-        )
-
-        def work(tx: Transaction) -> dict[State, int]:
-            counts = {row[0]: row[1] for row in tx.connection.execute(query)}
-            return {state: counts.get(state, 0) for state in states}
-
-        return await self.database.run(work)
+    async def backlog(self) -> Backlog:
+        """What is not finished yet, counted for whoever scales the fleet."""
+        return await self.database.run(backlog_of)
 
     async def load(self) -> Load:
         """How much there is to do, and how long one takes."""
@@ -343,9 +322,11 @@ class Ledger:
 
 def remove(tx: Transaction, ids: Sequence[str]) -> None:
     """Remove predictions and what hangs on them, payments apart."""
-    for table in (attempts, webhooks):
+    for table in (attempts, webhooks, scenes):
         tx.connection.execute(delete(table).where(table.c.prediction_id.in_(ids)))
     tx.connection.execute(delete(predictions).where(predictions.c.id.in_(ids)))
+    left = exists().where(scenes.c.storyboard_id == storyboards.c.id)
+    tx.connection.execute(delete(storyboards).where(~left))
 
 
 def _row(tx: Transaction, prediction_id: str, key_name: str | None, lock: bool = False) -> Row[Any]:
@@ -359,38 +340,3 @@ def _row(tx: Transaction, prediction_id: str, key_name: str | None, lock: bool =
             "predictions are removed after a time."
         )
     return row
-
-
-def _earlier(tx: Transaction, values: dict[str, Any], join_running: bool) -> Row[Any] | None:
-    """What an earlier submit has taken that stands for this one too."""
-    mine = select(predictions).where(predictions.c.key_name == values["key_name"])
-    if (key := values["idempotency_key"]) is not None:
-        same = mine.where(predictions.c.idempotency_key == key)
-        row = tx.connection.execute(same).one_or_none()
-        return row and _unless_other(row, values["body_hash"])
-    states = (State.CREATED, State.PROCESSING) if join_running else ()
-    for state in states:  # one at a time: each has its own index
-        same = mine.where(
-            predictions.c.state == state,
-            predictions.c.body_hash == values["body_hash"],
-            predictions.c.cancel_requested == 0,
-        )
-        if row := tx.connection.execute(same.limit(1)).one_or_none():
-            return row
-    return None
-
-
-def _unless_other(row: Row[Any], body_hash: str) -> Row[Any]:
-    if row.body_hash != body_hash:
-        raise IdempotencyConflict(
-            f"The idempotency key {row.idempotency_key!r} stands for another request, prediction "
-            f"{row.id}; nothing was done. Use a new key for a new request."
-        )
-    return row
-
-
-def _with_seed(request: GenerateRequest) -> GenerateRequest:
-    """Drawn here, so that every attempt makes the same pictures; hashes are of what was asked."""
-    if request.seed >= 0:
-        return request
-    return request.model_copy(update={"seed": secrets.randbelow(MAX_SEED + 1)})

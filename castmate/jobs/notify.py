@@ -5,17 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from castmate.clients.base import Progress, ProgressCallback
 
 WORK: Final = "work"  # something can be claimed
+DONE: Final = "done:"
+_PROGRESS: Final = "progress:"
 
 
 def done(prediction_id: str) -> str:
     """The topic on which the end of a prediction is told."""
-    return f"done:{prediction_id}"
+    return f"{DONE}{prediction_id}"
+
+
+def progress(prediction_id: str) -> str:
+    """The topic on which it is told that more is written of how far a prediction is."""
+    return f"{_PROGRESS}{prediction_id}"
 
 
 def cancel(prediction_id: str) -> str:
@@ -33,23 +40,34 @@ class Hub:
         self._signals: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._watchers: defaultdict[str, list[ProgressCallback]] = defaultdict(list)
         self._latest: dict[str, Progress | None] = {}  # of what is being made in this process
+        self._ears: list[Callable[[str], object]] = []
 
     @contextlib.contextmanager
-    def listening(self, topic: str) -> Iterator[asyncio.Event]:
-        """An event that is set whenever the topic is told; clear it to wait again."""
+    def listening(self, *topics: str) -> Iterator[asyncio.Event]:
+        """An event that is set whenever one of the topics is told; clear it to wait again."""
         signal = asyncio.Event()
-        self._signals[topic].add(signal)
+        for topic in topics:
+            self._signals[topic].add(signal)
         try:
             yield signal
         finally:
-            self._signals[topic].discard(signal)
-            if not self._signals[topic]:
-                del self._signals[topic]
+            for topic in topics:
+                self._signals[topic].discard(signal)
+                if not self._signals[topic]:
+                    del self._signals[topic]
+
+    def overhear(self, hear: Callable[[str], object]) -> None:
+        """Call `hear` with every topic that is told, for as long as the hub is there."""
+        self._ears.append(hear)
 
     def tell(self, topic: str) -> None:
         """Wake everyone who listens to the topic."""
+        if topic.startswith(_PROGRESS) and self.makes(topic.removeprefix(_PROGRESS)):
+            return  # its watchers here know more than what was written
         for signal in self._signals.get(topic, ()):
             signal.set()
+        for hear in self._ears:
+            hear(topic)
 
     def tell_all(self) -> None:
         """Wake everyone: something changed elsewhere, and nobody knows what."""
@@ -75,6 +93,10 @@ class Hub:
             self._watchers[prediction_id].remove(on_progress)
             if not self._watchers[prediction_id]:
                 del self._watchers[prediction_id]
+
+    def makes(self, prediction_id: str) -> bool:
+        """Whether a prediction is being made in this process."""
+        return prediction_id in self._latest
 
     @contextlib.contextmanager
     def making(self, prediction_id: str) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy import URL, make_url
@@ -10,6 +11,7 @@ from sqlalchemy.exc import ArgumentError
 from castmate.errors import SettingsError
 from castmate.jobs.database import Clock, Database, Durability
 from castmate.jobs.sqlite import SqliteDatabase
+from castmate.paths import expand
 from castmate.settings import Settings
 
 _ALLOWED: Final = "sqlite:////path/to/a/file or postgresql://user:password@host/name"
@@ -24,7 +26,11 @@ def database_url(settings: Settings) -> str:
 
 
 async def open_database(
-    url: str, durability: Durability = Durability.PROCESS, clock: Clock | None = None
+    url: str,
+    durability: Durability = Durability.PROCESS,
+    clock: Clock | None = None,
+    *,
+    pooled: bool = False,
 ) -> Database:
     """Open the ledger's database and bring its tables up to date.
 
@@ -32,6 +38,7 @@ async def open_database(
         url: `sqlite:////folder/ledger.sqlite3` or `postgresql://user@host/name`.
         durability: For SQLite; PostgreSQL follows its own `synchronous_commit`.
         clock: The time, for tests; by default PostgreSQL's own, so that replicas agree.
+        pooled: Whether a pooler in transaction mode is between; for PostgreSQL.
 
     Raises:
         SettingsError: The URL is wrong, its driver is not installed, or the ledger is newer.
@@ -48,11 +55,12 @@ async def open_database(
             "name of a folder holds a question mark, %23 for # and %25 for %."
         )
     if kind == "sqlite" and parsed.database and parsed.database != ":memory:":
-        return await SqliteDatabase.open(parsed.database, durability, clock)
+        path = str(expand(Path(parsed.database)))
+        return await SqliteDatabase.open(path, durability, clock)
     if kind in ("postgresql", "postgres"):
         from castmate.jobs.postgres import PostgresDatabase  # of the extra `postgres`
 
-        return await PostgresDatabase.open(parsed, clock)
+        return await PostgresDatabase.open(parsed, clock, pooled=pooled)
     raise SettingsError(
         f"CASTMATE_DATABASE_URL: {parsed.drivername!r} cannot hold a ledger; allowed: {_ALLOWED}"
     )

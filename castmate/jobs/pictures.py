@@ -180,7 +180,7 @@ class Pictures:
     async def remove_files(self, names: Sequence[str]) -> None:
         """Remove the files of what `release` gave."""
         for name in names:
-            await self._storage.delete(name)
+            await self._storage.delete_picture(name)
 
     def _find_or_check(self, tx: Transaction, brought: Brought) -> Row[Any] | None:
         same = select(pictures).where(

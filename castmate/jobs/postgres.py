@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from typing import Any, Final, Self
+from uuid import uuid4
 
 from sqlalchemy import URL, Connection, Double, func, literal_column, select
 from sqlalchemy.exc import DBAPIError
@@ -14,13 +15,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from castmate.errors import InvalidRequest, Problem, SettingsError, Unavailable
 from castmate.jobs.database import Clock, T, Transaction, Work, refuse_unstorable
+from castmate.jobs.migrations import migrate
 from castmate.jobs.notify import Hub
-from castmate.jobs.tables import migrate
 
 _log = logging.getLogger(__name__)
 
 CHANNEL: Final = "castmate"
-LOOK_S: Final = 5.0  # in case a pooler swallows notifications
+LOOK_S: Final = 15.0  # in case a notification is lost with its connection
+POLL_S: Final = 1.0  # behind a pooler, where nobody can listen
+CONNECTIONS: Final = 16  # at most, and one that listens
 RECONNECT_S: Final = 0.5
 # A replica that is frozen within a transaction must not hold its locks for ever, and one whose
 # machine is gone not its sessions.
@@ -30,6 +33,13 @@ _SESSION: Final = {
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
+}
+# A pooler in transaction mode takes no settings of a session, and what was prepared in one session
+# is not there in the next; a name that is used once cannot meet another statement.
+_POOLED: Final = {
+    "statement_cache_size": 0,
+    "prepared_statement_cache_size": 0,
+    "prepared_statement_name_func": lambda: f"castmate_{uuid4().hex}",
 }
 _ROLLED_BACK: Final = {"40001", "40P01"}  # serialization failure, deadlock: certainly not done
 _DATA: Final = "22"  # the class of errors of values, such as what the encoding does not have
@@ -46,8 +56,13 @@ class PostgresDatabase:
         self._listener: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, url: URL, clock: Clock | None = None) -> Self:
+    async def open(cls, url: URL, clock: Clock | None = None, *, pooled: bool = False) -> Self:
         """Connect, and begin to listen.
+
+        Args:
+            url: Of the database.
+            clock: The time; by default the server's own.
+            pooled: Whether a pooler is between, which gives each transaction another session.
 
         Raises:
             SettingsError: The driver is not installed, or a newer release wrote the ledger.
@@ -56,13 +71,13 @@ class PostgresDatabase:
         try:
             engine = create_async_engine(
                 url.set(drivername="postgresql+asyncpg"),
-                pool_size=8,
-                max_overflow=8,
+                pool_size=CONNECTIONS // 2,
+                max_overflow=CONNECTIONS // 2,
                 pool_pre_ping=True,
                 connect_args={
                     "timeout": 10,
                     "command_timeout": ANSWER_S,
-                    "server_settings": _SESSION,
+                    **(_POOLED if pooled else {"server_settings": _SESSION}),
                 },
             )
         except ImportError:
@@ -75,7 +90,10 @@ class PostgresDatabase:
         try:
             await database.run(lambda transaction: migrate(transaction.connection))
             listening = asyncio.Event()
-            database._listener = asyncio.create_task(database._listen(listening))
+            listen = database._look() if pooled else database._listen(listening)
+            database._listener = asyncio.create_task(listen)
+            if pooled:
+                return database
             async with asyncio.timeout(ANSWER_S):
                 await listening.wait()
         except TimeoutError:
@@ -120,9 +138,10 @@ class PostgresDatabase:
             try:
                 connection = await stack.enter_async_context(self._engine.begin())
             except Exception as error:  # from a connect, the driver's own errors come as they are
-                raise Unavailable(
-                    f"The ledger's database cannot be reached: {_reason(error)}."
-                ) from error
+                reason = _reason(error)
+                if "startup parameter" in reason:
+                    reason += ". A pooler is between: set CASTMATE_DATABASE_POOLER=true"
+                raise Unavailable(f"The ledger's database cannot be reached: {reason}.") from error
             yield connection
 
     def _work(self, connection: Connection, work: Work[T]) -> tuple[T, list[str]]:
@@ -151,6 +170,12 @@ class PostgresDatabase:
             except Exception as error:  # a restart of the server, whatever the driver calls it
                 _log.warning("not listening to other replicas: %s", _reason(error))
                 await asyncio.sleep(RECONNECT_S)
+
+    async def _look(self) -> None:
+        """Let everyone look again and again, for ever: nobody says when something has changed."""
+        while True:
+            await asyncio.sleep(POLL_S)
+            self.hub.tell_all()
 
     def _hear(self, connection: object, process: int, channel: str, topic: object) -> None:
         self.hub.tell(str(topic))

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
+from castmate.identity import Selection
 from castmate.schema import (
     FramedReference,
     GeneratedImage,
@@ -74,10 +75,20 @@ class Attempt:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredImage(ImageRecord):
-    """A finished picture whose bytes are in the storage under `name`."""
+    """A finished picture whose bytes are in the storage.
+
+    Attributes:
+        name: Under which.
+        num_bytes: Of its file.
+        title: What its owner calls it, or empty.
+        discarded: Since when it is kept only to be restored, seconds since 1970; None where it is
+            in use.
+    """
 
     name: str
     num_bytes: int
+    title: str = ""
+    discarded: float | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +104,8 @@ class StoredResult:
     computed_steps: int | None = None
     drawn_with: Mapping[str, Any] = field(default_factory=dict)
     reference: FramedReference | None = None
+    no_identity: str = ""
+    selection: Selection | None = None
 
     @classmethod
     def of(cls, result: GenerateResult, names: Sequence[str]) -> Self:
@@ -120,6 +133,7 @@ class StoredResult:
         )
         values["warnings"] = tuple(values["warnings"])
         values["reference"] = FramedReference.parse(values.get("reference"))
+        values["selection"] = Selection.parse(values.get("selection"))
         return cls(images, **values)
 
     def to_json(self) -> str:
@@ -151,6 +165,8 @@ class Prediction:
         waits_for: Why no client could draw it, `CastmateError.as_dict`, while it waits for one.
         not_before: When it is tried again, seconds since 1970, while it waits for a client.
         keep_s: How long it is kept once it is final; None is for ever.
+        traceparent: The span of the request that submitted it, where requests are traced.
+        progress: How far it is, as its worker has written it; see `castmate.jobs.progress`.
     """
 
     id: str
@@ -172,6 +188,8 @@ class Prediction:
     waits_for: Mapping[str, Any] | None = None
     not_before: float | None = None
     keep_s: float | None = None
+    traceparent: str | None = None
+    progress: str | None = field(default=None, repr=False)
 
     @property
     def expires(self) -> float | None:
@@ -184,6 +202,11 @@ class Prediction:
     def images(self) -> tuple[StoredImage, ...]:
         """Its pictures; none before it is completed."""
         return self.result.images if self.result else ()
+
+    @property
+    def shown(self) -> tuple[StoredImage, ...]:
+        """Those of its pictures that are not discarded."""
+        return tuple(image for image in self.images if image.discarded is None)
 
     @classmethod
     def of(cls, row: Row[Any], attempts: Sequence[Row[Any]] = ()) -> Self:
@@ -207,6 +230,8 @@ class Prediction:
             waits_for=json.loads(row.waits_for) if row.waits_for else None,
             not_before=row.not_before,
             keep_s=row.keep_s,
+            traceparent=row.traceparent,
+            progress=row.progress,
         )
 
 
@@ -232,6 +257,11 @@ def new_id(now: float) -> str:
     """A UUIDv7 in hex: random, and later ones sort behind earlier ones."""
     value = int(now * 1000) << 80 | 7 << 76 | secrets.randbits(12) << 64
     return UUID(int=value | 2 << 62 | secrets.randbits(62)).hex
+
+
+def first_id(now: float | None) -> str | None:
+    """What sorts before every id that is given at a time or later."""
+    return None if now is None else f"{max(0, int(now * 1000)):012x}"
 
 
 def hash_of(request: GenerateRequest) -> str:

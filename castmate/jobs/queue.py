@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, func, insert, literal, or_, select, update
 
-from castmate.errors import Overloaded
+from castmate.errors import InvalidRequest, Overloaded, Problem
 from castmate.jobs import notify
 from castmate.jobs.database import Transaction
 from castmate.jobs.keys import LOCAL_KEY, share_of
@@ -54,6 +54,13 @@ class Limits:
     stored_bytes_per_key: int | None = None
 
 
+def in_state(*states: State) -> ColumnElement[bool]:
+    """The state is one of these, written out: a bound value does not open a partial index."""
+    return or_(
+        *(predictions.c.state == literal(state.value, literal_execute=True) for state in states)
+    )
+
+
 def lock_queue(tx: Transaction) -> float:
     """Be alone with the order of the queue until the commit; gives its virtual time."""
     query = select(queue.c.virtual_time).where(queue.c.id == 1).with_for_update()
@@ -63,7 +70,7 @@ def lock_queue(tx: Transaction) -> float:
 def enqueue(tx: Transaction, values: dict[str, Any], virtual_time: float, cost: float) -> Row[Any]:
     """Let a new prediction wait behind those of its key (start-time fair queueing)."""
     last = select(func.max(predictions.c.turn)).where(
-        predictions.c.key_name == values["key_name"], predictions.c.state == State.CREATED
+        predictions.c.key_name == values["key_name"], in_state(State.CREATED)
     )
     turn = max(virtual_time, tx.connection.execute(last).scalar() or 0.0) + cost
     tx.tell(notify.WORK)
@@ -81,7 +88,7 @@ def take(tx: Transaction, ids: Sequence[str], owner: str, lease_s: float) -> Seq
     """Begin an attempt of each waiting prediction; gives those that were, in the order of `ids`."""
     taken = (
         update(predictions)
-        .where(predictions.c.id.in_(ids), predictions.c.state == State.CREATED)
+        .where(predictions.c.id.in_(ids), in_state(State.CREATED))
         .values(
             state=State.PROCESSING,
             owner=owner,
@@ -90,6 +97,7 @@ def take(tx: Transaction, ids: Sequence[str], owner: str, lease_s: float) -> Seq
             lease_until=tx.now + lease_s,
             waits_for=None,
             not_before=None,
+            progress=None,
         )
         .returning(predictions)
     )
@@ -103,36 +111,45 @@ def take(tx: Transaction, ids: Sequence[str], owner: str, lease_s: float) -> Seq
     return rows
 
 
-def check_waiting(tx: Transaction, limits: Limits, key_name: str) -> None:
-    """Refuse one more prediction where no more may wait, of all or of this key.
+def check_waiting(tx: Transaction, limits: Limits, key_name: str, more: int = 1) -> None:
+    """Refuse more predictions than may wait, of all or of this key.
 
     Raises:
         Overloaded: Too many do.
     """
     share = share_of(limits.queue_limit)
-    if key_name != LOCAL_KEY and (mine := _count_waiting(tx, share, key_name)) >= share:
+    needed = f", too many for {more} more" if more > 1 else ""
+    if key_name != LOCAL_KEY and (mine := _count_waiting(tx, share, key_name)) + more > share:
         told = f"{mine} predictions of key {key_name!r} are waiting, its share of the queue"
-        raise _overloaded(tx, mine, told)
+        raise _overloaded(tx, mine, f"{told} is {share}{needed}" if needed else told)
     waiting = _count_waiting(tx, limits.queue_limit)
-    if waiting >= limits.queue_limit:
-        raise _overloaded(tx, waiting, f"{waiting} predictions are waiting, as many as may")
+    if waiting + more > limits.queue_limit:
+        told = needed or ", as many as may"
+        raise _overloaded(tx, waiting, f"{waiting} predictions are waiting{told}")
 
 
-def check_unfinished(tx: Transaction, key_name: str, allowed: int | None) -> None:
-    """Refuse one more prediction of a key that has as many as it may; None allows any number.
+def check_unfinished(tx: Transaction, key_name: str, allowed: int | None, more: int = 1) -> None:
+    """Refuse more predictions of a key than it may have at a time; None allows any number.
 
     Raises:
+        InvalidRequest: It may never have so many.
         Overloaded: Too many of them wait or run.
     """
     if allowed is None:
         return
+    if more > max(1, allowed):
+        told = f"{more} pictures are more than key {key_name!r} may have drawn at a time"
+        raise InvalidRequest(
+            [Problem("scenes", told, f"at most {allowed}", "Split the series into several calls.")]
+        )
     mine = select(func.count()).where(
         predictions.c.key_name == key_name,
-        predictions.c.state.in_((State.CREATED, State.PROCESSING)),
+        in_state(State.CREATED, State.PROCESSING),
     )
     count = tx.connection.execute(mine).scalar_one()
-    if count >= allowed:
-        told = f"Key {key_name!r} has {count} predictions that are not finished, as many as may"
+    if count + more > allowed:
+        most = "as many as may" if more == 1 else f"and may have {allowed}: no {more} more"
+        told = f"Key {key_name!r} has {count} predictions that are not finished, {most}"
         raise _overloaded(tx, count, told)
 
 
@@ -158,14 +175,14 @@ def _overloaded(tx: Transaction, waiting: int, told: str) -> Overloaded:
 
 
 def _count_waiting(tx: Transaction, limit: int, key_name: str | None = None) -> int:
-    some = select(predictions.c.id).where(predictions.c.state == State.CREATED).limit(limit)
+    some = select(predictions.c.id).where(in_state(State.CREATED)).limit(limit)
     if key_name is not None:
         some = some.where(predictions.c.key_name == key_name)
     return tx.connection.execute(select(func.count()).select_from(some.subquery())).scalar_one()
 
 
 def _count_running(tx: Transaction) -> int:
-    running = select(func.count()).where(predictions.c.state == State.PROCESSING)
+    running = select(func.count()).where(in_state(State.PROCESSING))
     return tx.connection.execute(running).scalar_one()
 
 
@@ -173,7 +190,7 @@ def _mean_s(tx: Transaction) -> float | None:
     """How long the last completed predictions took."""
     finished = (
         select((predictions.c.finished - predictions.c.started).label("seconds"))
-        .where(predictions.c.state == State.COMPLETED)
+        .where(predictions.c.finished.is_not(None), in_state(State.COMPLETED))
         .order_by(predictions.c.finished.desc())
         .limit(_LOOKED_BACK)
         .subquery()

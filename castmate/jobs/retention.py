@@ -10,8 +10,10 @@ from typing import Final, Protocol
 
 from sqlalchemy import select
 
+from castmate.jobs.characters import Characters
 from castmate.jobs.database import Transaction
 from castmate.jobs.ledger import Ledger, remove
+from castmate.jobs.outputs import Outputs
 from castmate.jobs.predictions import State
 from castmate.jobs.storage import (
     CHARACTERS,
@@ -19,15 +21,17 @@ from castmate.jobs.storage import (
     INPUTS,
     OUTPUTS,
     PREVIEWS,
+    SHEETS,
     UPLOADS,
     UPLOADS_KEPT_S,
     StoredObject,
 )
-from castmate.jobs.tables import characters, pictures, predictions
+from castmate.jobs.tables import characters, expires, pictures, predictions, storyboards
 from castmate.times import day_of
 
 _BATCH: Final = 200
 _OUTPUT: Final = re.compile(rf"(?:{PREVIEWS}/)?{OUTPUTS}/([0-9a-f]{{32}})-(\d+)/")
+_SHEET: Final = re.compile(rf"(?:{PREVIEWS}/)?{SHEETS}/([0-9a-f]{{32}})-")
 _PICTURE: Final = re.compile(rf"{CHARACTERS}/(chr_[0-9a-f]{{16}})-\d")
 # Files younger than this may belong to a row that is about to be written.
 GRACE_S: Final = float(DAY_S)
@@ -58,20 +62,26 @@ async def sweep(ledger: Ledger, keep_s: float | None = None) -> Swept:
     removed = 0
     while count := await ledger.database.run(lambda tx: _remove_rows(tx, keep_s)):
         removed += count
+    removed += await Outputs(ledger).remove_discarded()
+    await Characters(ledger.database, ledger.pictures).remove_discarded()
     unused = await ledger.pictures.remove_unused()
     before = ledger.clock() - GRACE_S
     outputs = await _sweep_files(ledger, OUTPUTS, before, _needed_outputs)
-    previews = await _sweep_files(ledger, PREVIEWS, before, _needed_outputs)
+    sheets = await _sweep_files(ledger, SHEETS, before, _needed_sheets)
+    previews = await _sweep_files(ledger, f"{PREVIEWS}/{OUTPUTS}", before, _needed_outputs)
+    previews += await _sweep_files(ledger, f"{PREVIEWS}/{SHEETS}", before, _needed_sheets)
+    for folder in (INPUTS, UPLOADS, CHARACTERS):  # small ones are made again where they are needed
+        previews += await _sweep_files(ledger, f"{PREVIEWS}/{folder}", before, _nothing)
     inputs = await _sweep_files(ledger, INPUTS, before, _needed_inputs)
     saved = await _sweep_files(ledger, CHARACTERS, before, _needed_pictures)
     kept_until = ledger.clock() - UPLOADS_KEPT_S
     uploads = await _sweep_files(ledger, UPLOADS, kept_until, _registered)
-    return Swept(removed, unused + outputs + previews + inputs + saved + uploads)
+    return Swept(removed, unused + outputs + sheets + previews + inputs + saved + uploads)
 
 
 def _remove_rows(tx: Transaction, keep_s: float | None) -> int:
-    kept_s = predictions.c.keep_s if keep_s is None else keep_s
-    old = select(predictions.c.id).where(predictions.c.finished < tx.now - kept_s).limit(_BATCH)
+    over = expires < tx.now if keep_s is None else predictions.c.finished < tx.now - keep_s
+    old = select(predictions.c.id).where(over).limit(_BATCH)
     ids = list(tx.connection.execute(old).scalars())
     remove(tx, ids)
     return len(ids)
@@ -108,6 +118,19 @@ def _needed_outputs(tx: Transaction, found: Sequence[StoredObject]) -> set[str]:
             or (row.state == State.COMPLETED and row.attempt == int(match[2]))
         )
     }
+
+
+def _nothing(tx: Transaction, found: Sequence[StoredObject]) -> set[str]:
+    return set()
+
+
+def _needed_sheets(tx: Transaction, found: Sequence[StoredObject]) -> set[str]:
+    """Those of series that are still there; one that is removed too early is made again."""
+    boards = {item.name: match[1] for item in found if (match := _SHEET.match(item.name))}
+    query = select(storyboards.c.id).where(storyboards.c.id.in_(set(boards.values())))
+    kept = set(tx.connection.execute(query).scalars())
+    unknown = {item.name for item in found} - boards.keys()  # not ours: leave it alone
+    return unknown | {name for name, board in boards.items() if board in kept}
 
 
 def _needed_inputs(tx: Transaction, found: Sequence[StoredObject]) -> set[str]:

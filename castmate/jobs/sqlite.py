@@ -22,8 +22,8 @@ from sqlalchemy.pool import StaticPool
 from castmate.errors import CastmateError, SettingsError, Unavailable
 from castmate.files import make_private_file, make_private_folder
 from castmate.jobs.database import Clock, Durability, T, Transaction, Work, refuse_unstorable
+from castmate.jobs.migrations import migrate
 from castmate.jobs.notify import Hub
-from castmate.jobs.tables import migrate
 
 MAX_BATCH: Final = 256
 LOOK_S: Final = 0.05  # how soon a commit of another process is noticed

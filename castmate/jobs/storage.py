@@ -30,7 +30,7 @@ from obstore.store import (
 )
 
 from castmate.errors import CastmateError, SettingsError, Unavailable
-from castmate.files import make_private_file, make_private_folder, write_atomically
+from castmate.files import make_private_file, make_private_folder, set_mode, write_atomically
 from castmate.images import PREVIEW_SIDE, preview
 from castmate.jobs.database import Durability
 from castmate.paths import expand
@@ -38,6 +38,7 @@ from castmate.paths import expand
 INPUTS: Final = "inputs"
 OUTPUTS: Final = "outputs"
 PREVIEWS: Final = "previews"
+SHEETS: Final = "sheets"
 PREVIEW_SIDES: Final = (256, 512, 768, 1024)
 CHARACTERS: Final = "characters"
 UPLOADS: Final = "uploads"
@@ -136,7 +137,7 @@ class Storage:
                         "there. Give each its own CASTMATE_STORAGE_URL."
                     ) from None
             if path is not None:
-                path.chmod(0o600)
+                set_mode(path, 0o600)
                 if self._durability is Durability.POWER:
                     await asyncio.to_thread(_flush, path)
 

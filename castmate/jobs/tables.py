@@ -1,17 +1,15 @@
-"""The ledger's tables, and the numbered migrations that bring an older ledger up to them.
+"""The ledger's tables; `migrations.py` brings an older ledger up to them.
 
 Times are seconds since 1970, money is whole millionths of a dollar, so that caps are exact.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy import (
     BigInteger,
     Column,
-    Connection,
     Double,
     ForeignKey,
     Index,
@@ -19,11 +17,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
-    inspect,
-    text,
 )
-
-from castmate.errors import SettingsError
 
 metadata: Final = MetaData()
 
@@ -58,6 +52,12 @@ predictions: Final = Table(
     Column("not_before", Double),
     # Seconds for which it is kept once it is final; null is for ever.
     Column("keep_s", Double),
+    # The span of the request that submitted it, where requests are traced.
+    Column("traceparent", Text),
+    # How far it is, for processes that do not draw it: written now and then while it is drawn.
+    Column("progress", Text),
+    # When the first of its pictures was discarded; null where none is.
+    Column("discarded", Double),
 )
 # The first three cover some rows only, as the migrations say. To say so here, too, would load the
 # dialects of both engines, and the command line waits for them.
@@ -71,6 +71,11 @@ Index("waiting_by_key", predictions.c.key_name, predictions.c.turn)
 Index("running_by_lease", predictions.c.lease_until)
 Index("predictions_by_finish", predictions.c.finished)
 Index("predictions_by_input", predictions.c.input)
+Index("predictions_of_key", predictions.c.key_name, predictions.c.id)
+# What is past its time is found by the same words as in the index.
+expires: Final = predictions.c.finished + predictions.c.keep_s
+Index("predictions_by_end", expires)
+Index("predictions_by_discarded", predictions.c.discarded)
 
 attempts: Final = Table(
     "attempts",
@@ -84,6 +89,34 @@ attempts: Final = Table(
     Column("client", Text),
     Column("error", Text),
 )
+
+# Series of pictures that were asked for at once; each scene is a prediction like any other, and a
+# scene that is drawn again names a new one.
+storyboards: Final = Table(
+    "storyboards",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("key_name", Text, nullable=False),
+    Column("idempotency_key", Text),
+    Column("body_hash", Text, nullable=False),
+    Column("request", Text, nullable=False),
+    Column("created", Double, nullable=False),
+)
+Index(
+    "one_storyboard_per_idempotency_key",
+    storyboards.c.key_name,
+    storyboards.c.idempotency_key,
+    unique=True,
+)
+Index("storyboards_by_body", storyboards.c.key_name, storyboards.c.body_hash)
+scenes: Final = Table(
+    "scenes",
+    metadata,
+    Column("storyboard_id", Text, ForeignKey("storyboards.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("prediction_id", Text, nullable=False),
+)
+Index("scenes_by_prediction", scenes.c.prediction_id)
 
 # One row: whoever locks it is alone with the order of the queue.
 queue: Final = Table(
@@ -157,6 +190,8 @@ characters: Final = Table(
     Column("content_hash", Text, nullable=False),
     Column("pictures", Text, nullable=False),
     Column("created", Double, nullable=False),
+    # Since when it is kept only to be restored; null where it is in use.
+    Column("discarded", Double),
 )
 character_pictures: Final = Table(
     "character_pictures",
@@ -204,110 +239,3 @@ named_prices: Final = Table(
     Column("price_micro_usd", BigInteger, nullable=False),
     Column("named", Double, nullable=False),
 )
-
-# Applied in order, once each; a published one is never edited. Both engines read these types.
-MIGRATIONS: Final[Sequence[Sequence[str]]] = (
-    (
-        """create table predictions (
-             id text primary key not null, key_name text not null, idempotency_key text,
-             body_hash text not null, state text not null, priority integer not null,
-             turn double precision not null, request text not null, input text not null,
-             owner text, attempt integer not null, deaths integer not null,
-             cancel_requested integer not null, lease_until double precision, result text,
-             error text, created double precision not null, started double precision,
-             finished double precision)""",
-        """create unique index one_per_idempotency_key on predictions (key_name, idempotency_key)
-             where idempotency_key is not null""",
-        """create index waiting_by_key on predictions (key_name, turn) where state = 'created'""",
-        """create index running_by_lease on predictions (lease_until)
-             where state = 'processing'""",
-        """create index predictions_by_finish on predictions (finished)""",
-        """create table attempts (
-             prediction_id text not null references predictions (id), attempt integer not null,
-             owner text not null, started double precision not null, finished double precision,
-             outcome text, client text, error text, primary key (prediction_id, attempt))""",
-        """create table queue (
-             id integer primary key not null, virtual_time double precision not null)""",
-        """insert into queue (id, virtual_time) values (1, 0)""",
-        """create table payments (
-             prediction_id text not null, picture integer not null, key_name text not null,
-             client text not null, state text not null, price_micro_usd bigint not null,
-             remote_id text, attempt integer not null, day text not null,
-             reserved double precision not null, moved double precision not null,
-             primary key (prediction_id, picture))""",
-        """create index payments_by_day on payments (day)""",
-        """create index payments_by_key on payments (key_name)""",
-    ),
-    (
-        """alter table predictions add column note text""",
-        """create table api_keys (
-             name text primary key not null, secret_hash text not null, scopes text not null,
-             per_minute integer, concurrency integer, max_micro_usd bigint,
-             weight double precision not null, created double precision not null,
-             revoked double precision)""",
-        """create unique index api_keys_by_hash on api_keys (secret_hash)""",
-        """create table webhooks (
-             prediction_id text primary key not null, url text not null, base_url text not null,
-             tries integer not null, next_try double precision not null,
-             finished double precision, error text)""",
-        """create index webhooks_to_tell on webhooks (next_try) where finished is null""",
-    ),
-    (
-        """alter table predictions add column may_spend integer not null default 1""",
-        """create table characters (
-             id text primary key not null, key_name text not null, name text not null,
-             content_hash text not null, pictures text not null,
-             created double precision not null)""",
-        """create unique index one_character_of_a_content on characters (key_name, content_hash)""",
-        """create table consents (
-             key_name text not null, day text not null, primary key (key_name, day))""",
-    ),
-    (
-        """alter table predictions add column waits integer not null default 0""",
-        """alter table predictions add column waits_since double precision""",
-        """alter table predictions add column waits_for text""",
-        """alter table predictions add column not_before double precision""",
-        """alter table predictions add column keep_s double precision""",
-    ),
-    (
-        """create table named_prices (
-             id text primary key not null, key_name text not null,
-             price_micro_usd bigint not null, named double precision not null)""",
-    ),
-    ("""alter table predictions drop column priority""",),
-    (
-        """create index predictions_by_input on predictions (input)""",
-        """create table pictures (
-             name text primary key not null, key_name text not null, sha256 text not null,
-             num_bytes bigint not null, until double precision not null)""",
-        """create index pictures_by_content on pictures (key_name, sha256)""",
-        """create index pictures_by_end on pictures (until)""",
-        """create table character_pictures (
-             character_id text not null, picture text not null,
-             primary key (character_id, picture))""",
-        """create index characters_with_picture on character_pictures (picture)""",
-    ),
-)
-
-
-def migrate(connection: Connection) -> None:
-    """Bring the ledger up to this release, inside the caller's transaction.
-
-    Raises:
-        SettingsError: A newer release has written it.
-    """
-    if connection.dialect.name == "postgresql":  # two replicas may start at once
-        connection.execute(text("select pg_advisory_xact_lock(7310580)"))
-    if not inspect(connection).has_table("castmate_schema"):
-        connection.execute(text("create table castmate_schema (number integer not null)"))
-        connection.execute(text("insert into castmate_schema (number) values (0)"))
-    done = connection.execute(text("select number from castmate_schema")).scalar_one()
-    if done > len(MIGRATIONS):
-        raise SettingsError(
-            f"CASTMATE_DATABASE_URL: this ledger has version {done}, and this release reads up to "
-            f"{len(MIGRATIONS)}; upgrade Castmate or name another database."
-        )
-    for statements in MIGRATIONS[done:]:
-        for statement in statements:
-            connection.execute(text(statement))
-    connection.execute(text("update castmate_schema set number = :n"), {"n": len(MIGRATIONS)})

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, or_, select, update
 
 from castmate.jobs.database import Database, Transaction
 from castmate.jobs.predictions import State
@@ -17,6 +17,8 @@ from castmate.jobs.tables import predictions, webhooks
 
 TOPIC: Final = "webhooks"
 _LEASE_S: Final = 60.0  # a process that takes longer to deliver has died
+# No delivery is put off for longer: a later one was written before the clock was set back.
+_LONGEST_WAIT_S: Final = 600.0
 
 
 @dataclass(frozen=True)
@@ -101,12 +103,13 @@ def _take(tx: Transaction, limit: int) -> tuple[list[Delivery], bool]:
     unfinished = select(func.count()).where(webhooks.c.finished.is_(None))
     if not tx.connection.execute(unfinished).scalar_one():
         return [], False
+    due_at = webhooks.c.next_try
     due = (
         select(webhooks)
         .join(predictions, predictions.c.id == webhooks.c.prediction_id)
         .where(
             webhooks.c.finished.is_(None),
-            webhooks.c.next_try <= tx.now,
+            or_(due_at <= tx.now, due_at > tx.now + _LONGEST_WAIT_S),
             predictions.c.state.in_([state for state in State if state.final]),
         )
         .order_by(webhooks.c.next_try)

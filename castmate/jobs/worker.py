@@ -11,9 +11,11 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
+from castmate import tracing
 from castmate.clients.base import Client, Progress, Resting
 from castmate.errors import Cancelled, CastmateError, Unavailable
 from castmate.images import Reference
@@ -21,7 +23,8 @@ from castmate.jobs import notify
 from castmate.jobs.budget import Budget
 from castmate.jobs.claims import Claim, Claims
 from castmate.jobs.ledger import Ledger
-from castmate.jobs.predictions import Prediction, StoredResult
+from castmate.jobs.predictions import Outcome, Prediction, StoredResult
+from castmate.jobs.progress import Writer
 from castmate.jobs.storage import output_name
 from castmate.schema import GenerateRequest, GenerateResult
 
@@ -50,7 +53,7 @@ class Worker:
         budget: Budget | None = None,
         slots: int = 1,
         owner: str | None = None,
-        own_only: bool = False,
+        own: Sequence[str] | None = None,
         on_drawn: Callable[[Claim, GenerateResult], object] | None = None,
     ) -> None:
         """Nothing is claimed until `start`.
@@ -61,31 +64,45 @@ class Worker:
             budget: Its caps; by default there are none.
             slots: How many predictions it makes at a time, besides those submitted through it.
             owner: Its name, which no other worker has; by default one is drawn.
-            own_only: Leave to others what was not submitted through it, and give up soon: somebody
-                waits for it in person.
+            own: Leave to others what is not among these predictions, nor was submitted through it,
+                and give up soon: somebody waits for them in person. None takes everything.
             on_drawn: Gets each result once its pictures are stored.
         """
         self._ledger, self._client, self._slots = ledger, client, slots
         self._claims = Claims(ledger.database, ledger.limits)
+        self._progress = Writer(self._claims, ledger.storage)
         self._budget = budget or Budget(ledger.database)
         self.owner = owner or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._own: tuple[str, ...] | None = () if own_only else None
+        self._own: tuple[str, ...] | None = None if own is None else tuple(own)
         # Whoever waits in person gets one sentence in the end.
-        self._level = logging.INFO if own_only else logging.WARNING
-        self._wait_s = 0.0 if own_only else ledger.limits.wait_s
+        self._level = logging.WARNING if own is None else logging.INFO
+        self._wait_s = ledger.limits.wait_s if own is None else 0.0
         self._failures, self._rests_until = 0, 0.0  # claims that no client could draw, in a row
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Fails as soon as a prediction could not be ended in time; never done otherwise."""
         self._on_drawn = on_drawn
+        self.attempts: Counter[tuple[Outcome, str]] = Counter()
+        """Those that have ended here, by outcome and by the client that drew the pictures."""
         self._running: dict[asyncio.Task[None], Claim] = {}
         self._unwanted: set[str] = set()  # ids whose work someone cancelled or took over
         self._loops: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
         self._free = asyncio.Event()
 
+    @property
+    def slots(self) -> int:
+        """How many predictions it makes at a time."""
+        return self._slots
+
+    @property
+    def running(self) -> int:
+        """How many it makes now."""
+        return len(self._running)
+
     def start(self) -> None:
         """Begin to claim."""
-        self._loops = [asyncio.create_task(self._claim()), asyncio.create_task(self._beat())]
+        loops = (self._claim(), self._beat(), self._progress.run())
+        self._loops = [asyncio.create_task(loop) for loop in loops]
 
     async def submit(
         self, request: GenerateRequest, reference: Reference, *, key_name: str = "local"
@@ -198,21 +215,33 @@ class Worker:
                 if isinstance(error, Cancelled) and self._stopping.is_set():
                     await self._stopped(claim)  # the client was closed: someone else can do it
                 elif error.passes:
+                    self.attempts[Outcome.DEFERRED, ""] += 1
                     await self._defer(claim, error)
                 else:
+                    self.attempts[Outcome.FAILED, ""] += 1
                     await self._until_reached(functools.partial(self._claims.fail, claim, error))
             except Exception as error:
                 _log.exception("a bug in the client, at prediction %s", claim.id)
+                self.attempts[Outcome.FAILED, ""] += 1
                 bug = CastmateError(f"A bug in Castmate: {type(error).__name__}. The log has more.")
                 await self._until_reached(lambda: self._claims.fail(claim, bug))
             else:
+                self.attempts[Outcome.COMPLETED, result.client] += 1
                 if not await self._until_reached(lambda: self._claims.complete(claim, result)):
                     _log.warning("attempt %d of %s came too late", claim.attempt, claim.id)
             finally:
+                self._progress.ended(claim)
                 watching.cancel()
                 self._unwanted.discard(claim.id)
 
     async def _make(self, claim: Claim) -> StoredResult:
+        """Draw and store the pictures of a claim, in the trace of whoever submitted it."""
+        with tracing.span("attempt", claim.prediction.traceparent) as span:
+            span.set_attribute("castmate.prediction", claim.id)
+            span.set_attribute("castmate.attempt", claim.attempt)
+            return await self._drawn(claim)
+
+    async def _drawn(self, claim: Claim) -> StoredResult:
         prediction, storage = claim.prediction, self._ledger.storage
         try:
             data = await storage.get(prediction.input)
@@ -226,6 +255,7 @@ class Worker:
             if progress.step > 0:
                 self._works()
             self._ledger.database.hub.progress(claim.id, progress)
+            self._progress.moved(claim, progress)
 
         payments = self._budget.payments(claim)
         with self._ledger.database.hub.making(claim.id):
@@ -234,10 +264,11 @@ class Worker:
             )
         self._works()
         names = []
-        for number, image in enumerate(result.images):
-            name = output_name(claim.id, claim.attempt, number, image.output_format)
-            await self._keep(name, image.data, result.cost_usd)
-            names.append(name)
+        with tracing.span("store"):
+            for number, image in enumerate(result.images):
+                name = output_name(claim.id, claim.attempt, number, image.output_format)
+                await self._keep(name, image.data, result.cost_usd)
+                names.append(name)
         if self._on_drawn is not None:
             self._on_drawn(claim, result)
         return StoredResult.of(result, names)
@@ -301,8 +332,10 @@ class Worker:
 
     async def _stopped(self, claim: Claim) -> None:
         """End a claim whose work was stopped; where its lease is lost, nothing happens."""
+        cancelled = claim.id in self._unwanted
+        self.attempts[Outcome.CANCELLED if cancelled else Outcome.RELEASED, ""] += 1
         with contextlib.suppress(Unavailable):  # then its lease ends by itself
-            if claim.id in self._unwanted:
+            if cancelled:
                 await self._claims.fail(claim, Cancelled("Cancelled while it was being made."))
             else:
                 await self._claims.release(claim)

@@ -24,7 +24,7 @@ class Matte:
             runtime: What runs it.
             side: Pixels of the square pictures that it looks at.
         """
-        self._runtime, self._side = runtime, side
+        self._runtime, self.side = runtime, side
         self._engine = runtime.load("matte")
 
     def alpha(self, image: Image.Image) -> Image.Image:
@@ -38,14 +38,14 @@ class Matte:
         if box is None or _extent(box) >= _CLOSER_BELOW * max(image.size):
             return alpha
         nearer = _grown(box, image.size)
-        if _extent(nearer) < self._side:
+        if _extent(nearer) < self.side:
             return alpha
         whole = Image.new("L", image.size)
         whole.paste(self._look(image.crop(nearer)), nearer[:2])
         return whole
 
     def _look(self, image: Image.Image) -> Image.Image:
-        view = image.resize((self._side, self._side), Image.Resampling.BILINEAR)
+        view = image.resize((self.side, self.side), Image.Resampling.BILINEAR)
         out = self._engine(images=self._runtime.upload(np.asarray(view)[None]))
         (alpha,) = self._runtime.download(out["alpha"])
         small = Image.fromarray((255 * alpha).round().astype(np.uint8))

@@ -12,6 +12,7 @@ from castmate.engines.bundle import Bundle
 from castmate.engines.family import family_module
 from castmate.images import Reference
 from castmate.pipeline.denoise import Transformer
+from castmate.pipeline.matte import Matte
 from castmate.pipeline.safety import SafetyChecker
 from castmate.pipeline.stopwatch import Stopwatch
 from castmate.schema import FramedReference
@@ -45,6 +46,11 @@ class Network(Protocol):
     @property
     def safety(self) -> SafetyChecker | None:
         """What flags pictures, where the family has it."""
+        ...
+
+    @property
+    def matte(self) -> Matte | None:
+        """What finds the character in a picture, where the bundle has it."""
         ...
 
     def encode(self, request: CompleteRequest, reference: Reference, watch: Stopwatch) -> Encoded:

@@ -42,6 +42,7 @@ def open_pipeline(
         prompt_cache_mb=settings.prompt_cache_mb,
         subject_cache_mb=settings.subject_cache_mb,
         cache=Cache(settings.cache),
+        identity=settings.identity == "on",
     )
 
 

@@ -11,12 +11,24 @@ from numpy.typing import NDArray
 from castmate.defaults import CompleteRequest, beyond_limits
 from castmate.engines.base import Array, Runtime
 from castmate.engines.bundle import Bundle
+from castmate.errors import Incapable
 from castmate.images import Reference, encode
+from castmate.pipeline.candidates import Drawn, choose, is_enough, warning
+from castmate.pipeline.cutout import cut_out
 from castmate.pipeline.denoise import denoise
+from castmate.pipeline.identity import Identity, no_identity
 from castmate.pipeline.network import open_network
 from castmate.pipeline.noise import gaussian_noise, image_seeds
 from castmate.pipeline.stopwatch import Stopwatch
-from castmate.schema import MAX_SEED, Cache, GeneratedImage, GenerateRequest, GenerateResult
+from castmate.schema import (
+    MAX_SEED,
+    Background,
+    Cache,
+    GeneratedImage,
+    GenerateRequest,
+    GenerateResult,
+)
+from castmate.styles import check_style
 
 OnStep = Callable[[int, int], None]
 """Called before each denoise step with the steps done and the steps in all; may raise to stop."""
@@ -38,6 +50,7 @@ class Pipeline:
         prompt_cache_mb: int = 256,
         subject_cache_mb: int = 512,
         cache: Cache = Cache.OFF,
+        identity: bool = True,
     ) -> None:
         """Load every graph.
 
@@ -47,6 +60,7 @@ class Pipeline:
             prompt_cache_mb: Memory for encoded prompts and their modulations, MiB.
             subject_cache_mb: Memory for encoded references, MiB.
             cache: Step caching of requests that leave it to us.
+            identity: Judge every picture, where the bundle can.
 
         Raises:
             BundleError: A graph cannot be loaded.
@@ -59,6 +73,8 @@ class Pipeline:
             prompt_cache_bytes=prompt_cache_mb * MIB,
             subject_cache_bytes=subject_cache_mb * MIB,
         )
+        self._identity = Identity.open(bundle, runtime, self._network.matte) if identity else None
+        self.no_identity = "" if self._identity else no_identity(bundle, asked=identity)
         self._cache = Cache.OFF if cache is Cache.AUTO else cache
         self._steps = [
             runtime.upload(np.array([step], np.int64))
@@ -89,26 +105,53 @@ class Pipeline:
             request: What to draw.
             reference: Whom to draw.
             on_step: Called before every step.
-            on_image: Called with every picture as soon as it is finished.
+            on_image: Called with every picture as soon as it is finished; where the request
+                chooses, with the chosen ones at the end.
+
+        Raises:
+            InvalidRequest: The bundle has no such style.
+            Incapable: It chooses, and nothing here can judge; or it wants a transparent background,
+                and the bundle has no matte graph.
         """
-        network, runtime, watch = self._network, self._runtime, Stopwatch()
+        watch = Stopwatch()
+        if request.chooses and self._identity is None:
+            raise Incapable(
+                f"Candidates cannot be judged here: {self.no_identity} Nothing was drawn. Leave "
+                "num_candidates and min_identity out."
+            )
+        if request.background is Background.TRANSPARENT and self._network.matte is None:
+            raise Incapable(
+                f"Bundle {self.bundle.name!r} has no matte graph, so it draws no transparent "
+                "background; nothing was drawn. Set `background` to scene, or export the bundle "
+                "with a matte."
+            )
         complete, notes = self._completed(request)
-        encoded = network.encode(complete, reference, watch)
-        steps = self._steps[: complete.num_inference_steps]
-        total = len(steps) * request.num_images
-        seeds = image_seeds(
-            request.seed if request.seed >= 0 else secrets.randbelow(MAX_SEED + 1),
-            request.num_images,
-        )
+        encoded = self._network.encode(complete, reference, watch)
         threshold, ignored = self._threshold(request)
-        images, computed = [], 0
-        for index, seed in enumerate(seeds):
+        steps = self._steps[: complete.num_inference_steps]
+        total = len(steps) * request.most_drawn
+        first = request.seed if request.seed >= 0 else secrets.randbelow(MAX_SEED + 1)
+        drawn: list[Drawn] = []
+        images: list[GeneratedImage] = []
+        computed, unseen = 0, list[str]()
+
+        def give(one: Drawn) -> None:
+            pixels = one.picture
+            if request.background is Background.TRANSPARENT and not one.flagged:
+                with watch("matte"):
+                    pixels = self._without_background(pixels, unseen)
+            with watch("encode"):
+                images.append(_encoded(request, one, pixels))
+            if on_image is not None:
+                on_image(images[-1])
+
+        for index, seed in enumerate(image_seeds(first, request.most_drawn)):
             done = index * len(steps)
             noise = gaussian_noise(seed, encoded.noise_shape)
             with watch("denoise"):
                 latents, full = denoise(
-                    network.transformer,
-                    runtime.upload(noise),
+                    self._network.transformer,
+                    self._runtime.upload(noise),
                     steps,
                     encoded.conditions,
                     lambda step, done=done: on_step(done + step, total),  # type: ignore[misc]
@@ -116,26 +159,40 @@ class Pipeline:
                 )
                 computed += full
             with watch("decode"):
-                decoded = network.decode(latents)
-            image = self._finish(request, seed, decoded, watch)
-            images.append(image)
-            if on_image is not None:
-                on_image(image)
+                decoded = self._network.decode(latents)
+            drawn.append(self._judged(request, reference, seed, decoded, watch))
+            if not request.chooses:
+                give(drawn[-1])
+            elif is_enough(request, drawn):
+                break
+        selection = None
+        if request.chooses:
+            chosen, selection = choose(request, drawn)
+            for one in chosen:
+                give(one)
+            notes += warning(request, selection)
         on_step(total, total)
         return GenerateResult(
             images=tuple(images),
             client="local",
             model=self.bundle.name,
             timings_ms=watch.totals_ms(),
-            warnings=encoded.warnings + notes + ignored + tuple(_flagged(images)),
+            warnings=encoded.warnings + notes + ignored + (*_flagged(images), *unseen),
             computed_steps=computed,
             drawn_with=complete.drawn_with,
             reference=encoded.reference,
+            no_identity=self.no_identity,
+            selection=selection,
         )
 
     def _completed(self, request: GenerateRequest) -> tuple[CompleteRequest, tuple[str, ...]]:
-        """What is drawn, in no more steps than the bundle takes, and what is odd about it."""
+        """What is drawn, in no more steps than the bundle takes, and what is odd about it.
+
+        Raises:
+            InvalidRequest: The bundle has no such style.
+        """
         manifest, most = self.bundle.manifest, len(self._steps)
+        check_style(request.style, manifest.style_names, self.bundle.name)
         notes = tuple(beyond_limits(request, self.bundle.name, manifest.defaults, manifest.limits))
         complete = CompleteRequest.of(request, manifest.defaults)
         if (asked := complete.num_inference_steps) <= most:
@@ -161,31 +218,58 @@ class Pipeline:
             )
         return {Cache.BALANCED: spec.balanced, Cache.FAST: spec.fast}[cache], ()
 
-    def _finish(
-        self, request: GenerateRequest, seed: int, decoded: Array, watch: Stopwatch
-    ) -> GeneratedImage:
+    def _without_background(
+        self, picture: NDArray[np.uint8], unseen: list[str]
+    ) -> NDArray[np.uint8]:
+        """The character of a picture alone; the whole of one in which nobody is seen."""
+        matte = self._network.matte
+        found = cut_out(picture, matte) if matte is not None else None
+        if found is not None:
+            return found
+        unseen.append(
+            "No character was found in a picture, so it keeps its background. Change the prompt or "
+            "the seed; a plain background helps."
+        )
+        return picture
+
+    def _judged(
+        self,
+        request: GenerateRequest,
+        reference: Reference,
+        seed: int,
+        decoded: Array,
+        watch: Stopwatch,
+    ) -> Drawn:
+        """A picture as it may be shown, and how close its character is."""
         picture = center_crop(decoded[0], request.width, request.height)
-        flagged, safety = False, self._network.safety
+        flagged, identity, safety = False, None, self._network.safety
         if request.enable_safety_checker and safety is not None:
             with watch("safety"):
                 flagged = safety.flag(picture)
-        with watch("encode"):
-            shown = np.zeros_like(picture) if flagged else picture
-            data = encode(shown, request.output_format)
-        return GeneratedImage(
-            data=data,
-            output_format=request.output_format,
-            width=request.width,
-            height=request.height,
-            seed=seed,
-            has_nsfw=flagged,
-        )
+        if flagged:
+            return Drawn(seed, np.zeros_like(picture), flagged, None)
+        if self._identity is not None:
+            with watch("identity"):
+                identity = self._identity.score(picture, reference)
+        return Drawn(seed, picture, flagged, identity)
 
 
 def center_crop(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
     """The middle `height` x `width` pixels of a picture `[H, W, 3]` at least as large."""
     top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
     return picture[top : top + height, left : left + width]
+
+
+def _encoded(request: GenerateRequest, one: Drawn, pixels: NDArray[np.uint8]) -> GeneratedImage:
+    return GeneratedImage(
+        data=encode(pixels, request.output_format),
+        output_format=request.output_format,
+        width=request.width,
+        height=request.height,
+        seed=one.seed,
+        has_nsfw=one.flagged,
+        identity=one.identity,
+    )
 
 
 def _flagged(images: list[GeneratedImage]) -> Iterator[str]:

@@ -105,6 +105,7 @@ class Service:
                 "model": self._pipeline.bundle.name,
                 "engine": self._pipeline.bundle.manifest.engine,
                 "defaults": self._pipeline.bundle.manifest.defaults.model_dump(),
+                "styles": self._pipeline.bundle.manifest.style_names,
                 "versions": {"castmate": __version__, "numpy": np.__version__},
                 "waiting": len(self._waiting),
                 "running": int(self._running is not None),
@@ -226,6 +227,8 @@ class Service:
                 "computed_steps": result.computed_steps,
                 "drawn_with": dict(result.drawn_with),
                 "reference": asdict(result.reference) if result.reference else None,
+                "no_identity": result.no_identity,
+                "selection": asdict(result.selection) if result.selection else None,
             }
         )
 

@@ -34,6 +34,7 @@ AHEAD: Final = "ahead"  # int32 [1]: requests before this one; also says that th
 PICTURE: Final = "picture"  # one encoded picture, with its ...
 SEED: Final = "seed"  # int64 [1]
 HAS_NSFW: Final = "has_nsfw"  # bool [1]
+IDENTITY: Final = "identity"  # float64 [1], where it was judged
 REPORT: Final = "report"  # JSON, in the last response: GenerateResult.as_dict() or the state
 
 PROBE: Final = "probe"  # answer with the state, draw nothing
@@ -95,11 +96,14 @@ def progress(done: int, total: int) -> Outputs:
 
 def picture(image: GeneratedImage) -> Outputs:
     """One finished picture."""
-    return {
+    outputs: dict[str, NDArray[Any]] = {
         PICTURE: np.array([image.data], dtype=object),
         SEED: np.array([image.seed], np.int64),
         HAS_NSFW: np.array([image.has_nsfw], np.bool_),
     }
+    if image.identity is not None:
+        outputs[IDENTITY] = np.array([image.identity], np.float64)
+    return outputs
 
 
 def report(values: Mapping[str, Any]) -> Outputs:

@@ -16,7 +16,7 @@ from .events import Event
 
 LOST_S = 60.0  # for a server that restarts
 PAUSE_S = 1.0  # between two tries, and two looks where there are no events
-CHECK_S = 0.1
+CHECK_S = 0.05
 CANCEL_S = 5.0
 TRIES = 1000
 FAILED = ("failed", "cancelled", "timeout", "deleted")
@@ -24,7 +24,7 @@ FAILED = ("failed", "cancelled", "timeout", "deleted")
 Report = Callable[[Event], Awaitable[None]]
 """Gets every event but the end."""
 Check = Callable[[], None]
-"""Called ten times a second; raises to stop the work."""
+"""Called twenty times a second and at every event; raises to stop the work."""
 
 # How often a request has failed: the next time it is submitted it is a new one.
 _failed: dict[str, int] = {}
@@ -73,7 +73,7 @@ async def draw(
         api: The server.
         reference: Who is drawn.
         inputs: Of the model, besides `image`.
-        report: Told of each event.
+        report: Gets each event.
         check: Asked whether to stop.
 
     Raises:
@@ -85,7 +85,8 @@ async def draw(
     for _ in range(2):
         body = {**inputs, "image": await reference.address(api)}
         prediction = await _submit(api, body, digest, check)
-        final = await _stoppable(api, prediction["id"], check, _follow(api, prediction, report))
+        following = _follow(api, prediction, report, check)
+        final = await _stoppable(api, prediction["id"], check, following)
         if final["status"] in FAILED:
             _failed[digest] = _failed.get(digest, 0) + 1
             raise CastmateError(final.get("error") or f"The prediction is {final['status']}.")
@@ -135,7 +136,9 @@ async def _stoppable(
         raise
 
 
-async def _follow(api: Api, prediction: dict[str, Any], report: Report) -> dict[str, Any]:
+async def _follow(
+    api: Api, prediction: dict[str, Any], report: Report, check: Check
+) -> dict[str, Any]:
     """The prediction once it is final."""
     last: str | None = None
     lost_since: float | None = None
@@ -145,6 +148,7 @@ async def _follow(api: Api, prediction: dict[str, Any], report: Report) -> dict[
                 lost_since, last = None, event.id or last
                 if event.name == "end":
                     return event.data
+                check()
                 await report(event)
         except NoEvents:
             try:

@@ -8,11 +8,12 @@ rounding does not pile up.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,27 @@ class Lora:
     path: Path
     scale: float = 1.0
 
+    @classmethod
+    def parse(cls, text: str, flag: str) -> Self:
+        """Read `FILE[:SCALE]`.
+
+        Args:
+            text: What was given.
+            flag: For what, in messages.
+
+        Raises:
+            ExportError: The scale is no number.
+        """
+        path, colon, scale = text.rpartition(":")
+        if not colon:
+            return cls(Path(text))
+        try:
+            if math.isfinite(strength := float(scale)):
+                return cls(Path(path), strength)
+        except ValueError:
+            pass
+        raise ExportError(f"{flag} {text}: the scale {scale!r} is no number, such as 0.8.")
+
     def spec(self) -> LoraSpec:
         """What a manifest says of it."""
         with self.path.open("rb") as stream:
@@ -37,7 +59,7 @@ class Lora:
         return LoraSpec(file=self.path.name, sha256=digest, scale=self.scale)
 
 
-class _Delta(NamedTuple):
+class Delta(NamedTuple):
     """`factor * up @ down`, added to the rows of a weight from `start` on."""
 
     start: int
@@ -60,12 +82,12 @@ class FusedNetwork:
         Raises:
             ExportError: A file does not fit; the weights are then as they were before.
         """
-        deltas: dict[str, list[_Delta]] = defaultdict(list)
+        every: dict[str, list[Delta]] = defaultdict(list)
         for lora in loras:
-            for layer, found in _deltas(lora, self._network, self._names).items():
-                deltas[layer] += found
+            for layer, found in deltas(lora, self._network, self._names).items():
+                every[layer] += found
         self.remove()
-        for name, changes in deltas.items():
+        for name, changes in every.items():
             weight = _linear(self._network, name).weight
             fused = weight.data.to(torch.float32, copy=True)
             for start, down, up, factor in changes:
@@ -81,15 +103,23 @@ class FusedNetwork:
         self._pristine.clear()
 
 
-def _deltas(lora: Lora, network: Network, names: LoraLayers) -> Mapping[str, list[_Delta]]:
+def deltas(
+    lora: Lora, network: Network, names: LoraLayers | None = None
+) -> Mapping[str, list[Delta]]:
     """What a file adds to each layer.
+
+    Args:
+        lora: The file.
+        network: Whose layers.
+        names: Those of its layers in files, where they have been listed already.
 
     Raises:
         ExportError: Something in it does not fit; names the file and every such key.
     """
+    names = lora_layers(network) if names is None else names
     file = read(lora.path)
     problems = list(file.problems)
-    found: dict[str, list[_Delta]] = defaultdict(list)
+    found: dict[str, list[Delta]] = defaultdict(list)
     changed_by: dict[str, str] = {}
     for change in file.changes:
         rows = names.get(change.name, ())
@@ -103,7 +133,7 @@ def _deltas(lora: Lora, network: Network, names: LoraLayers) -> Mapping[str, lis
         done = 0
         for layer, start, count in rows:
             up = change.up[done : done + count]
-            found[layer].append(_Delta(start, change.down, up, lora.scale * change.scaling))
+            found[layer].append(Delta(start, change.down, up, lora.scale * change.scaling))
             done += count
     if problems:
         raise ExportError(

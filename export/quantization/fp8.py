@@ -18,6 +18,7 @@ import torch
 from onnx import TensorProto
 from torch import Tensor, nn
 
+from castmate.engines.manifest import ScaleLayout
 from castmate.engines.plan import Flavour
 from export.attention import ScaledDotProduct
 from export.precision import Precision, QuantizedLayer
@@ -36,7 +37,6 @@ PRODUCTS = Kernel(
     stored=TensorProto.FLOAT8E4M3FN,
     datatype="FP8",
     targets=_TARGETS,
-    instead="Export with --quantization none, or choose another target.",
 )
 ATTENTION = Kernel(
     name="FP8 attention",
@@ -48,7 +48,6 @@ ATTENTION = Kernel(
         flavour: tuple(target for target in targets if target != "9.0")
         for flavour, targets in _TARGETS.items()
     },
-    instead="Export with --quantization fp8, which leaves attention as it is.",
 )
 
 
@@ -177,11 +176,23 @@ class Fp8(Scheme):
         Precision.BF16: Limits(1e-1, 18),
     }
     translations = _TRANSLATIONS
+    layout = ScaleLayout(
+        weights="float8e4m3fn",
+        scales="one for each output",
+        inputs="float8e4m3fn",
+        input_scales="one, calibrated",
+    )
+    gains = _TARGETS[Flavour.TENSORRT]
 
     def __init__(self, name: str, *, attention: bool) -> None:
         self.name = name
         self.attention = attention
         self.kernels = (PRODUCTS, ATTENTION) if attention else (PRODUCTS,)
+
+    @property
+    def title(self) -> str:
+        """Attention has no weights, so both schemes store the same."""
+        return "FP8"
 
     def replaces(self, layer: nn.Module) -> bool:
         """Linear layers, and attentions in the scheme that has them."""

@@ -1,7 +1,7 @@
 """A scheme applied to a network: which layers it replaces, what it has to know, what it costs.
 
 Does not know where the inputs come from: `export.calibrate` runs denoise trajectories. What
-`unquantized` names, parts of layer names, is for the network's family to say.
+`unquantized` and `sensitive` name, parts of layer names, is for the network's family to say.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ class CalibrationError(ExportError):
 
 
 def quantizable(
-    module: nn.Module, scheme: Scheme, unquantized: Collection[str]
+    module: nn.Module,
+    scheme: Scheme,
+    unquantized: Collection[str],
+    sensitive: Collection[str] = (),
 ) -> Iterator[tuple[str, nn.Module]]:
     """The layers that a scheme replaces, by name.
 
@@ -31,10 +34,18 @@ def quantizable(
         module: A network, or part of one.
         scheme: The scheme.
         unquantized: Parts of names; layers below them stay as they are.
+        sensitive: Parts of names; layers below them are left to the wider scheme that goes with
+            this one.
     """
     for name, layer in module.named_modules():
-        if scheme.replaces(layer) and not is_within(name, unquantized):
+        own = scheme_of(name, scheme, sensitive)
+        if own.replaces(layer) and not is_within(name, unquantized):
             yield name, layer
+
+
+def scheme_of(name: str, scheme: Scheme, sensitive: Collection[str]) -> Scheme:
+    """The scheme of one layer: a sensitive one is left to the wider scheme."""
+    return scheme.wider if is_within(name, sensitive) else scheme
 
 
 def is_within(name: str, parts: Collection[str]) -> bool:
@@ -43,11 +54,17 @@ def is_within(name: str, parts: Collection[str]) -> bool:
 
 
 def ranges_needed(
-    module: nn.Module, scheme: Scheme, unquantized: Collection[str]
+    module: nn.Module,
+    scheme: Scheme,
+    unquantized: Collection[str],
+    sensitive: Collection[str] = (),
 ) -> frozenset[str]:
     """Keys of what has to be recorded first; empty for a scheme that needs no calibration."""
-    layers = quantizable(module, scheme, unquantized)
-    return frozenset(key for name, layer in layers for key in scheme.ranges(name, layer))
+    return frozenset(
+        key
+        for name, layer in quantizable(module, scheme, unquantized, sensitive)
+        for key in scheme_of(name, scheme, sensitive).ranges(name, layer)
+    )
 
 
 @contextmanager
@@ -90,6 +107,7 @@ def quantize(
     scheme: Scheme,
     unquantized: Collection[str],
     merges: Iterable[Group] = (),
+    sensitive: Collection[str] = (),
 ) -> list[str]:
     """Replace layers of `module` by their quantized counterparts, in place.
 
@@ -98,7 +116,8 @@ def quantize(
         ranges: From `recording`, before any layers were merged.
         scheme: The scheme.
         unquantized: As for `quantizable`.
-        merges: Layers that become one where the scheme replaces all of them.
+        merges: Layers that become one where one scheme replaces all of them.
+        sensitive: As for `quantizable`.
 
     Returns:
         Names of the replaced layers.
@@ -107,9 +126,12 @@ def quantize(
         CalibrationError: A layer was never run while recording, so its range is unknown; nothing
             is replaced.
     """
-    layers = dict(quantizable(module, scheme, unquantized))
+    layers = dict(quantizable(module, scheme, unquantized, sensitive))
+    schemes = {name: scheme_of(name, scheme, sensitive) for name in layers}
     unseen = [
-        name for name, layer in layers.items() if not set(scheme.ranges(name, layer)) <= set(ranges)
+        name
+        for name, layer in layers.items()
+        if not set(schemes[name].ranges(name, layer)) <= set(ranges)
     ]
     if unseen:
         raise CalibrationError(
@@ -117,21 +139,24 @@ def quantize(
             f"{listed(unseen, 10, ', ')}. Calibrate this network: python -m export.calibrate."
         )
 
-    def replace(name: str, ranges: Ranges) -> None:
+    def replace(name: str, own: Scheme, ranges: Ranges) -> None:
         parent, _, attribute = name.rpartition(".")
-        made = scheme.counterpart(module, name, ranges)
+        made = own.counterpart(module, name, ranges)
         setattr(module.get_submodule(parent), attribute, made)
 
     replaced = []
-    for group in [group for group in merges if layers.keys() >= set(group.parts)]:
-        parts = [scheme.ranges(part, layers.pop(part)) for part in group.parts]
+    for group in list(merges):
+        own = {schemes.get(part) for part in group.parts}
+        if len(own) > 1 or (one := own.pop()) is None:
+            continue
+        parts = [one.ranges(part, layers.pop(part)) for part in group.parts]
         name = merge(module, group)
-        own = scheme.ranges(name, module.get_submodule(name))
+        keys = one.ranges(name, module.get_submodule(name))
         # The parts read the same input, so their ranges are the same.
-        replace(name, {key: ranges[old] for key, old in zip(own, parts[0], strict=True)})
+        replace(name, one, {key: ranges[old] for key, old in zip(keys, parts[0], strict=True)})
         replaced.append(name)
     for name in layers:
-        replace(name, ranges)
+        replace(name, schemes[name], ranges)
     return replaced + list(layers)
 
 

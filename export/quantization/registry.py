@@ -5,23 +5,44 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from castmate.engines.plan import Flavour
 from export.errors import ExportError
 from export.precision import Precision
 from export.quantization.fp8 import FP8, FP8_ATTENTION
+from export.quantization.int4 import INT4
+from export.quantization.int8 import INT8
 from export.quantization.none import NONE
+from export.quantization.nvfp4 import NVFP4
 from export.quantization.scheme import Kernel, Limits, Scheme
+from export.quantization.svdquant import SVDQUANT
 
-SCHEMES: dict[str, Scheme] = {scheme.name: scheme for scheme in (NONE, FP8, FP8_ATTENTION)}
+SCHEMES: dict[str, Scheme] = {
+    scheme.name: scheme for scheme in (NONE, FP8, FP8_ATTENTION, NVFP4, SVDQUANT, INT8, INT4)
+}
 """By name, in the order that help texts list them."""
 
 
-def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """Every scheme's operators in ONNX."""
-    return {
-        torch_operator: onnx_operator
-        for scheme in SCHEMES.values()
-        for torch_operator, onnx_operator in scheme.translations.items()
-    }
+def translations(*, for_cpu: bool = False) -> dict[Callable[..., Any], Callable[..., Any]]:
+    """Every scheme's operators in ONNX.
+
+    Args:
+        for_cpu: As ONNX Runtime computes them on a CPU; else as TensorRT does.
+    """
+    tables = [scheme.translations for scheme in SCHEMES.values()]
+    if for_cpu:
+        tables += [scheme.cpu_translations for scheme in SCHEMES.values()]
+    return {operator: written for table in tables for operator, written in table.items()}
+
+
+def schemes_for(flavour: Flavour, target: str) -> list[Scheme]:
+    """The schemes that a GPU has all kernels for and gains from; `NONE` where there is none.
+
+    Args:
+        flavour: Which TensorRT.
+        target: Compute capability of the GPU.
+    """
+    able = [scheme for scheme in SCHEMES.values() if scheme.runs_on(flavour, target)]
+    return [scheme for scheme in able if target in scheme.gains] or [NONE]
 
 
 def kernel_for(stored: int, *, attention: bool) -> Kernel | None:

@@ -1,7 +1,7 @@
 """What every quantization scheme answers; each has a file of its own beside this one.
 
-A scheme knows layers, not networks: which parts of a network are too sensitive to be quantized is
-for its family to say.
+A scheme knows layers, not networks: which parts of a network must not be quantized, and which lose
+too much in four bits, is for its family to say.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from castmate.engines.manifest import ScaleLayout
 from castmate.engines.plan import Flavour
 from export.precision import Precision
 
@@ -20,6 +21,8 @@ Ranges = Mapping[str, Tensor]
 """What calibration recorded, by key: one value, or one value a channel."""
 Measure = Callable[[tuple[Tensor, ...]], Tensor]
 """Magnitudes of a layer's inputs; calibration keeps the largest of each."""
+Translations = Mapping[Callable[..., Any], Callable[..., Any]]
+"""Torch operators to functions that write them in ONNX."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +35,8 @@ class Kernel:
         stored: ONNX element type of the quantized operand.
         datatype: TensorRT's name of that type in its layer table.
         targets: Compute capabilities that have it, by flavour.
-        instead: What to do for any other GPU.
+        operands: How many operands of a product have that type: 1 where only weights are stored
+            in it and the product is computed in a wider one.
     """
 
     name: str
@@ -40,7 +44,7 @@ class Kernel:
     stored: int
     datatype: str
     targets: Mapping[Flavour, tuple[str, ...]]
-    instead: str
+    operands: int = 1
 
 
 @dataclass(frozen=True)
@@ -65,13 +69,21 @@ class Scheme(ABC):
         weight_bytes: Of one weight in a layer that it replaces, scales included.
         limits: What verification accepts, by the precision of everything else.
         translations: Its torch operators in ONNX, for `torch.onnx.export`.
+        cpu_translations: Those that are other ones for ONNX Runtime on a CPU, which lacks kernels
+            for some types.
+        layout: How the layers that it replaces are stored; None where it replaces none.
+        gains: Compute capabilities of GPUs that are better off with it than with a wider one: they
+            draw faster, or have room for what would not fit.
     """
 
     name: str
     kernels: tuple[Kernel, ...]
     weight_bytes: float
     limits: Mapping[Precision, Limits]
-    translations: Mapping[Callable[..., Any], Callable[..., Any]]
+    translations: Translations
+    cpu_translations: Mapping[Callable[..., Any], Callable[..., Any]] = {}
+    layout: ScaleLayout | None = None
+    gains: tuple[str, ...] = ()
 
     @abstractmethod
     def replaces(self, layer: nn.Module) -> bool:
@@ -97,6 +109,24 @@ class Scheme(ABC):
             name: Of a layer that the scheme replaces.
             ranges: At least what it asked for of this layer.
         """
+
+    @property
+    def title(self) -> str:
+        """For tables."""
+        return self.name.upper()
+
+    @property
+    def wider(self) -> Scheme:
+        """The scheme of layers that lose too much in this one; itself where none does."""
+        return self
+
+    def stored_bytes(self, layer: nn.Linear) -> int:
+        """Bytes of the layer's weight as this scheme stores it."""
+        return int(layer.weight.numel() * self.weight_bytes)
+
+    def runs_on(self, flavour: Flavour, target: str) -> bool:
+        """Whether a GPU has every kernel that it asks for."""
+        return all(target in kernel.targets[flavour] for kernel in self.kernels)
 
     def __str__(self) -> str:
         """Its name."""

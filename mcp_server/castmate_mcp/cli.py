@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from castmate.errors import InvalidRequest
+from castmate.errors import InvalidRequest, Problem
 from castmate.paths import expand
 from castmate.reporting import reporting
 from castmate.times import day_of
@@ -20,6 +20,7 @@ from castmate.times import day_of
 # `castmate --help` imports this module, and must not wait a second for the SDK.
 if TYPE_CHECKING:
     from castmate.jobs.keys import Key
+    from castmate.jobs.outputs import Outputs
     from castmate.service import Castmate
     from castmate_mcp.settings import ServerSettings
 
@@ -31,6 +32,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document in
 
 keys = typer.Typer(help="API keys of `castmate serve`.", no_args_is_help=True)
 characters = typer.Typer(help="Characters that agents have saved.", no_args_is_help=True)
+pictures = typer.Typer(help="Finished pictures.", no_args_is_help=True)
+CharacterId = Annotated[str, typer.Argument(help="Its id, as `castmate characters list` shows.")]
+ImageId = Annotated[str, typer.Argument(help="Its image_id (img_...), as results name it.")]
 
 
 def command(
@@ -227,17 +231,99 @@ def list_characters(
             typer.echo(f"{one.id}  {day}  {one.key_name}  {count}  {one.name}")
 
 
-@characters.command("delete")
-def delete_character(
-    character_id: Annotated[
-        str, typer.Argument(help="Its id, as `castmate characters list` shows.")
-    ],
+@characters.command("rename")
+def rename_character(
+    character_id: CharacterId,
+    name: Annotated[str, typer.Argument(help="What it is called from now on.")],
     data_dir: DataDir = None,
 ) -> None:
-    """Remove a character with its pictures; what was drawn from it stays."""
+    """Call a character something else; its id stays."""
+    from castmate.jobs.characters import one_line
+
     with reporting():
-        gone = _with(lambda castmate: castmate.characters.delete(character_id), data_dir)
-        typer.echo(f"{gone.name} ({gone.id}) of {gone.key_name} is removed.")
+        new = one_line(name)
+        _with(lambda castmate: castmate.characters.rename(character_id, new), data_dir)
+        typer.echo(f"{character_id} is called {new}.")
+
+
+@characters.command("delete")
+def delete_character(
+    character_id: CharacterId,
+    forever: Annotated[
+        bool, typer.Option("--forever", help="Remove it at once, with its pictures.")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Delete a character; for a day `restore` brings it back. What was drawn from it stays."""
+    with reporting():
+        if forever:
+            gone = _with(lambda castmate: castmate.characters.delete(character_id), data_dir)
+            typer.echo(f"{gone.name} ({gone.id}) of {gone.key_name} is removed.")
+        else:
+            gone = _with(lambda castmate: castmate.characters.discard(character_id), data_dir)
+            typer.echo(f"{gone.name} ({gone.id}) of {gone.key_name} is deleted.")
+            typer.echo(f"For a day: castmate characters restore {gone.id}")
+
+
+@characters.command("restore")
+def restore_character(character_id: CharacterId, data_dir: DataDir = None) -> None:
+    """Bring back a character that was deleted less than a day ago."""
+    with reporting():
+        back = _with(lambda castmate: castmate.characters.restore(character_id), data_dir)
+        typer.echo(f"{back.name} ({back.id}) of {back.key_name} is back.")
+
+
+@pictures.command("rename")
+def rename_picture(
+    image_id: ImageId,
+    name: Annotated[str, typer.Argument(help="What it is called from now on.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Give a finished picture a name by which agents find it."""
+    from castmate.jobs.outputs import one_line
+
+    with reporting():
+        title = one_line(name)
+        _with_picture(image_id, data_dir, lambda one, *which: one.rename(*which, title))
+        typer.echo(f"{image_id} is called {title}.")
+
+
+@pictures.command("delete")
+def delete_picture(image_id: ImageId, data_dir: DataDir = None) -> None:
+    """Delete a finished picture; for a day `restore` brings it back."""
+    with reporting():
+        _with_picture(image_id, data_dir, lambda one, *which: one.discard(*which))
+        typer.echo(f"{image_id} is deleted. For a day: castmate pictures restore {image_id}")
+
+
+@pictures.command("restore")
+def restore_picture(image_id: ImageId, data_dir: DataDir = None) -> None:
+    """Bring back a finished picture that was deleted less than a day ago."""
+    with reporting():
+        _with_picture(image_id, data_dir, lambda one, *which: one.restore(*which))
+        typer.echo(f"{image_id} is back.")
+
+
+def _with_picture(
+    image_id: str, data_dir: Path | None, change: Callable[[Outputs, str, int], Awaitable[object]]
+) -> None:
+    """Change the picture of an id.
+
+    Raises:
+        InvalidRequest: There is none.
+    """
+    from castmate_mcp.http.ids import ImageName
+
+    try:
+        if (name := ImageName.parse(image_id)) is None:
+            raise FileNotFoundError(image_id)
+        which = (name.prediction_id, name.number)
+        _with(lambda castmate: change(castmate.outputs, *which), data_dir)
+    except FileNotFoundError:
+        allowed = "an image_id (img_...) that a result named"
+        raise InvalidRequest(
+            [Problem("image_id", f"there is no picture {image_id!r}", allowed)]
+        ) from None
 
 
 def _with(use: Callable[[Castmate], Awaitable[T]], data_dir: Path | None) -> T:

@@ -8,14 +8,17 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 import structlog
 import uvicorn
 from starlette.applications import Starlette
 
+from castmate import __version__, tracing
 from castmate.addresses import is_here
 from castmate.errors import SettingsError
+from castmate.jobs.opening import database_url
 from castmate.service import Castmate
 from castmate_mcp.agent.streamable import build_mcp_app
 from castmate_mcp.app import build_app
@@ -40,11 +43,22 @@ async def serve(settings: ServerSettings, say: Say) -> None:
         say: Gets a line for a person about what is served.
 
     Raises:
-        SettingsError: The address cannot be used, or only with keys.
+        SettingsError: The address cannot be used, or only with keys; or traces are asked for, and
+            nothing that sends them is installed.
         Unavailable: The database cannot be reached.
     """
     places = Places(raise_open_files())
     opening = Castmate.open(settings, drain_s=settings.drain_s, keep_days=KEPT_DAYS)
+    with tracing.exporting("castmate", __version__):
+        await _serve(settings, say, places, opening)
+
+
+async def _serve(
+    settings: ServerSettings,
+    say: Say,
+    places: Places,
+    opening: AbstractAsyncContextManager[Castmate[ServerSettings]],
+) -> None:
     async with opening as castmate:
         configured = await castmate.keys.configured()
         if not (configured or is_here(settings.host)):
@@ -52,6 +66,11 @@ async def serve(settings: ServerSettings, say: Say) -> None:
                 f"CASTMATE_HOST: {settings.host} can be reached from other machines, and no key "
                 "exists: anyone could draw on this one. Run `castmate keys create NAME` first, or "
                 "listen on 127.0.0.1."
+            )
+        if not database_url(settings).startswith("sqlite") and settings.files_secret is None:
+            _log.warning(
+                "links of this server work at no other one",
+                fix="give all that share the database one CASTMATE_FILES_SECRET",
             )
         with _listening(settings.host, settings.port, places) as listener:
             castmate.work()

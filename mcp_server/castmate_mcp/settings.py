@@ -34,6 +34,14 @@ class ServerSettings(Settings):
         description="Where that server's keys are; by default its /.well-known/jwks.json.",
     )
 
+    mcp_sessions: bool | None = Field(
+        None,
+        description="Keep a session for MCP clients of 2025-11-25 and before, so that the server "
+        "can ask their users. Such a session lives in one process: every request of it has to "
+        "reach that one. By default yes with SQLite, and no with PostgreSQL, where another server "
+        "may get the next request.",
+    )
+
     host: str = Field(
         "127.0.0.1",
         min_length=1,

@@ -60,7 +60,14 @@ def test_contenders_are_measured_side_by_side_and_absent_ones_say_why(
 
 def test_quality_compares_every_way_with_torch_and_with_controls(setup: Setup) -> None:
     figures = measure_quality(
-        setup.bundle, Path(setup.folder), count=2, side=512, steps=3, thresholds=(9.0,)
+        setup.bundle,
+        Path(setup.folder),
+        count=2,
+        side=512,
+        steps=3,
+        thresholds=(9.0,),
+        few_steps=(2,),
+        scales=(0.5,),
     )
     rows = json.loads(json.dumps(figures))["rows"]
     assert rows["torch fp32"]["psnr_db"]["value"] == 100
@@ -69,6 +76,10 @@ def test_quality_compares_every_way_with_torch_and_with_controls(setup: Setup) -
     assert rows["another seed (control)"]["psnr_db"]["value"] < 40
     assert rows["threshold 9.0"]["computed_steps"]["value"] == 1
     assert rows["castmate"]["computed_steps"]["value"] == 3
+    assert rows["2 steps"]["computed_steps"]["value"] == 2
+    assert rows["2 steps"]["class"] == "few steps"
+    assert rows["2 steps, subject_scale 0.5"]["subject_scale"] == 0.5
+    assert rows["2 steps, subject_scale 0.5"]["ssim"] != rows["2 steps"]["ssim"]
     assert rows["fp8"]["class"] == "near-lossless"
     assert rows["castmate"]["dino_change"]["value"] == pytest.approx(0, abs=1e-3)
     assert rows["castmate"]["judge_look"]["value"] > 0.5

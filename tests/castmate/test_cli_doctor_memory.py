@@ -72,7 +72,25 @@ def test_a_model_that_nobody_has_exported_yet_is_planned_from_counted_bytes() ->
     assert result.exit_code == 0, result.output
     titles = re.findall(r"^GPU memory: (.*)$", result.stdout, re.MULTILINE)
     assert "flux, FP8 transformer and encoders, to 1024 px (not exported)" in titles
-    assert len(titles) == 4
+    assert len(titles) == 2 * len({model.precision for model in counted("instantcharacter")})
+    assert "--quantization int8: compute capability 8.0, 8.6" in result.stdout
+    assert re.search(r"--quantization nvfp4: compute capability .*12\.0", result.stdout)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "says"),
+    [
+        ((8, 6), "gains from --quantization int8 or int4"),
+        ((12, 0), "gains from --quantization fp8 or nvfp4"),
+        ((7, 5), "draws in bf16"),
+    ],
+)
+def test_doctor_says_what_the_gpu_that_is_here_gains_from(gpu: tuple[int, int], says: str) -> None:
+    with install(Card(size=6 * GIB, compute_capability=gpu)):
+        checks = json.loads(castmate_("doctor", "--json").stdout)["checks"]
+    (found,) = [check["found"] for check in checks if check["name"] == "gpu"]
+    assert f"compute capability {gpu[0]}.{gpu[1]}" in found
+    assert says in found
 
 
 def test_the_record_covers_every_graph_of_the_family_s_bundle() -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +138,13 @@ def test_the_help_has_every_field_with_its_description_and_default() -> None:
     assert "[default: 28]" in text
 
 
+@pytest.mark.parametrize("sign", ["x", "X", "\u00d7"])
+def test_a_size_may_be_written_with_any_sign(client: FlatClient, sign: str) -> None:
+    assert generate("--size", f"512{sign}768", "-o", "scene.png").exit_code == 0
+    with Image.open("scene.png") as image:
+        assert image.size == (512, 768)
+
+
 def test_several_pictures_are_numbered_before_the_suffix(
     client: FlatClient, own_folder: Path
 ) -> None:
@@ -177,6 +187,7 @@ def test_json_is_one_document_with_paths_and_timings(client: FlatClient, own_fol
                 "height": 640,
                 "seed": 7,
                 "has_nsfw": False,
+                "identity": None,
                 "num_bytes": (own_folder / "scene.png").stat().st_size,
                 "path": str(own_folder / "scene.png"),
             }
@@ -189,6 +200,8 @@ def test_json_is_one_document_with_paths_and_timings(client: FlatClient, own_fol
         "computed_steps": None,
         "drawn_with": DEFAULTS.model_dump(),
         "reference": {"framing": "alpha", "box": [0.25, 0.0, 0.75, 1.0]},
+        "no_identity": "",
+        "selection": None,
     }
 
 
@@ -305,3 +318,35 @@ def test_the_real_command_draws_the_same_bytes_twice_and_loads_no_torch(own_fold
     assert Path("one.png").read_bytes() == Path("two.png").read_bytes()
     with Image.open("one.png") as image:
         assert image.size == (520, 512)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs a shell with process substitution")
+@pytest.mark.parametrize(
+    "line",
+    [
+        "cat fox.png | {command} --image -",
+        "cat fox.png | {command} --image /dev/stdin",
+        "{command} --image <(cat fox.png)",
+    ],
+    ids=["a dash", "stdin by its name", "process substitution"],
+)
+def test_the_reference_may_come_through_a_pipe(own_folder: Path, line: str) -> None:
+    (own_folder / "fox.png").write_bytes(picture())
+    scene = "-p waving --size 512*512 --steps 1 -o scene.png"
+    command = f"{sys.executable} -m castmate.cli generate {scene}"
+    script = ["bash", "-c", line.format(command=command)]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    with Image.open("scene.png") as image:
+        assert image.size == (512, 512)
+
+
+def test_a_negative_prompt_at_scale_1_is_the_picture_without_it_and_a_warning() -> None:
+    reference = str(Bundle.open("toon").path / "references/mira.png")
+    call = ["generate", "-i", reference, "-p", "waving", "--size", "512*512", "--seed", "7"]
+    assert castmate_(*call, "--steps", "2", "-o", "without.png").exit_code == 0
+    negative = ["--negative-prompt", "trees", "--true-cfg-scale", "1"]
+    result = castmate_(*call, "--steps", "2", *negative, "-o", "with.png")
+    assert "negative_prompt has no effect when true_cfg_scale is 1" in result.stderr
+    assert Path("with.png").read_bytes() == Path("without.png").read_bytes()

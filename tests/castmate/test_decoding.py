@@ -21,7 +21,12 @@ from castmate.memory import ByteGate
 from tests.doubles import encoded, noise, picture
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
-BROKEN_EXIF = b"Exif\0\0II*\0\xff\xff\xff\xff\xff\xff"
+BROKEN_EXIF = {
+    "without end": b"Exif\0\0II*\0\xff\xff\xff\xff\xff\xff",
+    "no TIFF": b"Exif\0\0nonsense",
+    "an orientation in words": b"Exif\0\0II*\0"
+    + struct.pack("<IHHHI4s4x", 8, 1, 0x0112, 2, 4, b"six"),
+}
 
 
 def read(data: bytes) -> Image.Image:
@@ -96,16 +101,28 @@ def test_a_png_with_long_texts_is_read(compressed: bool) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # an error in the other tests
+@pytest.mark.parametrize("broken", BROKEN_EXIF.values(), ids=BROKEN_EXIF)
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
-def test_broken_exif_turns_nothing_and_says_nothing(file_format: str, tmp_path: Path) -> None:
-    data = encoded(noise((64, 48)), format=file_format, exif=BROKEN_EXIF)
-    assert read(data).size == (64, 48)
-    (tmp_path / "fox").write_bytes(data)
+def test_broken_exif_turns_nothing(file_format: str, broken: bytes) -> None:
+    image = noise((64, 48))
+    found = read(encoded(image, format=file_format, exif=broken, lossless=True))
+    assert found.size == (64, 48)
+    if file_format != "JPEG":
+        assert np.array_equal(np.asarray(found), np.asarray(image))
+
+
+def test_a_process_says_nothing_of_broken_exif(tmp_path: Path) -> None:
+    names: list[str] = []
+    for file_format in ("PNG", "JPEG", "WEBP"):
+        for broken in BROKEN_EXIF.values():
+            names.append(f"fox-{len(names)}")
+            data = encoded(noise((64, 48)), format=file_format, exif=broken)
+            (tmp_path / names[-1]).write_bytes(data)
     code = (
         "import sys; from castmate.images import Reference;"
-        "Reference.from_bytes(open(sys.argv[1], 'rb').read(), 'it')"
+        "[Reference.from_bytes(open(name, 'rb').read(), 'it') for name in sys.argv[1:]]"
     )
-    command = [sys.executable, "-c", code, str(tmp_path / "fox")]
+    command = [sys.executable, "-c", code, *(str(tmp_path / name) for name in names)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -174,6 +191,18 @@ def test_a_large_picture_is_reduced_and_shows_the_same(mode: str, file_format: s
     assert np.abs(seen[3, 3] - WHITE).max() <= 4
 
 
+def test_a_large_jpeg_is_reduced_while_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Recorded(ByteGate):
+        def hold(self, num_bytes: int) -> Any:
+            held.append(num_bytes)
+            return super().hold(num_bytes)
+
+    held: list[int] = []
+    monkeypatch.setattr("castmate.decoding.DECODING", Recorded(2**30, patience_s=30))
+    read(encoded(Image.new("RGB", (4500, 3001)), format="JPEG"))
+    assert held[0] < 4500 * 3001 * 3, "its pixels alone would take as much"
+
+
 def test_a_picture_of_2048_pixels_keeps_every_one() -> None:
     image = noise((2048, 64))
     assert np.array_equal(np.asarray(read(encoded(image))), np.asarray(image))
@@ -183,9 +212,12 @@ def test_a_picture_of_2048_pixels_keeps_every_one() -> None:
 def test_many_large_pictures_at_once_stay_within_a_bound_of_memory(tmp_path: Path) -> None:
     (tmp_path / "large.png").write_bytes(encoded(Image.new("RGBA", (8000, 5000), "red")))
     code = """
-import asyncio, re, sys
-from castmate.images import Reference
+import asyncio, os, re, sys
+os.cpu_count = lambda: 8  # so many decode at a time, on any machine
+from castmate.decoding import DECODING
 from castmate.references import resolve
+
+DECODING._patience_s = 90  # seven wait, and this machine may be busy
 
 def mib(field):  # getrusage would count the memory of the process that started this one
     return int(re.search(rf"{field}:\\s+(\\d+)", open("/proc/self/status").read())[1]) // 1024

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from castmate.engines.base import Array, Engine, Tensor
+from castmate.engines.base import Array, Engine, Tensor, WrappedRuntime
 from castmate.engines.bundle import Bundle, locate
 from castmate.engines.golden import Golden
 from castmate.engines.onnxruntime import OnnxRuntime
@@ -29,18 +29,20 @@ TOON = Bundle.open("toon")
 Change = Callable[[Array], Array]
 
 
-class Gpu:
+class Gpu(WrappedRuntime):
     """Plans on a GPU, as far as the pipeline sees: right ones, or wrong in one output."""
 
     name = Flavour.TENSORRT_RTX.value
+    machine = ""
 
     def __init__(self, machine: str = "a GPU", **wrong: Change) -> None:
         """Wrong outputs are changed by what stands under their names."""
-        self.machine, self._wrong, self._runtime = machine, wrong, OnnxRuntime(TOON)
+        super().__init__(OnnxRuntime(TOON))
+        self.machine, self._wrong = machine, wrong
         self.runs: list[str] = []
 
     def load(self, graph: str) -> Engine:
-        engine = self._runtime.load(graph)
+        engine = super().load(graph)
 
         def run(**inputs: Tensor) -> Mapping[str, Tensor]:
             self.runs.append(graph)
@@ -52,18 +54,6 @@ class Gpu:
             }
 
         return run
-
-    def upload(self, array: Array, dtype: str | None = None) -> Tensor:
-        return self._runtime.upload(array, dtype)
-
-    def download(self, tensor: Tensor) -> Array:
-        return self._runtime.download(tensor)
-
-    def concatenate(self, tensors: Sequence[Tensor]) -> Tensor:
-        return self._runtime.concatenate(tensors)
-
-    def num_bytes(self, tensor: Tensor) -> int:
-        return self._runtime.num_bytes(tensor)
 
 
 def copy_of_toon(folder: Path) -> Path:

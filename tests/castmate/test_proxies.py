@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 
@@ -15,6 +16,7 @@ from castmate.clients.wavespeed.api import NotSent, WaveSpeedApi
 from castmate.errors import ImageRejected, SettingsError, Unavailable
 from castmate.fetch import fetch, send
 from castmate.references import resolve
+from tests.castmate.command import castmate_
 from tests.doubles import picture
 from tests.fakes.http import PUBLIC
 from tests.fakes.proxy import VARIABLES, RecordingProxy, recording_proxy
@@ -86,6 +88,18 @@ async def test_private_networks_are_reached_directly_by_address_and_by_name(
 ) -> None:
     assert await proxies.is_direct(f"{host}:8001") == direct
     assert not await proxies.is_direct("only-the-proxy-knows.example:8001")
+
+
+async def test_the_command_asks_the_hosted_service_through_the_proxy_and_triton_here_without(
+    proxy: RecordingProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CASTMATE_CLIENTS", "triton,wavespeed")
+    monkeypatch.setenv("CASTMATE_TRITON_URLS", "127.0.0.1:1")
+    monkeypatch.setenv("CASTMATE_WAVESPEED_API_KEY", "wsk_x")
+    monkeypatch.setenv("CASTMATE_WAVESPEED_BASE_URL", "https://hosted.example")
+    result = await asyncio.to_thread(castmate_, "doctor")
+    assert result.exit_code == 1
+    assert set(proxy.asked) == {"CONNECT hosted.example:443"}
 
 
 async def submit(base_url: str) -> None:

@@ -16,6 +16,7 @@ from castmate.errors import (
     CastmateError,
     DeadlineExceeded,
     ImageRejected,
+    Incapable,
     InvalidRequest,
     MaybeCharged,
     Overloaded,
@@ -43,6 +44,7 @@ async def test_the_first_client_makes_it_and_nobody_else_is_asked() -> None:
         DeadlineExceeded("It took too long."),
         BudgetExceeded("The cap is reached."),
         BundleMismatch("Made for another GPU."),
+        Incapable("It has no matte."),
     ],
     ids=lambda error: error.code,
 )

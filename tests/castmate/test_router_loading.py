@@ -12,7 +12,8 @@ import pytest
 from castmate.clients.base import Client
 from castmate.errors import BundleNotFound, SettingsError
 from castmate.images import Reference
-from castmate.router import ClientStatus, Router
+from castmate.route import ClientStatus
+from castmate.router import Router
 from castmate.schema import GenerateRequest
 from castmate.service import Castmate
 from castmate.settings import Settings

@@ -11,15 +11,8 @@ from hypothesis import strategies as st
 
 from castmate.defaults import Defaults
 from castmate.errors import InvalidRequest
-from castmate.schema import (
-    MAX_SEED,
-    MAX_SIDE,
-    MIN_SIDE,
-    GeneratedImage,
-    GenerateRequest,
-    GenerateResult,
-    OutputFormat,
-)
+from castmate.schema import MAX_SEED, GeneratedImage, GenerateRequest, GenerateResult, OutputFormat
+from castmate.sizes import MAX_SIDE, MIN_SIDE
 
 MINIMAL = {"prompt": "waving on a beach", "image": "fox.png"}
 
@@ -46,6 +39,10 @@ def test_prompt_and_image_are_enough_and_the_rest_is_the_hosted_apis_or_the_mode
         "output_format": "png",
         "cache": "auto",
         "enable_matting": "auto",
+        "background": "scene",
+        "num_candidates": None,
+        "min_identity": None,
+        "style": "",
     }
 
 
@@ -179,6 +176,7 @@ def test_a_result_as_json_has_everything_but_the_bytes() -> None:
                 "height": 640,
                 "seed": 7,
                 "has_nsfw": False,
+                "identity": None,
                 "num_bytes": 4,
             },
         ),
@@ -190,4 +188,6 @@ def test_a_result_as_json_has_everything_but_the_bytes() -> None:
         "computed_steps": None,
         "drawn_with": {},
         "reference": None,
+        "no_identity": "",
+        "selection": None,
     }

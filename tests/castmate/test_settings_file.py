@@ -32,6 +32,14 @@ def test_a_project_cannot_redirect_the_key_or_allow_payments(own_folder: Path) -
     assert settings.max_usd_per_day == 5
 
 
+def test_a_command_in_a_project_keeps_the_ledger_where_the_user_has_it(own_folder: Path) -> None:
+    elsewhere = own_folder / "elsewhere"
+    (own_folder / ".env").write_text(f"CASTMATE_DATA_DIR={elsewhere}\n")
+    assert castmate_("spend").exit_code == 0
+    assert not elsewhere.exists()
+    assert (Path(os.environ["XDG_DATA_HOME"]) / "castmate/ledger.sqlite3").exists()
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe\0not text", b"CASTMATE_THREADS=many\n", None])
 def test_a_broken_env_file_of_a_project_stops_nothing(
     own_folder: Path, content: bytes | None
@@ -41,6 +49,8 @@ def test_a_broken_env_file_of_a_project_stops_nothing(
     else:
         (own_folder / ".env").write_bytes(content)
     assert Settings.load().threads == 0
+    result = castmate_("spend")
+    assert (result.exit_code, result.stderr) == (0, "")
 
 
 def test_the_users_own_file_is_read_below_variables_and_options(

@@ -14,13 +14,13 @@ import pytest
 
 from castmate.engines.bundle import Bundle, locate
 from castmate.errors import BundleNotFound, SettingsError
-from castmate.jobs.opening import open_database
 from castmate.output import Output
+from castmate.router import Router
 from castmate.settings import Settings
 from tests.castmate.command import castmate_
-from tests.doubles import picture
+from tests.doubles import FlatClient, picture, routed
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_folder")]
+pytestmark = pytest.mark.usefixtures("own_folder")
 LONG = "x" * 300
 
 
@@ -105,24 +105,30 @@ def test_a_terminal_with_few_characters_shows_the_others_as_escapes(own_folder: 
     assert (own_folder / "сцена.png").exists()
 
 
-async def test_a_file_system_without_locks_is_named_with_the_way_out(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_file_system_without_locks_is_named_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def no_locks(file: object, operation: int) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    with pytest.raises(SettingsError, match=r"has no file locks .*local disk, or use PostgreSQL"):
-        await open_database(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+    result = castmate_("spend")
+    assert result.exit_code == 2
+    assert "has no file locks" in result.stderr
+    assert "a folder on a local disk, or use PostgreSQL" in result.stderr
 
 
-async def test_a_file_system_without_modes_holds_a_ledger(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_file_system_without_modes_holds_a_ledger_and_its_pictures(
+    monkeypatch: pytest.MonkeyPatch, own_folder: Path
 ) -> None:
     def no_modes(*arguments: object, **options: object) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
+    (own_folder / "fox.png").write_bytes(picture())
+    (own_folder / "scene.png").write_bytes(b"what was there before")
+    monkeypatch.setattr(Router, "of", lambda settings: routed(FlatClient()))
     for name in ("chmod", "fchmod"):
         monkeypatch.setattr(os, name, no_modes)
-    database = await open_database(f"sqlite:///{tmp_path / 'data/ledger.sqlite3'}")
-    await database.aclose()
+    result = castmate_("generate", "-i", "fox.png", "-p", "waving", "-o", "scene.png")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert (own_folder / "scene.png").read_bytes().startswith(b"\x89PNG")

@@ -13,6 +13,7 @@ from castmate.clients.base import Progress
 from castmate.clients.payments import PaymentState
 from castmate.errors import (
     CastmateError,
+    Incapable,
     InvalidRequest,
     MaybeCharged,
     Unavailable,
@@ -43,6 +44,13 @@ async def test_a_picture_is_submitted_once_polled_downloaded_and_settled(world: 
     assert world.payments.payments[0].remote_id == world.fake.charged[0]
     assert len(world.fake.submissions) == len(world.fake.charged) == 1
     assert list(result.timings_ms) == ["submit", "wait", "total"]
+
+
+async def test_a_transparent_background_is_refused_before_anything_is_sent(world: World) -> None:
+    with pytest.raises(Incapable, match="draws no transparent background"):
+        await world.draw(background="transparent")
+    assert world.fake.submissions == []
+    assert world.payments.history == []
 
 
 async def test_polls_are_two_seconds_apart_and_become_rarer(world: World) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from castmate.families.instantcharacter.constants import SchedulerSpec
 from castmate.families.instantcharacter.schedule import flow_match_sigmas
-from demo_model import autoencoder, data, flow, judge, matte, pretrain, safety
+from demo_model import autoencoder, data, flow, identity, judge, matte, pretrain, safety
 from demo_model.assembly import assemble
 from demo_model.autoencoder import encode_half, new_autoencoder
 from demo_model.checkpoint import load_network, save_network
@@ -40,6 +40,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flow, "MAIN_BATCH", 2)
     for module in (data, flow):
         monkeypatch.setattr(module, "MAIN_SIZE", TINY)
+    monkeypatch.setattr(identity, "PAIRS", 1)
     for module in (judge, matte, pretrain, safety):
         monkeypatch.setattr(module, "BATCH", 2)
 

@@ -31,6 +31,7 @@ OVERLAYS = sorted(path.name for path in (KUBERNETES / "overlays").iterdir())
 OTHERS: dict[str, Any] = {
     "ScaledObject": keda.ScaledObject,
     "TriggerAuthentication": keda.TriggerAuthentication,
+    "PrometheusRule": monitoring.PrometheusRule,
     "ServiceMonitor": monitoring.ServiceMonitor,
 }
 SECRET = "wsk_" + "0" * 32

@@ -89,7 +89,7 @@ def test_the_full_size_is_known_before_it_is_loaded() -> None:
     in_bf16 = graph_sizes(meta_network(FLUX), FP8_ATTENTION, (*UNQUANTIZED, *ENCODERS))
 
     def gigabytes(sizes: Mapping[str, GraphSize]) -> float:
-        return sum(s.num_bytes(Precision.BF16, FP8_ATTENTION) for s in sizes.values()) / 1e9
+        return sum(s.num_bytes(Precision.BF16) for s in sizes.values()) / 1e9
 
     assert gigabytes(found) == pytest.approx(26.52, abs=0.01)
     assert gigabytes(in_bf16) == pytest.approx(32.93, abs=0.01)

@@ -15,7 +15,7 @@ from castmate.engines.bundle import Bundle
 from castmate.engines.family import optimization_profile
 from castmate.engines.plan import PLAN_FORMAT, Flavour, PlanManifest, manifest_path
 from castmate.errors import BundleCorrupt, BundleMismatch, BundleNotFound
-from castmate.families.instantcharacter.graphs import PARTS, graph_names
+from castmate.families.instantcharacter.graphs import OPTIONAL, PARTS, graph_names
 from export import build as build_step
 from export.build import Options, build_bundle, main
 from export.builder import Job, load_tensorrt
@@ -49,7 +49,7 @@ def test_every_graph_becomes_an_engine_without_a_fallback(
     assert made.manifest.engine == "tensorrt_rtx"
     assert made.manifest.gpu == f"compute capability {target}"
     assert "tensorrt_rtx" in made.manifest.created_with
-    assert set(made.manifest.graphs) == set(graph_names(step_caching=True, matte=True))
+    assert set(made.manifest.graphs) == set(graph_names(step_caching=True, optional=OPTIONAL))
     plans = {name: PlanManifest.beside(tmp_path / f"{name}.plan") for name in made.manifest.graphs}
     found = {name: plan.layers for name, plan in plans.items()}
     for name, layers in found.items():

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from castmate.engines.golden import Call, save
-from castmate.families.instantcharacter.graphs import graph_names
+from castmate.families.instantcharacter.graphs import OPTIONAL, graph_names
 from export.families.instantcharacter.network import InstantCharacter
 from tests.export.conftest import make_wide, record_golden
 
@@ -28,7 +28,7 @@ def calls(narrow: InstantCharacter) -> dict[str, Call]:
 
 
 def test_every_graph_is_recorded_on_inputs_that_bf16_holds(calls: dict[str, Call]) -> None:
-    assert set(calls) == set(graph_names(step_caching=True, matte=True))
+    assert set(calls) == set(graph_names(step_caching=True, optional=OPTIONAL))
     for call in calls.values():
         for values in call.inputs.values():
             if values.dtype == np.float32:

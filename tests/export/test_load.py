@@ -24,8 +24,12 @@ def test_every_weight_arrives_in_the_dtype_asked_for(
     published: Path, network: InstantCharacter, dtype: torch.dtype
 ) -> None:
     loaded = load_network(sources(published), dtype, network.config).state_dict()
-    saved = {name: weight for name, weight in network.state_dict().items() if "matte." not in name}
-    assert loaded.keys() == saved.keys()  # a matte of IS-Net's was not asked for
+    saved = {
+        name: weight
+        for name, weight in network.state_dict().items()
+        if not name.startswith(("matte.", "identity."))
+    }
+    assert loaded.keys() == saved.keys()  # neither a matte nor an identity graph was asked for
     for name, weight in saved.items():
         stored = weight.bfloat16() if name.startswith("subject") else weight
         expected = stored.to(dtype) if weight.is_floating_point() else weight

@@ -45,8 +45,8 @@ class Seen:
 class Caller:
     """One key; every request has a connection of its own, so any gateway may answer it."""
 
-    def __init__(self, url: str, secret: str, seen: Seen) -> None:
-        self._url, self._seen = url, seen
+    def __init__(self, http: httpx2.AsyncClient, url: str, secret: str, seen: Seen) -> None:
+        self._http, self._url, self._seen = http, url, seen
         self._headers = {"Authorization": f"Bearer {secret}", "Connection": "close"}
         self._last = ""
 
@@ -69,10 +69,7 @@ class Caller:
         """An answer; None, after a while, where it is to be asked for again."""
         headers = self._headers | options.pop("headers", {})
         try:
-            async with httpx2.AsyncClient(
-                trust_env=False, timeout=30, follow_redirects=True
-            ) as http:
-                answer = await http.request(method, self._url + path, headers=headers, **options)
+            answer = await self._http.request(method, self._url + path, headers=headers, **options)
         except httpx2.HTTPError as error:
             self._seen.refused += 1
             self._last = repr(error)

@@ -37,7 +37,7 @@ def test_every_tensor_has_a_type_and_dimensions_that_triton_takes(config: Any) -
 
 
 def test_its_outputs_are_those_of_the_wire(config: Any) -> None:
-    outputs = {wire.PROGRESS, wire.AHEAD, wire.PICTURE, wire.SEED, wire.HAS_NSFW}
+    outputs = {wire.PROGRESS, wire.AHEAD, wire.PICTURE, wire.SEED, wire.HAS_NSFW, wire.IDENTITY}
     assert {tensor.name for tensor in config.output} == outputs | {wire.REPORT}
 
 

@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, Self
 
-from castmate.clients.base import Check, Progress, ProgressCallback
+from castmate.clients.base import Check, Progress, ProgressCallback, Servers
 from castmate.clients.payments import Payments
 from castmate.clients.triton.discovery import Discovery
 from castmate.clients.triton.endpoints import Endpoint, Endpoints
 from castmate.clients.triton.streams import Response, Streams
 from castmate.defaults import Defaults
 from castmate.errors import InvalidRequest, Overloaded, SettingsError, Unavailable
+from castmate.identity import Selection
 from castmate.images import Reference
 from castmate.schema import FramedReference, GeneratedImage, GenerateRequest, GenerateResult
 from castmate.settings import Settings
@@ -70,6 +71,7 @@ class TritonClient:
         self._event_timeout_s, self._stall_timeout_s = event_timeout_s, stall_timeout_s
         self._probe_timeout_s = probe_timeout_s
         self.defaults: Defaults | None = None
+        self.styles: Sequence[str] = ()
         self._streams, self._discovery = Streams(), discovery or Discovery(urls)
         self._endpoints = Endpoints((), self._load)
 
@@ -81,6 +83,11 @@ class TritonClient:
             SettingsError: They name none.
         """
         return cls(settings.triton_urls, event_timeout_s=settings.triton_event_timeout_s)
+
+    @property
+    def servers(self) -> Servers:
+        """Those that it knows."""
+        return self._endpoints.count()
 
     async def generate(
         self,
@@ -138,7 +145,7 @@ class TritonClient:
         """Ask the model itself, not its server: that says ready when the model's process is dead.
 
         Returns:
-            The model's name, engine and defaults, and how many requests wait and run.
+            The model's name, engine, defaults and styles, and how many requests wait and run.
 
         Raises:
             Unavailable: It cannot draw, with the reason.
@@ -151,6 +158,7 @@ class TritonClient:
         state: dict[str, Any] = reports[-1]
         if "defaults" in state:
             self.defaults = Defaults.model_validate(state["defaults"])
+        self.styles = tuple(state.get("styles", ()))
         return state
 
     async def _choose(self, tried: Sequence[Endpoint]) -> Endpoint | None:
@@ -209,6 +217,7 @@ async def _check(url: str) -> Check:
     finally:
         await client.aclose()
     usual = f"; by default {client.defaults.in_words}" if client.defaults else ""
+    usual += f"; styles {', '.join(client.styles)}" if client.styles else ""
     found = f"{url} draws with {state['model']}, {state['waiting']} wait{usual}"
     return Check("triton", True, found)
 
@@ -238,6 +247,7 @@ class _Drawing:
                     height=self.request.height,
                     seed=response[wire.SEED],
                     has_nsfw=response[wire.HAS_NSFW],
+                    identity=response.get(wire.IDENTITY),
                 )
             )
         self._report = response.get(wire.REPORT, self._report)
@@ -257,4 +267,6 @@ class _Drawing:
             computed_steps=self._report.get("computed_steps"),
             drawn_with=self._report.get("drawn_with", {}),
             reference=FramedReference.parse(self._report.get("reference")),
+            no_identity=self._report.get("no_identity", ""),
+            selection=Selection.parse(self._report.get("selection")),
         )

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+from castmate.clients.base import Servers
 from castmate.errors import Unavailable
 
 SURVEY_S: Final = 0.25
@@ -141,6 +142,12 @@ class Endpoints:
     def worked(self, endpoint: Endpoint) -> None:
         """Forget its failures."""
         endpoint.failures, endpoint.ejected_until, endpoint.reason = 0, 0.0, ""
+
+    def count(self) -> Servers:
+        """How many there are, and how busy."""
+        usable = [endpoint for endpoint in self._all.values() if not endpoint.is_ejected]
+        ahead = sum(max(endpoint.load, endpoint.outstanding) for endpoint in usable)
+        return Servers(len(usable), len(self._all) - len(usable), ahead)
 
     def reasons(self) -> list[str]:
         """Why each ejected server is."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,6 +30,13 @@ CHANNEL_OPTIONS: Final = [
 ]
 
 Response = Mapping[str, Any]
+
+_PLAIN: Final[Mapping[str, Callable[[Any], Any]]] = {
+    wire.AHEAD: int,
+    wire.SEED: int,
+    wire.HAS_NSFW: bool,
+    wire.IDENTITY: float,
+}
 
 
 class Streams:
@@ -161,7 +168,7 @@ def _decode(result: Any) -> Response:
             values[output.name] = [int(number) for number in array]
         else:
             values[output.name] = array.reshape(-1)[0]
-    for name, plain in ((wire.AHEAD, int), (wire.SEED, int), (wire.HAS_NSFW, bool)):
+    for name, plain in _PLAIN.items():
         if name in values:
             values[name] = plain(values[name])
     if wire.REPORT in values:

@@ -32,7 +32,7 @@ from castmate.clients.wavespeed.replies import RemotePrediction
 from castmate.errors import CastmateError, ImageRejected, Unavailable
 from castmate.fetch import fetch
 from castmate.images import MAX_BYTES, Reference
-from castmate.schema import GenerateRequest, GenerateResult
+from castmate.schema import Background, GenerateRequest, GenerateResult
 from castmate.settings import Settings
 
 POLL_S, POLL_GROWTH, MAX_POLL_S = 2.0, 1.5, 10.0
@@ -108,6 +108,12 @@ class WaveSpeedClient:
             raise failures.no_key()
         if payments is None:
             raise failures.no_account()
+        if request.chooses:
+            raise failures.cannot_choose()
+        if request.background is Background.TRANSPARENT:
+            raise failures.no_transparency()
+        if request.style:
+            raise failures.no_styles(request.style)
         start = self._clock()
         ends = start + self._settings.wavespeed_timeout_s
         order = Order.of(request, payments, self._sleep, ends)
@@ -134,6 +140,7 @@ class WaveSpeedClient:
             warnings=tuple(warnings),
             cost_usd=round(order.cost_usd, 6),
             drawn_with=model.drawn_with(order.request),
+            no_identity="WaveSpeed's hosted pictures are not judged.",
         )
 
     async def balance_usd(self) -> float:

@@ -11,6 +11,7 @@ from castmate.clients.wavespeed.replies import RemotePrediction
 from castmate.errors import (
     CastmateError,
     DeadlineExceeded,
+    Incapable,
     InvalidRequest,
     MaybeCharged,
     Overloaded,
@@ -30,11 +31,36 @@ def no_key() -> Unavailable:
     )
 
 
+def no_transparency() -> Incapable:
+    """The hosted model draws whole pictures alone."""
+    return Incapable(
+        "WaveSpeed's hosted model draws no transparent background. Nothing was sent or charged. "
+        "Set `background` to scene, or draw where the bundle has a matte graph."
+    )
+
+
 def no_account() -> Unavailable:
     """No ledger keeps the accounts, so nothing may be paid for."""
     return _for_a_person(
         "WaveSpeed costs money, and nothing here keeps accounts or enforces a budget. Nothing was "
         "sent or charged."
+    )
+
+
+def cannot_choose() -> Incapable:
+    """The request chooses among candidates, and nobody judges hosted pictures."""
+    return Incapable(
+        "WaveSpeed's hosted pictures are not judged, so there are no candidates. Nothing was sent "
+        "or charged. Leave num_candidates and min_identity out, or draw where the bundle has an "
+        "identity graph."
+    )
+
+
+def no_styles(style: str) -> Unavailable:
+    """The request names a style, and the hosted model has none."""
+    return _for_a_person(
+        f"WaveSpeed's hosted model has no styles, so it cannot draw in {style!r}; leave `style` "
+        "out to have it drawn there. Nothing was sent or charged."
     )
 
 

@@ -10,6 +10,7 @@ from castmate.engines.manifest import Manifest
 from castmate.engines.residency import Runs, Stage
 from castmate.families.instantcharacter.constants import Constants
 from castmate.families.instantcharacter.graphs import (
+    IDENTITY,
     MATTE,
     PARTS,
     STEPS_AT_ONCE,
@@ -21,7 +22,7 @@ from castmate.families.instantcharacter.graphs import (
 
 def _graph_names(manifest: Manifest) -> Sequence[str]:
     return graph_names(
-        step_caching=manifest.step_caching is not None, matte=MATTE in manifest.graphs
+        step_caching=manifest.step_caching is not None, optional=manifest.graphs.keys()
     )
 
 
@@ -39,6 +40,7 @@ def _ranges(manifest: Manifest) -> dict[str, Range]:
         "h": side,
         "w": side,
         "p": Range(min=pixels, opt=pixels, max=pixels),
+        **({"r": manifest.styles.rank} if manifest.styles else {}),
     }
 
 
@@ -53,6 +55,7 @@ STAGES = (
     Stage("denoise", Runs.STEP, (WHOLE, *PARTS)),
     Stage("decode", Runs.PICTURE, ("vae_decoder",)),
     Stage("safety", Runs.PICTURE, ("safety_checker",)),
+    Stage("identity", Runs.PICTURE, (MATTE, IDENTITY)),
 )
 
 FAMILY = Family(TABLE, Constants, _graph_names, _ranges, STAGES)

@@ -5,20 +5,28 @@ dtype of the network.
 
 Dynamic dimensions: B pictures, G guidance passes (1, or 2 with the negative prompt first), L tokens
 of `text_encoder_2`, T denoise steps, U steps of one call of the resampler, (h, w) the grid of
-packed latents; P rows of the transformer, N image tokens, S tokens in all, (H, W) pixels. Sizes of
-a network: C latent channels before packing, D and E widths of the prompt's embeddings, K tokens of
-`text_encoder`, M width and R head width of the transformer, A modulations of all its blocks, Q
-subject tokens of width V, c and d widths of the image encoders, n tokens of a crop of side s, p
-pixels of a packed latent's side, v side of the safety checker's view, m side of the matte's.
+packed latents, r the rank of a style; P rows of the transformer, N image tokens, S tokens in all,
+(H, W) pixels. Sizes of a network: C latent channels before packing, D and E widths of the prompt's
+embeddings, K tokens of `text_encoder`, M width and R head width of the transformer, A modulations
+of all its blocks, Q subject tokens of width V, F and Z inputs and outputs of all layers that styles
+change, in a step and in the modulations, c and d widths of the image encoders, n tokens of a crop
+of side s, p pixels of a packed latent's side, v side of the safety checker's view, m side of the
+matte's, i side of the identity graph's and e its features.
 """
 
 from __future__ import annotations
+
+from collections.abc import Container
 
 from castmate.engines.graphs import NETWORK, Graph, Table, Tensor
 
 WHOLE = "transformer"
 MATTE = "matte"
-"""Finds the character in a reference; bundles need not have it."""
+"""Finds the character in a picture."""
+IDENTITY = "identity"
+"""Says whom a picture shows."""
+OPTIONAL = (MATTE, IDENTITY)
+"""Bundles need not have these."""
 PARTS = ("transformer_head", "transformer_tail", "transformer_finish")
 """The transformer in a bundle with step caching, which holds no `WHOLE`, so that no weight is there
 twice: a step whose head reports a small `change` may skip the tail and reuse the last
@@ -57,15 +65,18 @@ TENSORS = {
     "head_residual": Tensor("P N M", "float32"),
     "change": Tensor("1", "float32"),
     "tail_residual": Tensor("P N M", NETWORK),
+    "style_factors": Tensor("F r", NETWORK, values=(-0.1, 0.1)),
+    "style_modulation_factors": Tensor("Z r", NETWORK, values=(-0.1, 0.1)),
     "images": Tensor("B H W 3", "uint8"),
     "scores": Tensor("B 17", "float32"),
     "has_nsfw": Tensor("B", "bool"),
     "alpha": Tensor("B m m", "float32"),
+    "identity_embeds": Tensor("B e", "float32"),
 }
 
 
-def _graph(inputs: str, outputs: str, **own: Tensor) -> Graph:
-    return Graph.of(TENSORS, inputs, outputs, **own)
+def _graph(inputs: str, outputs: str, optional: str = "", **own: Tensor) -> Graph:
+    return Graph.of(TENSORS, inputs, outputs, optional, **own)
 
 
 TABLE = Table(
@@ -86,43 +97,49 @@ TABLE = Table(
             timesteps=Tensor("U", "float32", values=(0, 1000)),
             subject_embeds=Tensor("U Q V", NETWORK),
         ),
-        "modulation": _graph("pooled_projections guidance timesteps", "modulation"),
+        "modulation": _graph(
+            "pooled_projections guidance timesteps", "modulation", "style_modulation_factors"
+        ),
         WHOLE: _graph(
             "latents step sigmas true_cfg_scale prompt_embeds modulation "
             "subject_embeds subject_scale rotary_emb_cos rotary_emb_sin",
             "next_latents",
+            "style_factors",
         ),
         "vae_decoder": _graph("latents", "images"),
         "safety_checker": _graph("images", "scores has_nsfw", images=Tensor("B v v 3", "uint8")),
         MATTE: _graph("images", "alpha", images=Tensor("B m m 3", "uint8")),
+        IDENTITY: _graph("images", "identity_embeds", images=Tensor("B i i 3", "uint8")),
         "transformer_head": _graph(
             "latents step prompt_embeds modulation "
             "subject_embeds subject_scale rotary_emb_cos rotary_emb_sin previous_head_residual",
             "hidden_states encoder_hidden_states head_residual change",
+            "style_factors",
         ),
         "transformer_tail": _graph(
             "hidden_states encoder_hidden_states step modulation "
             "subject_embeds subject_scale rotary_emb_cos rotary_emb_sin",
             "tail_residual",
+            "style_factors",
         ),
         "transformer_finish": _graph(
             "latents step sigmas true_cfg_scale hidden_states tail_residual modulation",
             "next_latents",
+            "style_factors",
         ),
     },
-    dynamic={"B": 2, "G": 2, "L": 40, "T": 3, "U": 3, "h": 4, "w": 6},
+    dynamic={"B": 2, "G": 2, "L": 40, "T": 3, "U": 3, "h": 4, "w": 6, "r": 8},
     derived={"P": "G*B", "N": "h*w", "S": "L+N", "T1": "T+1", "H": "p*h", "W": "p*w"},
 )
 
 
-def graph_names(*, step_caching: bool, matte: bool = False) -> tuple[str, ...]:
+def graph_names(*, step_caching: bool, optional: Container[str] = ()) -> tuple[str, ...]:
     """The graphs of a bundle.
 
     Args:
         step_caching: With the transformer in its parts, else whole.
-        matte: With the graph `MATTE`.
+        optional: Which of `OPTIONAL` it has.
     """
     left_out = {WHOLE} if step_caching else set(PARTS)
-    if not matte:
-        left_out.add(MATTE)
+    left_out |= {name for name in OPTIONAL if name not in optional}
     return tuple(name for name in TABLE.graphs if name not in left_out)

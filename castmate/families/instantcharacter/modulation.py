@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,7 +26,12 @@ class ModulationEncoder:
         self._modulation = runtime.load("modulation")
 
     def encode(
-        self, prompt: EncodedPrompt, guidance_scale: float, timesteps: NDArray[np.float32]
+        self,
+        prompt: EncodedPrompt,
+        guidance_scale: float,
+        timesteps: NDArray[np.float32],
+        style: str,
+        factors: Mapping[str, Tensor],
     ) -> Tensor:
         """Modulations `[T, G, A]`.
 
@@ -32,17 +39,26 @@ class ModulationEncoder:
             prompt: With a row for each guidance pass.
             guidance_scale: Of the distilled guidance.
             timesteps: `[T]`, those of the schedule.
+            style: Name of the style.
+            factors: Of the style, where the graph takes any.
         """
-        key = (prompt.texts, guidance_scale, timesteps.tobytes())
-        return self._cache.get_or_make(key, lambda: self._encode(prompt, guidance_scale, timesteps))
+        key = (prompt.texts, guidance_scale, timesteps.tobytes(), style if factors else "")
+        return self._cache.get_or_make(
+            key, lambda: self._encode(prompt, guidance_scale, timesteps, factors)
+        )
 
     def _encode(
-        self, prompt: EncodedPrompt, guidance_scale: float, timesteps: NDArray[np.float32]
+        self,
+        prompt: EncodedPrompt,
+        guidance_scale: float,
+        timesteps: NDArray[np.float32],
+        factors: Mapping[str, Tensor],
     ) -> tuple[Tensor, int]:
         runtime = self._runtime
         out = self._modulation(
             pooled_projections=prompt.pooled_projections,
             guidance=runtime.upload(np.array([guidance_scale], np.float32)),
             timesteps=runtime.upload(timesteps),
+            **factors,
         )["modulation"]
         return out, runtime.num_bytes(out)

@@ -19,6 +19,7 @@ from castmate.families.instantcharacter.schedule import (
     rotary_tables,
     timesteps_of,
 )
+from castmate.families.instantcharacter.styles import Styles
 from castmate.families.instantcharacter.subject import SubjectEncoder
 from castmate.families.instantcharacter.transformer import CachedTransformer, WholeTransformer
 from castmate.images import Reference
@@ -28,6 +29,8 @@ from castmate.pipeline.matte import Matte
 from castmate.pipeline.network import Encoded
 from castmate.pipeline.safety import SafetyChecker
 from castmate.pipeline.stopwatch import Stopwatch
+
+_MODULATION = TABLE.graphs["modulation"]
 
 
 def open_network(
@@ -48,16 +51,20 @@ class InstantCharacter:
         self._prompt_cache = SizedCache[Any](prompt_cache_bytes)
         self._prompts = PromptEncoder(bundle, runtime, self._prompt_cache)
         self._modulations = ModulationEncoder(runtime, self._prompt_cache)
+        self._styles = Styles(bundle, runtime)
         self._caches_steps = bundle.has_step_caching
+        graphs = bundle.manifest.graphs
+        inputs = {name: graph.inputs for name, graph in graphs.items()}
         self.transformer = (
-            CachedTransformer(runtime) if self._caches_steps else WholeTransformer(runtime)
+            CachedTransformer(runtime, inputs)
+            if self._caches_steps
+            else WholeTransformer(runtime, inputs)
         )
         self._vae_decoder = runtime.load("vae_decoder")
         self.safety = SafetyChecker(runtime, self._constants.safety_px)
-        graphs = bundle.manifest.graphs
-        self._sizes = TABLE.sizes({name: graph.inputs for name, graph in graphs.items()})
-        matte = Matte(runtime, self._sizes["m"]) if MATTE in graphs else None
-        self._framer = Framer(matte, self._constants.reference_margins)
+        self._sizes = TABLE.sizes(inputs)
+        self.matte = Matte(runtime, self._sizes["m"]) if MATTE in graphs else None
+        self._framer = Framer(self.matte, self._constants.reference_margins)
         self._subjects = SubjectEncoder(bundle, runtime, self._framer, subject_cache_bytes)
         self._nothing: dict[tuple[int, ...], Tensor] = {}
 
@@ -70,9 +77,15 @@ class InstantCharacter:
         sigmas = flow_match_sigmas(request.num_inference_steps, rows * columns, constants.scheduler)
         timesteps = timesteps_of(sigmas)
         negative_prompt, ignored = _effective_negative_prompt(request)
+        factors = dict(self._styles.factors(request.style))
         with watch("text"):
             prompt = self._prompts.encode(request.prompt, negative_prompt)
-            modulation = self._modulations.encode(prompt, request.guidance_scale, timesteps)
+            of_modulation = {
+                name: factors.pop(name) for name in _MODULATION.optional if name in factors
+            }
+            modulation = self._modulations.encode(
+                prompt, request.guidance_scale, timesteps, request.style, of_modulation
+            )
         with watch("subject"):
             subject = self._subjects.encode(reference, request.enable_matting, timesteps)
         num_tokens = self._prompts.num_tokens
@@ -88,6 +101,7 @@ class InstantCharacter:
             "subject_scale": runtime.upload(_scalar(request.subject_scale)),
             "rotary_emb_cos": runtime.upload(cos),
             "rotary_emb_sin": runtime.upload(sin),
+            **factors,
         }
         if self._caches_steps:
             passes = 2 if negative_prompt else 1

@@ -7,20 +7,22 @@ that one number a step, and nothing where every step is computed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from castmate.engines.base import Runtime, Tensor
-from castmate.families.instantcharacter.graphs import PARTS, TABLE, WHOLE
+from castmate.families.instantcharacter.graphs import PARTS, WHOLE
 from castmate.pipeline.denoise import Reuse
 
 HEAD, TAIL, FINISH = PARTS
+Inputs = Mapping[str, Collection[str]]
+"""What each graph of a bundle takes: some take the factors of a style."""
 
 
 class WholeTransformer:
     """One graph: velocity, true-CFG mix and Euler update; it can skip nothing."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._graphs = _Graphs(runtime, WHOLE)
+    def __init__(self, runtime: Runtime, inputs: Inputs) -> None:
+        self._graphs = _Graphs(runtime, inputs, WHOLE)
 
     def step(
         self, latents: Tensor, step: Tensor, conditions: Mapping[str, Tensor], reuse: Reuse
@@ -34,9 +36,9 @@ class WholeTransformer:
 class CachedTransformer:
     """Three graphs; a skipped step runs the first and the last."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, inputs: Inputs) -> None:
         self._runtime = runtime
-        self._graphs = _Graphs(runtime, *PARTS)
+        self._graphs = _Graphs(runtime, inputs, *PARTS)
 
     def step(
         self, latents: Tensor, step: Tensor, conditions: Mapping[str, Tensor], reuse: Reuse
@@ -63,10 +65,11 @@ class CachedTransformer:
 
 
 class _Graphs:
-    """Loaded graphs that take what they need by the names in the table."""
+    """Loaded graphs that take what they need by the names in the manifest."""
 
-    def __init__(self, runtime: Runtime, *names: str) -> None:
+    def __init__(self, runtime: Runtime, inputs: Inputs, *names: str) -> None:
         self._engines = {name: runtime.load(name) for name in names}
+        self._inputs = {name: inputs[name] for name in names}
 
     def run(self, name: str, values: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        return self._engines[name](**{key: values[key] for key in TABLE.graphs[name].inputs})
+        return self._engines[name](**{key: values[key] for key in self._inputs[name]})

@@ -77,6 +77,8 @@ class ModelConfig:
         max_sequence_length: Tokens of `text_encoder_2`; shorter prompts are padded without a mask.
         matte: The `image_size` that the matte looks at, and `channels` of a `MatteNet`; without
             these a published network may be put in its place.
+        identity: The `image_size` that the identity graph looks at and its `embedding_dim`, and
+            `channels` of an `IdentityNet` or, where a published network may be put there, `vit`.
         reference_margins: White above and below the character of a reference, as shares of its
             longer side.
         has_guidance: Whether the published transformer embeds the guidance scale. Where it does not
@@ -98,6 +100,7 @@ class ModelConfig:
     scheduler: Mapping[str, Any]
     max_sequence_length: int
     matte: Mapping[str, Any]
+    identity: Mapping[str, Any]
     reference_margins: tuple[float, float] = (0.0, 0.0)
     has_guidance: bool = True
     rope_square: RopeSquare | None = None
@@ -215,5 +218,18 @@ FLUX = ModelConfig(
     },
     max_sequence_length=512,
     matte={"image_size": 1024},
+    identity={
+        "image_size": 224,
+        "embedding_dim": 384,
+        "vit": {
+            "hidden_size": 384,
+            "intermediate_size": 1536,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 6,
+            "image_size": 224,
+            "patch_size": 16,
+            "layer_norm_eps": 1e-12,
+        },
+    },
     overflows_in=(Precision.FP16,),  # in the residual stream
 )

@@ -7,6 +7,7 @@ from torch import nn
 from transformers import SiglipConfig, SiglipModel
 
 from export.families.instantcharacter.config import ModelConfig
+from export.families.instantcharacter.dino import DinoIdentity
 from export.families.instantcharacter.network import InstantCharacter
 from export.family import Download
 
@@ -27,6 +28,7 @@ def downloads(config: ModelConfig) -> dict[str, Download]:
     """By the names of the sources: FLUX and the adapter are published in bf16, the rest in fp32."""
     with torch.device("meta"):
         network = InstantCharacter(config)
+        dino = DinoIdentity(config.identity["vit"]) if "vit" in config.identity else None
         siglip = SiglipModel(
             SiglipConfig(vision_config=dict(config.image_encoder), text_config=SIGLIP_TEXT)
         )
@@ -42,4 +44,5 @@ def downloads(config: ModelConfig) -> dict[str, Download]:
         "image_encoder": Download(count(siglip), 4),
         "image_encoder_2": Download(count(network.image_encoder_2), 4),
         "safety_checker": Download(count(network.safety_checker), 4),
+        **({"identity": Download(count(dino), 4)} if dino else {}),
     }

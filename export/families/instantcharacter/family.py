@@ -17,7 +17,8 @@ from export.families.instantcharacter.modulation import LAYERS
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.shallow import DEPTH, shallow
 from export.families.instantcharacter.step_caching import FLUX_STEP_CACHING, bundle_graphs
-from export.families.instantcharacter.unquantized import ENCODERS, UNQUANTIZED
+from export.families.instantcharacter.style_layers import style_layers
+from export.families.instantcharacter.unquantized import ENCODERS, SENSITIVE, UNQUANTIZED
 from export.family import ExportFamily, Published
 
 DESCRIPTION = "FLUX.1-dev with InstantCharacter. FLUX.1-dev is for non-commercial use."
@@ -59,10 +60,12 @@ FAMILY = ExportFamily(
     constants=constants,
     dims=dims,
     unquantized=UNQUANTIZED,
+    sensitive=SENSITIVE,
     encoders=ENCODERS,
     hoisted=LAYERS,
     merges=merges,
     lora_layers=lora_layers,
+    style_layers=style_layers,
     denoise=trajectory.denoise,
     decode=trajectory.decode,
     defaults=DEFAULTS,

@@ -15,9 +15,10 @@ from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionS
 from torch import Tensor, nn
 from transformers import CLIPTextModel, T5EncoderModel
 
-from castmate.families.instantcharacter.graphs import MATTE, TABLE
+from castmate.families.instantcharacter.graphs import IDENTITY, MATTE, TABLE, WHOLE
 from export.families.instantcharacter.config import ModelConfig
 from export.families.instantcharacter.denoiser import Denoiser
+from export.families.instantcharacter.identity import IdentityGraph
 from export.families.instantcharacter.image_encoder import CropEncoder
 from export.families.instantcharacter.matte import MatteGraph
 from export.families.instantcharacter.modulation import ModulationGraph, widths
@@ -26,7 +27,14 @@ from export.families.instantcharacter.network import (
     unpack_latents,
 )
 from export.families.instantcharacter.projector import ImageFeatures, SubjectProjector
+from export.families.instantcharacter.style_layers import (
+    MODULATION,
+    STEP,
+    branches_of,
+    inputs_of,
+)
 from export.graphs import ExportGraph, Makers
+from export.lora.branches import NO_BRANCHES, Branches
 
 CLIP_MEAN_STD = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
@@ -96,9 +104,9 @@ class TransformerGraph(nn.Module):
     the prompt and the subject, so keys and values of the subject are computed once.
     """
 
-    def __init__(self, denoiser: Denoiser) -> None:
+    def __init__(self, denoiser: Denoiser, branches: Branches = NO_BRANCHES) -> None:
         super().__init__()
-        self.denoiser = denoiser
+        self.denoiser, self.branches = denoiser, branches
 
     def forward(
         self,
@@ -112,6 +120,7 @@ class TransformerGraph(nn.Module):
         subject_scale: Tensor,
         rotary_emb_cos: Tensor,
         rotary_emb_sin: Tensor,
+        style_factors: Tensor | None = None,
     ) -> Tensor:
         """Step from `sigmas[step]` to `sigmas[step + 1]`.
 
@@ -119,15 +128,16 @@ class TransformerGraph(nn.Module):
         `true_cfg_scale` has no effect without a negative prompt.
         """
         dtype, batch = self.denoiser.dtype, latents.shape[0]
-        velocity = self.denoiser(
-            image_rows(latents, prompt_embeds.shape[0]).to(dtype),
-            text_rows(prompt_embeds, batch),
-            text_rows(modulation.index_select(0, step)[0], batch),
-            rotary_emb_cos,
-            rotary_emb_sin,
-            subject_embeds.index_select(0, step),
-            subject_scale.to(dtype),
-        )
+        with self.branches.with_factors(style_factors):
+            velocity = self.denoiser(
+                image_rows(latents, prompt_embeds.shape[0]).to(dtype),
+                text_rows(prompt_embeds, batch),
+                text_rows(modulation.index_select(0, step)[0], batch),
+                rotary_emb_cos,
+                rotary_emb_sin,
+                subject_embeds.index_select(0, step),
+                subject_scale.to(dtype),
+            )
         return euler_step(latents, velocity, step, sigmas, true_cfg_scale)
 
 
@@ -228,6 +238,8 @@ def sizes(config: ModelConfig) -> dict[str, int]:
         "p": config.pixels_per_token,
         "v": config.safety_checker["image_size"],
         "m": config.matte["image_size"],
+        "i": config.identity["image_size"],
+        "e": config.identity["embedding_dim"],
     }
 
 
@@ -241,21 +253,29 @@ def export_graphs(network: InstantCharacter) -> Makers:
         "image_encoder_2": lambda: ImageEncoderGraph(image_encoder_2),
         "subject_projector": lambda: SubjectProjectorGraph(network.subject_projector),
         "subject_resampler": lambda: network.subject_resampler,
-        "modulation": lambda: ModulationGraph(network.modulation),
-        "transformer": lambda: TransformerGraph(network.denoiser),
+        "modulation": lambda: ModulationGraph(
+            network.modulation, branches_of(network, "modulation")
+        ),
+        "transformer": lambda: TransformerGraph(network.denoiser, branches_of(network, WHOLE)),
         "vae_decoder": lambda: VaeDecoderGraph(network.vae),
         "safety_checker": lambda: SafetyCheckerGraph(network.safety_checker),
     }
     if (matte := network.matte) is not None:
         modules[MATTE] = lambda: MatteGraph(matte)
+    if (identity := network.identity) is not None:
+        modules[IDENTITY] = lambda: IdentityGraph(identity)
     return makers(network, modules)
 
 
 def makers(network: InstantCharacter, modules: Mapping[str, Callable[[], nn.Module]]) -> Makers:
     """Graphs of a network from what makes their modules."""
     fixed, dtype = sizes(network.config), network.denoiser.dtype
+    rows = {name: slots[-1].end for name, slots in network.style_slots.items()}
+    fixed |= {"F": rows.get(STEP, 0), "Z": rows.get(MODULATION, 0)}
 
     def maker(name: str) -> Callable[[], ExportGraph]:
-        return lambda: ExportGraph.of(TABLE, name, modules[name](), fixed, dtype)
+        return lambda: ExportGraph.of(
+            TABLE, name, modules[name](), fixed, dtype, inputs_of(network, name)
+        )
 
     return {name: maker(name) for name in modules}

@@ -38,7 +38,13 @@ _MATTE: Final = Licence(
     allows="What its page says; the data that it was trained on has terms of its own.",
 )
 
+_OPTIONAL: Final = {
+    "matte": _MATTE,
+    "identity": Licence(name="Apache-2.0", url=f"{_HUB}/facebook/dino-vits16", allows=_APACHE),
+}
+
 
 def licences(sources: Any) -> dict[str, Licence]:
     """Of each part that a bundle from these sources holds."""
-    return {**_PARTS, "matte": _MATTE} if sources.matte else dict(_PARTS)
+    asked = {name: one for name, one in _OPTIONAL.items() if getattr(sources, name)}
+    return {**_PARTS, **asked}

@@ -12,7 +12,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -23,15 +22,16 @@ from transformers import AutoTokenizer
 from export.errors import ExportError, listed
 from export.families.instantcharacter.adapter import load_adapter
 from export.families.instantcharacter.config import FLUX, GUIDANCE_EMBEDDER, ModelConfig
+from export.families.instantcharacter.dino import FILES as DINO_FILES
+from export.families.instantcharacter.dino import load_dino
 from export.families.instantcharacter.isnet import load_isnet
 from export.families.instantcharacter.network import InstantCharacter
+from export.families.instantcharacter.pretrained import pretrained, refuse
 from export.precision import convert
 from export.samples import TokenizerFile
-from export.state_dict import differences, sentences
+from export.state_dict import differences
 
 ADAPTER_FILE = "instantcharacter_ip-adapter.bin"
-# The checkpoints hold more than is used: SigLIP's text half and pooling head.
-_UNUSED = ("text_model.", "logit_", "vision_model.head.", "head.")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Sources:
         image_encoder_2: DINOv2.
         safety_checker: diffusers' Stable Diffusion safety checker; FLUX ships none.
         matte: A file of IS-Net's weights, such as `isnet-general-use.pth`; empty for no matte.
+        identity: DINO ViT-S/16, such as `facebook/dino-vits16`; empty for no identity graph.
     """
 
     flux: str = "black-forest-labs/FLUX.1-dev"
@@ -53,13 +54,14 @@ class Sources:
     image_encoder_2: str = "facebook/dinov2-giant"
     safety_checker: str = "CompVis/stable-diffusion-safety-checker"
     matte: str = ""
+    identity: str = ""
 
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
         """Flags for every source."""
         for one in fields(cls):
             flag = f"--{one.name.replace('_', '-')}"
-            told = str(one.default) or "isnet-general-use.pth; by default the bundle has no matte"
+            told = str(one.default) or _OPTIONAL[one.name]
             parser.add_argument(flag, default=one.default, help=told)
 
     @classmethod
@@ -100,6 +102,9 @@ def load_network(
     }.items():
         setattr(network, name, pretrained(getattr(network, name), folder))
     network.matte = load_isnet(Path(sources.matte).expanduser()) if sources.matte else None
+    if sources.identity:
+        found = locate(sources.identity, DINO_FILES)
+        network.identity = load_dino(config.identity["vit"], found)
     convert(network, dtype)
     unset = [name for name, tensor in _tensors(network).items() if tensor.is_meta]
     if unset:
@@ -107,6 +112,10 @@ def load_network(
     return network.eval()
 
 
+_OPTIONAL = {
+    "matte": "isnet-general-use.pth; by default the bundle has no matte",
+    "identity": "facebook/dino-vits16; by default the bundle does not judge who is in its pictures",
+}
 # Exactly what is read: FLUX's repository holds its weights a second time, in two single files.
 _MODEL = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
 _WEIGHTS: Mapping[str, tuple[str, ...]] = {
@@ -217,44 +226,10 @@ def assign(module: nn.Module, folder: Path, *, zero: tuple[str, ...] = ()) -> No
     expected = module.state_dict()
     absent = {key: tensor.shape for key, tensor in expected.items() if key.startswith(zero)}
     held = {key: tensor for key, tensor in expected.items() if key not in absent}
-    _refuse(folder, differences(held, state))
+    refuse(folder, differences(held, state))
     dtype = next(iter(state.values())).dtype
     state |= {key: torch.zeros(shape, dtype=dtype) for key, shape in absent.items()}
     module.load_state_dict({key: state[key] for key in expected}, assign=True)
-
-
-def pretrained(like: Any, folder: Path) -> Any:
-    """A transformers model of the class and sizes of `like` from its folder.
-
-    Raises:
-        ExportError: Names every key that does not fit.
-    """
-    if not folder.is_dir():
-        raise ExportError(f"{folder} does not exist.")
-    try:
-        model, info = type(like).from_pretrained(
-            folder,
-            config=like.config,
-            dtype="auto",
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ExportError(f"{folder} cannot be loaded: {error}") from None
-    problems = sentences(
-        sorted(info["missing_keys"]),
-        sorted(key for key in info["unexpected_keys"] if not key.startswith(_UNUSED)),
-        sorted(info["mismatched_keys"]),
-    )
-    _refuse(folder, problems)
-    return model
-
-
-def _refuse(folder: Path, problems: list[str]) -> None:
-    if problems:
-        raise ExportError(f"{folder} does not fit:\n  {listed(problems)}")
 
 
 def _tensors(network: nn.Module) -> dict[str, Tensor]:

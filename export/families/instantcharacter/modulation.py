@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from diffusers import FluxTransformer2DModel
 from torch import Tensor, nn
 
+from export.lora.branches import NO_BRANCHES, Branches
+
 LAYERS = (".time_text_embed", ".norm.linear", ".norm1.linear", ".norm1_context.linear", ".norm_out")
 """Parts of the names of the transformer's layers that run here and not in its steps."""
 
@@ -61,17 +63,24 @@ class Modulation(nn.Module):
 class ModulationGraph(nn.Module):
     """Every step of a schedule and every guidance pass in one batch."""
 
-    def __init__(self, modulation: Modulation) -> None:
+    def __init__(self, modulation: Modulation, branches: Branches = NO_BRANCHES) -> None:
         super().__init__()
-        self.modulation = modulation
+        self.modulation, self.branches = modulation, branches
 
-    def forward(self, pooled_projections: Tensor, guidance: Tensor, timesteps: Tensor) -> Tensor:
+    def forward(
+        self,
+        pooled_projections: Tensor,
+        guidance: Tensor,
+        timesteps: Tensor,
+        style_modulation_factors: Tensor | None = None,
+    ) -> Tensor:
         steps, passes = timesteps.shape[0], pooled_projections.shape[0]
-        rows = self.modulation(
-            pooled_projections.expand(steps, -1, -1).flatten(0, 1),
-            guidance.expand(steps * passes),
-            timesteps.unsqueeze(1).expand(-1, passes).flatten(),
-        )
+        with self.branches.with_factors(style_modulation_factors):
+            rows = self.modulation(
+                pooled_projections.expand(steps, -1, -1).flatten(0, 1),
+                guidance.expand(steps * passes),
+                timesteps.unsqueeze(1).expand(-1, passes).flatten(),
+            )
         return rows.unflatten(0, (steps, passes))
 
 

@@ -18,8 +18,10 @@ from transformers import (
     T5EncoderModel,
 )
 
+from castmate.families.instantcharacter.graphs import OPTIONAL
 from export.families.instantcharacter.config import ModelConfig
 from export.families.instantcharacter.denoiser import Denoiser
+from export.families.instantcharacter.identity import Identity, IdentityNet
 from export.families.instantcharacter.image_encoder import CropEncoder
 from export.families.instantcharacter.matte import Matte, MatteNet
 from export.families.instantcharacter.modulation import Modulation
@@ -61,6 +63,15 @@ class InstantCharacter(Network):
         )
         channels = config.matte.get("channels")
         self.matte: Matte | None = MatteNet(channels) if channels else None
+        channels = config.identity.get("channels")
+        self.identity: Identity | None = (
+            IdentityNet(channels, config.identity["embedding_dim"]) if channels else None
+        )
+
+    @property
+    def optional_graphs(self) -> frozenset[str]:
+        """Which of the graphs that a bundle need not have this one has."""
+        return frozenset(name for name in OPTIONAL if getattr(self, name) is not None)
 
     @property
     def denoiser(self) -> Denoiser:

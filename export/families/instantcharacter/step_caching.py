@@ -26,7 +26,9 @@ from export.families.instantcharacter.graphs import (
     text_rows,
 )
 from export.families.instantcharacter.network import InstantCharacter
+from export.families.instantcharacter.style_layers import FINISH, HEAD, TAIL, branches_of
 from export.graphs import Makers
+from export.lora.branches import NO_BRANCHES, Branches
 
 FLUX_STEP_CACHING = StepCachingSpec(
     balanced=0.08,
@@ -39,9 +41,9 @@ FLUX_STEP_CACHING = StepCachingSpec(
 class HeadGraph(nn.Module):
     """Embedders, the first double block, and the measure of change."""
 
-    def __init__(self, denoiser: Denoiser) -> None:
+    def __init__(self, denoiser: Denoiser, branches: Branches = NO_BRANCHES) -> None:
         super().__init__()
-        self.denoiser = denoiser
+        self.denoiser, self.branches = denoiser, branches
 
     def forward(
         self,
@@ -54,6 +56,7 @@ class HeadGraph(nn.Module):
         rotary_emb_cos: Tensor,
         rotary_emb_sin: Tensor,
         previous_head_residual: Tensor,
+        style_factors: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Run the first block.
 
@@ -62,21 +65,22 @@ class HeadGraph(nn.Module):
         mean magnitude of that. Zeros make it infinite, so that the first step is computed.
         """
         denoiser, batch = self.denoiser, latents.shape[0]
-        before, text = denoiser.embed(
-            image_rows(latents, prompt_embeds.shape[0]).to(denoiser.dtype),
-            text_rows(prompt_embeds, batch),
-        )
-        image, text = denoiser.double_blocks(
-            slice(1),
-            before,
-            text,
-            text_rows(modulation.index_select(0, step)[0], batch),
-            Shared(
-                (rotary_emb_cos, rotary_emb_sin),
-                subject_embeds.index_select(0, step),
-                subject_scale.to(denoiser.dtype),
-            ),
-        )
+        with self.branches.with_factors(style_factors):
+            before, text = denoiser.embed(
+                image_rows(latents, prompt_embeds.shape[0]).to(denoiser.dtype),
+                text_rows(prompt_embeds, batch),
+            )
+            image, text = denoiser.double_blocks(
+                slice(1),
+                before,
+                text,
+                text_rows(modulation.index_select(0, step)[0], batch),
+                Shared(
+                    (rotary_emb_cos, rotary_emb_sin),
+                    subject_embeds.index_select(0, step),
+                    subject_scale.to(denoiser.dtype),
+                ),
+            )
         residual = image.float() - before.float()
         difference = (residual - previous_head_residual).abs().mean()
         change = (difference / previous_head_residual.abs().mean()).reshape(1)
@@ -86,9 +90,9 @@ class HeadGraph(nn.Module):
 class TailGraph(nn.Module):
     """All blocks but the first; `tail_residual` is what they add to the image tokens."""
 
-    def __init__(self, denoiser: Denoiser) -> None:
+    def __init__(self, denoiser: Denoiser, branches: Branches = NO_BRANCHES) -> None:
         super().__init__()
-        self.denoiser = denoiser
+        self.denoiser, self.branches = denoiser, branches
 
     def forward(
         self,
@@ -100,6 +104,7 @@ class TailGraph(nn.Module):
         subject_scale: Tensor,
         rotary_emb_cos: Tensor,
         rotary_emb_sin: Tensor,
+        style_factors: Tensor | None = None,
     ) -> Tensor:
         denoiser, passes = self.denoiser, modulation.shape[1]
         row = text_rows(modulation.index_select(0, step)[0], hidden_states.shape[0] // passes)
@@ -108,18 +113,19 @@ class TailGraph(nn.Module):
             subject_embeds.index_select(0, step),
             subject_scale.to(denoiser.dtype),
         )
-        image, text = denoiser.double_blocks(
-            slice(1, None), hidden_states, encoder_hidden_states, row, shared
-        )
-        return denoiser.single_blocks(image, text, row, shared) - hidden_states
+        with self.branches.with_factors(style_factors):
+            image, text = denoiser.double_blocks(
+                slice(1, None), hidden_states, encoder_hidden_states, row, shared
+            )
+            return denoiser.single_blocks(image, text, row, shared) - hidden_states
 
 
 class FinishGraph(nn.Module):
     """Projection, true-CFG mix and Euler update: `next_latents` as in `TransformerGraph`."""
 
-    def __init__(self, denoiser: Denoiser) -> None:
+    def __init__(self, denoiser: Denoiser, branches: Branches = NO_BRANCHES) -> None:
         super().__init__()
-        self.denoiser = denoiser
+        self.denoiser, self.branches = denoiser, branches
 
     def forward(
         self,
@@ -130,9 +136,11 @@ class FinishGraph(nn.Module):
         hidden_states: Tensor,
         tail_residual: Tensor,
         modulation: Tensor,
+        style_factors: Tensor | None = None,
     ) -> Tensor:
         row = text_rows(modulation.index_select(0, step)[0], latents.shape[0])
-        velocity = self.denoiser.project(hidden_states + tail_residual, row)
+        with self.branches.with_factors(style_factors):
+            velocity = self.denoiser.project(hidden_states + tail_residual, row)
         return euler_step(latents, velocity, step, sigmas, true_cfg_scale)
 
 
@@ -141,7 +149,7 @@ def bundle_graphs(network: InstantCharacter, *, step_caching: bool) -> Makers:
     every = {**export_graphs(network), **step_caching_graphs(network)}
     return {
         name: every[name]
-        for name in graph_names(step_caching=step_caching, matte=network.matte is not None)
+        for name in graph_names(step_caching=step_caching, optional=network.optional_graphs)
     }
 
 
@@ -149,8 +157,8 @@ def step_caching_graphs(network: InstantCharacter) -> Makers:
     """The three parts by name."""
     denoiser = network.denoiser
     modules: dict[str, Callable[[], nn.Module]] = {
-        "transformer_head": lambda: HeadGraph(denoiser),
-        "transformer_tail": lambda: TailGraph(denoiser),
-        "transformer_finish": lambda: FinishGraph(denoiser),
+        HEAD: lambda: HeadGraph(denoiser, branches_of(network, HEAD)),
+        TAIL: lambda: TailGraph(denoiser, branches_of(network, TAIL)),
+        FINISH: lambda: FinishGraph(denoiser, branches_of(network, FINISH)),
     }
     return makers(network, modules)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from mcp.server.context import ServerRequestContext
@@ -12,34 +13,39 @@ from mcp.server.mcpserver import Context
 from mcp.types import EmptyResult, SubscribeRequestParams, UnsubscribeRequestParams
 
 from castmate.errors import CastmateError
-from castmate.jobs.ledger import Ledger
-from castmate.jobs.predictions import Prediction
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.http.ids import job_id_of
 
 _MOST: Final = 64  # jobs that one process watches at a time
 _log = logging.getLogger(__name__)
 
+Wait = Callable[[str], Awaitable[object]]
+
 
 class Notices:
     """Tells `job://...` is updated, once, when the job is final."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self) -> None:
         self._watched: dict[str, asyncio.Task[None]] = {}
 
-    def watch(self, ctx: Context[Any, Any], job: Prediction) -> None:
-        """Tell about a job whose call has just returned without its picture."""
-        if job.state.final or job.id in self._watched or len(self._watched) >= _MOST:
-            return
-        watching = asyncio.create_task(self._tell(ctx, job))
-        self._watched[job.id] = watching
-        watching.add_done_callback(lambda _: self._watched.pop(job.id))
+    def watch(self, ctx: Context[Any, Any], name: str, wait: Wait) -> None:
+        """Tell about a job whose call has just returned without its picture.
 
-    async def _tell(self, ctx: Context[Any, Any], job: Prediction) -> None:
-        uri = f"job://{job_id_of(job.id)}"
+        Args:
+            ctx: The call.
+            name: The job's id in the ledger.
+            wait: Gives the job of an id when it is final.
+        """
+        if name in self._watched or len(self._watched) >= _MOST:
+            return
+        watching = asyncio.create_task(self._tell(ctx, name, wait))
+        self._watched[name] = watching
+        watching.add_done_callback(lambda _: self._watched.pop(name))
+
+    async def _tell(self, ctx: Context[Any, Any], name: str, wait: Wait) -> None:
+        uri = f"job://{job_id_of(name)}"
         try:
-            await self._ledger.wait(job.id)
+            await wait(name)
         except CastmateError as error:
             _log.info("nobody is told about %s: %s", uri, error)
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field
@@ -12,7 +12,10 @@ Tool = TypeVar("Tool", bound=Callable[..., Any])
 
 
 def with_fields_of(
-    model: type[BaseModel], descriptions: Mapping[str, str], defaults: Mapping[str, Any]
+    model: type[BaseModel],
+    descriptions: Mapping[str, str],
+    defaults: Mapping[str, Any],
+    only: Collection[str] | None = None,
 ) -> Callable[[Tool], Tool]:
     """Let a tool that takes `**values` take the fields of a model by name, before its own.
 
@@ -21,6 +24,7 @@ def with_fields_of(
         descriptions: What this door says instead of a field's own description.
         defaults: What the model gives a field that a call leaves out, as far as it is known: it
             is advertised, and not put into the call.
+        only: The fields that the tool takes; None is all.
     """
 
     def decorate(tool: Tool) -> Tool:
@@ -42,6 +46,7 @@ def with_fields_of(
                 default=inspect.Parameter.empty if field.is_required() else field.default,
             )
             for name, field in model.model_fields.items()
+            if only is None or name in only
         ]
         first = [p for p in named if p.kind is not p.KEYWORD_ONLY]
         own = [p for p in named if p.kind is p.KEYWORD_ONLY]

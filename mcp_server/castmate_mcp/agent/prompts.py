@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Annotated, Final
 
 from mcp.types import (
@@ -24,7 +23,7 @@ _MOST: Final = 50  # the protocol allows 100
 _OF_CHARACTER: Final = ("character", "character_id")
 
 Character = Annotated[
-    str, Field(description="A character_id, an image_id, a path or an https URL.")
+    str, Field(description="A saved character's name or id, an image_id, a path or an https URL.")
 ]
 
 
@@ -46,10 +45,10 @@ def add(server: StrictServer, studio: Studio) -> None:
         """The same character from several sides, on white."""
         return (
             f"Make a character sheet of {character}. Save it with create_character first, unless "
-            f"it is a character_id. Then draw one picture for each of: {views}. Prompt each as "
-            "'<view>, standing, neutral pose, plain white background, character sheet', size "
-            "768*1024, the same seed for all. Look at each with view_image; where the character "
-            "is not the same, draw that one again with subject_scale 1.1. Show them together."
+            "it is saved already. Then call draw_scenes once, with layout sheet, size 768*1024, "
+            f"style_words 'standing, neutral pose, full body' and these scenes: {views}. Look at "
+            "the sheet; where the character is not the same, draw that view again with "
+            "generate_character_image and subject_scale 1.1. Show the user the sheet."
         )
 
     @server.prompt(title="Storyboard")
@@ -59,15 +58,13 @@ def add(server: StrictServer, studio: Studio) -> None:
         panels: Annotated[str, Field(description="How many pictures.")] = "4",
     ) -> str:
         """A story in pictures, the same character in each."""
-        story_id = f"story-{secrets.token_hex(4)}"  # else the next one gets the panels of this one
         return (
             f"Make a storyboard of {panels} panels with {character}: {story}\n"
-            "Save the character with create_character first, unless it is a character_id. Write "
-            "one line a panel: action, place, mood, camera. Draw each with "
-            "generate_character_image, size 1024*640, the same style words in every prompt, and "
-            f"the idempotency_key {story_id}-1 for the first panel, {story_id}-2 for the second "
-            "and so on; another key only where a panel is drawn again. Show the panels in order, "
-            "each with its line."
+            "Save the character with create_character first, unless it is saved already. Write "
+            "one line a panel: action, place, mood, camera. Call draw_scenes once with these lines "
+            "as its scenes (12 at most in a call), size 1024*640 and the same style_words. If "
+            "scenes failed, the same call again draws only those. Look at the sheet with "
+            "view_image, and show it to the user."
         )
 
     @server.prompt(title="Same character, new outfit")
@@ -87,11 +84,37 @@ def add(server: StrictServer, studio: Studio) -> None:
         character: Character,
         feeling: Annotated[str, Field(description="What it shows, such as joy.")] = "joy",
     ) -> str:
-        """A sticker with a white border."""
+        """A sticker without background."""
         return (
-            f"Draw a sticker of {character} that shows {feeling}. Prompt: 'sticker, {feeling}, "
-            "flat vector style, thick white border, plain light grey background', size 512*512. "
-            "Draw two with different seeds, look at them with view_image, and show the better one."
+            f"Draw a sticker of {character} that shows {feeling}. Call generate_character_image "
+            f"with the prompt 'sticker, {feeling}, flat colours, plain background', size 512*512, "
+            "num_images 2 and background transparent. Look at both with view_image, and show the "
+            "better one."
+        )
+
+    @server.prompt(title="Avatar")
+    def avatar(character: Character) -> str:
+        """A portrait without background."""
+        return (
+            f"Draw an avatar of {character}. Call generate_character_image with the prompt "
+            "'portrait, looking at the camera, close-up, head and shoulders, plain background', "
+            "size 512*512, num_images 2 and background transparent. Look at both with view_image, "
+            "and show the better one."
+        )
+
+    @server.prompt(title="Sprite sheet")
+    def sprite_sheet(
+        character: Character,
+        poses: Annotated[str, Field(description="Which poses, separated by commas.")] = (
+            "standing, walking, running, jumping, sitting, waving"
+        ),
+    ) -> str:
+        """The same character in several poses, in a grid without background."""
+        return (
+            f"Make a sprite sheet of {character}: call draw_scenes once, with layout sheet, "
+            f"background transparent, size 512*512, style_words 'full body, game sprite' and these "
+            f"scenes: {poses}. The sheet is then a grid of equal cells without captions. Look at "
+            "it with view_image, and show it to the user."
         )
 
     @server.completion()  # type: ignore[no-untyped-call, untyped-decorator]
@@ -107,7 +130,8 @@ def add(server: StrictServer, studio: Studio) -> None:
 
 async def _candidates(studio: Studio, name: str) -> list[str]:
     if name in _OF_CHARACTER:
-        return [character.id for character in await studio.castmate.characters.list(studio.caller)]
+        saved = await studio.castmate.characters.list(studio.caller)
+        return [*(one.id for one in saved), *dict.fromkeys(one.name for one in saved)]
     if name == "image_id":
         found = [one async for one in predictions(studio, State.COMPLETED)]
         return [

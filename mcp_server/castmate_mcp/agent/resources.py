@@ -13,6 +13,7 @@ from castmate.images import as_png
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import Studio
 from castmate_mcp.http.ids import CharacterName, ImageName, job_id_of
+from castmate_mcp.http.saved import image_names
 
 GUIDE = "guide://prompting"
 
@@ -92,12 +93,12 @@ def add(server: StrictServer, studio: Studio) -> None:
             raise ResourceNotFoundError(
                 f"There is no job {job_id!r}: list_library shows those there are."
             ) from None
-        count = len(found.result.images) if found.result else 0
+        names = image_names(found)
         return json.dumps(
             {
                 "job_id": job_id_of(found.id),
                 "status": found.state,
-                "images": [ImageName(found.id, number).uri for number in range(count)],
+                "images": [name.uri for name in names],
                 "error": found.error and found.error["message"],
             }
         )

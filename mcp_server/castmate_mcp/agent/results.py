@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Final, Literal
 
@@ -19,13 +20,15 @@ from mcp.types import (
 )
 from pydantic import BaseModel
 
-from castmate.images import PREVIEW_LIMIT, base64_length, preview
-from castmate.jobs.predictions import Prediction, State
+from castmate.identity import judged
+from castmate.images import PREVIEW_LIMIT, PREVIEW_SIDE, base64_length, preview
+from castmate.jobs.predictions import Prediction, State, StoredImage
 from castmate.times import iso8601
 from castmate_mcp.agent.advice import codes
 from castmate_mcp.agent.studio import GENERATE, Studio
 from castmate_mcp.http.ids import ImageName, job_id_of
 
+_SIDE: Final = 1024  # of a contact sheet's preview: its captions are read
 STATUS: Final[dict[State, Literal["running", "completed", "cancelled", "failed"]]] = {
     State.CREATED: "running",
     State.PROCESSING: "running",
@@ -54,6 +57,17 @@ class ImageOut(BaseModel):
     height: int
     seed: int
     has_nsfw: bool
+    identity: dict[str, Any] | None = None
+    scene: int | None = None
+    caption: str | None = None
+
+
+class UndrawnOut(BaseModel):
+    """A scene that ended without a picture."""
+
+    scene: int
+    caption: str
+    why: str
 
 
 class JobOut(BaseModel):
@@ -61,7 +75,10 @@ class JobOut(BaseModel):
 
     status: Literal["running", "completed", "cancelled", "failed"]
     job_id: str
-    images: list[ImageOut] = []
+    images: list[ImageOut]
+    sheet: ImageOut | None = None
+    failed: list[UndrawnOut] = []
+    saved_to: list[str] = []
     progress: str | None = None
     client: str | None = None
     elapsed_s: float | None = None
@@ -70,6 +87,8 @@ class JobOut(BaseModel):
     computed_steps: int | None = None
     drawn_with: dict[str, Any] = {}
     reference: dict[str, Any] | None = None
+    no_identity: str | None = None
+    selection: dict[str, Any] | None = None
     deduplicated: bool = False
     warnings: list[str] = []
     next_step: str
@@ -84,6 +103,7 @@ def describe(
     out = JobOut(
         status=STATUS[job.state],
         job_id=job_id,
+        images=[],
         elapsed_s=round((job.finished or time.time()) - started, 2),
         expires_at=iso8601(job.expires) if job.expires else None,
         next_step="",
@@ -109,28 +129,43 @@ def describe(
             )
         return out
     for number, image in enumerate(result.images):
-        name = ImageName(job.id, number)
-        out.images.append(
-            ImageOut(
-                image_id=str(name),
-                image_uri=name.uri,
-                file_path=studio.file_path(image),
-                download_url=studio.download_url(image, ctx),
-                **image.record(),
-            )
-        )
+        if image.discarded is None:
+            out.images.append(image_out(studio, ImageName(job.id, number), image, ctx))
     out.client, out.cost_usd, out.warnings = result.client, result.cost_usd, [*result.warnings]
     out.computed_steps, out.drawn_with = result.computed_steps, dict(result.drawn_with)
     if result.reference is not None:
         out.reference = asdict(result.reference)
-    shown = "file_path" if out.images[0].file_path else "download_url"
-    if shown == "download_url" and not out.images[0].download_url:
-        shown = "picture"
+    out.no_identity = result.no_identity or None
+    if result.selection is not None:
+        out.selection = asdict(result.selection)
+    if not out.images:
+        out.next_step = "Its pictures were deleted: edit_library restores one within a day."
+        return out
     out.next_step = (
-        f"Show the user the {shown}. If you cannot see the picture, call view_image with its "
-        "image_id. For another scene, generate again with the same `image`."
+        f"Show the user the {where(out.images[0])}. If you cannot see the picture, call view_image "
+        "with its image_id. For another scene, generate again with the same `image`."
     )
     return out
+
+
+def image_out(
+    studio: Studio, name: ImageName, image: StoredImage, ctx: Context[Any, Any]
+) -> ImageOut:
+    """A finished picture, and every way that this caller has to it."""
+    return ImageOut(
+        image_id=str(name),
+        image_uri=name.uri,
+        file_path=studio.file_path(image),
+        download_url=studio.download_url(image, ctx),
+        **image.record() | {"identity": judged(image.identity)},
+    )
+
+
+def where(image: ImageOut) -> str:
+    """What of a result leads a user to its picture."""
+    if image.file_path:
+        return "file_path"
+    return "download_url" if image.download_url else "picture"
 
 
 def waiting_for(studio: Studio, why: str) -> str:
@@ -138,19 +173,23 @@ def waiting_for(studio: Studio, why: str) -> str:
     return f"waiting for a client that can draw, and tried again by itself: {studio.shown(why)}"
 
 
-async def to_content(studio: Studio, job: Prediction, out: JobOut) -> CallToolResult:
+async def to_content(studio: Studio, out: JobOut, shown: Sequence[str]) -> CallToolResult:
     """The answer: structured content, the same as text, small previews and links.
 
     The previews together stay below what every known host accepts.
+
+    Args:
+        studio: What has the pictures.
+        out: The job.
+        shown: The names in the storage of what is previewed.
     """
     structured = out.model_dump(mode="json", exclude_none=True)
     content: list[ContentBlock] = [
         TextContent(type="text", text=out.model_dump_json(exclude_none=True))
     ]
-    stored = job.result.images if job.result else ()
-    for image in stored:
-        small = await studio.castmate.storage.preview(image.name)
-        if base64_length(small) > (limit := PREVIEW_LIMIT // len(stored)):
+    for name in shown:
+        small = await studio.castmate.storage.preview(name, _SIDE if out.sheet else PREVIEW_SIDE)
+        if base64_length(small) > (limit := PREVIEW_LIMIT // len(shown)):
             small = await asyncio.to_thread(preview, small, limit)
         content.append(image_content(small))
     content += [
@@ -161,7 +200,7 @@ async def to_content(studio: Studio, job: Prediction, out: JobOut) -> CallToolRe
             mime_type="image/png",
             description=f"The whole picture, {image.width}*{image.height}, seed {image.seed}",
         )
-        for image in out.images
+        for image in (*([out.sheet] if out.sheet else []), *out.images)
     ]
     return CallToolResult(content=content, structured_content=structured)
 

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
+
+_LEFT_OUT: Final = ("title", "$defs", "examples")  # an example stands in the words
 
 
-def compact(schema: Mapping[str, Any], *, result: bool = False) -> dict[str, Any]:
+def compact(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The schema without titles, which repeat the names, without null, and with its parts in place.
 
     What may be null may be left out, and that is what is advertised; null is still taken.
 
     Args:
         schema: Of an object; none of its parts contains itself.
-        result: Of a result: nobody needs its defaults, nor what its models are, nor which of its
-            parts are always there, since whoever reads a result sees which are.
     """
     parts = schema.get("$defs", {})
 
     def clean(given: Mapping[str, Any]) -> dict[str, Any]:
-        node = {key: value for key, value in given.items() if key not in ("title", "$defs")}
-        if result or node.get("default", 0) is None:
-            node.pop("default", None)
+        node = {key: value for key, value in given.items() if key not in _LEFT_OUT}
+        if node.get("default", 0) is None:
+            del node["default"]
         if node.get("additionalProperties") is True:  # what holds anyway
             del node["additionalProperties"]
         if "$ref" in node:
@@ -35,9 +35,6 @@ def compact(schema: Mapping[str, Any], *, result: bool = False) -> dict[str, Any
             node = clean(kinds[0]) | node
         if "properties" in node:
             node["properties"] = {name: clean(one) for name, one in node["properties"].items()}
-            if result:
-                node.pop("description", None)
-                node.pop("required", None)
         if node.get("additionalProperties") is True:
             del node["additionalProperties"]  # which is what is meant without it
         if isinstance(node.get("items"), dict):
@@ -45,6 +42,14 @@ def compact(schema: Mapping[str, Any], *, result: bool = False) -> dict[str, Any
         return node
 
     return clean(schema)
+
+
+OBJECT: Final[dict[str, Any]] = {"type": "object"}
+"""What is advertised of a result: that it is structured.
+
+Descriptions name what matters of it, results say the rest themselves, and every conversation would
+pay for more.
+"""
 
 
 def in_words(parameter: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,32 +5,38 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
+
+from mcp.server.mcpserver import Context
 
 from castmate.errors import CastmateError, ImageRejected
 from castmate.images import Reference
+from castmate.jobs.names import could_be_name, no_such_name
 from castmate.jobs.storage import UPLOADS
 from castmate.references import is_base64, resolve
 from castmate.shorten import shorten
 from castmate_mcp.agent.studio import Studio
 from castmate_mcp.http.ids import CharacterName, ImageName, prediction_id_of
-from castmate_mcp.http.saved import stored_name
+from castmate_mcp.http.saved import character_named, image_names, stored_name
 
 _SHOWN: Final = 5
 _URI: Final = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+:", re.IGNORECASE)
 _UPLOAD: Final = re.compile(r"upload://([0-9-]{10}/[0-9a-f]{32}\.png)")
 
 
-async def reference_of(studio: Studio, source: str) -> Reference:
+async def reference_of(studio: Studio, ctx: Context[Any, Any], source: str) -> Reference:
     """Read and check the picture that a caller names.
 
     Args:
         studio: Knows the caller and what is theirs.
-        source: An id or URI of a picture or a character, an https URL, a data URI or a path.
+        ctx: The call that names it.
+        source: An id or URI of a picture or a character, a character's name, an https URL, a data
+            URI or a path.
 
     Raises:
         ImageRejected: Says why, and what is allowed instead.
+        Overloaded: The caller has too many pictures fetched at this moment.
     """
     source = source.strip()
     if name := ImageName.parse(source) or _own_file(studio, source):
@@ -45,6 +51,8 @@ async def reference_of(studio: Studio, source: str) -> Reference:
         raise await _instead_of_job(studio, source)
     if source.startswith(("img_", "chr_", "image://", "character://")):
         raise await _unknown(studio, source)
+    if saved := await character_named(studio.castmate, source, studio.caller):
+        return await _of_saved(studio, saved)
     settings = studio.castmate.settings
     roots = settings.image_roots if studio.reads_paths else ()
     try:
@@ -53,9 +61,13 @@ async def reference_of(studio: Studio, source: str) -> Reference:
             roots=roots,
             allow_http=settings.allow_http,
             use_proxy=settings.fetch_proxy,
+            fetch=studio.fetching(ctx),
             caller=studio.caller,
         )
     except ImageRejected as error:
+        if could_be_name(source) and not is_base64(source):
+            known = await studio.castmate.characters.list(studio.caller)
+            raise no_such_name(known, source, error.problems[0].allowed) from None
         if studio.base_url is None or _URI.match(source) or is_base64(source):
             raise
         raise _instead_of_path(studio, source, error) from None
@@ -148,8 +160,7 @@ async def _instead_of_job(studio: Studio, source: str) -> ImageRejected:
         return ImageRejected(
             f"{shorten(source, 60)} is the id of a job, not of a picture", allowed=allowed
         )
-    count = len(prediction.images)
-    ids = ", ".join(str(ImageName(prediction.id, number)) for number in range(count))
+    ids = ", ".join(map(str, image_names(prediction)))
     return ImageRejected(
         f"{shorten(source, 60)} is the id of a job, not of a picture",
         allowed=ids or allowed,

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 
 from castmate.clients import registry
 from castmate.jobs.consents import NAMED_FOR_S
-from castmate_mcp.agent.studio import Studio
+from castmate_mcp.agent.studio import GENERATE, Studio
 from castmate_mcp.settings import ServerSettings
 
 
@@ -116,12 +116,15 @@ class Spending:
         await self.studio.castmate.consents.give(self.studio.caller)
         return True
 
-    async def accept(self, num_images: int, accept_cost_usd: float | None) -> bool:
+    async def accept(
+        self, num_images: int, accept_cost_usd: float | None, tool: str = GENERATE
+    ) -> bool:
         """Let one call pay the price that the agent was told, where the host cannot ask.
 
         Args:
             num_images: How many pictures the call asks for.
             accept_cost_usd: What the agent says that the user has agreed to.
+            tool: Which one is called.
 
         Returns:
             True.
@@ -146,7 +149,7 @@ class Spending:
         raise ToolError(
             f"The user's own machine cannot draw now, and {self._title} would cost about "
             f"${price_usd:.2f}. Nothing was charged. {early}Ask the user; only if they agree, call "
-            f"generate_character_image again with accept_cost_usd {price_usd:.2f}, within "
+            f"{tool} again with accept_cost_usd {price_usd:.2f}, within "
             f"{NAMED_FOR_S / 60:.0f} minutes. It pays for that one call."
         )
 

@@ -34,6 +34,7 @@ from castmate.addresses import is_here
 from castmate.errors import CastmateError, SettingsError
 from castmate.jobs.keys import LOCAL, Key, KeyRing, share_of
 from castmate.jobs.keys import Scope as KeyScope
+from castmate.jobs.opening import database_url
 from castmate.service import Castmate
 from castmate_mcp.agent.server import Register, build_server
 from castmate_mcp.agent.studio import calling_key
@@ -86,6 +87,7 @@ def build_mcp_app(
         retry_interval=retry_interval,
         max_request_body_size=MAX_JSON_BYTES,
         max_sessions=MAX_SESSIONS,
+        stateless_http=not _keeps_sessions(settings),
         transport_security=_protection(settings),
         auth=AuthSettings.model_validate(  # of texts: a URL that was parsed before gains a slash
             {
@@ -227,6 +229,12 @@ def _mended(receive: Receive) -> Receive:
         return message
 
     return mended
+
+
+def _keeps_sessions(settings: ServerSettings) -> bool:
+    if settings.mcp_sessions is not None:
+        return settings.mcp_sessions
+    return database_url(settings).startswith("sqlite")
 
 
 def _protection(settings: ServerSettings) -> TransportSecuritySettings:

@@ -20,10 +20,10 @@ from mcp.types import INVALID_PARAMS, CallToolResult, GetPromptResult, InputRequ
 from pydantic import BaseModel, ValidationError
 
 from castmate.errors import CastmateError, InvalidRequest, Problem
-from castmate.schema import problems_of
+from castmate.validation import problems_of
 from castmate_mcp.agent import surrogates
 from castmate_mcp.agent.advice import as_tool_error
-from castmate_mcp.agent.schemas import compact, in_words
+from castmate_mcp.agent.schemas import OBJECT, compact, in_words
 
 # What models call our parameters, where the letters are too different for a likeness.
 _MEANT: Final = {
@@ -39,6 +39,7 @@ _MEANT: Final = {
     "resolution": "size",
     "steps": "num_inference_steps",
     "task_id": "job_id",
+    "style": "style_words",
     "text": "prompt",
     "timeout": "wait_seconds",
     "width": "size",
@@ -70,8 +71,8 @@ class StrictServer(MCPServer[Any]):
         parameters = compact(tool.parameters)
         told = {name: in_words(one) for name, one in parameters["properties"].items()}
         tool.parameters = parameters | {"properties": told, "additionalProperties": False}
-        if (schema := tool.fn_metadata.output_schema) is not None:
-            tool.fn_metadata.output_schema = compact(schema, result=True)
+        if tool.fn_metadata.output_schema is not None:
+            tool.fn_metadata.output_schema = OBJECT
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None

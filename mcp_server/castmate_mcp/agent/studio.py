@@ -17,7 +17,9 @@ from starlette.requests import HTTPConnection
 from castmate.errors import InvalidRequest, Problem
 from castmate.jobs.keys import LOCAL, Key
 from castmate.jobs.predictions import Prediction, StoredImage
+from castmate.jobs.scenes import Storyboard
 from castmate.jobs.storage import SIGNED_FOR_S
+from castmate.references import Fetch
 from castmate.service import Castmate
 from castmate.shorten import shorten
 from castmate_mcp.agent.notices import Notices
@@ -30,6 +32,7 @@ from castmate_mcp.settings import ServerSettings
 
 BaseUrl = Callable[[HTTPConnection], str]
 GENERATE: Final = "generate_character_image"
+DRAW_SCENES: Final = "draw_scenes"
 _HOUR_S: Final = 3600.0
 
 
@@ -55,7 +58,7 @@ class Studio:
     @cached_property
     def notices(self) -> Notices:
         """Who tells that jobs have ended."""
-        return Notices(self.castmate.ledger)
+        return Notices()
 
     @property
     def key(self) -> Key:
@@ -72,8 +75,8 @@ class Studio:
         """Whether the caller sees the same disk as this process."""
         return self.key is LOCAL
 
-    async def job(self, job_id: str) -> Prediction:
-        """The caller's prediction of this id.
+    async def job(self, job_id: str) -> Prediction | Storyboard:
+        """The caller's prediction or series of this id.
 
         Raises:
             InvalidRequest: It is no id of a job.
@@ -93,11 +96,16 @@ class Studio:
                     )
                 ]
             )
+        if series := await self.castmate.storyboards.find(prediction_id, self.caller):
+            return series
         return await self.castmate.ledger.get(prediction_id, self.caller)
 
-    async def cancel(self, prediction_id: str) -> None:
-        """Stop the caller's prediction."""
-        await self.castmate.ledger.cancel(prediction_id, self.caller)
+    async def cancel(self, name: str) -> None:
+        """Stop the caller's prediction or series."""
+        if await self.castmate.storyboards.find(name, self.caller):
+            await self.castmate.storyboards.cancel(name, self.caller)
+        else:
+            await self.castmate.ledger.cancel(name, self.caller)
 
     async def picture(self, name: ImageName) -> StoredImage:
         """The caller's finished picture.
@@ -137,11 +145,18 @@ class Studio:
         link = self.castmate.storage.link(image.name, hour, SIGNED_FOR_S + _HOUR_S)
         return self.base_url(request) + link
 
-    def count(self, ctx: Context[Any, Any]) -> None:
-        """Count a prediction that a call has submitted, where there is `/metrics` to show it."""
+    def fetching(self, ctx: Context[Any, Any]) -> Fetch | None:
+        """What downloads pictures for a call, over HTTP within the share of its key."""
+        request = ctx.request_context.request
+        if not isinstance(request, HTTPConnection):
+            return None
+        return gateway(request).references.fetching(self.key)
+
+    def count(self, ctx: Context[Any, Any], number: int = 1) -> None:
+        """Count predictions that a call has submitted, where there is `/metrics` to show it."""
         request = ctx.request_context.request
         if isinstance(request, HTTPConnection):
-            gateway(request).metrics.submitted.labels("mcp").inc()
+            gateway(request).metrics.submitted.labels("mcp").inc(number)
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something beside the calls; it ends with the process at the latest."""

@@ -25,7 +25,8 @@ _REDIRECT_S: Final = 300.0
 
 async def serve_file(request: Request) -> Response:
     """A picture: parts of it (Range) and its ETag where the storage is a folder."""
-    storage, now = gateway(request).castmate.storage, time.time()
+    here, now = gateway(request).castmate, time.time()
+    storage = here.storage
     if (name := storage.verify(request.scope["raw_path"].decode("latin-1"), now)) is None:
         raise Refusal(
             403,
@@ -38,7 +39,8 @@ async def serve_file(request: Request) -> Response:
         if not path.is_file():
             raise gone
         return FileResponse(path, media_type=kind, headers=_HEADERS)
-    if (url := storage.signed_url(name, now, _REDIRECT_S)).startswith(("https:", "http:")):
+    url = storage.signed_url(name, now, _REDIRECT_S)
+    if here.settings.presigned_urls and url.startswith(("https:", "http:")):
         return RedirectResponse(url, 302, {"cache-control": "no-store"})
     try:
         return Response(await storage.get(name), media_type=kind, headers=_HEADERS)

@@ -48,7 +48,7 @@ class Gateway:
     references: References = field(init=False)
 
     def __post_init__(self) -> None:
-        self.metrics = Metrics(self.castmate.ledger)
+        self.metrics = Metrics(self.castmate)
         self.references = References(self.castmate, lambda: self.gate.fetches)
 
     @property

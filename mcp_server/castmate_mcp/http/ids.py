@@ -10,6 +10,7 @@ _JOB: Final = re.compile(r"(?:job://)?(?:job_)?([0-9a-f]{32})")
 _IMAGE: Final = re.compile(r"(?:image://)?img_([0-9a-f]{32})-(\d)(?:/preview\.jpg)?")
 _CHARACTER: Final = re.compile(r"(?:character://)?(chr_[0-9a-f]{16})(?:/([1-9]))?")
 _STORED: Final = re.compile(r"outputs/([0-9a-f]{32})-\d+/(\d)\.\w+")
+_SHEET: Final = re.compile(r"sheets/([0-9a-f]{32})-[0-9a-f]+\.png")
 
 
 def job_id_of(prediction_id: str) -> str:
@@ -25,7 +26,7 @@ def prediction_id_of(job_id: str) -> str | None:
 
 @dataclass(frozen=True)
 class ImageName:
-    """A picture of a prediction."""
+    """A picture of a prediction, or the contact sheet of a series, whose number is 0."""
 
     prediction_id: str
     number: int
@@ -47,6 +48,8 @@ class ImageName:
     @classmethod
     def of_stored(cls, name: str) -> Self | None:
         """From the name under which the storage keeps it."""
+        if match := _SHEET.fullmatch(name):
+            return cls(match[1], 0)
         match = _STORED.fullmatch(name)
         return match and cls(match[1], int(match[2]))
 

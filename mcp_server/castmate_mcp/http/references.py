@@ -14,21 +14,22 @@ from urllib.parse import urlsplit
 from cachetools import LRUCache
 
 from castmate.errors import ImageRejected
-from castmate.fetch import fetch
+from castmate.fetch import DEADLINE_S, fetch
 from castmate.images import MAX_BYTES, Reference
 from castmate.jobs.keys import Key
-from castmate.references import is_base64, resolve
+from castmate.jobs.names import could_be_name, no_such_name
+from castmate.references import Fetch, is_base64, resolve
 from castmate.service import Castmate
 from castmate.shorten import shorten
 from castmate_mcp.http.ids import CharacterName, ImageName
 from castmate_mcp.http.limits import Bound
-from castmate_mcp.http.saved import stored_name
+from castmate_mcp.http.saved import character_named, stored_name
 from castmate_mcp.settings import ServerSettings
 
 ALLOWED: Final = (
     "an https URL that this server can fetch, the download_url of an upload to it, an output of an "
-    "earlier prediction, data:image/png;base64,..., or the id of a picture (img_...) or of a "
-    "character (chr_...)"
+    "earlier prediction, data:image/png;base64,..., the id of a picture (img_...) or of a "
+    "character (chr_...), or a character's name"
 )
 # Below the 10 s after which there are clients that submit again.
 FETCH_S: Final = 8.0
@@ -66,6 +67,12 @@ class References:
             return await self._saved(saved, key)
         is_address = source[:16].lower().startswith(("https:", "http:", "data:"))
         if not is_address and not is_base64(source):
+            if saved := await character_named(self._castmate, source, key.name):
+                await admit()
+                return await self._saved(saved, key)
+            if could_be_name(source):
+                characters = await self._castmate.characters.list(key.name)
+                raise no_such_name(characters, source, ALLOWED)
             raise ImageRejected(
                 f"{shorten(source, 60)!r} is no address",
                 allowed=ALLOWED,
@@ -78,6 +85,22 @@ class References:
         if name is not None:
             return await self._read(name, key)
 
+        return await resolve(
+            source,
+            roots=(),
+            allow_http=self._settings.allow_http,
+            fetch=self.fetching(key, FETCH_S),
+            caller=key.name,
+        )
+
+    def fetching(self, key: Key, deadline_s: float = DEADLINE_S) -> Fetch:
+        """What downloads pictures for a key, within its share of all downloads.
+
+        Args:
+            key: Whose calls they are.
+            deadline_s: Of each.
+        """
+
         async def get(url: str) -> bytes:
             with self._fetches().hold_for(key):
                 return await fetch(
@@ -85,16 +108,10 @@ class References:
                     max_bytes=MAX_BYTES,
                     allow_http=self._settings.allow_http,
                     use_proxy=self._settings.fetch_proxy,
-                    deadline_s=FETCH_S,
+                    deadline_s=deadline_s,
                 )
 
-        return await resolve(
-            source,
-            roots=(),
-            allow_http=self._settings.allow_http,
-            fetch=get,
-            caller=key.name,
-        )
+        return get
 
     def _own_name(self, source: str, base_url: str) -> str | None:
         """The name of a file of ours, whatever address we have: its signature says that it is."""

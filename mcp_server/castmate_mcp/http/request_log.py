@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import nullcontext
 from typing import Final
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
+from castmate import tracing
 from castmate_mcp.http.envelope import refusal
 from castmate_mcp.http.metrics import Metrics
 
@@ -44,8 +46,14 @@ class RequestLog:
                 MutableHeaders(scope=message)["x-request-id"] = request_id
             await send(message)
 
+        method = scope["method"] if scope["method"] in _METHODS else "(other)"
+        quiet = scope["path"] in _QUIET
+        tracked = tracing.span(method, Headers(scope=scope).get("traceparent"))
         try:
-            await self._app(scope, receive, send_with_id)
+            with nullcontext(tracing.UNTRACED) if quiet else tracked as span:
+                await self._app(scope, receive, send_with_id)
+                span.update_name(f"{method} {_route(scope)}")
+                span.set_attribute("http.response.status_code", status)
         except Exception as error:
             _log.exception("a bug")
             if status:
@@ -53,10 +61,7 @@ class RequestLog:
             told = f"A bug in Castmate: {type(error).__name__}. The log has more, at this id."
             await refusal(500, told)(scope, receive, send_with_id)
         finally:
-            seconds = time.perf_counter() - begin
-            # The path as it was declared: ids and signatures are the caller's business.
-            route = getattr(scope.get("route"), "path", "(none)")
-            method = scope["method"] if scope["method"] in _METHODS else "(other)"
+            seconds, route = time.perf_counter() - begin, _route(scope)
             self._metrics.answered(method, route, status, seconds)
             tell = _log.debug if route in _QUIET else _log.info
             tell(
@@ -66,3 +71,8 @@ class RequestLog:
                 status=status,
                 ms=round(seconds * 1000, 1),
             )
+
+
+def _route(scope: Scope) -> str:
+    """The path as it was declared: ids and signatures are the caller's business."""
+    return getattr(scope.get("route"), "path", "(none)")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from starlette.responses import Response
 
 from castmate.clients.registry import licences, price_usd
 from castmate.defaults import Defaults
-from castmate.schema import MAX_SIDE, MIN_SIDE
+from castmate.errors import InvalidRequest
+from castmate.schema import GenerateRequest
+from castmate.sizes import MAX_SIDE, MIN_SIDE
 from castmate_mcp.http.envelope import Refusal, success
 from castmate_mcp.rest.models import (
     Balance,
@@ -23,6 +26,7 @@ from castmate_mcp.rest.operation import Call
 from castmate_mcp.rest.submit import accepted
 
 UNCAPPED: Final = 1_000_000.0
+_NUMBERS: Final = ("num_images", "num_candidates", "min_identity")
 _DESCRIPTION: Final = (
     "Keeps a character the same in every picture: one reference image and a prompt in, new "
     "pictures of that character out."
@@ -53,6 +57,7 @@ async def models(call: Call) -> Response:
                 sort_order=number,
                 licences=terms,
                 defaults=known.model_dump() if known else {},
+                styles=list(call.gateway.castmate.router.styles),
                 api_schema={
                     "api_schemas": [
                         {
@@ -111,6 +116,14 @@ async def _priced(call: Call) -> tuple[PriceQuery, float]:
     query = await call.json(PriceQuery)
     if query.model_id not in call.gateway.models:
         raise Refusal(404, f"There is no model {query.model_id!r} here.")
-    number = accepted(query.inputs).get("num_images", 1)
-    count = number if isinstance(number, int) and 1 <= number <= 4 else 1
-    return query, round(price_usd(call.gateway.castmate.settings) * count, 6)
+    price = price_usd(call.gateway.castmate.settings) * _most_drawn(accepted(query.inputs))
+    return query, round(price, 6)
+
+
+def _most_drawn(inputs: Mapping[str, Any]) -> int:
+    """How many pictures are paid at most; one where the numbers are no valid ones."""
+    numbers = {name: inputs[name] for name in _NUMBERS if name in inputs}
+    try:
+        return GenerateRequest.parse({"prompt": "-", "image": "-", **numbers}).most_drawn
+    except InvalidRequest:
+        return 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 
 from starlette.responses import Response
 
@@ -11,7 +12,7 @@ from castmate.images import Reference
 from castmate.jobs.characters import Character, one_line
 from castmate.times import rfc3339
 from castmate_mcp.http.envelope import Refusal, success
-from castmate_mcp.rest.models import CharacterOut, CharacterQuery, Deleted
+from castmate_mcp.rest.models import CharacterOut, CharacterQuery, Deleted, NameQuery
 from castmate_mcp.rest.operation import Call
 
 
@@ -32,13 +33,44 @@ async def create_character(call: Call) -> Response:
 
 
 async def delete_character(call: Call) -> Response:
-    """`DELETE /api/v3/characters/{id}`: with its pictures; what was drawn from it stays."""
+    """`DELETE /api/v3/characters/{id}`: kept for a day; what was drawn from it stays."""
     characters, name = call.gateway.castmate.characters, call.request.path_params["id"]
-    try:
-        await characters.delete(name, call.key.name)
-    except InvalidRequest as error:
-        raise Refusal(404, str(error)) from None
+    forever = call.request.query_params.get("forever", "false")
+    if forever not in ("true", "false"):
+        problem = Problem("forever", f"{forever!r} is not allowed", "true, false")
+        raise InvalidRequest([problem])
+    with _as_missing():
+        if forever == "true":
+            await characters.delete(name, call.key.name)
+        else:
+            await characters.discard(name, call.key.name)
     return success(Deleted(id=name))
+
+
+async def rename_character(call: Call) -> Response:
+    """`PATCH /api/v3/characters/{id}`: its id stays."""
+    characters, name = call.gateway.castmate.characters, call.request.path_params["id"]
+    new = one_line((await call.json(NameQuery)).name)
+    with _as_missing():
+        return success(_told(await characters.rename(name, new, call.key.name)))
+
+
+async def restore_character(call: Call) -> Response:
+    """`POST /api/v3/characters/{id}/restore`: within a day of its deletion."""
+    characters, name = call.gateway.castmate.characters, call.request.path_params["id"]
+    with _as_missing():
+        return success(_told(await characters.restore(name, call.key.name)))
+
+
+@contextlib.contextmanager
+def _as_missing() -> Iterator[None]:
+    """A wrong id in the path is an address at which nothing is."""
+    try:
+        yield
+    except InvalidRequest as error:
+        if error.problems[0].parameter != "character_id":
+            raise
+        raise Refusal(404, str(error)) from None
 
 
 async def _references(call: Call, sources: list[str]) -> AsyncIterator[Reference]:

@@ -28,7 +28,7 @@ from castmate.schema import GeneratedImage
 from castmate_mcp.rest.models import PredictionOut, PreviewOut, StatusOut, StepOut
 from castmate_mcp.rest.operation import Call
 from castmate_mcp.rest.submit import told
-from castmate_mcp.rest.telling import for_callers
+from castmate_mcp.rest.telling import for_callers, identity_of
 
 EVENTS: Final[dict[str, type[BaseModel]]] = {
     "status": StatusOut,
@@ -40,7 +40,7 @@ EVENTS: Final[dict[str, type[BaseModel]]] = {
 
 HEARTBEAT_S: Final = 15.0
 RETRY_MS: Final = 3000  # when to come back after the server has ended
-_END: Final = "end"
+END: Final = "end"
 
 
 async def events(call: Call) -> Response:
@@ -48,14 +48,14 @@ async def events(call: Call) -> Response:
     ledger, name = call.gateway.castmate.ledger, call.request.path_params["id"]
     prediction = await ledger.get(name, call.key.name)  # else 404, before the stream begins
     last = call.request.headers.get("last-event-id", "")
-    if last == _END and prediction.state.final:
+    if last == END and prediction.state.final:
         return Response(status_code=204)  # a browser then does not come back
     following = follow(ledger, name, call.key.name, until=call.gateway.draining)
     stream = _tell(call, following, _Known.parse(last))
-    return _Stream(stream, call.gateway.gate.streams.hold_for(call.key))
+    return Stream(stream, call.gateway.gate.streams.hold_for(call.key))
 
 
-class _Stream(EventSourceResponse):
+class Stream(EventSourceResponse):
     """Server-sent events that hold a place among the streams of their key while they go on."""
 
     def __init__(
@@ -105,14 +105,14 @@ async def _tell(
             async for found in following:
                 if isinstance(found, Prediction) and found.state.final:
                     answer = await told(call, found)
-                    yield _event(_END, answer, _END)
+                    yield event(END, answer, END)
                     return
                 if (status := _status(found)) != known.status:
                     known.status = status
-                    yield _event("status", status)
+                    yield event("status", status)
                 if isinstance(found, Progress):
-                    async for event in _progress(found, known):
-                        yield event
+                    async for made in _progress(found, known):
+                        yield made
     except CastmateError:  # the ledger is away, or the prediction: whoever comes back is told which
         pass
     yield ServerSentEvent(retry=RETRY_MS, comment="come back")
@@ -134,10 +134,10 @@ async def _progress(progress: Progress, known: _Known) -> AsyncGenerator[ServerS
     while len(progress.images) > known.pictures:
         shown = await asyncio.to_thread(_preview, known.pictures, progress.images[known.pictures])
         known.pictures += 1
-        yield _event("preview", shown, known.event_id)
+        yield event("preview", shown, known.event_id)
     if progress.step > known.step and not progress.waits_for:
         known.step = progress.step
-        yield _event("step", StepOut(step=progress.step, total=progress.total), known.event_id)
+        yield event("step", StepOut(step=progress.step, total=progress.total), known.event_id)
 
 
 def _preview(number: int, image: GeneratedImage) -> PreviewOut:
@@ -148,9 +148,11 @@ def _preview(number: int, image: GeneratedImage) -> PreviewOut:
         height=image.height,
         seed=image.seed,
         has_nsfw=image.has_nsfw,
+        identity=identity_of(image.identity),
         image=f"data:image/jpeg;base64,{small}",
     )
 
 
-def _event(name: str, data: BaseModel, event_id: str | None = None) -> ServerSentEvent:
+def event(name: str, data: BaseModel, event_id: str | None = None) -> ServerSentEvent:
+    """One event with its data as JSON."""
     return ServerSentEvent(data.model_dump_json(exclude_none=True), event=name, id=event_id)

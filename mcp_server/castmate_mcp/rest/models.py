@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 
 from castmate.defaults import Defaults
 from castmate.engines.licences import Licence
+from castmate.identity import Stopped, Verdict
 from castmate.jobs.characters import MAX_NAME, MAX_PICTURES
 from castmate.schema import Framing, GenerateRequest
 
@@ -73,6 +74,29 @@ class ReferenceOut(BaseModel):
     )
 
 
+class IdentityOut(BaseModel):
+    """How close the character of a picture is to the reference's."""
+
+    score: float = Field(description="1 is another picture of the same character, 0 another one.")
+    verdict: Verdict
+
+
+class CandidateOut(BaseModel):
+    """One picture that was drawn."""
+
+    seed: int = Field(description="Makes it again with num_images 1.")
+    identity: float | None = Field(description="Its score; null where it was flagged.")
+    has_nsfw: bool
+    chosen: bool = Field(description="It is among the outputs.")
+
+
+class SelectionOut(BaseModel):
+    """What was drawn and what was chosen."""
+
+    candidates: list[CandidateOut]
+    stopped: Stopped = Field(description="Why there are no more.")
+
+
 class PredictionOut(BaseModel):
     """One submitted generation."""
 
@@ -84,6 +108,10 @@ class PredictionOut(BaseModel):
     )
     urls: Urls
     has_nsfw_contents: list[bool] = Field(description="For each output.")
+    identity: list[IdentityOut | None] = Field(
+        description="For each output, how close its character is to the reference's; null where "
+        "that was not judged."
+    )
     status: Status = Field(
         description="`cancelled` is told as `failed` to clients that would wait on for ever."
     )
@@ -101,6 +129,10 @@ class PredictionOut(BaseModel):
     code: int | None = Field(None, description="WaveSpeed's business code, where it failed.")
     reference: ReferenceOut | None = Field(
         None, description="How the reference was framed, where the client tells."
+    )
+    no_identity: str | None = Field(None, description="Why the outputs were not judged.")
+    selection: SelectionOut | None = Field(
+        None, description="Where num_candidates or min_identity was given."
     )
     waiting_for: str | None = Field(
         None, description="Why nobody can draw it now; it is tried again by itself."
@@ -135,6 +167,7 @@ class PreviewOut(BaseModel):
     height: int
     seed: int = Field(description="Makes it again with num_images 1.")
     has_nsfw: bool
+    identity: IdentityOut | None = None
     image: str = Field(description="A JPEG of at most 512 pixels a side, as a data URI.")
 
 
@@ -204,6 +237,21 @@ class CharacterQuery(BaseModel):
         "drawn from.",
         examples=[[_EXAMPLE]],
     )
+
+
+class NameQuery(BaseModel):
+    """What something is called from now on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=MAX_NAME, description="One line.")
+
+
+class Named(BaseModel):
+    """What was renamed, or restored."""
+
+    id: str
+    name: str
 
 
 class CharacterOut(BaseModel):
@@ -303,6 +351,7 @@ class ModelOut(BaseModel):
     defaults: dict[str, int | float] = Field(
         description="What it gives a request for what that leaves out; empty where it is not known."
     )
+    styles: list[str] = Field(description="What `style` may be, as far as it is known.")
     api_schema: dict[str, Any] = Field(description="`api_schemas[0].request_schema` is the inputs'")
 
 

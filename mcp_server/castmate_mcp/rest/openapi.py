@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from castmate import __version__
 from castmate.defaults import Defaults
+from castmate.storyboard import StoryboardRequest
 from castmate_mcp.http.gateway import gateway
 from castmate_mcp.rest.models import ErrorOut, Submission, with_defaults
 from castmate_mcp.rest.operation import Operation
@@ -72,7 +73,8 @@ def document(model_names: tuple[str, ...], defaults: Defaults | None = None) -> 
         [(model, "validation") for model in dict.fromkeys(models)], ref_template=_REFERENCES
     )
     parts = schemas["$defs"]
-    parts[Submission.__name__] = with_defaults(parts[Submission.__name__], defaults)
+    for model in (Submission, StoryboardRequest):
+        parts[model.__name__] = with_defaults(parts[model.__name__], defaults)
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         path = re.sub(r":\w+}", "}", operation.path)

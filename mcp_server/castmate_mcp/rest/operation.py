@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from castmate.errors import InvalidRequest
 from castmate.jobs.keys import Key, Scope
-from castmate.schema import problems_of
+from castmate.validation import problems_of
 from castmate_mcp.http.auth import caller
 from castmate_mcp.http.body import MAX_JSON_BYTES, expected_bytes, read_json
 from castmate_mcp.http.gateway import Gateway, gateway

@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Final
 
 from castmate.jobs.keys import Scope
+from castmate.storyboard import StoryboardRequest
 from castmate_mcp.http.body import MAX_FORM_BYTES
-from castmate_mcp.rest import account, characters, events, media, predictions
+from castmate_mcp.rest import account, characters, events, media, outputs, predictions, storyboards
 from castmate_mcp.rest.models import (
     Balance,
     CharacterOut,
@@ -17,6 +18,8 @@ from castmate_mcp.rest.models import (
     Ids,
     ListQuery,
     ModelOut,
+    Named,
+    NameQuery,
     PredictionList,
     PredictionOut,
     Price,
@@ -30,6 +33,7 @@ from castmate_mcp.rest.models import (
     WebhookSecret,
 )
 from castmate_mcp.rest.operation import Operation
+from castmate_mcp.rest.storyboard_models import StoryboardOut
 from castmate_mcp.rest.submit import submit
 from castmate_mcp.rest.webhooks import webhook_secret
 
@@ -132,6 +136,65 @@ OPERATIONS: Final = (
         ListQuery,
     ),
     Operation(
+        "POST",
+        "/api/v3/storyboards",
+        storyboards.submit,
+        Scope.GENERATE,
+        "Submit a series of pictures",
+        StoryboardOut,
+        StoryboardRequest,
+        query={"webhook": "A public https URL that is told of each scene when it ends."},
+        statuses=(409,),
+    ),
+    Operation(
+        "GET",
+        "/api/v3/storyboards",
+        storyboards.list_storyboards,
+        Scope.READ,
+        "List one's series",
+        list[StoryboardOut],
+        query={"before": "The last id of the page before."},
+    ),
+    Operation(
+        "GET",
+        "/api/v3/storyboards/{id}",
+        storyboards.result,
+        Scope.READ,
+        "Look at a series",
+        StoryboardOut,
+        limited=False,  # as looking at a prediction is
+        statuses=(404,),
+    ),
+    Operation(
+        "GET",
+        "/api/v3/storyboards/{id}/events",
+        storyboards.events,
+        Scope.READ,
+        "Follow a series",
+        StoryboardOut,
+        limited=False,
+        statuses=(404, 429),
+        events=storyboards.EVENTS,
+    ),
+    Operation(
+        "POST",
+        "/api/v3/storyboards/{id}/cancel",
+        storyboards.cancel,
+        Scope.GENERATE,
+        "Stop a series",
+        StoryboardOut,
+        statuses=(404,),
+    ),
+    Operation(
+        "DELETE",
+        "/api/v3/storyboards/{id}",
+        storyboards.delete,
+        Scope.GENERATE,
+        "Remove a finished series",
+        Deleted,
+        statuses=(404, 409),
+    ),
+    Operation(
         "GET",
         "/api/v3/characters",
         characters.list_characters,
@@ -153,8 +216,56 @@ OPERATIONS: Final = (
         "/api/v3/characters/{id}",
         characters.delete_character,
         Scope.GENERATE,
-        "Remove a character",
+        "Delete a character",
         Deleted,
+        query={"forever": "true removes it at once; otherwise it can be restored for a day."},
+        statuses=(404,),
+    ),
+    Operation(
+        "PATCH",
+        "/api/v3/characters/{id}",
+        characters.rename_character,
+        Scope.GENERATE,
+        "Rename a character",
+        CharacterOut,
+        NameQuery,
+        statuses=(404,),
+    ),
+    Operation(
+        "POST",
+        "/api/v3/characters/{id}/restore",
+        characters.restore_character,
+        Scope.GENERATE,
+        "Restore a character",
+        CharacterOut,
+        statuses=(404,),
+    ),
+    Operation(
+        "DELETE",
+        "/api/v3/pictures/{id}",
+        outputs.delete_picture,
+        Scope.GENERATE,
+        "Delete a finished picture",
+        Deleted,
+        statuses=(404,),
+    ),
+    Operation(
+        "PATCH",
+        "/api/v3/pictures/{id}",
+        outputs.rename_picture,
+        Scope.GENERATE,
+        "Rename a finished picture",
+        Named,
+        NameQuery,
+        statuses=(404,),
+    ),
+    Operation(
+        "POST",
+        "/api/v3/pictures/{id}/restore",
+        outputs.restore_picture,
+        Scope.GENERATE,
+        "Restore a finished picture",
+        Named,
         statuses=(404,),
     ),
     Operation(

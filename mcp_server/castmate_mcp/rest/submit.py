@@ -81,7 +81,7 @@ async def told(call: Call, prediction: Prediction) -> PredictionOut:
     """
     outputs = None
     if prediction.note == BASE64 and prediction.result:
-        outputs = await _as_base64(call, prediction.result.images)
+        outputs = await _as_base64(call, prediction.shown)
     return Teller.to(call.gateway, call.request).tell(prediction, outputs=outputs)
 
 

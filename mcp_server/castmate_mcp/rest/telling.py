@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from starlette.requests import Request
 
+from castmate.identity import Verdict
 from castmate.jobs.predictions import Prediction, State, StoredResult
 from castmate.times import rfc3339
 from castmate_mcp.http.envelope import business_code, without_paths
 from castmate_mcp.http.gateway import Gateway
-from castmate_mcp.rest.models import PredictionOut, ReferenceOut, Status, Timings, Urls
+from castmate_mcp.rest.models import (
+    CandidateOut,
+    IdentityOut,
+    PredictionOut,
+    ReferenceOut,
+    SelectionOut,
+    Status,
+    Timings,
+    Urls,
+)
 
 SYNC_TIMEOUT_CODE: Final = 5004
 
@@ -62,7 +72,7 @@ class Teller:
             with_input: Tell what was asked, too.
         """
         result, error = prediction.result, prediction.error or {}
-        images = prediction.images
+        images = prediction.shown
         if outputs is None:
             outputs = [self.gateway.file_url(self.base_url, image.name) for image in images]
         took_ms = _took_ms(prediction)
@@ -72,7 +82,8 @@ class Teller:
             outputs=list(outputs),
             urls=Urls(get=f"{self.base_url}/api/v3/predictions/{prediction.id}/result"),
             has_nsfw_contents=[image.has_nsfw for image in images],
-            status=self._status(prediction.state),
+            identity=[identity_of(image.identity) for image in images],
+            status=self.status(prediction.state),
             created_at=rfc3339(prediction.created),
             error=for_callers(str(error.get("message", ""))),
             executionTime=took_ms,
@@ -82,13 +93,16 @@ class Teller:
             warnings=list(result.warnings) if result else [],
             drawn_with=dict(result.drawn_with) if result else {},
             reference=_reference(result),
+            no_identity=(result.no_identity or None) if result else None,
+            selection=_selection(result),
             code=business_code(str(error["code"])) if error else None,
             waiting_for=_waiting_for(prediction),
             expires_at=rfc3339(prediction.expires) if prediction.expires else None,
             input=_input(prediction) if with_input else None,
         )
 
-    def _status(self, state: State) -> Status:
+    def status(self, state: State) -> Status:
+        """A state in the words of the API."""
         if state is State.CANCELLED and not self.knows_cancelled:
             return "failed"
         return state.value
@@ -116,6 +130,18 @@ def _reference(result: StoredResult | None) -> ReferenceOut | None:
     if result is None or (framed := result.reference) is None:
         return None
     return ReferenceOut(framing=framed.framing, box=list(framed.box))
+
+
+def identity_of(score: float | None) -> IdentityOut | None:
+    """A score with its word."""
+    return None if score is None else IdentityOut(score=score, verdict=Verdict.of(score))
+
+
+def _selection(result: StoredResult | None) -> SelectionOut | None:
+    if result is None or (selection := result.selection) is None:
+        return None
+    candidates = [CandidateOut(**asdict(one)) for one in selection.candidates]
+    return SelectionOut(candidates=candidates, stopped=selection.stopped)
 
 
 def _waiting_for(prediction: Prediction) -> str | None:

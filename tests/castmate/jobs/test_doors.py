@@ -18,7 +18,9 @@ from castmate.jobs.predictions import State, StoredImage, StoredResult
 from castmate.jobs.retention import sweep
 from castmate.jobs.storage import UPLOADS_KEPT_S, output_name
 from castmate.jobs.tables import api_keys
+from castmate.jobs.webhooks import Webhooks
 from castmate.schema import OutputFormat
+from tests.castmate.jobs.claiming import RESULT
 from tests.castmate.jobs.conftest import NOON, Clock, Submit
 
 pytestmark = pytest.mark.anyio
@@ -54,6 +56,19 @@ async def test_what_is_written_with_a_submit_is_there_with_it_or_not_at_all(
     with pytest.raises(ZeroDivisionError):
         await submit(also=lambda tx, name: 1 / 0)
     assert len(await ledger.list()) == 1
+
+
+async def test_a_webhook_that_was_due_before_the_clock_was_set_back_is_told(
+    ledger: Ledger, claims: Claims, submit: Submit, clock: Clock
+) -> None:
+    webhooks = Webhooks(ledger.database)
+    also = webhooks.registration("https://ann.example/hook", "https://castmate.example")
+    prediction = await submit(also=also)
+    assert await claims.complete(await claim_one(claims), RESULT)
+    clock.now -= 3600
+    (due,), _ = await webhooks.take(8)
+    assert due.prediction_id == prediction.id
+    assert (await webhooks.take(8))[0] == [], "it is on its way"
 
 
 async def test_the_list_is_cut_by_time_and_place(

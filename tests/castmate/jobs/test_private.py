@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from castmate.jobs.predictions import State
 from castmate.jobs.storage import SECRET, Storage, read_secret
 from castmate.service import Castmate
 from castmate.settings import Settings
+from tests.castmate.command import castmate_
 from tests.castmate.jobs.conftest import submitter
 from tests.doubles import FlatClient, routed
 
@@ -78,6 +81,16 @@ async def test_a_data_folder_may_have_any_name(
         assert (await castmate.ledger.get(prediction_id)).state == State.COMPLETED
 
 
+@pytest.mark.parametrize("name", ["what?", "#1", "100%", "a%20b"])
+def test_the_command_keeps_all_in_a_data_folder_of_any_name(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("CASTMATE_DATA_DIR", name)
+    assert castmate_("spend").exit_code == 0
+    assert [path.name for path in own_folder.iterdir()] == [name]
+    assert (own_folder / name / "ledger.sqlite3").exists()
+
+
 async def test_a_storage_url_may_quote_what_the_name_of_its_folder_holds(tmp_path: Path) -> None:
     storage = Storage.open(f"file://{tmp_path}/a%20b%25", tmp_path)
     await storage.put("inputs/one", b"1")
@@ -105,6 +118,36 @@ def test_a_secret_is_drawn_once_and_kept(tmp_path: Path) -> None:
     Storage.open(None, tmp_path)
     assert read_secret(tmp_path) == drawn
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_disk_that_takes_half_of_a_secret_keeps_none_of_it(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", full)
+        result = castmate_("spend")
+    assert (result.exit_code, "No space left on device" in result.stderr) == (2, True)
+    data_dir = Settings.load().data_dir
+    assert list(data_dir.glob(f"*{SECRET}*")) == []
+    assert castmate_("spend").exit_code == 0
+    assert len(read_secret(data_dir)) == 32
+
+
+def test_of_two_secrets_that_are_drawn_at_once_both_processes_use_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = b"t" * 32
+
+    def draw_while_another_process_does(num_bytes: int) -> bytes:
+        (tmp_path / SECRET).write_bytes(theirs)
+        return b"m" * num_bytes
+
+    monkeypatch.setattr(secrets, "token_bytes", draw_while_another_process_does)
+    Storage.open(None, tmp_path)
+    assert read_secret(tmp_path) == theirs
 
 
 def test_a_file_system_without_hard_links_gets_its_secret(

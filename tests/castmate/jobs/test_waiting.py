@@ -142,6 +142,16 @@ async def test_a_deferred_prediction_keeps_its_turn_and_rests_longer_each_time(
     assert (await claim_one(claims)).id == second.id, "those behind it are not held up"
 
 
+async def test_a_rest_that_was_written_before_the_clock_was_set_back_is_over(
+    claims: Claims, submit: Submit, clock: Clock
+) -> None:
+    prediction = await submit()
+    await claims.defer(await claim_one(claims), DOWN, 3600)
+    assert await claims.claim("me", 1) == []
+    clock.now -= 3600
+    assert (await claim_one(claims)).id == prediction.id
+
+
 async def test_it_fails_once_it_has_waited_for_as_long_as_it_may_with_every_reason(
     ledger: Ledger, claims: Claims, submit: Submit, clock: Clock
 ) -> None:
@@ -209,7 +219,7 @@ async def test_a_zombie_defers_nothing_and_a_cancelled_one_ends(
 async def test_one_who_waits_in_person_is_told_at_once(
     running: Ledger, reference: Reference, start: StartWorker
 ) -> None:
-    worker = start(FailingClient(DOWN), own_only=True)
+    worker = start(FailingClient(DOWN), own=())
     request = (await submitter(running, reference)()).request
     own = await worker.submit(request, reference)
     found = await running.wait(own.id, 10)

@@ -91,7 +91,7 @@ async def test_a_worker_begins_at_once_with_what_is_submitted_through_it_and_lea
     ledger: Ledger, submit: Submit, start: StartWorker, reference: Reference
 ) -> None:
     waiting = await submit()
-    worker = start(FlatClient(), own_only=True)
+    worker = start(FlatClient(), own=())
     own = await worker.submit(waiting.request, reference)
     assert (own.state, own.attempt) == (State.PROCESSING, 1)
     assert (await ledger.wait(own.id, 10)).state == State.COMPLETED
@@ -102,7 +102,7 @@ async def test_a_worker_takes_its_own_prediction_back_where_nobody_else_does(
     ledger: Ledger, start: StartWorker, submit: Submit, reference: Reference
 ) -> None:
     client = StuckClient()
-    worker = start(client, own_only=True)
+    worker = start(client, own=())
     own = await worker.submit((await submit()).request, reference)
     await asyncio.wait_for(client.started.wait(), 10)
     client.started.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import sys
 import sysconfig
 import time
@@ -39,6 +40,19 @@ def test_a_server_that_ends_at_once_says_why(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"did not start\. 'failed to bind'"):
         broken.start()
     assert not broken.is_running()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs file modes")
+def test_its_log_is_for_its_owner_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        talkative = a_server(tmp_path, "#!/bin/sh\necho something; exit 1\n", Ports.free())
+        with pytest.raises(Unavailable, match="did not start"):
+            talkative.start()
+    finally:
+        os.umask(before)
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in (talkative.log, talkative.log.parent)}
+    assert modes == {0o600, 0o700}
 
 
 def test_a_server_that_is_never_ready_is_given_up_and_ended(tmp_path: Path) -> None:

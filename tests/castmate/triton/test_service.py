@@ -28,7 +28,8 @@ class GatedPipeline:
 
     def __init__(self) -> None:
         self.bundle = SimpleNamespace(
-            name="gated", manifest=SimpleNamespace(engine="onnxruntime", defaults=DEFAULTS)
+            name="gated",
+            manifest=SimpleNamespace(engine="onnxruntime", defaults=DEFAULTS, style_names=()),
         )
         self.gate = threading.Semaphore(0)
         self.drawn: list[str] = []

@@ -78,7 +78,6 @@ KERNEL = Kernel(
     stored=TensorProto.INT8,
     datatype="Int8",
     targets=dict.fromkeys(Flavour, ("8.0", "8.6")),
-    instead="Use --quantization fp8.",
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ async def test_null_is_taken_for_every_optional_parameter_of_every_tool(agent: A
         "cancel_job": {"job_id": drawn["job_id"]},
         "view_image": {"image_id": drawn["images"][0]["image_id"]},
         "create_character": {"name": "Fox", "references": ["fox.png"]},
+        "draw_scenes": {"scenes": ["waving"], "image": "fox.png"},
+        "edit_library": {"id": drawn["images"][0]["image_id"], "action": "restore"},
     }
     tools = (await agent.client.list_tools()).tools
     for tool in tools:
@@ -120,6 +123,19 @@ async def test_ranges_defaults_and_examples_stand_in_words_too(agent: Agent) -> 
                 assert value in words, (tool.name, name)
             has_example = "default" in parameter or "such as" in words or "..." in words
             assert has_example or parameter["type"] == "array", (tool.name, name)
+
+
+@pytest.mark.parametrize(
+    "on_disk",
+    ["Screenshot 1.02\u202fPM für.png", unicodedata.normalize("NFD", "Screenshot 1.02 PM für.png")],
+)
+async def test_a_file_is_found_however_its_name_spells_spaces_and_accents(
+    agent: Agent, own_folder: Path, on_disk: str
+) -> None:
+    (own_folder / on_disk).write_bytes(picture())
+    await agent.succeed(image="Screenshot 1.02 PM für.png")
+    told = await agent.fail(image="Screenshot 1.03 PM für.png")
+    assert f"Pictures in {own_folder}: {on_disk}, fox.png" in told
 
 
 def message(number: int, prompt: str, **meta: Any) -> bytes:

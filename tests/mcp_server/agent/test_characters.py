@@ -29,7 +29,7 @@ async def test_what_an_agent_saved_is_listed_and_gone_for_it_once_it_is_deleted(
     (told,) = json.loads((await castmate_characters("list", "--json")).stdout)
     assert (told["id"], told["name"], told["num_pictures"]) == (name, "Fox", 1)
     assert (await castmate_characters("list", "--key", "ann")).stdout == ""
-    deleted = await castmate_characters("delete", name)
+    deleted = await castmate_characters("delete", name, "--forever")
     assert (deleted.exit_code, deleted.stdout) == (0, f"Fox ({name}) of local is removed.\n")
     assert f"there is no picture or character '{name}'" in await agent.fail(image=name)
     assert (await agent.succeed("list_library", kind="characters"))["items"] == []

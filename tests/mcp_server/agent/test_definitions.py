@@ -14,16 +14,18 @@ pytestmark = pytest.mark.anyio
 
 TOOLS = [
     GENERATE,
+    "draw_scenes",
     "get_job",
     "cancel_job",
     "view_image",
     "create_character",
     "list_library",
+    "edit_library",
     "get_status",
 ]
 
 
-async def test_there_are_seven_tools_in_a_fixed_order_below_12_kb(agent: Agent) -> None:
+async def test_there_are_nine_tools_in_a_fixed_order_below_12_kb(agent: Agent) -> None:
     tools = (await agent.client.list_tools()).tools
     assert [tool.name for tool in tools] == TOOLS
     wire = [tool.model_dump_json(by_alias=True, exclude_none=True) for tool in tools]
@@ -64,6 +66,8 @@ async def test_the_tool_has_the_fields_of_the_request_with_their_ranges(agent: A
         "wait_seconds",
         "idempotency_key",
         "accept_cost_usd",
+        "save_to",
+        "overwrite",
     }
 
 

@@ -212,7 +212,7 @@ def test_the_inspector_finds_the_page_of_every_tool_that_has_one(studio: Path, e
     assert code == 0, told
     found = {line["toolName"]: line for line in map(json.loads, told.splitlines())}
     shown = {name: line for name, line in found.items() if line["hasApp"]}
-    assert shown.keys() == {GENERATE, "get_job", "view_image", "list_library"}
+    assert shown.keys() == {GENERATE, "draw_scenes", "get_job", "view_image", "list_library"}
     for line in shown.values():
         assert line["resourceUri"] == "ui://castmate/viewer.html"
         assert line["resourceMimeType"] == "text/html;profile=mcp-app"

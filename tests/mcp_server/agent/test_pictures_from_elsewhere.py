@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from castmate import fetch
 from castmate.errors import ImageRejected
+from castmate_mcp.http import references
 from tests.doubles import encoded, noise, picture
 from tests.mcp_server.agent.test_streamable import RED, site
 
@@ -21,7 +21,7 @@ def nothing_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     async def refuse(url: str, **options: object) -> bytes:
         raise ImageRejected("it was fetched")
 
-    monkeypatch.setattr(fetch, "fetch", refuse)
+    monkeypatch.setattr(references, "fetch", refuse)
 
 
 async def test_a_download_url_of_an_output_or_an_upload_is_read_without_a_fetch(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from importlib.resources import files
 
 import anyio
@@ -20,6 +19,8 @@ PROMPTS = {
     "storyboard": {"character": "chr_1", "story": "She finds a map.", "panels": "6"},
     "same_character_new_outfit": {"character": "chr_1", "outfit": "a yellow raincoat"},
     "sticker": {"character": "chr_1", "feeling": "surprise"},
+    "avatar": {"character": "chr_1"},
+    "sprite_sheet": {"character": "chr_1", "poses": "running, asleep"},
 }
 
 
@@ -37,30 +38,22 @@ async def test_every_prompt_carries_its_arguments_and_names_tools_that_exist(age
         )
 
 
-async def test_two_storyboards_share_no_key_so_no_panel_of_the_first_comes_back(
-    agent: Agent,
-) -> None:
-    keys = []
-    for _ in range(2):
-        asked = await agent.client.get_prompt("storyboard", PROMPTS["storyboard"])
-        (message,) = asked.messages
-        assert isinstance(message.content, TextContent)
-        found = re.findall(r"story-[0-9a-f]+-\d", message.content.text)
-        assert [key[-2:] for key in found] == ["-1", "-2"]
-        keys += found
-    assert len({*keys}) == 4
-    for key, prompt in zip(
-        keys, ("She wakes.", "She runs.", "He sleeps.", "He eats."), strict=True
-    ):
-        out = await agent.succeed(idempotency_key=key, prompt=prompt)
-        assert out["deduplicated"] is False
+async def test_a_story_that_is_told_twice_is_drawn_twice(agent: Agent) -> None:
+    asked = await agent.client.get_prompt("storyboard", PROMPTS["storyboard"])
+    (message,) = asked.messages
+    assert isinstance(message.content, TextContent)
+    assert "Call draw_scenes once" in message.content.text
+    panels = {"scenes": ["She wakes.", "She runs."], "image": "fox.png", "size": "1024*640"}
+    first, second = [await agent.succeed("draw_scenes", **panels) for _ in range(2)]
+    assert first["job_id"] != second["job_id"]
+    assert second["deduplicated"] is False
 
 
-async def test_the_skill_asks_for_an_id_of_its_own_for_every_series() -> None:
+async def test_the_skill_draws_a_series_by_one_call() -> None:
     skill = files("castmate_mcp.agent") / "extensions/skills/consistent-character/SKILL.md"
     text = skill.read_text(encoding="utf-8")
-    assert "Make up a fresh id for this series" in text
-    assert "scene-1" not in text
+    assert "one call of `draw_scenes`" in text
+    assert "idempotency_key" not in text
 
 
 async def test_ids_are_completed_from_what_the_caller_has(agent: Agent) -> None:

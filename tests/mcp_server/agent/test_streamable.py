@@ -25,6 +25,7 @@ from mcp.shared.exceptions import MCPError
 
 from castmate.errors import SettingsError
 from castmate.jobs.keys import Scope
+from castmate.router import Router
 from castmate.service import Castmate
 from castmate_mcp.agent.server import GENERATE
 from castmate_mcp.agent.streamable import build_mcp_app
@@ -76,17 +77,26 @@ async def site(**options: Any) -> AsyncIterator[Site]:
     drawing = FlatClient()
     settings = ServerSettings.load(image_roots=(), **options)
     with anyio.fail_after(60):
-        async with Castmate.open(settings, router=routed(drawing)) as castmate:
-            castmate.work()
-            app = build_app(castmate, mcp=build_mcp_app(castmate))
-            server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="on"))
-            async with anyio.create_task_group() as group:
-                group.start_soon(server.serve)
-                while not server.started:
-                    await anyio.sleep(0.005)
-                port = server.servers[0].sockets[0].getsockname()[1]
-                yield Site(castmate, f"http://127.0.0.1:{port}", drawing, app.state.gateway)
-                server.should_exit = True
+        async with serve_site(settings, routed(drawing)) as (castmate, url, gateway):
+            yield Site(castmate, url, drawing, gateway)
+
+
+@asynccontextmanager
+async def serve_site(
+    settings: ServerSettings, router: Router
+) -> AsyncIterator[tuple[Castmate[ServerSettings], str, Gateway]]:
+    """A server whose clients are those of `router`."""
+    async with Castmate.open(settings, router=router) as castmate:
+        castmate.work()
+        app = build_app(castmate, mcp=build_mcp_app(castmate))
+        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="on"))
+        async with anyio.create_task_group() as group:
+            group.start_soon(server.serve)
+            while not server.started:
+                await anyio.sleep(0.005)
+            port = server.servers[0].sockets[0].getsockname()[1]
+            yield castmate, f"http://127.0.0.1:{port}", app.state.gateway
+            server.should_exit = True
 
 
 async def test_without_keys_programs_of_this_machine_are_let_in_and_web_pages_are_not(
@@ -120,11 +130,11 @@ async def upload(agent: Agent, here: Site) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("options", [{}, {"wavespeed_api_key": "key"}], ids=["free", "paid"])
-async def test_eight_tools_are_below_12_kb(own_folder: Path, options: dict[str, str]) -> None:
+async def test_ten_tools_are_below_12_kb(own_folder: Path, options: dict[str, str]) -> None:
     async with site(**options) as here, here.agent("auto") as agent:
         tools = (await agent.client.list_tools()).tools
         wire = [tool.model_dump_json(by_alias=True, exclude_none=True) for tool in tools]
-        assert len(tools) == 8
+        assert len(tools) == 10
         assert sum(map(len, wire)) < 12_000
 
 

@@ -7,6 +7,8 @@ import logging
 import resource
 import select
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,6 +122,16 @@ def test_the_soft_limit_of_open_files_is_raised(tmp_path: Path) -> None:
         limits = Path(f"/proc/{process.pid}/limits").read_text()
         (told,) = [line for line in limits.splitlines() if line.startswith("Max open files")]
         assert told.split()[3:5] == ["512", "512"]
+
+
+def test_what_a_server_logs_again_and_again_is_written_a_few_times() -> None:
+    code = (
+        "import logging; from castmate_mcp.http.logs import set_up; set_up();"
+        "[logging.getLogger('asyncio').error('out of %s', number) for number in range(10_000)]"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert 1 < len(done.stderr.splitlines()) < 20
 
 
 @pytest.mark.anyio

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -31,6 +33,22 @@ async def test_a_file_comes_whole_in_parts_or_not_again(api: Api) -> None:
     assert (await api.http.get(api.image, headers=same)).content == b"\x89"
     assert (await api.http.head(api.image)).headers["content-length"] == str(len(whole.content))
     assert (await api.http.get(api.image, headers={"range": "bytes=9999999-"})).status_code == 416
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs file modes")
+async def test_what_callers_send_and_get_is_for_the_servers_user_alone(tmp_path: Path) -> None:
+    inside = tmp_path / "inside"
+    inside.mkdir(mode=0o700)
+    before = os.umask(0)
+    try:
+        async with serving(FlatClient(), inside / "data") as api:
+            data = await api.final((await api.submit())["id"])
+            assert (await api.http.get(data["outputs"][0])).status_code == 200
+    finally:
+        os.umask(before)
+    kept = [*(inside / "data").rglob("*"), inside / "data"]
+    assert any(path.suffix == ".png" for path in kept)
+    assert [path for path in kept if stat.S_IMODE(path.stat().st_mode) & 0o077] == []
 
 
 async def test_an_address_is_the_same_all_day(api: Api) -> None:

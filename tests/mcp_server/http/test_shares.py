@@ -145,7 +145,7 @@ async def test_who_names_slow_addresses_delays_nobody(
         return b""
 
     monkeypatch.setattr(references, "fetch", slow)
-    async with serving(FlatClient(), tmp_path / "data", worker_slots=0) as api:
+    async with serving(FlatClient(), tmp_path / "data", with_mcp=True, worker_slots=0) as api:
         ann, bob = await api.key("ann"), await api.key("bob")
         api.gateway.gate = Gate(max_fetches=12)
         slow_input = api.inputs(image="https://example.com/slow.png")
@@ -158,6 +158,10 @@ async def test_who_names_slow_addresses_delays_nobody(
             refused = [wait.result() for wait in waits if wait.done()]
             assert [answer.status_code for answer in refused] == [429] * len(refused)
             assert "'ann' has 3 pictures being fetched" in refused[0].json()["message"]
+            told = await ask_tool(
+                api, ann, "create_character", name="Fox", references=["https://example.com/x.png"]
+            )
+            assert "'ann' has 3 pictures being fetched" in told.text
             await api.ask("POST", MODEL, json=api.inputs(), headers=bob)
             assert len(asked) == 3
         never.set()

@@ -49,6 +49,7 @@ async def test_a_result_has_one_flag_an_output_and_times_in_whole_milliseconds(a
     assert data["status"] == "completed"
     assert len(data["outputs"]) == len(data["has_nsfw_contents"]) == 3
     assert data["has_nsfw_contents"] == [False] * 3
+    assert data["identity"] == [None] * 3  # this client judges nothing
     assert data["seeds"] == [7, 8, 9]
     assert type(data["executionTime"]) is type(data["timings"]["inference"]) is int
     same = await api.ask("GET", f"/api/v3/predictions/{data['id']}")

@@ -61,7 +61,7 @@ async def test_a_key_does_what_its_scopes_say(tmp_path: Path) -> None:
         assert (await api.http.get("/metrics", headers=reader)).status_code == 403
         watcher = await api.key("watcher", scopes=[Scope.METRICS])
         shown = await api.http.get("/metrics", headers=watcher)
-        assert 'castmate_predictions{state="created"} 0.0' in shown.text
+        assert 'castmate_ledger_predictions{state="created"} 0.0' in shown.text
         assert (await api.http.get("/healthz")).status_code == 200
 
 

@@ -1,8 +1,8 @@
 """Tasks of the 2026-07-28 revision (SEP-2663): a call whose result is asked for later.
 
 A task is a handle of this process on a call: it begins before there is a job, while a reference is
-fetched or the user is asked, so its id cannot be that of a job. The picture itself is a job of the
-ledger, which get_job gives also after a restart.
+fetched or the user is asked. It is announced with its job in its id, where that comes soon; then
+any process that shares the ledger answers for it, also after a restart.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.extension import Extension, MethodBinding
@@ -25,17 +25,20 @@ from mcp.types import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
     CallToolRequestParams,
+    CallToolResult,
     InputRequiredResult,
     RequestParams,
 )
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
+from castmate.errors import CastmateError
 from castmate.times import rfc3339
 
 IDENTIFIER: Final = "io.modelcontextprotocol/tasks"
 TTL_S: Final = 3600.0
 POLL_MS: Final = 1000
 _AT_ONCE_S: Final = 0.05
+_JOB_S: Final = 5.0  # for a job to begin, before its task is announced without it
 _MOST: Final = 1000
 _GONE: Final = (
     "There is no such task: it has expired, or the server was started again. What it drew is not "
@@ -58,6 +61,22 @@ class TaskAnswers(TaskId):
     input_responses: dict[str, Any]
 
 
+class Jobs(Protocol):
+    """What the ledger knows of calls whose tasks other processes hold."""
+
+    async def cancel(self, name: str) -> None:
+        """Stop a job of the caller."""
+        ...
+
+    async def look(self, ctx: ServerRequestContext[Any, Any], name: str) -> CallToolResult | None:
+        """What the call gives, or None while its job runs.
+
+        Raises:
+            CastmateError: The caller has no such job.
+        """
+        ...
+
+
 @dataclass
 class Task:
     """One call that goes on beside its request."""
@@ -75,11 +94,17 @@ class Task:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     runner: asyncio.Task[None] | None = None
     job_id: str | None = None
+    has_job: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def final(self) -> bool:
         """Nothing changes any more."""
         return self.status in ("completed", "failed", "cancelled")
+
+    def draws(self, name: str) -> None:
+        """It waits for this job."""
+        self.job_id = name
+        self.has_job.set()
 
     def set(self, status: str, message: str = "") -> None:
         """Move on; a final status stays."""
@@ -131,15 +156,17 @@ class TasksExtension(Extension):
 
     identifier = IDENTIFIER
 
-    def __init__(self, policies: Mapping[str, Policy], cancel_job: Any) -> None:
+    def __init__(self, policies: Mapping[str, Policy], jobs: Jobs) -> None:
         """No task yet.
 
         Args:
-            policies: By the name of the tool; others never become tasks.
-            cancel_job: Awaited with the job id of a cancelled task.
+            policies: By the name of the tool, of those that begin or wait for a job; others never
+                become tasks.
+            jobs: Where the jobs are.
         """
         self.policies = dict(policies)
-        self._cancel_job = cancel_job
+        self._of_jobs = frozenset(policies)
+        self._jobs = jobs
         self._tasks: dict[str, Task] = {}
 
     def methods(self) -> Sequence[MethodBinding]:
@@ -175,6 +202,12 @@ class TasksExtension(Extension):
         if policy != "during":  # quick results and first questions are answered directly
             with contextlib.suppress(TimeoutError):
                 return await asyncio.wait_for(asyncio.shield(first), _AT_ONCE_S)
+        if params.name in self._of_jobs:
+            await _either(first, task.has_job, _JOB_S)
+            if first.done():
+                return await first
+            if task.job_id is not None:
+                task.id = f"{task.id}.{task.job_id}"
         self._tasks[task.id] = task  # before it is announced
         return {"resultType": "task", **task.wire(False)}
 
@@ -213,23 +246,46 @@ class TasksExtension(Extension):
             task.set("failed", str(task.error["message"]))
             _settle(first, error)
 
-    def _get(self, ctx: ServerRequestContext[Any, Any], task_id: str) -> Task:
+    def _get(self, ctx: ServerRequestContext[Any, Any], task_id: str) -> Task | None:
+        """The task, or None where only its job can be asked for."""
         headers = getattr(ctx.request, "headers", None)
         if headers is not None and decode_header_value(headers.get("mcp-name")) != task_id:
             raise MCPError(HEADER_MISMATCH, "Mcp-Name header does not match params.taskId")
         require_client_extension(ctx, IDENTIFIER)
         task = self._tasks.get(task_id)
+        if task is None and _job_of(task_id):
+            return None
         if task is None or task.owner != authenticated_principal(ctx):
             raise MCPError(INVALID_PARAMS, _GONE)
         return task
 
+    async def _elsewhere(
+        self, ctx: ServerRequestContext[Any, Any], task_id: str, cancel: bool = False
+    ) -> Task:
+        """What the ledger knows of a task that another process holds, or held."""
+        name = _job_of(task_id)
+        try:
+            if cancel:
+                await self._jobs.cancel(name)
+            result = await self._jobs.look(ctx, name)
+        except CastmateError:
+            raise MCPError(INVALID_PARAMS, _GONE) from None
+        task = Task(task_id, None, job_id=name)
+        if result is not None:
+            task.result = {"resultType": "complete", **_plain(result)}
+            task.set("cancelled" if cancel else "completed", "Cancelled" if cancel else "Done")
+        return task
+
     async def _on_get(self, ctx: ServerRequestContext[Any, Any], params: TaskId) -> dict[str, Any]:
-        return {"resultType": "complete", **self._get(ctx, params.task_id).wire(True)}
+        task = self._get(ctx, params.task_id) or await self._elsewhere(ctx, params.task_id)
+        return {"resultType": "complete", **task.wire(True)}
 
     async def _on_update(
         self, ctx: ServerRequestContext[Any, Any], params: TaskAnswers
     ) -> dict[str, Any]:
         task = self._get(ctx, params.task_id)
+        if task is None:  # what has a job asks nothing more
+            return {"resultType": "complete"}
         for key, answer in params.input_responses.items():
             if key in task.asks and key not in task.answers:
                 task.answers[key] = answer
@@ -240,9 +296,11 @@ class TasksExtension(Extension):
         self, ctx: ServerRequestContext[Any, Any], params: TaskId
     ) -> dict[str, Any]:
         task = self._get(ctx, params.task_id)
-        if not task.final:
+        if task is None:
+            await self._elsewhere(ctx, params.task_id, cancel=True)
+        elif not task.final:
             if task.job_id is not None:
-                await self._cancel_job(task.job_id)
+                await self._jobs.cancel(task.job_id)
             if task.runner is not None:
                 task.runner.cancel()
             task.set("cancelled", "Cancelled")
@@ -256,6 +314,22 @@ class TasksExtension(Extension):
         while len(kept) >= _MOST:
             kept.pop(next(iter(kept)))
         self._tasks = kept
+
+
+def _job_of(task_id: str) -> str:
+    """The job whose name is in the id of a task; empty where there is none."""
+    return task_id.partition(".")[2]
+
+
+async def _either(
+    first: asyncio.Future[HandlerResult], event: asyncio.Event, timeout_s: float
+) -> None:
+    """Wait for an answer or an event, and no longer than that."""
+    waiting = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait((first, waiting), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
 
 
 def _settle(first: asyncio.Future[HandlerResult], outcome: Any) -> None:

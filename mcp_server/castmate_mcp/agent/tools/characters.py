@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
+from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult, ResourceLink, ToolAnnotations
 from pydantic import BaseModel, Field
 
@@ -26,7 +27,7 @@ class CharacterOut(BaseModel):
     character_uri: str
     name: str
     num_references: int
-    created: bool = Field(description="False: it was saved before.")
+    created: bool  # False: it was saved before.
     cost_usd: float = 0.0
     next_step: str
 
@@ -49,6 +50,7 @@ def add(server: StrictServer, studio: Studio) -> None:
         ),
     )
     async def create_character(
+        ctx: Context[Any, Any],
         name: Annotated[
             str,
             Field(
@@ -60,24 +62,23 @@ def add(server: StrictServer, studio: Studio) -> None:
             Field(
                 min_length=1,
                 max_length=MAX_PICTURES,
-                description="Its pictures, each as `image` of generate_character_image; the best "
-                "first: that one is drawn from.",
+                description="Its pictures, each as `image` of generate_character_image, the best "
+                "first.",
             ),
         ],
     ) -> Annotated[CallToolResult, CharacterOut]:
-        """Save a character under a handle that works in every later session.
+        """Save a character for every later session.
 
-        Use it when the user will want the character again. Not needed for a single picture.
-        It is free and takes a second; the same name and pictures give the same handle.
-        Returns character_id. Next: generate_character_image with it as `image` (character_id/2
-        draws from the second picture).
+        Use it when the user will want it again. Not needed for a single picture. It is free; the
+        same name and pictures give the same one. Returns character_id; it or the name is then the
+        `image` to draw from (character_id/2 is its second picture).
         """
         name = one_line(name)
         first: list[Reference] = []
 
         async def read() -> AsyncIterator[Reference]:
             for number, source in enumerate(references):
-                picture = await _reference(studio, f"references.{number}", source)
+                picture = await _reference(studio, ctx, f"references.{number}", source)
                 if not first:
                     first.append(picture)
                 yield picture
@@ -91,7 +92,7 @@ def add(server: StrictServer, studio: Studio) -> None:
             name=character.name,
             num_references=len(character.pictures),
             created=not character.known,
-            next_step=f"Call generate_character_image with image {character.id} and a prompt.",
+            next_step=_next_step(character.id, len(character.pictures)),
         )
         result = told(out)
         result.content.append(
@@ -105,9 +106,22 @@ def add(server: StrictServer, studio: Studio) -> None:
         return result
 
 
-async def _reference(studio: Studio, parameter: str, source: str) -> Reference:
+def _next_step(character_id: str, count: int) -> str:
+    """Pictures of a character are not combined: each generation draws from one of them."""
+    told = f"Call generate_character_image with image {character_id} and a prompt."
+    if count > 1:
+        told += (
+            f" It draws from the first picture alone; {character_id}/2 draws from the second"
+            + (f", up to {character_id}/{count}." if count > 2 else ".")
+        )
+    return told
+
+
+async def _reference(
+    studio: Studio, ctx: Context[Any, Any], parameter: str, source: str
+) -> Reference:
     try:
-        return await reference_of(studio, source)
+        return await reference_of(studio, ctx, source)
     except ImageRejected as error:
         problems = [Problem(parameter, p.message, p.allowed, p.hint) for p in error.problems]
         raise InvalidRequest(problems) from None

@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: the SDK reads an annotation that names a local function.
 
+import contextlib
 from typing import Annotated, Any, Final
 
 from mcp.server.elicitation import AcceptedElicitation, ElicitationResult
@@ -9,11 +10,15 @@ from mcp.server.mcpserver import Context, Elicit, Resolve
 from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import Field
 
+from castmate.errors import CastmateError
+from castmate.identity import most_drawn
+from castmate.jobs.predictions import Prediction
 from castmate.schema import GenerateRequest
 from castmate_mcp.agent.extensions import viewer
 from castmate_mcp.agent.holding import hold
 from castmate_mcp.agent.parameters import with_fields_of
 from castmate_mcp.agent.results import JobOut
+from castmate_mcp.agent.saving import Target, save
 from castmate_mcp.agent.sources import reference_of
 from castmate_mcp.agent.spending import Agreement, Spending, Unaskable, declined
 from castmate_mcp.agent.strict import StrictServer
@@ -23,20 +28,23 @@ NAME: Final = "generate_character_image"
 
 # Every agent pays for these words in every conversation; the guide has more.
 _SHORT: Final = {
-    "prompt": "What the character does and where, such as waving on a beach. Its look "
-    "comes from the image: name only what changes.",
+    "prompt": "What it does and where, such as waving on a beach; its look comes from the image.",
     "size": "Width*height in pixels, each 512..1536;",
-    "negative_prompt": "What must not be in it. Doubles the time.",
-    "seed": "Same seed and call, same picture; -1 draws one.",
-    "guidance_scale": "How closely to follow the prompt:",
+    "negative_prompt": "What must not be in it; doubles the time.",
+    "seed": "Same seed and call, same picture; -1 draws one:",
+    "guidance_scale": "Fidelity to the prompt:",
     "num_inference_steps": "More is slower and finer:",
     "num_images": "How many pictures:",
-    "enable_safety_checker": "Replace unsafe pictures by black ones;",
-    "subject_scale": "How closely to follow the image:",
+    "enable_safety_checker": "Blacken unsafe pictures;",
+    "subject_scale": "Likeness to the image:",
     "true_cfg_scale": "Strength of negative_prompt:",
-    "output_format": "png is lossless.",
+    "output_format": "png is lossless:",
     "cache": "Skip steps that change little:",
     "enable_matting": "Crop to the character:",
+    "background": "transparent cuts the character out, as png or webp:",
+    "num_candidates": "Draw so many, return the closest to the character.",
+    "min_identity": "Draw again, up to num_candidates, until as close; 1 is the same.",
+    "style": "A name of get_status's styles.",
 }
 
 # Where nobody has asked the model yet what it takes by default.
@@ -53,7 +61,20 @@ WaitSeconds = Annotated[
         ge=0,
         le=3600,
         allow_inf_nan=False,
-        description="When to answer `running`, such as 20.",
+        description="When to answer `running`, such as 20:",
+    ),
+]
+
+IdempotencyKey = Annotated[
+    str | None,
+    Field(description="A second call with the same text, such as fox-4f9a, gives the first job."),
+]
+AcceptCost = Annotated[
+    float | None,
+    Field(
+        ge=0,
+        allow_inf_nan=False,
+        description="Only where an error named the price, such as 0.25, and the user agreed.",
     ),
 ]
 
@@ -67,8 +88,13 @@ def add(server: StrictServer, studio: Studio) -> None:
     """
     spending = Spending(studio)
 
-    async def agreement(ctx: Context[Any, Any], num_images: int) -> Agreement | Elicit[Agreement]:
-        return await spending.ask(ctx, num_images)
+    async def agreement(
+        ctx: Context[Any, Any],
+        num_images: int,
+        num_candidates: int | None,
+        min_identity: float | None,
+    ) -> Agreement | Elicit[Agreement]:
+        return await spending.ask(ctx, most_drawn(num_images, num_candidates, min_identity))
 
     @server.tool(
         title="Draw a character in a new scene",
@@ -86,33 +112,25 @@ def add(server: StrictServer, studio: Studio) -> None:
         agreed: Annotated[ElicitationResult[Agreement], Resolve(agreement)],
         *,
         wait_seconds: WaitSeconds = None,
-        idempotency_key: Annotated[
-            str | None,
-            Field(
-                min_length=1,
-                max_length=255,
-                description="Any text, such as fox-4f9a1c-1: a second call with it gives the first "
-                "one's job.",
-            ),
+        idempotency_key: IdempotencyKey = None,
+        accept_cost_usd: AcceptCost = None,
+        save_to: Annotated[
+            str | None, Field(description="Also write it there, such as out/fox.png.")
         ] = None,
-        accept_cost_usd: Annotated[
-            float | None,
-            Field(
-                ge=0,
-                allow_inf_nan=False,
-                description="Leave it out, unless an error named the price, such as 0.25, and the "
-                "user agreed.",
-            ),
-        ] = None,
+        overwrite: Annotated[bool, Field(description="Replace what is there;")] = False,
         **values: Any,
     ) -> Annotated[CallToolResult, JobOut]:
         if not isinstance(agreed, AcceptedElicitation):
             raise declined()
         may_spend = await spending.settle(agreed.data)
         request = GenerateRequest.parse(values)
-        reference = await reference_of(studio, request.image)
+        target = None
+        if save_to is not None:
+            form, number = request.output_format, request.num_images
+            target = Target.check(studio, save_to, form, number, overwrite)
+        reference = await reference_of(studio, ctx, request.image)
         if isinstance(agreed.data, Unaskable):  # last: a call that is refused uses nothing up
-            may_spend = await spending.accept(request.num_images, accept_cost_usd)
+            may_spend = await spending.accept(request.most_drawn, accept_cost_usd)
         job = await studio.castmate.ledger.submit(
             request,
             reference,
@@ -122,9 +140,18 @@ def add(server: StrictServer, studio: Studio) -> None:
             idempotency_key=idempotency_key,
             may_spend=may_spend,
             join_running=True,
+            note=target.note if target else None,
         )
         studio.count(ctx)
-        return await hold(studio, ctx, job, wait_seconds)
+        if target is not None:
+            studio.begin(_save_at_the_end(studio, job, target))
+        return await hold(studio, ctx, job, wait_seconds, target)
+
+
+async def _save_at_the_end(studio: Studio, job: Prediction, target: Target) -> None:
+    """Whether or not anybody asks for the job again; whoever does is told how it went."""
+    with contextlib.suppress(CastmateError, FileNotFoundError):
+        await save(studio, await studio.castmate.ledger.wait(job.id), target)
 
 
 def _defaults(studio: Studio) -> dict[str, Any]:
@@ -151,18 +178,15 @@ def _image(studio: Studio) -> str:
         local = studio.base_url is None
         path = "the file_path of an earlier result" if local else "what create_upload_link gave"
     return (
-        "The character: a character_id (chr_...), an image_id (img_...), an https URL, "
-        f"{path}, or a data URI. One character, whole, on a plain background works best. Never "
-        "write base64 yourself."
+        "The character: the name or id of a saved one, an image_id (img_...), an https URL, "
+        f"{path}, or a data URI. One, whole, on a plain background. Never write base64."
     )
 
 
 def _description(spending: Spending) -> str:
     return f"""Draw the character of a reference picture in a new scene, looking the same.
 
-Use it whenever a picture must show a certain character. Not for editing a
-picture, nor for one without a character.
+Use it whenever a picture must show a certain character. Not for editing a picture.
 Seconds on a GPU, minutes on a CPU. {spending.price}
-Returns image_id, file_path or download_url, seed and a preview. Not finished in time: status
-running and a job_id; call get_job then, not this again.
-Next: show the user the picture; for another scene call again with the same image."""
+Returns for each of images image_id, file_path or download_url, seed. Status running: call
+get_job, not this again."""

@@ -9,11 +9,12 @@ from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import BaseModel, Field
 
 from castmate.jobs.predictions import Prediction, State
+from castmate.jobs.scenes import Storyboard
 from castmate_mcp.agent.extensions import viewer
-from castmate_mcp.agent.holding import hold
+from castmate_mcp.agent.holding import hold, hold_series
 from castmate_mcp.agent.results import MONEY, STATUS, JobOut, told
 from castmate_mcp.agent.strict import StrictServer
-from castmate_mcp.agent.studio import Studio
+from castmate_mcp.agent.studio import DRAW_SCENES, GENERATE, Studio
 from castmate_mcp.agent.tools import READS
 from castmate_mcp.agent.tools.generate import WaitSeconds
 from castmate_mcp.http.ids import job_id_of
@@ -22,7 +23,7 @@ _STOP_S: Final = 10.0  # a denoise step is over by then
 
 JobId = Annotated[
     str,
-    Field(min_length=1, description="The id of a job (job_...)."),
+    Field(min_length=1, description="Such as job_4f9a..."),
 ]
 
 
@@ -51,13 +52,15 @@ def add(server: StrictServer, studio: Studio) -> None:
     async def get_job(
         ctx: Context[Any, Any], job_id: JobId, wait_seconds: WaitSeconds = None
     ) -> Annotated[CallToolResult, JobOut]:
-        """Give the pictures of a job, waiting while they are drawn; wait_seconds 0 only looks.
+        """Wait for the pictures of a job; wait_seconds 0 only looks.
 
-        Use it when generate_character_image returned status running, timed out or was cut off:
-        jobs survive that, and restarts. Not for drawing again.
-        It is free. Returns the same as generate_character_image.
+        Use it when a call returned status running, or was cut off: jobs survive that, and
+        restarts. Not for drawing again. It is free. Returns what that call would have.
         """
-        return await hold(studio, ctx, await studio.job(job_id), wait_seconds)
+        found = await studio.job(job_id)
+        if isinstance(found, Storyboard):
+            return await hold_series(studio, ctx, found, wait_seconds)
+        return await hold(studio, ctx, found, wait_seconds)
 
     @server.tool(
         title="Cancel a job",
@@ -68,13 +71,15 @@ def add(server: StrictServer, studio: Studio) -> None:
     async def cancel_job(job_id: JobId) -> Annotated[CallToolResult, CancelOut]:
         """Stop a job that is waiting or running.
 
-        Use it when the user no longer wants the picture. Not for deleting: what is finished stays.
-        It is free. Returns its status and whether anything was charged.
+        Use it when the user no longer wants it. Not for deleting: what is finished stays.
+        It is free. Returns its status and whether it was charged.
         """
         found = await studio.job(job_id)
-        ledger = studio.castmate.ledger
-        await ledger.cancel(found.id, studio.caller)
-        return told(_describe(await ledger.wait(found.id, _STOP_S)))
+        castmate = studio.castmate
+        await studio.cancel(found.id)
+        if isinstance(found, Storyboard):
+            return told(_describe_series(await castmate.storyboards.wait(found.id, _STOP_S)))
+        return told(_describe(await castmate.ledger.wait(found.id, _STOP_S)))
 
 
 def _describe(job: Prediction) -> CancelOut:
@@ -82,14 +87,30 @@ def _describe(job: Prediction) -> CancelOut:
         charged: bool | None = job.result.cost_usd > 0
     else:
         charged = job.error["charged"] if job.error else None
+    return _cancelled(job.id, job.state, charged, GENERATE)
+
+
+def _describe_series(series: Storyboard) -> CancelOut:
+    told = [_describe(scene.prediction).charged for scene in series.scenes]
+    charged = None if None in told else True in told
+    out = _cancelled(series.id, series.state, charged, DRAW_SCENES)
+    if series.undrawn and series.state is State.COMPLETED:
+        drawn = len(series.scenes) - len(series.undrawn)
+        out.next_step = (
+            f"{MONEY[charged]} {drawn} scenes were drawn before: get_job gives their pictures."
+        )
+    return out
+
+
+def _cancelled(name: str, state: State, charged: bool | None, tool: str) -> CancelOut:
     step = {
-        State.CANCELLED: "generate_character_image draws it after all.",
+        State.CANCELLED: f"{tool} draws it after all.",
         State.COMPLETED: "It was finished before: get_job gives its pictures.",
         State.FAILED: "It had failed before: get_job says why.",
-    }.get(job.state, "It ends before its next step: get_job says when.")
+    }.get(state, "It ends before its next step: get_job says when.")
     return CancelOut(
-        status=STATUS[job.state],
-        job_id=job_id_of(job.id),
+        status=STATUS[state],
+        job_id=job_id_of(name),
         charged=charged,
         next_step=f"{MONEY[charged]} {step}",
     )

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Final, Literal
 
 from mcp.types import CallToolResult
 from pydantic import BaseModel, Field
 
+from castmate.errors import InvalidRequest, PredictionNotFound, Problem
 from castmate.jobs.predictions import Prediction, State
+from castmate.jobs.scenes import Storyboard
 from castmate.times import iso8601
 from castmate_mcp.agent.extensions import viewer
 from castmate_mcp.agent.results import STATUS, told
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import Studio
 from castmate_mcp.agent.tools import READS
-from castmate_mcp.http.ids import CharacterName, ImageName, job_id_of
+from castmate_mcp.http.ids import CharacterName, ImageName, job_id_of, prediction_id_of
 
 _PAGE: Final = 100
+_PAGE_BYTES: Final = 9_000  # a result says everything twice: below 20 kB, and every host's limit
+_ABOUT: Final = 200  # characters of a prompt
 _LOOKED_THROUGH: Final = 1000  # predictions, for a query
 
 Kind = Literal["images", "characters", "jobs"]
@@ -38,6 +43,7 @@ class LibraryOut(BaseModel):
     """What there is."""
 
     items: list[ItemOut]
+    next_cursor: str | None = None
     next_step: str
 
 
@@ -61,47 +67,71 @@ def add(server: StrictServer, studio: Studio) -> None:
             Field(max_length=200, description="Part of the prompt or name, such as beach."),
         ] = "",
         limit: Annotated[int, Field(ge=1, le=100, description="How many, at most:")] = 20,
+        cursor: Annotated[str, Field(description="next_cursor of the page before.")] = "",
     ) -> Annotated[CallToolResult, LibraryOut]:
-        """List finished pictures, saved characters, or jobs of any status, the newest first.
+        """List finished pictures, saved characters, or jobs, the newest first.
 
-        Use it to find an id that is no longer in the conversation. Not for seeing a picture:
-        view_image does that. It is free. Returns id, uri, prompt or name, and date of each.
+        Use it to find an id. Not for seeing a picture: view_image does that. It is free.
+        Returns id, prompt or name, and date of each; next_cursor where there are more.
         """
-        items = [item async for item in _items(studio, kind, query.casefold(), limit)]
-        return told(LibraryOut(items=items, next_step=_NEXT[kind] if items else _NOTHING))
+        items: list[ItemOut] = []
+        left, more = _PAGE_BYTES, False
+        async for item in _items(studio, kind, query.casefold(), cursor.strip()):
+            left -= len(item.model_dump_json(exclude_none=True).encode()) + 1
+            if len(items) == limit or (items and left < 0):
+                more = True
+                break
+            items.append(item)
+        out = LibraryOut(items=items, next_step=_NEXT[kind] if items else _NOTHING)
+        if more:
+            out.next_cursor = items[-1].id
+            out.next_step += " Call list_library with next_cursor as cursor for more."
+        return told(out)
 
 
 _NOTHING: Final = "There is none. generate_character_image draws pictures; create_character saves."
 _NEXT: Final[dict[Kind, str]] = {
     "images": "view_image shows one; its id as `image` draws the character again.",
-    "characters": "Call generate_character_image with an id as `image`.",
+    "characters": "Call generate_character_image with a name or id as `image`.",
     "jobs": "get_job gives the pictures of a job.",
 }
 
 
-async def _items(studio: Studio, kind: Kind, query: str, limit: int) -> AsyncIterator[ItemOut]:
+async def _items(studio: Studio, kind: Kind, query: str, cursor: str) -> AsyncIterator[ItemOut]:
+    """What fits the query, the newest first, behind the item that the cursor names."""
     if kind == "characters":
-        for character in await studio.castmate.characters.list(studio.caller):
-            if limit and query in character.name.casefold():
-                limit -= 1
+        found = await studio.castmate.characters.list(studio.caller)
+        ids = [character.id for character in found]
+        for character in found[_behind(ids, cursor, kind) :]:
+            if query in character.name.casefold():
                 yield ItemOut(
                     id=character.id,
                     uri=CharacterName(character.id).uri,
                     about=character.name,
                     created=iso8601(character.created),
                 )
-        return
-    async for prediction in predictions(studio, State.COMPLETED if kind == "images" else None):
-        if query in prediction.request.prompt.casefold():
-            for item in _of(studio, prediction, kind):
+    elif kind == "jobs":
+        async for item in _jobs(studio, query, _id_of(cursor, prediction_id_of, kind)):
+            yield item
+    else:
+        last = ImageName.parse(cursor) if cursor else None
+        if cursor and last is None:
+            raise _wrong_cursor(kind)
+        if last is not None:  # the other pictures of the same prediction come first
+            with contextlib.suppress(PredictionNotFound):
+                same = await studio.castmate.ledger.get(last.prediction_id, studio.caller)
+                for item in _pictures(studio, same, query, last.number + 1):
+                    yield item
+        before = None if last is None else last.prediction_id
+        async for prediction in predictions(studio, State.COMPLETED, before):
+            for item in _pictures(studio, prediction, query):
                 yield item
-                if not (limit := limit - 1):
-                    return
 
 
-async def predictions(studio: Studio, state: State | None) -> AsyncIterator[Prediction]:
+async def predictions(
+    studio: Studio, state: State | None, before: str | None = None
+) -> AsyncIterator[Prediction]:
     """The caller's, the newest first, as many as anybody looks through."""
-    before = None
     for _ in range(_LOOKED_THROUGH // _PAGE):
         page = await studio.castmate.ledger.list(
             key_name=studio.caller, state=state, before=before, limit=_PAGE
@@ -113,23 +143,78 @@ async def predictions(studio: Studio, state: State | None) -> AsyncIterator[Pred
         before = page[-1].id
 
 
-def _of(studio: Studio, prediction: Prediction, kind: Kind) -> list[ItemOut]:
-    about, created = prediction.request.prompt[:200], iso8601(prediction.created)
-    if kind == "jobs":
-        job_id = job_id_of(prediction.id)
-        status = "waiting" if prediction.waits_for else STATUS[prediction.state]
-        return [
-            ItemOut(id=job_id, uri=f"job://{job_id}", about=about, created=created, status=status)
-        ]
-    names = [ImageName(prediction.id, n) for n in range(prediction.request.num_images)]
-    images = prediction.result.images if prediction.result else ()
+async def _jobs(studio: Studio, query: str, before: str | None) -> AsyncIterator[ItemOut]:
+    """Predictions and series by when they were submitted; what draws a scene is no job of its own.
+
+    Series are few: as many as fit on a page are read at once.
+    """
+    series = await studio.castmate.storyboards.list(studio.caller, before=before, limit=_PAGE)
+    scenes = {scene.prediction.id for one in series for scene in one.scenes}
+    waiting = [*series]
+    async for prediction in predictions(studio, None, before):
+        while waiting and waiting[0].id > prediction.id:
+            for item in _series(waiting.pop(0), query):
+                yield item
+        if prediction.id not in scenes and query in prediction.request.prompt.casefold():
+            status = "waiting" if prediction.waits_for else STATUS[prediction.state]
+            yield _job(prediction.id, prediction.request.prompt, prediction.created, status)
+    for one in waiting:
+        for item in _series(one, query):
+            yield item
+
+
+def _series(series: Storyboard, query: str) -> list[ItemOut]:
+    about = " / ".join(series.request.scenes)
+    if query not in about.casefold():
+        return []
+    return [_job(series.id, about, series.created, STATUS[series.state])]
+
+
+def _job(name: str, about: str, created: float, status: str) -> ItemOut:
+    job_id = job_id_of(name)
+    return ItemOut(
+        id=job_id,
+        uri=f"job://{job_id}",
+        about=about[:_ABOUT],
+        created=iso8601(created),
+        status=status,
+    )
+
+
+def _pictures(studio: Studio, prediction: Prediction, query: str, first: int = 0) -> list[ItemOut]:
+    """The pictures of a prediction that its prompt or their title fits."""
+    prompt = prediction.request.prompt
     return [
         ItemOut(
-            id=str(name),
+            id=str(name := ImageName(prediction.id, number)),
             uri=name.uri,
-            about=about,
-            created=created,
+            about=(image.title or prompt)[:_ABOUT],
+            created=iso8601(prediction.created),
             file_path=studio.file_path(image),
         )
-        for name, image in zip(names, images, strict=False)
+        for number, image in enumerate(prediction.images)
+        if number >= first
+        and image.discarded is None
+        and (query in prompt.casefold() or query in image.title.casefold())
     ]
+
+
+def _behind(ids: list[str], cursor: str, kind: Kind) -> int:
+    if not cursor:
+        return 0
+    if cursor not in ids:
+        raise _wrong_cursor(kind)
+    return ids.index(cursor) + 1
+
+
+def _id_of(cursor: str, parse: Callable[[str], str | None], kind: Kind) -> str | None:
+    if not cursor:
+        return None
+    if (found := parse(cursor)) is None:
+        raise _wrong_cursor(kind)
+    return found
+
+
+def _wrong_cursor(kind: Kind) -> InvalidRequest:
+    told = f"it is no next_cursor of kind={kind}"
+    return InvalidRequest([Problem("cursor", told, "", "Leave it out for the first page.")])

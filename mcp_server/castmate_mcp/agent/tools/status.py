@@ -12,7 +12,7 @@ from castmate.clients.registry import is_paid, licences
 from castmate.engines.licences import in_short
 from castmate.jobs.budget import totals
 from castmate.jobs.storage import DAY_S
-from castmate.router import ClientStatus
+from castmate.route import ClientStatus
 from castmate.times import day_of
 from castmate_mcp.agent.results import told
 from castmate_mcp.agent.spending import Spending
@@ -36,8 +36,8 @@ class StatusOut(BaseModel):
     clients: list[ClientOut]
     waiting: int
     running: int
-    wait_s: float | None = Field(None, description="Of a new job, about.")
-    cost_usd: float = Field(description="Of num_images now, about.")
+    wait_s: float | None = None  # Of a new job, about.
+    cost_usd: float  # Of num_images now, about.
     paid_pictures: Literal["never", "ask", "always"]
     agreed_today: bool
     kept_days: float | None = None
@@ -45,6 +45,7 @@ class StatusOut(BaseModel):
     left_today_usd: float | None = None
     licence: str = ""
     defaults: str = ""
+    styles: list[str] = []
     next_step: str
 
 
@@ -64,10 +65,10 @@ def add(server: StrictServer, studio: Studio) -> None:
     async def get_status(
         num_images: Annotated[int, Field(ge=1, le=4, description="The price is for so many:")] = 1,
     ) -> Annotated[CallToolResult, StatusOut]:
-        """Tell who can draw now, the queue, the price, and what is left of the day's budget.
+        """Tell who can draw now, the queue, the price, and the budget.
 
-        Use it when asked about cost or time, or after an error. Not needed before every picture.
-        It is free. Returns the estimate and what to do next.
+        Use it when asked about cost or time, or after an error. Not before every picture. It is
+        free. Returns the estimate and what to do next.
         """
         return told(await _status(studio, spending, num_images))
 
@@ -101,6 +102,7 @@ async def _status(studio: Studio, spending: Spending, num_images: int) -> Status
         left_today_usd=None if cap is None else round(max(0.0, cap - spent_usd), 4),
         licence=in_short(licences(settings)),
         defaults=known.in_words if (known := castmate.router.defaults) else "",
+        styles=list(castmate.router.styles),
         next_step=_next_step(free, spending),
     )
 

@@ -40,10 +40,10 @@ def add(server: StrictServer, studio: Studio) -> None:
         ),
     )
     async def create_upload_link(ctx: Context[Any, Any]) -> Annotated[CallToolResult, UploadOut]:
-        """Give an address that takes one picture file, once, for an hour.
+        """Give an address that takes one picture file, for an hour.
 
-        Use it when the character is a file of the user's. Not for pictures with an https URL. It
-        is free. Returns upload_url, to PUT the file to, and the `image` to draw from then.
+        Use it when the character is a file of the user's. Not for an https URL. It is free.
+        Returns upload_url, to PUT the file to, and the `image` to draw from.
         """
         request = ctx.request_context.request
         storage, name = studio.castmate.storage, new_upload()

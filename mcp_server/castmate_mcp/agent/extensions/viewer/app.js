@@ -11,7 +11,7 @@ function replaceScreen(made) {
 }
 
 function opened(args) {
-  given = args ?? {};
+  given = args?.scenes ? { ...args, prompt: args.scenes.join(" / ") } : args ?? {};
   if (!given.prompt && !given.job_id) return;
   replaceScreen(new JobScreen(host, pictures, given));
   if (given.job_id) screen.look(given.job_id);

@@ -210,11 +210,13 @@ function drawing({ prompt, size }) {
 
 function finished(host, pictures, job, small, { prompt, image: reference }) {
   const name = prompt ?? "A picture";
-  const figures = job.images.map((image, number) => {
-    const of = job.images.length > 1 ? `Picture ${number + 1} of ${job.images.length}: ` : "";
-    return figure(host, pictures, image, { alt: of + name, preview: small[number] });
+  const shown = job.sheet ? [job.sheet, ...job.images] : job.images;
+  const figures = shown.map((image, number) => {
+    const of = shown.length > 1 ? `Picture ${number + 1} of ${shown.length}: ` : "";
+    const alt = image.caption ?? (image === job.sheet ? "All scenes" : name);
+    return figure(host, pictures, image, { alt: of + alt, preview: small[number] });
   });
-  const [first] = job.images;
+  const [first] = shown;
   const steps = job.computed_steps && `${job.computed_steps} steps computed`;
   const details = [
     `${first.width} × ${first.height}`,
@@ -222,7 +224,8 @@ function finished(host, pictures, job, small, { prompt, image: reference }) {
     job.client && `by ${job.client}`,
     steps,
   ].filter(Boolean);
-  const remarks = [...(job.warnings ?? [])];
+  const failed = (job.failed ?? []).map(({ scene, why }) => `Scene ${scene} was not drawn: ${why}`);
+  const remarks = [...failed, ...(job.warnings ?? [])];
   if (job.deduplicated) remarks.unshift("The same call was being drawn already: this is its job.");
   return element(
     "section",

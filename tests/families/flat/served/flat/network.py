@@ -23,6 +23,7 @@ def open_network(
 
 class Flat:
     safety = None
+    matte = None
 
     def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
         self._runtime = runtime

@@ -1,0 +1,164 @@
+"""Text under pictures: a font that has its letters, and lines that fit.
+
+Pillow's own font has the letters of ASCII alone. Where a caption has others, the fonts of the
+system are tried, by the names under which the usual systems have them; a font that lacks a letter
+would show a box, so what none of them has is replaced: accents are left off, and a caption whose
+letters are still missing is shown by "?" for each run of them.
+"""
+
+from __future__ import annotations
+
+import functools
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from PIL import ImageFont
+
+Font = ImageFont.FreeTypeFont
+_SYSTEM_FONTS: Final = (
+    # Linux, then macOS, then Windows: for Latin, Greek and Cyrillic first, then for the others.
+    "DejaVuSans.ttf",
+    "NotoSans-Regular.ttf",
+    "LiberationSans-Regular.ttf",
+    "NotoSansCJK-Regular.ttc",
+    "NotoSansArabic-Regular.ttf",
+    "NotoSansDevanagari-Regular.ttf",
+    "Arial Unicode.ttf",
+    "PingFang.ttc",
+    "Hiragino Sans GB.ttc",
+    "segoeui.ttf",
+    "msyh.ttc",
+    "YuGothM.ttc",
+    "malgun.ttf",
+)
+_NO_LETTER: Final = "\U0010ffff"
+_SAME: Final = str.maketrans("\u2018\u2019\u201c\u201d\u2013\u2014", "''\"\"--")
+_ELLIPSIS: Final = "..."
+
+
+@dataclass(frozen=True)
+class Typeface:
+    """A font, and what it makes of a text."""
+
+    font: Font
+
+    @property
+    def line_px(self) -> int:
+        """From one line to the next."""
+        ascent, descent = self.font.getmetrics()
+        return ascent + descent
+
+    def wrapped(self, text: str, width: float, most: int) -> list[str]:
+        """The text in lines that are at most `width` pixels wide.
+
+        Args:
+            text: In one line or several.
+            width: Pixels; a word that is wider is broken.
+            most: How many lines; a text that needs more ends in "...".
+        """
+        text = self._readable(text)
+        lines: list[str] = []
+        line = ""
+        for word in _words(text, lambda part: self._fits(part, width)):
+            longer = f"{line} {word.lstrip()}" if line and word[:1] == " " else line + word
+            if self._fits(longer.strip(), width):
+                line = longer
+            else:
+                lines.append(line.strip())
+                line = word
+        lines = [one for one in (*lines, line.strip()) if one]
+        if len(lines) <= most:
+            return lines
+        last = lines[most - 1]
+        while last and not self._fits(last + _ELLIPSIS, width):
+            last = last[:-1].rstrip()
+        return [*lines[: most - 1], last + _ELLIPSIS]
+
+    def lacks(self, text: str) -> set[str]:
+        """The letters of a text that it would show as boxes."""
+        missing = _drawn(self.font, _NO_LETTER)
+        return {
+            letter
+            for letter in set(text)
+            if not letter.isspace() and _drawn(self.font, letter) == missing
+        }
+
+    def _fits(self, text: str, width: float) -> bool:
+        return self.font.getlength(text) <= width
+
+    def _readable(self, text: str) -> str:
+        """The text without what the font lacks."""
+        text = " ".join(text.split())
+        if not (missing := self.lacks(text)):
+            return text
+        bare = unicodedata.normalize("NFKD", text.translate(_SAME))
+        text = "".join(one for one in bare if not unicodedata.combining(one))
+        missing = self.lacks(text)
+        shown = "".join("?" if one in missing else one for one in text)
+        while "??" in shown:
+            shown = shown.replace("??", "?")
+        return shown
+
+
+def typeface_for(text: str, pixels: int) -> Typeface:
+    """The font that has the most letters of a text; Pillow's own if it has all.
+
+    Args:
+        text: What is to be written.
+        pixels: Its size.
+    """
+    own = Typeface(_own_font(pixels))
+    best, fewest = own, len(own.lacks(text))
+    for font in _system_fonts(pixels) if fewest else ():
+        face = Typeface(font)
+        if (lacking := len(face.lacks(text))) < fewest:
+            best, fewest = face, lacking
+        if not fewest:
+            break
+    return best
+
+
+def unreadable(text: str) -> bool:
+    """Whether a caption cannot show some letters of a text, accents included."""
+    return bool(typeface_for(text, 16).lacks(text))
+
+
+@functools.cache
+def _own_font(pixels: int) -> Font:
+    font = ImageFont.load_default(pixels)
+    assert isinstance(font, Font)  # Pillow's wheels are built with FreeType
+    return font
+
+
+@functools.cache
+def _system_fonts(pixels: int) -> tuple[Font, ...]:
+    return tuple(_found(pixels))
+
+
+def _found(pixels: int) -> Iterator[Font]:
+    for name in _SYSTEM_FONTS:
+        try:
+            yield ImageFont.truetype(name, pixels)
+        except OSError:
+            continue
+
+
+@functools.lru_cache(4096)
+def _drawn(font: Font, letter: str) -> tuple[object, bytes]:
+    mask = font.getmask(letter)
+    return mask.getbbox(), bytes(mask)
+
+
+def _words(text: str, fits: Callable[[str], bool]) -> Iterator[str]:
+    """The words of a text, each with the space before it; one that does not fit in pieces."""
+    for number, word in enumerate(text.split(" ")):
+        space = " " if number else ""
+        while word and not fits(word):
+            cut = len(word) - 1
+            while cut > 1 and not fits(word[:cut]):
+                cut -= 1
+            yield space + word[:cut]
+            word, space = word[cut:], ""
+        yield space + word

@@ -1,0 +1,45 @@
+"""Options of commands that take their help from the field that they set, and the progress bar."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import typer
+from pydantic import BaseModel
+
+from castmate.defaults import Defaults
+from castmate.validation import describe_range
+
+if TYPE_CHECKING:
+    from castmate.clients.base import ProgressCallback
+
+
+def option(model: type[BaseModel], name: str, *flags: str) -> Any:
+    """An option with the description, range and default of a field.
+
+    Args:
+        model: Of a request.
+        name: The field.
+        flags: What sets it; by default its name.
+    """
+    field, allowed = model.model_fields[name], describe_range(model, name)
+    numeric = f" ({allowed})" if allowed.startswith(("a number", "a whole number")) else ""
+    shown = "the model's" if name in Defaults.model_fields else field.default is not None
+    return typer.Option(*flags, help=f"{field.description}{numeric}", show_default=shown)
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[ProgressCallback]:
+    """A bar on stderr, where a person looks; silent in a pipe."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("Drawing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda progress: bar.update(task, completed=progress.step, total=progress.total)

@@ -1,0 +1,71 @@
+"""A finished picture without what is around its character: clear edges, and no fringe on them.
+
+A matte graph looks at small views, so at the size of the picture its edges are blurred: they are
+made as sharp as the picture again. Pixels at an edge show some of the background, which would be a
+fringe on another one: it is taken out of them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from castmate.decoding import OPAQUE
+from castmate.pipeline.matte import Matte
+
+Plane = NDArray[np.float32]
+
+_CLEAR, _SOLID = 0.35, 0.85  # of the blurred alpha: where nothing, and all, is the character's
+_REACH: Final = 3  # pixels of the matte's own view within which an edge finds its background
+_LEAST: Final = 0.25  # of alpha: below it a pixel says too little of its own colour
+_MOST_CHANGED: Final = 64.0  # of a channel: more is no mixture, but another colour
+
+
+def cut_out(picture: NDArray[np.uint8], matte: Matte) -> NDArray[np.uint8] | None:
+    """A picture `[H, W, 3]` as `[H, W, 4]`; None where no character is seen in it."""
+    seen = np.asarray(matte.alpha(Image.fromarray(picture)))
+    if (seen >= OPAQUE).sum() < matte.side:
+        return None
+    share = seen.astype(np.float32) / np.float32(255)
+    alpha = np.clip((share - _CLEAR) / (_SOLID - _CLEAR), 0, 1)
+    radius = max(2, round(_REACH * max(picture.shape[:2]) / matte.side))
+    shown = _unmixed(picture, share, radius)
+    shown[alpha <= 0] = 0
+    return np.dstack([shown, (255 * alpha).round().astype(np.uint8)])
+
+
+def _unmixed(picture: NDArray[np.uint8], share: Plane, radius: int) -> NDArray[np.uint8]:
+    """The picture whose edges have the character's colour alone.
+
+    A pixel of an edge is `share` of the character's colour and the rest of the background's, which
+    is the mean of the background around it.
+    """
+    behind = (share <= 0.02).astype(np.float32)
+    near = _mean(behind, radius)
+    mixed = (share > 0) & (share < 1) & (near > 0)
+    part = np.maximum(share[mixed], _LEAST)
+    shown = picture.copy()
+    for channel in range(3):
+        plane = picture[..., channel].astype(np.float32)
+        background = _mean(plane * behind, radius)[mixed] / near[mixed]
+        change = (plane[mixed] - background) * (1 - part) / part
+        change = np.clip(change, -_MOST_CHANGED, _MOST_CHANGED)
+        own = (plane[mixed] + change).round().clip(0, 255)
+        shown[..., channel][mixed] = own.astype(np.uint8)
+    return shown
+
+
+def _mean(plane: Plane, radius: int) -> Plane:
+    """The mean of the square around each pixel, as far as that is in the picture."""
+    for axis in (0, 1):
+        size = plane.shape[axis]
+        start = np.zeros_like(plane.take([0], axis), np.float64)
+        total = np.concatenate([start, np.cumsum(plane, axis, np.float64)], axis)
+        first = np.maximum(np.arange(size) - radius, 0)
+        last = np.minimum(np.arange(size) + radius + 1, size)
+        count = (last - first).reshape((-1, 1) if axis == 0 else (1, -1))
+        plane = ((total.take(last, axis) - total.take(first, axis)) / count).astype(np.float32)
+    return plane

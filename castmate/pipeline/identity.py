@@ -1,0 +1,122 @@
+"""The `identity` graph of a bundle: how close the character in a picture is to the reference's.
+
+It judges what is drawn and changes none of it: its features condition nothing, so that the model
+cannot please it.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from castmate.engines.base import Runtime
+from castmate.engines.bundle import Bundle
+from castmate.engines.manifest import IdentitySpec
+from castmate.framing import Cutout, by_alpha, by_background, by_transparency, with_margins
+from castmate.images import Reference
+from castmate.pipeline.cache import SizedCache
+from castmate.pipeline.matte import Matte
+
+GRAPH: Final = "identity"
+_CACHE_BYTES: Final = 2**20  # a reference takes 2 kB at most
+
+Features = NDArray[np.float32]
+
+
+class Identity:
+    """Compares pictures with references; one at a time, not thread-safe."""
+
+    def __init__(
+        self, runtime: Runtime, side: int, matte: Matte | None, spec: IdentitySpec
+    ) -> None:
+        """Load the graph.
+
+        Args:
+            runtime: What runs it.
+            side: Pixels of the square pictures that it looks at.
+            matte: What cuts characters out for it; without one it sees whole pictures.
+            spec: What its cosines mean.
+        """
+        self._runtime, self._side, self._matte, self._spec = runtime, side, matte, spec
+        self._engine = runtime.load(GRAPH)
+        self._references = SizedCache[Features](_CACHE_BYTES)
+
+    @classmethod
+    def open(cls, bundle: Bundle, runtime: Runtime, matte: Matte | None) -> Self | None:
+        """The graph of a bundle, where it has one that is calibrated.
+
+        Args:
+            bundle: The model.
+            runtime: What runs its graphs.
+            matte: Its own, if it has one.
+        """
+        spec = bundle.manifest.identity
+        if GRAPH not in bundle.manifest.graphs or spec is None:
+            return None
+        return cls(runtime, side_of(bundle, GRAPH), matte, spec)
+
+    def score(self, picture: NDArray[np.uint8], reference: Reference) -> float:
+        """How close the character of a picture `[H, W, 3]` is to the reference's, 0 to 1."""
+        return self._spec.score(self.cosine(picture, reference))
+
+    def cosine(self, picture: NDArray[np.uint8], reference: Reference) -> float:
+        """The same before it is calibrated."""
+        known = self._references.get_or_make(reference.sha256, lambda: self._remember(reference))
+        return float(self.features(Image.fromarray(picture)) @ known)
+
+    def features(self, image: Image.Image) -> Features:
+        """The direction of a picture's character, of length 1."""
+        return self._look(image, self._by_matte(image))
+
+    def features_of(self, reference: Reference) -> Features:
+        """The direction of a reference's character, which may be cut out already."""
+        found = by_transparency(reference) or by_background(reference.image)
+        return self._look(reference.image, found or self._by_matte(reference.image))
+
+    def _remember(self, reference: Reference) -> tuple[Features, int]:
+        features = self.features_of(reference)
+        return features, features.nbytes
+
+    def _by_matte(self, image: Image.Image) -> Cutout | None:
+        return None if self._matte is None else by_alpha(image, self._matte.alpha(image))
+
+    def _look(self, image: Image.Image, found: Cutout | None) -> Features:
+        if found is not None:
+            image = with_margins(found.image, found.box, (0, 0))
+        view = np.asarray(view_of(image, self._side))
+        out = self._engine(images=self._runtime.upload(view[None]))
+        features: Features = self._runtime.download(out["identity_embeds"])[0]
+        return features
+
+
+def side_of(bundle: Bundle, graph: str) -> int:
+    """Pixels of the square pictures that a graph looks at."""
+    return int(bundle.manifest.graphs[graph].inputs["images"].shape[1])
+
+
+def no_identity(bundle: Bundle, *, asked: bool) -> str:
+    """Why the pictures of a bundle are not judged.
+
+    Args:
+        bundle: Whose pictures.
+        asked: Whether they would be if it could.
+    """
+    if not asked:
+        return "CASTMATE_IDENTITY is off."
+    if GRAPH not in bundle.manifest.graphs:
+        return f"Bundle {bundle.name!r} has no identity graph."
+    return (
+        f"The identity graph of bundle {bundle.name!r} is not calibrated: "
+        "python -m export.identity."
+    )
+
+
+def view_of(image: Image.Image, side: int) -> Image.Image:
+    """A cut-out character as the graph sees it: in the middle of a white square."""
+    longer = max(image.size)
+    square = Image.new("RGB", (longer, longer), "white")
+    square.paste(image, ((longer - image.width) // 2, (longer - image.height) // 2))
+    return square.resize((side, side), Image.Resampling.BILINEAR)

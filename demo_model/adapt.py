@@ -1,0 +1,200 @@
+"""Trains LoRAs of the demo model: `python -m demo_model.adapt night-ink | pastel | few-steps`.
+
+Each learns from what the model itself draws. A style's teacher is the model with its picture
+recoloured (`demo_model.looks`); that of few steps is the model in many.
+"""
+
+from __future__ import annotations
+
+import argparse
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+
+from castmate.engines.bundle import Bundle
+from demo_model.checkpoint import TOKENIZER, load_network, load_shipped
+from demo_model.config import MAX_SEQUENCE_LENGTH, NEXT, PAD, UNK
+from demo_model.editions import SHIPPED, Edition
+from demo_model.looks import LOOKS, Recolouring, fidelity_db, fit_look
+from demo_model.lora import Lora
+from demo_model.training import CACHE, Budget, Loop, run_workers
+from demo_model.trajectories import (
+    CHARACTERS,
+    Batch,
+    Requests,
+    schedule,
+    steps_through,
+    velocity,
+)
+from demo_model.warm import BUNDLE
+from export.families.instantcharacter.network import InstantCharacter
+from export.samples import Prompts, TokenizerFile
+
+RANK: Final = 16
+FEW_STEPS: Final = "few-steps"
+FIT_SHARE: Final = 0.3
+"""Of a style's budget: for the map of its latents."""
+STYLE_BATCH, STYLE_STEPS, STYLE_ROWS = 4, 10, 16
+FEW_BATCH, TEACHER_STEPS = 8, 28
+
+
+def train_style(
+    network: InstantCharacter, requests: Requests, name: str, budget: Budget, folder: Path
+) -> Lora:
+    """Train a style, which draws what the network draws in the colours of a look.
+
+    On the way from noise to a picture the network knows at each step what noise and what picture it
+    sees. With the picture recoloured, they make what the student is shown and what it must say, so
+    each of its steps has an exact answer.
+
+    Args:
+        network: Frozen.
+        requests: What both draw.
+        name: Of the look.
+        budget: How long.
+        folder: For checkpoints, from which an interrupted training goes on.
+    """
+    share = Budget(budget.minutes * FIT_SHARE, budget.steps, budget.workers, budget.device)
+    recolouring = fit_look(network, requests, name, share, folder)
+    print(f"{name}: latents keep {fidelity_db(network, requests, name, recolouring):.1f} dB")
+    rest = Budget(budget.minutes * (1 - FIT_SHARE), budget.steps, budget.workers, budget.device)
+    lora = Lora(network, RANK)
+    loop = _loop(f"style-{name}", lora, rest, folder)
+    for tick in loop:
+        batch = requests.draw(tick.rng, STYLE_BATCH)
+        shown = _recoloured_steps(network, batch, recolouring)
+        rows = torch.randperm(len(shown.x))[:STYLE_ROWS]
+        some = _rows(batch, rows % STYLE_BATCH)
+        with lora.applied():
+            found = velocity(network, some, shown.x[rows], shown.sigma[rows])
+        loop.update(F.mse_loss(found, shown.target[rows]))
+    return _averaged(loop)
+
+
+class _Shown:
+    """What a student is shown, and what it must say: rows of every step, step by step."""
+
+    def __init__(self, rows: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> None:
+        self.x, self.sigma, self.target = (torch.cat(parts) for parts in zip(*rows, strict=True))
+
+
+@torch.no_grad()
+def _recoloured_steps(network: InstantCharacter, batch: Batch, recolouring: Recolouring) -> _Shown:
+    x, rows = batch.noise, []
+    for now, following in pairwise(schedule(network, STYLE_STEPS, batch.grid)):
+        sigma = now.expand(len(x))
+        v = velocity(network, batch, x, sigma)
+        picture, noise = recolouring(x - now * v), x + (1 - now) * v
+        rows.append(((1 - now) * picture + now * noise, sigma, noise - picture))
+        x = x + (following - now) * v
+    return _Shown(rows)
+
+
+def train_few_steps(
+    network: InstantCharacter, requests: Requests, steps: int, budget: Budget, folder: Path
+) -> Lora:
+    """Train a LoRA that takes in one step what the network takes in several.
+
+    The student walks by itself, so that it learns where it will be; the network walks on from there
+    in its own many steps, and where it is at the student's next noise level is where the student
+    ought to be.
+
+    Args:
+        network: Frozen.
+        requests: What both draw.
+        steps: Of the student.
+        budget: How long.
+        folder: For checkpoints, from which an interrupted training goes on.
+    """
+    lora = Lora(network, RANK)
+    loop = _loop(f"{FEW_STEPS}-{steps}", lora, budget, folder)
+    inside = -(-TEACHER_STEPS // steps)
+    for tick in loop:
+        batch = requests.draw(tick.rng, FEW_BATCH)
+        sigmas = schedule(network, steps, batch.grid)
+        step = tick.rng.randrange(steps)
+        with lora.applied():
+            x = steps_through(network, batch, batch.noise, sigmas[: step + 1])
+        start, end = sigmas[step], sigmas[step + 1]
+        between = torch.lerp(start, end, torch.linspace(0, 1, inside + 1))
+        target = (steps_through(network, batch, x, between) - x) / (end - start)
+        with lora.applied():
+            found = velocity(network, batch, x, start.expand(len(x)))
+        loop.update(F.mse_loss(found, target))
+    return _averaged(loop)
+
+
+def _loop(name: str, lora: Lora, budget: Budget, folder: Path) -> Loop:
+    optimizer = torch.optim.AdamW(lora.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=0.0)
+    return Loop(name, lora, [optimizer], budget, folder, ema=0.98, decay_from=0.4)
+
+
+def _rows(batch: Batch, rows: torch.Tensor) -> Batch:
+    return Batch(
+        batch.grid,
+        batch.prompt_embeds[rows],
+        batch.pooled[rows],
+        batch.features[rows],
+        batch.noise[rows],
+    )
+
+
+def _averaged(loop: Loop) -> Lora:
+    lora = loop.averaged()
+    assert isinstance(lora, Lora)
+    return lora
+
+
+def train(
+    what: str, steps: int, checkpoint: Path | None, budget: Budget, folder: Path, out: Path
+) -> None:
+    """Train one LoRA and write its file.
+
+    Args:
+        what: A look, or `FEW_STEPS`.
+        steps: Of few steps.
+        checkpoint: Weights of the network; by default those in the bundle.
+        budget: How long.
+        folder: For checkpoints.
+        out: The file.
+    """
+    if checkpoint is None:
+        bundle = Bundle.open(BUNDLE)
+        network, prompts, edition = load_shipped(bundle), Prompts.of(bundle), SHIPPED
+    else:
+        network = load_network(checkpoint)
+        words = TokenizerFile(checkpoint.with_name(TOKENIZER), MAX_SEQUENCE_LENGTH, PAD, UNK)
+        prompts = Prompts.of_files({"tokenizer": words, "tokenizer_2": words})
+        second = network.config.transformer["in_channels"] == NEXT.transformer["in_channels"]
+        edition = Edition.SECOND if second else Edition.FIRST
+    network.requires_grad_(False)
+    requests = Requests(network, prompts, edition, count=CHARACTERS)
+    if what == FEW_STEPS:
+        lora = train_few_steps(network, requests, steps, budget, folder)
+    else:
+        lora = train_style(network, requests, what, budget, folder)
+    lora.save(out)
+    print(out)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m demo_model.adapt", description=__doc__)
+    parser.add_argument("what", choices=[*LOOKS, FEW_STEPS])
+    parser.add_argument("--few", type=int, default=8, help="steps of few-steps")
+    parser.add_argument("--minutes", type=float, default=10.0, help="processor time")
+    parser.add_argument("--steps", type=int, help="updates of each stage, instead of minutes")
+    parser.add_argument("--checkpoint", type=Path, help="default: the weights in the bundle")
+    parser.add_argument("--folder", type=Path, default=CACHE, help="checkpoints")
+    parser.add_argument("--out", type=Path, required=True, help="the LoRA, .safetensors")
+    given = parser.parse_args()
+    budget = Budget(minutes=given.minutes, steps=given.steps)
+    given.folder.mkdir(parents=True, exist_ok=True)
+    run_workers(train, 1, given.what, given.few, given.checkpoint, budget, given.folder, given.out)
+
+
+if __name__ == "__main__":
+    main()
