@@ -121,9 +121,12 @@ class Residency:
         )
 
     def workspace(self, graph: str) -> int:
-        """Bytes of the block for activations while a graph runs: one size for its whole stage."""
-        stage = next(stage for stage in self.stages if graph in stage.graphs)
-        return max(self.footprints[name].activations for name in stage.graphs)
+        """Bytes of the block for activations while a graph runs: one size for its whole stage.
+
+        A graph of several stages takes that of the largest in each.
+        """
+        together = (stage.graphs for stage in self.stages if graph in stage.graphs)
+        return max(self.footprints[name].activations for names in together for name in names)
 
     def taken(self, graph: str) -> int:
         """Bytes on the device while a graph runs."""
@@ -193,15 +196,17 @@ def plan_residency(
         if (graphs := tuple(name for name in stage.graphs if name in footprints))
     )
     room = memory - SPARE_BYTES
-    needs = {
-        needed: sum(footprints[name].weights for name in needed)
-        + max(footprints[name].activations for name in stage.graphs)
-        + max(footprints[name].tensors for name in needed)
-        + caches
-        for stage in present
+    needs: dict[tuple[str, ...], int] = {}
+    for stage in present:
         # What every step runs must be there together; elsewhere one graph after the other is.
-        for needed in ([stage.graphs] if stage.runs is Runs.STEP else [(g,) for g in stage.graphs])
-    }
+        for needed in [stage.graphs] if stage.runs is Runs.STEP else [(g,) for g in stage.graphs]:
+            size = (
+                sum(footprints[name].weights for name in needed)
+                + max(footprints[name].activations for name in stage.graphs)
+                + max(footprints[name].tensors for name in needed)
+                + caches
+            )
+            needs[needed] = max(size, needs.get(needed, 0))
     weights = {name: found.weights for name, found in footprints.items()}
     for needed, size in needs.items():
         if size > room:

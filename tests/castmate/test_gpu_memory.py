@@ -97,6 +97,8 @@ def test_a_known_prompt_and_character_load_nothing(
         "transformer_finish",
         "vae_decoder",
         "safety_checker",
+        "matte",
+        "identity",
     }
 
 
