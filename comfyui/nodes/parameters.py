@@ -100,7 +100,7 @@ def _numbers(name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
     limits = {"min": low, "max": spec.get("maximum"), "default": default}
     if _by_model(name, spec):
         low -= 1
-        told = f"{spec.get('description', '')} {low} leaves it to the model.".strip()
+        told = f"{spec.get('description', '')} {low} leaves it to the server.".strip()
         limits |= {"min": low, "default": low if default is None else default, "tooltip": told}
     return limits
 

@@ -41,8 +41,10 @@ def test_every_parameter_is_a_widget_with_the_range_of_the_schema() -> None:
     assert widgets.keys() >= properties.keys() - programs - {"size"} | {"width", "height"}
     for name, spec in properties.items():
         if "minimum" in spec and "default" in spec and name not in ("seed", "size"):
-            assert (widgets[name].min, widgets[name].max) == (spec["minimum"], spec["maximum"])
-            assert widgets[name].default == spec["default"]
+            # What may be left out has one value more, which says so.
+            least = spec["minimum"] - (spec["default"] is None)
+            assert (widgets[name].min, widgets[name].max) == (least, spec["maximum"])
+            assert widgets[name].default == (least if spec["default"] is None else spec["default"])
     assert (widgets["width"].min, widgets["width"].max) == (512, 1536)
     assert (widgets["seed"].min, widgets["seed"].control_after_generate) == (0, True)
     assert widgets["cache"].options == properties["cache"]["enum"]
@@ -76,7 +78,7 @@ def test_what_a_model_decides_can_be_left_to_it_whether_or_not_a_server_tells_it
     for properties, default in ((unknown, 0), (known, 28)):
         (steps,) = widgets(properties)
         assert (steps.min, steps.max, steps.default) == (0, 50, default)
-        assert "0 leaves it to the model" in steps.tooltip
+        assert "0 leaves it to the server" in steps.tooltip
         assert parameters(properties, {"glow_steps": 0}) == {}
         assert parameters(properties, {"glow_steps": 1}) == {"glow_steps": 1}
 

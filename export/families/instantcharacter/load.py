@@ -102,6 +102,7 @@ def load_network(
     }.items():
         setattr(network, name, pretrained(getattr(network, name), folder))
     network.matte = load_isnet(Path(sources.matte).expanduser()) if sources.matte else None
+    network.identity = None
     if sources.identity:
         found = locate(sources.identity, DINO_FILES)
         network.identity = load_dino(config.identity["vit"], found)
