@@ -85,7 +85,9 @@ def train_identity(budget: Budget, folder: Path) -> None:
         reading, _ = reader.read(features, {k: v.to(budget.device) for k, v in labels.items()})
         embeds = F.normalize(features, dim=-1)
         apart = contrastive_loss(embeds)
-        loop.update(apart + reading, apart=apart, reading=reading, found=found(embeds))
+        loop.update(
+            apart + reading, apart=apart.detach(), reading=reading.detach(), found=found(embeds)
+        )
     if loop.rank == 0:
         network = loop.averaged().graph.identity  # type: ignore[union-attr]
         state = {name: weight.half() for name, weight in network.state_dict().items()}  # type: ignore[union-attr]

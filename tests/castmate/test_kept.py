@@ -37,7 +37,7 @@ def reference() -> Reference:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kib", "reason"),
-    [(2048, "CASTMATE_DATA_DIR"), (1700, "No space left on device"), (1880, "disk is full")],
+    [(2048, "CASTMATE_DATA_DIR"), (1580, "No space left on device"), (1880, "disk is full")],
 )
 def test_a_full_disk_ends_the_command_in_bounded_time_with_one_sentence(
     own_folder: Path, monkeypatch: pytest.MonkeyPatch, kib: int, reason: str

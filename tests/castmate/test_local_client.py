@@ -155,7 +155,7 @@ async def test_the_result_says_who_made_it_how_long_each_stage_took_and_that_it_
 ) -> None:
     result = await local.generate(make_request(), character("mira"))
     assert (result.client, result.model, result.cost_usd) == ("local", "toon", 0.0)
-    stages = ["text", "subject", "denoise", "decode", "safety", "encode", "total"]
+    stages = ["text", "subject", "denoise", "decode", "safety", "identity", "encode", "total"]
     assert list(result.timings_ms) == stages
     assert sum(list(result.timings_ms.values())[:-1]) <= result.timings_ms["total"]
 

@@ -73,7 +73,8 @@ def test_a_second_picture_of_a_character_encodes_nothing_again(
 
     parts = PARTS if pipeline.bundle.has_step_caching else (WHOLE,)
     steps: Callable[[int], dict[str, int]] = lambda count: dict.fromkeys(parts, count)  # noqa: E731
-    picture = {**steps(3), "vae_decoder": 1, "safety_checker": 1}
+    judged = {"matte": 1, "identity": 1}
+    picture = {**steps(3), "vae_decoder": 1, "safety_checker": 1, **judged}
     modulation = {"modulation": 1}
     text = {"text_encoder": 1, "text_encoder_2": 1, **modulation}
     subject = {
@@ -81,6 +82,7 @@ def test_a_second_picture_of_a_character_encodes_nothing_again(
         "image_encoder_2": 1,
         "subject_projector": 1,
         "subject_resampler": 1,
+        "identity": 2,  # of the reference, too
     }
     assert draw() == picture | text | subject
     assert draw(seed=99) == picture
@@ -93,7 +95,10 @@ def test_a_second_picture_of_a_character_encodes_nothing_again(
     assert draw(negative_prompt="trees") == picture | text
     ignored = draw(negative_prompt="clouds", true_cfg_scale=1)
     assert ignored == picture, "a negative prompt without effect was encoded"
-    assert draw(num_images=2) == {**steps(6), "vae_decoder": 2, "safety_checker": 2}
+    assert draw(num_images=2) == {
+        **steps(6),
+        **dict.fromkeys(("vae_decoder", "safety_checker", *judged), 2),
+    }
 
 
 def test_how_a_character_is_cut_out_is_decided_once_and_told_every_time(

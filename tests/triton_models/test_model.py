@@ -90,7 +90,7 @@ def test_each_response_holds_only_outputs_of_the_config_with_their_types(
     declared = text_format.Parse((MODEL.parents[1] / "config.pbtxt").read_text(), ModelConfig())
     kinds = {output.name: DataType.Name(output.data_type) for output in declared.output}
     dtypes = {"int32": "TYPE_INT32", "int64": "TYPE_INT64", "bool": "TYPE_BOOL"}
-    dtypes |= {"object": "TYPE_STRING"}
+    dtypes |= {"float64": "TYPE_FP64", "object": "TYPE_STRING"}
     request = a_request(pb_utils)
     model.execute([request])
     assert request.sender.final.wait(WAIT_S)

@@ -1,6 +1,6 @@
 """A scheme of a dozen lines and its row in the registry: everything else takes it as it is.
 
-It stores weights in INT8 and computes as before. What it writes here is what CONTRIBUTING lists.
+It stores weights in INT16 and computes as before. What it writes here is what CONTRIBUTING lists.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from export.to_onnx import to_onnx
 from tests.export.conftest import WIDE, make_wide
 
 
-@torch.library.custom_op("castmate_test::dequantize_int8", mutates_args=())
-def dequantize_int8(weight: Tensor, scale: Tensor) -> Tensor:
+@torch.library.custom_op("castmate_test::dequantize_int16", mutates_args=())
+def dequantize_int16(weight: Tensor, scale: Tensor) -> Tensor:
     return weight.to(scale.dtype) * scale
 
 
-@dequantize_int8.register_fake
+@dequantize_int16.register_fake
 def _(weight: Tensor, scale: Tensor) -> Tensor:
     return torch.empty_like(weight, dtype=scale.dtype)
 
@@ -51,43 +51,43 @@ def _(weight: Tensor, scale: Tensor) -> Tensor:
 op: Any = onnxscript.opset23
 
 
-def export_dequantize_int8(weight: Any, scale: Any) -> Any:
+def export_dequantize_int16(weight: Any, scale: Any) -> Any:
     return op.DequantizeLinear(weight, scale)
 
 
-class Int8Linear(QuantizedLayer):
+class Int16Linear(QuantizedLayer):
     keeps_dtype = ("scale",)  # integers are never converted; the scale is to stay as it was made
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         weight = linear.weight.detach().T
-        scale = weight.abs().max() / 127
-        self.register_buffer("weight", (weight / scale).round().to(torch.int8).contiguous())
+        scale = weight.abs().max() / 32767
+        self.register_buffer("weight", (weight / scale).round().to(torch.int16).contiguous())
         self.register_buffer("scale", scale)
         self.bias: Tensor | None = linear.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = dequantize_int8(self.get_buffer("weight"), self.get_buffer("scale"))
+        weight = dequantize_int16(self.get_buffer("weight"), self.get_buffer("scale"))
         y: Tensor = x @ weight
         return y if self.bias is None else y + self.bias
 
 
 KERNEL = Kernel(
-    name="INT8 arithmetic",
+    name="INT16 arithmetic",
     attention=False,
-    stored=TensorProto.INT8,
-    datatype="Int8",
+    stored=TensorProto.INT16,
+    datatype="Int16",
     targets=dict.fromkeys(Flavour, ("8.0", "8.6")),
 )
 
 
-class Int8Weights(Scheme):
-    name = "int8-weights"
+class Int16Weights(Scheme):
+    name = "int16-weights"
     kernels = (KERNEL,)
-    weight_bytes = 1.0
+    weight_bytes = 2.0
     limits: Mapping[Precision, Limits] = {Precision.FP32: Limits(5e-2, 20)}
     translations: Mapping[Callable[..., Any], Callable[..., Any]] = {
-        torch.ops.castmate_test.dequantize_int8.default: export_dequantize_int8
+        torch.ops.castmate_test.dequantize_int16.default: export_dequantize_int16
     }
 
     def replaces(self, layer: nn.Module) -> bool:
@@ -99,13 +99,13 @@ class Int8Weights(Scheme):
     def counterpart(self, module: nn.Module, name: str, ranges: Ranges) -> nn.Module:
         layer = module.get_submodule(name)
         assert isinstance(layer, nn.Linear)
-        return Int8Linear(layer)
+        return Int16Linear(layer)
 
 
 @pytest.fixture
 def scheme(monkeypatch: pytest.MonkeyPatch) -> Scheme:
     """The scheme, with its row."""
-    made = Int8Weights()
+    made = Int16Weights()
     monkeypatch.setitem(SCHEMES, made.name, made)
     return made
 
@@ -115,10 +115,10 @@ def recipe(*flags: str) -> Recipe:
 
 
 def test_the_command_line_the_manifest_and_verification_know_it(scheme: Scheme) -> None:
-    assert recipe("--quantization", "int8-weights").quantization is scheme
-    assert describe(Precision.BF16, scheme) == "bf16, transformer int8-weights"
+    assert recipe("--quantization", "int16-weights").quantization is scheme
+    assert describe(Precision.BF16, scheme) == "bf16, transformer int16-weights"
     assert limits_of(Precision.FP32, scheme).psnr_db == 20
-    with pytest.raises(ExportError, match=r"bf16 with int8-weights; there are.*fp32 with int8"):
+    with pytest.raises(ExportError, match=r"bf16 with int16-weights; there are.*fp32 with int16"):
         limits_of(Precision.BF16, scheme)
 
 
@@ -128,7 +128,9 @@ def test_a_target_without_its_kernel_is_refused_with_what_to_use_instead(
     chosen = replace(
         recipe("--quantization", scheme.name), flavour=Flavour.TENSORRT_RTX, target="12.0"
     )
-    says = r"--target 12\.0 has no INT8 arithmetic; these have: 8\.0, 8\.6\. Use --quantization fp8"
+    says = (
+        r"--target 12\.0 has no INT16 arithmetic; these have: 8\.0, 8\.6\. Use --quantization fp8"
+    )
     with pytest.raises(ExportError, match=says):
         chosen.check(WIDE)
 
@@ -163,11 +165,11 @@ def test_its_graph_computes_what_torch_computes_and_its_engine_must_run_its_kern
     asked = Expected.of(onnx.load(path))
     assert set(asked.products.values()) == {KERNEL}
     assert len(asked.products) == len(replaced)
-    with pytest.raises(ExportError, match="has no INT8 arithmetic"):
+    with pytest.raises(ExportError, match="has no INT16 arithmetic"):
         check_target(Flavour.TENSORRT_RTX, "8.9", asked.kernels)
-    good = engine(asked, "Int8")
-    assert check(good, asked, "transformer").gemms_reading["Int8"] == len(replaced)
-    with pytest.raises(SilentFallback, match=f"{len(replaced)} Int8 products do not run in Int8"):
+    good = engine(asked, "Int16")
+    assert check(good, asked, "transformer").gemms_reading["Int16"] == len(replaced)
+    with pytest.raises(SilentFallback, match=f"{len(replaced)} Int16 products do not run in Int16"):
         check(engine(asked, "BFloat16"), asked, "transformer")
 
 
@@ -195,7 +197,7 @@ def engine(asked: Expected, datatype: str) -> list[Layer]:
 def test_one_calibration_serves_every_scheme_in_the_registry(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class PerChannel(Int8Weights):
+    class PerChannel(Int16Weights):
         name = "per-channel"
 
         def ranges(self, name: str, layer: nn.Module) -> Mapping[str, Measure]:

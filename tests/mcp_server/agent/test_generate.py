@@ -54,6 +54,8 @@ async def test_one_call_gives_the_finished_picture_in_every_form(agent: Agent) -
         "drawn_with": DEFAULTS.model_dump(),
         "reference": {"framing": "alpha", "box": [0.25, 0.0, 0.75, 1.0]},
         "deduplicated": False,
+        "failed": [],
+        "saved_to": [],
         "warnings": [],
         "next_step": out["next_step"],
     }
@@ -197,8 +199,8 @@ async def test_an_unknown_tool_is_told_with_those_that_exist(agent: Agent) -> No
     assert result.is_error
     assert isinstance(result.content[0], TextContent)
     assert result.content[0].text == (
-        f"There is no tool 'draw'. Tools: {GENERATE}, get_job, cancel_job, view_image, "
-        "create_character, list_library, get_status."
+        f"There is no tool 'draw'. Tools: {GENERATE}, draw_scenes, get_job, cancel_job, "
+        "view_image, create_character, list_library, edit_library, get_status."
     )
 
 

@@ -46,7 +46,7 @@ async def test_the_page_is_listed_and_read_and_asks_for_no_address(agent: Agent)
 async def test_the_tools_whose_results_it_shows_name_it(agent: Agent, era: str) -> None:
     tools = (await agent.client.list_tools()).tools
     naming = [tool.name for tool in tools if tool.meta == {"ui": {"resourceUri": URI}}]
-    assert naming == [GENERATE, "get_job", "view_image", "list_library"]
+    assert naming == [GENERATE, "draw_scenes", "get_job", "view_image", "list_library"]
     assert [tool.name for tool in tools if tool.meta] == naming
     if era == "auto":  # a handshake of the older era carries no extensions
         extensions = agent.client.server_capabilities.extensions

@@ -42,8 +42,8 @@ _SHORT: Final = {
     "cache": "Skip steps that change little:",
     "enable_matting": "Crop to the character:",
     "background": "transparent cuts the character out, as png or webp:",
-    "num_candidates": "Draw so many, return the closest to the character.",
-    "min_identity": "Draw again, up to num_candidates, until as close; 1 is the same.",
+    "num_candidates": "Draw so many, such as 4, return the closest to the character.",
+    "min_identity": "Draw again, up to num_candidates, until as close, such as 0.8.",
     "style": "A name of get_status's styles.",
 }
 
