@@ -11,6 +11,7 @@ from ..client.description import current
 from ..client.errors import CastmateError
 from .character import Character, SavedCharacter
 from .generate import Generate
+from .identity import Identity
 from .load import LoadPicture
 from .server import Server
 from .storyboard import Storyboard
@@ -31,4 +32,4 @@ class Castmate(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Every node."""
-        return [Server, Character, SavedCharacter, Generate, Storyboard, LoadPicture]
+        return [Server, Character, SavedCharacter, Generate, Storyboard, LoadPicture, Identity]

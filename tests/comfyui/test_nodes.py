@@ -69,8 +69,20 @@ async def test_a_drawing_gives_a_batch_its_ids_and_seeds_and_reports_steps_and_p
         assert torch.equal(again[0], images[1])
         both, _ = await run("LoadPicture", id=f"job_{ids[0][4:36]}")
         assert torch.equal(both, images)
+        scores, verdicts = await run("Identity", id=f"job_{ids[0][4:36]}")
+        assert [0 <= score <= 1 for score in scores] == [True, True]
+        assert await run("Identity", id=ids[1]) == ([scores[1]], [verdicts[1]])
         (item,) = (await api.ask("POST", "/api/v3/predictions", json={}))["items"]
         assert item["id"] == ids[0][4:36]
+
+
+async def test_a_picture_that_nobody_judged_has_no_score_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with server(FlatClient(), tmp_path, monkeypatch):
+        *_, ids, _ = await run("Generate", image=RED, **SCENE)
+        with pytest.raises(Exception, match=f"{ids[0]} has no identity score: "):
+            await run("Identity", id=ids[0])
 
 
 async def test_a_mask_is_the_transparency_of_the_reference(
