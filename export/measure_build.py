@@ -110,8 +110,7 @@ def build(folder: Path, target: str, side: int) -> dict[str, object]:
     job.save(folder / "job.json")
     start = time.monotonic()
     command = [sys.executable, "-m", "export.builder", str(folder / "job.json")]
-    process = subprocess.Popen(command)
-    _, status, usage = os.wait4(process.pid, 0)
+    _, status, usage = os.wait4(os.spawnv(os.P_NOWAIT, command[0], command), 0)
     if status:
         raise NotEnough(f"The builder of {GRAPH!r} ended with status {status}.")
     seconds = time.monotonic() - start

@@ -45,7 +45,7 @@ class Storyboard(io.ComfyNode):
                     tooltip="A scene on each line; lines that begin with # are left out.",
                 ),
                 io.String.Input(
-                    "style",
+                    "style_words",
                     default="",
                     optional=True,
                     tooltip="Is added to every scene, such as: watercolour, soft light.",
@@ -79,7 +79,7 @@ class Storyboard(io.ComfyNode):
     async def execute(
         cls,
         prompts: str,
-        style: str = "",
+        style_words: str = "",
         columns: int = 0,
         character: Any = None,
         image: Any = None,
@@ -89,9 +89,8 @@ class Storyboard(io.ComfyNode):
     ) -> io.NodeOutput:
         """See ComfyUI."""
         reference, url = subject.find(character, image, mask, server)
-        scenes = [
-            f"{scene}, {style.strip()}" if style.strip() else scene for scene in _panels(prompts)
-        ]
+        words = style_words.strip()
+        scenes = [f"{scene}, {words}" if words else scene for scene in _panels(prompts)]
         if not 0 < len(scenes) <= MAX_PANELS:
             raise CastmateError(f"`prompts` has {len(scenes)} scenes; write 1..{MAX_PANELS}.")
         async with Api.open(url) as api:

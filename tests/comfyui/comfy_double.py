@@ -146,6 +146,9 @@ class Schema:
         description: str = "",
         search_aliases: list[str] | None = None,
     ) -> None:
+        ids = [one.id for one in inputs or ()]
+        if len({*ids}) < len(ids):
+            raise ValueError(f"Input ids must be unique, but those of {node_id} are {ids}.")
         self.node_id, self.display_name, self.category = node_id, display_name, category
         self.inputs, self.outputs, self.description = inputs or [], outputs or [], description
 

@@ -133,7 +133,7 @@ async def test_a_storyboard_is_a_batch_and_a_sheet_and_each_panel_can_be_drawn_a
         common = {key: value for key, value in SCENE.items() if key != "prompt"}
         prompts = "waving\n\n# not yet\nrunning\n sitting "
         images, sheet, ids = await run(
-            "Storyboard", image=RED, prompts=prompts, style="ink", columns=2, **common
+            "Storyboard", image=RED, prompts=prompts, style_words="ink", columns=2, **common
         )
         assert images.shape == (3, 512, 512, 3)
         assert sheet.shape == (1, 2 * 528 + 16, 2 * 528 + 16, 3)
