@@ -217,7 +217,7 @@ def _arguments(tree: Any, *path: str) -> list[str]:
 async def test_the_nodes_are_defined_with_the_ranges_of_the_server(comfy: Comfy) -> None:
     known = await comfy.get("/object_info")
     ours = {name for name in known if name.startswith("Castmate")}
-    assert len(ours) == 6
+    assert len(ours) == 7
     optional = known["CastmateGenerate"]["input"]["optional"]
     assert optional["width"][1] | {"min": 512, "max": 1536} == optional["width"][1]
     assert optional["subject_scale"][1]["max"] == 2
