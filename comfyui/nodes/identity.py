@@ -7,7 +7,6 @@ from comfy_api.latest import io
 from ..client.api import Api
 from ..client.errors import CastmateError
 from . import kept
-from .types import ServerLink
 
 
 class Identity(io.ComfyNode):
@@ -22,12 +21,7 @@ class Identity(io.ComfyNode):
             category="castmate",
             description="How close the character of a picture is to the reference's: 1 is the same "
             "character, 0 another one.",
-            inputs=[
-                io.String.Input(
-                    "id", default="", tooltip=f"{kept.ALLOWED[0].upper()}{kept.ALLOWED[1:]}."
-                ),
-                ServerLink.Input("server", optional=True),
-            ],
+            inputs=kept.inputs(),
             outputs=[
                 io.Float.Output("scores", is_output_list=True, tooltip="0 to 1, for each picture."),
                 io.String.Output(

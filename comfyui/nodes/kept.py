@@ -5,11 +5,22 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from comfy_api.latest import io
+
 from ..client.api import Api
 from ..client.errors import CastmateError
+from .types import ServerLink
 
 _ID = re.compile(r"(?:(?:img|job)_)?([0-9a-f]{32})(?:-(\d))?")
 ALLOWED = "the id of a picture (img_...), or of a job for all of its pictures (job_...)"
+
+
+def inputs() -> list[io.Input]:
+    """What a node takes to find them."""
+    return [
+        io.String.Input("id", default="", tooltip=f"{ALLOWED[0].upper()}{ALLOWED[1:]}."),
+        ServerLink.Input("server", optional=True),
+    ]
 
 
 def check(id: str | None) -> bool | str:

@@ -7,7 +7,6 @@ from comfy_api.latest import io
 from ..client.api import Api
 from . import kept
 from .pictures import to_tensors
-from .types import ServerLink
 
 
 class LoadPicture(io.ComfyNode):
@@ -21,12 +20,7 @@ class LoadPicture(io.ComfyNode):
             display_name="Castmate Load Picture",
             category="castmate",
             description="A picture that the server keeps, by the id that a node or an agent gave.",
-            inputs=[
-                io.String.Input(
-                    "id", default="", tooltip=f"{kept.ALLOWED[0].upper()}{kept.ALLOWED[1:]}."
-                ),
-                ServerLink.Input("server", optional=True),
-            ],
+            inputs=kept.inputs(),
             outputs=[io.Image.Output("images"), io.Mask.Output("mask")],
         )
 
