@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -59,9 +60,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(group))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def collected() -> Iterator[None]:
+    """What is left of gRPC goes with the module's event loop."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture(scope="module")
+async def one_loop(collected: None) -> AsyncIterator[None]:
+    """One event loop for all tests of a module.
+
+    gRPC has one thread that polls for every loop of a process. What it hears late for a loop that
+    is closed by then, it raises in whichever is open: in the next test.
+    """
+    yield  # noqa: PT022  (the loop is open for as long as this fixture is)
 
 
 @pytest.fixture
