@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 # Tests run in parallel; tests/conftest.py says which share a worker and which begin. One worker more
 # than there are processors, because some tests wait.
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
-PYTEST = $(1)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
+PYTEST = $(1)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 PIP_INSTALL = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # TensorRT-RTX builds engines without a GPU, on Linux and Windows: the tests build some (100 MB).
 RTX ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),tensorrt_rtx_cu13)

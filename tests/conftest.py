@@ -10,10 +10,10 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 import castmate  # noqa: F401  before ONNX Runtime, which it keeps from sending usage events
-
-TESTS = Path(__file__).parent
 
 # Under nohup and in the background of a script these come ignored, and children would inherit
 # that: nothing would stop at Ctrl-C. A signal that has a handler is a default one in a child.
@@ -48,16 +48,27 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests share its fixtures in one worker; files with slow tests begin.
-
-    Only one tritonserver runs at a time: what is tested there is timing, and it takes every core.
-    """
+    """Files with slow tests begin, so that no worker is left with one at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
-    for item in items:
-        file = item.path.relative_to(TESTS).with_suffix("")
-        group = "tritonserver" if file.parts[0] == "triton_models" else str(file)
-        item.add_marker(pytest.mark.xdist_group(group))
+
+
+class FileScheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """A file's tests share its fixtures in one worker.
+
+    Only one tritonserver runs at a time: what is tested there is timing, and it takes every core.
+
+    `--dist loadgroup` would do this by marks, but pytest-xdist 3.8 loses them under pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        return "tritonserver" if file.startswith("tests/triton_models/") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FileScheduling:
+    return FileScheduling(config, log)
 
 
 @pytest.fixture(scope="session")
