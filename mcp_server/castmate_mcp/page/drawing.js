@@ -5,7 +5,7 @@ import { announce } from "./speak.js";
 import { capitalised, duration } from "./words.js";
 
 // The view of a job that is not finished, and what may change in it.
-export function drawing({ prompt, size }) {
+export function drawing({ prompt, size, heading = "h1" }) {
   const canvas = element("div", { class: "canvas", "aria-hidden": "true" });
   canvas.style.aspectRatio = (size ?? "1*1").replace("*", " / ");
   const bar = element("progress", { "aria-label": "Progress of the drawing" });
@@ -20,7 +20,7 @@ export function drawing({ prompt, size }) {
       "div",
       { class: "facts" },
       element("p", { class: "eyebrow" }, "Drawing"),
-      element("h1", {}, prompt ?? "A picture"),
+      element(heading, {}, prompt ?? "A picture"),
       bar,
       element("p", { class: "quiet between" }, step, time),
       actions,
