@@ -1,4 +1,5 @@
-// What is said about what happens; the element with the id "status" is a live region.
+// What is said about what happens, in live regions: "status", and "toast" where a page has one for
+// what is seen for a moment.
 
 import { element } from "./element.js";
 
@@ -10,10 +11,9 @@ export function announce(text) {
 
 // For all, for a moment; with something that can be done about it, if there is.
 export function notice(text, action = null) {
-  const status = document.getElementById("status");
-  if (action) status.replaceChildren(element("span", {}, text), action);
-  else announce(text);
-  status.classList.remove("unseen");
+  const toast = document.getElementById("toast") ?? document.getElementById("status");
+  toast.replaceChildren(...(action ? [element("span", {}, text), action] : [text]));
+  toast.classList.remove("unseen");
   clearTimeout(notice.timer);
-  notice.timer = setTimeout(() => status.classList.add("unseen"), action ? 10_000 : 4000);
+  notice.timer = setTimeout(() => toast.classList.add("unseen"), action ? 10_000 : 4000);
 }

@@ -11,6 +11,7 @@ export class Refused extends Error {
 const AWAY = "The server cannot be reached. What was asked for is kept there; this page tries again.";
 let unlock = null;
 let unlocking = null;
+let described = null;
 
 // What lets the caller in where a key is needed; several requests wait for the same one.
 export function whenLocked(ask) {
@@ -37,6 +38,13 @@ export async function upload(file) {
   const form = new FormData();
   form.append("file", file, file.name || "pasted.png");
   return ask("POST", "/media/upload/binary", form);
+}
+
+// The description of a body, in the words of the API.
+export async function schema(name) {
+  described ??= fetch("/openapi.json").then((answer) => answer.json());
+  const { schemas } = (await described).components;
+  return { ...schemas[name], $defs: schemas };
 }
 
 export function query(values) {

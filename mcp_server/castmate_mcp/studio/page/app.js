@@ -3,15 +3,17 @@
 import { element } from "../../page/element.js";
 import { notice } from "../../page/speak.js";
 import { ask, whenLocked } from "./api.js";
-import { loadCharacters } from "./cast.js";
+import { keepDrawn, loadCharacters } from "./cast.js";
 import { showCharacters } from "./characters.js";
 import { drawView } from "./draw.js";
 import { takeFiles } from "./drop.js";
+import { galleryView } from "./gallery.js";
 import { keepUp } from "./predictions.js";
 import { askForKey, showAccount } from "./session.js";
 import { change } from "./store.js";
+import { storyboardsView } from "./storyboards.js";
 
-const VIEWS = { draw: drawView };
+const VIEWS = { draw: drawView, gallery: galleryView, storyboards: storyboardsView };
 const opened = new Map();
 const main = document.getElementById("view");
 
@@ -65,6 +67,7 @@ async function begin() {
   route();
   await loadCharacters();
   await keepUp();
+  keepDrawn();
 }
 
 begin();

@@ -3,7 +3,7 @@
 import { button } from "../../page/element.js";
 import { notice } from "../../page/speak.js";
 import { ask, query } from "./api.js";
-import { change, state } from "./store.js";
+import { change, state, watch } from "./store.js";
 
 const LATEST = 100;
 
@@ -23,6 +23,16 @@ export async function loadDrawn() {
     if (id) drawn.set(id, [...(drawn.get(id) ?? []), item]);
   }
   change({ drawn });
+}
+
+// Whenever another prediction is completed, there are new ones.
+export function keepDrawn() {
+  let known = null;
+  watch(["predictions"], ({ predictions }) => {
+    const completed = predictions.filter(({ status }) => status === "completed").length;
+    if (known !== null && completed > known) loadDrawn();
+    known = completed;
+  });
 }
 
 export async function saveCharacter(name, references) {

@@ -4,7 +4,7 @@ import { button, element } from "../../page/element.js";
 import { capitalised } from "../../page/words.js";
 import { doing, problemLine } from "./dialog.js";
 import { estimate } from "./estimate.js";
-import { advancedFields, choiceOf, parameters } from "./fields.js";
+import { advancedFields, choiceOf, labelled, parameters } from "./fields.js";
 import { submit } from "./predictions.js";
 import { shapeButtons } from "./sizes.js";
 import { change, character, set, state, watch } from "./store.js";
@@ -55,23 +55,16 @@ function styles() {
   const names = state.model.styles;
   if (!names.length) return null;
   const label = (name) => (name ? capitalised(name.replaceAll("-", " ")) : "No style");
-  return labelled("Style", "style", (id) => choiceOf("style", ["", ...names], { id, label }));
+  return labelled("Style", choiceOf("style", ["", ...names], { id: "choice-style", label }));
 }
 
 function numbers() {
   const { num_images: images, num_candidates: candidates } = parameters().properties;
   const upTo = ({ maximum }) => Array.from({ length: maximum }, (_, index) => index + 1);
   return [
-    labelled("Pictures", "num_images", (id) => choiceOf("num_images", upTo(images), { id, standard: 1, title: images.description })),
-    labelled("Best of", "num_candidates", (id) =>
-      choiceOf("num_candidates", ["", ...upTo(candidates)], { id, label: (value) => value || "–", title: candidates.description }),
-    ),
+    labelled("Pictures", choiceOf("num_images", upTo(images), { id: "choice-num_images", standard: 1, title: images.description })),
+    labelled("Best of", choiceOf("num_candidates", ["", ...upTo(candidates)], { id: "choice-num_candidates", label: (value) => value || "–", title: candidates.description })),
   ];
-}
-
-function labelled(words, name, control) {
-  const id = `choice-${name}`;
-  return element("div", { class: "choice" }, element("label", { for: id }, words), control(id));
 }
 
 async function send() {

@@ -66,3 +66,7 @@ function shows(name, control, display) {
     if (document.activeElement !== control) display(draft[name]);
   });
 }
+
+export function labelled(words, control) {
+  return element("div", { class: "choice" }, element("label", { for: control.id }, words), control);
+}

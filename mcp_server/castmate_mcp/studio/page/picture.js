@@ -6,6 +6,7 @@ import { notice } from "../../page/speak.js";
 import { ask, own } from "./api.js";
 import { compare } from "./compare.js";
 import { openDialog } from "./dialog.js";
+import { openGrid } from "./grid.js";
 import { identityBadge } from "./identity.js";
 import { redo } from "./redo.js";
 
@@ -60,6 +61,7 @@ function about(item, dialog, { items, gone }) {
       { class: "actions" },
       element("a", { class: "button primary", href: own(item.url), download: `castmate-${item.id}` }, "Download"),
       button("Redo with changes", leave(() => redo({ ...input, seed: item.seed, num_images: 1, num_candidates: null }, { of: character?.id }))),
+      button("Try seeds and scales", leave(() => openGrid(item))),
       others.length > 0 && button("Compare", leave(() => compare(item, others))),
       button("Delete", leave(() => remove(item, gone)), { class: "danger" }),
     ),

@@ -21,6 +21,7 @@ export async function submit(inputs, about) {
   merge([{ ...made, input: inputs, character: about }]);
   announce("Accepted.");
   follow();
+  return made.id;
 }
 
 export async function cancel(id) {
