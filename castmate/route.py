@@ -14,6 +14,7 @@ from castmate.clients.base import (
     Client,
     Defaulting,
     Encoder,
+    Frames,
     Progress,
     ProgressCallback,
     Served,
@@ -33,8 +34,9 @@ from castmate.errors import (
     SettingsError,
     Unavailable,
 )
+from castmate.framing import Framed
 from castmate.images import Reference
-from castmate.schema import GenerateRequest, GenerateResult
+from castmate.schema import GenerateRequest, GenerateResult, Matting
 
 Opener = Callable[[], Client]
 Clock = Callable[[], float]
@@ -153,6 +155,11 @@ class Route:
         client = self._client if self._opening is None else await self._opened()
         if isinstance(client, Encoder):
             await client.encode(reference)
+
+    async def frame(self, reference: Reference, matting: Matting) -> Framed | None:
+        """What the client draws from, if it can show that and is open or about to be."""
+        client: object = self._client if self._opening is None else await self._opened()
+        return await client.frame(reference, matting) if isinstance(client, Frames) else None
 
     def status(self) -> ClientStatus:
         """How it does."""

@@ -24,9 +24,10 @@ from castmate.errors import (
     SettingsError,
     Unavailable,
 )
+from castmate.framing import Framed
 from castmate.images import Reference
 from castmate.route import ClientStatus, Clock, Opener, Route
-from castmate.schema import GenerateRequest, GenerateResult
+from castmate.schema import GenerateRequest, GenerateResult, Matting
 from castmate.settings import Settings
 
 _PAID: Final = {PaymentState.SUBMITTED, PaymentState.SETTLED}
@@ -139,6 +140,13 @@ class Router:
         """Let every client that keeps encoded characters, and is open, encode one."""
         for route in self._routes:
             await route.encode(reference)
+
+    async def frame(self, reference: Reference, matting: Matting) -> Framed | None:
+        """What part of a reference the first client that can say so draws from; None: none can."""
+        for route in self._routes:
+            if (framed := await route.frame(reference, matting)) is not None:
+                return framed
+        return None
 
     def status(self) -> tuple[ClientStatus, ...]:
         """How every client does, in the order in which they are asked."""

@@ -12,9 +12,10 @@ from castmate.clients.base import Progress, ProgressCallback
 from castmate.clients.payments import Payments
 from castmate.defaults import Defaults
 from castmate.errors import Cancelled
+from castmate.framing import Framed
 from castmate.images import Reference
 from castmate.pipeline.pipeline import Pipeline
-from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult
+from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult, Matting
 from castmate.settings import Settings
 
 
@@ -87,6 +88,15 @@ class LocalClient:
     async def encode(self, reference: Reference) -> None:
         """Encode a character behind the requests that wait already."""
         await asyncio.wrap_future(self._thread.submit(self._pipeline.remember, reference))
+
+    async def frame(self, reference: Reference, matting: Matting) -> Framed:
+        """Show what is drawn from; only where the matte decides, behind the requests that wait."""
+        framer = self._pipeline.framer
+        found = await asyncio.to_thread(framer.frame_alone, reference, matting)
+        if found is None:
+            job = self._thread.submit(framer.frame, reference, matting)
+            found = await asyncio.wrap_future(job)
+        return Framed(*found, framer.warnings(found[1], matting))
 
     async def aclose(self) -> None:
         """Stop what runs before its next step, drop what waits, and end the thread."""

@@ -16,7 +16,7 @@ from castmate import tracing
 from castmate.clients.base import ProgressCallback
 from castmate.errors import Cancelled, PredictionNotFound
 from castmate.images import Reference
-from castmate.jobs import notify
+from castmate.jobs import notify, terms
 from castmate.jobs.backlog import Backlog, backlog_of
 from castmate.jobs.claims import charged
 from castmate.jobs.database import Clock, Database, Transaction
@@ -322,6 +322,8 @@ class Ledger:
 
 def remove(tx: Transaction, ids: Sequence[str]) -> None:
     """Remove predictions and what hangs on them, payments apart."""
+    found = select(predictions).where(predictions.c.id.in_(ids), predictions.c.findable == 1)
+    terms.forget(tx, [Prediction.of(row) for row in tx.connection.execute(found)])
     for table in (attempts, webhooks, scenes):
         tx.connection.execute(delete(table).where(table.c.prediction_id.in_(ids)))
     tx.connection.execute(delete(predictions).where(predictions.c.id.in_(ids)))

@@ -16,6 +16,7 @@ from castmate.images import Reference, encode
 from castmate.pipeline.candidates import Drawn, choose, is_enough, warning
 from castmate.pipeline.cutout import cut_out
 from castmate.pipeline.denoise import denoise
+from castmate.pipeline.framing import Framer
 from castmate.pipeline.identity import Identity, no_identity
 from castmate.pipeline.network import open_network
 from castmate.pipeline.noise import gaussian_noise, image_seeds
@@ -84,6 +85,11 @@ class Pipeline:
     def cache_counts(self) -> dict[str, tuple[int, int]]:
         """Hits and misses of each cache since it was made."""
         return self._network.cache_counts()
+
+    @property
+    def framer(self) -> Framer:
+        """What finds the character in a reference, as for a picture of it."""
+        return self._network.framer
 
     def remember(self, reference: Reference) -> None:
         """Encode a character now; its first picture then skips that."""
