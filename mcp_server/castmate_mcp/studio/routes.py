@@ -51,9 +51,7 @@ def _document() -> tuple[str, str]:
 
 def _policy(here: Gateway) -> str:
     images = " ".join(["'self'", "data:", "blob:", *_bucket(here)])
-    return _page().policy(
-        img_src=images, connect_src="'self'", frame_ancestors="'none'"
-    )
+    return _page().policy(img_src=images, connect_src="'self'", frame_ancestors="'none'")
 
 
 def _bucket(here: Gateway) -> list[str]:

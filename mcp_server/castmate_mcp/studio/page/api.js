@@ -9,6 +9,8 @@ export class Refused extends Error {
 }
 
 const AWAY = "The server cannot be reached. What was asked for is kept there; this page tries again.";
+// Clients that the server knows are told that something was cancelled, not that it failed.
+const WHO = { "x-client-name": "castmate-studio", "x-client-version": document.body.dataset.version };
 let unlock = null;
 let unlocking = null;
 let described = null;
@@ -21,7 +23,7 @@ export function whenLocked(ask) {
 export async function ask(method, path, body = undefined, headers = {}) {
   const sent = body instanceof FormData ? body : body && JSON.stringify(body);
   const type = typeof sent === "string" ? { "content-type": "application/json" } : {};
-  const options = { method, body: sent, headers: { ...type, ...headers } };
+  const options = { method, body: sent, headers: { ...WHO, ...type, ...headers } };
   const answer = await fetch(`/api/v3${path}`, options).catch(() => null);
   if (!answer) throw new Refused(0, AWAY);
   const data = await answer.json().catch(() => ({}));

@@ -7,6 +7,7 @@ import { openNewCharacter } from "./newcomer.js";
 import { openRead } from "./restore.js";
 
 const PICTURE = /^image\//;
+const END_BYTES = 65_536; // metadata stand at either end of a file
 
 export function chooseFiles() {
   const input = element("input", {
@@ -46,8 +47,11 @@ async function take(files) {
   else openNewCharacter(files);
 }
 
-// What a picture says of itself; most say nothing.
+// What a picture says of itself; most say nothing, which is seen here already.
 async function requestOf(file) {
+  const ends = [file.slice(0, END_BYTES), file.slice(-END_BYTES)];
+  const texts = await Promise.all(ends.map((end) => end.text()));
+  if (!texts.some((text) => text.toLowerCase().includes("castmate"))) return null;
   const form = new FormData();
   form.append("file", file, file.name || "pasted.png");
   try {

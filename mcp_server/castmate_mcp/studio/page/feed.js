@@ -84,7 +84,7 @@ function ended(one) {
   const prompt = one.input?.prompt ?? "A picture";
   const again = () => redo(one.input ?? {}, { of: one.character?.id });
   if (one.status !== "completed") {
-    const cancelled = one.cancelled || one.status === "cancelled";
+    const cancelled = one.status === "cancelled";
     return element(
       "li",
       { class: "problem", "data-id": one.id },

@@ -32,7 +32,6 @@ export function movable(list, moved) {
           },
           dragend: () => (dragged = null),
         },
-        "⠿",
       ),
     );
   };

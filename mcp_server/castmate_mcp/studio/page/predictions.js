@@ -25,12 +25,7 @@ export async function submit(inputs, about) {
 }
 
 export async function cancel(id) {
-  patch(id, { cancelling: true });
-  try {
-    merge([{ ...(await ask("POST", `/predictions/${id}/cancel`)), cancelled: true }]);
-  } finally {
-    patch(id, { cancelling: false });
-  }
+  merge([await ask("POST", `/predictions/${id}/cancel`)]);
 }
 
 export async function forget(id) {
@@ -83,11 +78,10 @@ function listen(id) {
     const { previews } = live(id);
     patch(id, {}, { previews: [...previews.filter((one) => one.number !== preview.number), preview] });
   });
-  on("end", (final) => {
+  on("end", async ({ status }) => {
     hangUp();
-    merge([final]);
-    announce(final.status === "completed" ? "A picture is finished." : "A picture was not drawn.");
-    look();
+    announce(status === "completed" ? "A picture is finished." : "A picture was not drawn.");
+    await look(); // which also knows whether it was cancelled
   });
   source.onopen = () => connected(true);
   source.onerror = () => {
