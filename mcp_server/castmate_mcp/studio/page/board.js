@@ -4,7 +4,7 @@ import { button, element } from "../../page/element.js";
 import { announce, notice } from "../../page/speak.js";
 import { ask, own, pictureId } from "./api.js";
 import { character } from "./store.js";
-import { doing, problemLine } from "./dialog.js";
+import { doing, openDialog, problemLine } from "./dialog.js";
 import { identityBadge } from "./identity.js";
 import { movable } from "./moving.js";
 import { openPicture } from "./picture.js";
@@ -76,7 +76,7 @@ export class Board {
 
   #panel(scene) {
     const { number, text, output, status, error, identity, has_nsfw: unsafe } = scene;
-    const redraw = doing("Redraw", () => this.#take(`/scenes/${number}/redraw`), { class: "chip", problem: this.#problem, "aria-label": `Redraw scene ${number}` });
+    const redraw = button("Redraw", () => this.#redraw(scene), { class: "chip", "aria-label": `Redraw scene ${number}` });
     const shown = unsafe
       ? element("p", { class: "withheld" }, "Held back: it was found unsafe.")
       : output
@@ -97,6 +97,23 @@ export class Board {
     openPicture(items, drawn.indexOf(chosen), { gone: () => this.#look() });
   }
 
+  #redraw({ number, text }) {
+    const problem = problemLine();
+    const field = element("textarea", { id: "scene-text", rows: 3, maxlength: 2000 }, text);
+    const draw = doing(
+      "Redraw",
+      async () => {
+        await this.#take(`/scenes/${number}/redraw`, { text: field.value.trim() });
+        dialog.close();
+      },
+      { class: "primary", problem },
+    );
+    const words = "It is drawn with another seed; the others stay as they are.";
+    const label = element("label", { for: "scene-text" }, "What it shows");
+    const dialog = openDialog(`Redraw scene ${number}`, element("p", { class: "quiet" }, words), label, field, problem, element("p", { class: "actions" }, draw));
+    dialog.classList.add("narrow");
+  }
+
   async #order() {
     const order = [...this.#panels.children].map(({ dataset }) => Number(dataset.number));
     if (order.every((number, index) => number === this.#board.scenes[index].number)) return;
@@ -108,8 +125,8 @@ export class Board {
     this.#show();
   }
 
-  async #take(path) {
-    this.#board = { ...this.#board, ...(await ask("POST", `/storyboards/${this.#board.id}${path}`, path === "/cancel" ? undefined : {})) };
+  async #take(path, body) {
+    this.#board = { ...this.#board, ...(await ask("POST", `/storyboards/${this.#board.id}${path}`, body)) };
     this.#show();
     this.#follow();
   }
