@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from castmate.defaults import CompleteRequest, beyond_limits
 from castmate.engines.base import Array, Runtime
 from castmate.engines.bundle import Bundle
+from castmate.engines.residency import Residency
 from castmate.errors import Incapable
 from castmate.images import Reference, encode
 from castmate.pipeline.candidates import Drawn, choose, is_enough, warning
@@ -85,6 +86,12 @@ class Pipeline:
     def cache_counts(self) -> dict[str, tuple[int, int]]:
         """Hits and misses of each cache since it was made."""
         return self._network.cache_counts()
+
+    @property
+    def residency(self) -> Residency | None:
+        """Which graphs stay on the GPU; None where there is none, or all of it is the runtime's."""
+        found: Residency | None = getattr(self._runtime, "residency", None)
+        return found
 
     @property
     def framer(self) -> Framer:
