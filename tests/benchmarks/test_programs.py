@@ -80,7 +80,7 @@ def test_quality_compares_every_way_with_torch_and_with_controls(setup: Setup) -
     assert rows["2 steps"]["class"] == "few steps"
     assert rows["2 steps, subject_scale 0.5"]["subject_scale"] == 0.5
     assert rows["2 steps, subject_scale 0.5"]["ssim"] != rows["2 steps"]["ssim"]
-    assert rows["fp8"]["class"] == "near-lossless"
+    assert rows["fp8, encoders kept"]["class"] == "near-lossless"
     assert rows["castmate"]["dino_change"]["value"] == pytest.approx(0, abs=1e-3)
     assert rows["castmate"]["judge_look"]["value"] > 0.5
     assert rows["castmate"]["judge_look_change"]["value"] == 0
