@@ -276,7 +276,7 @@ class Worker:
                 names.append(name)
         if self._on_drawn is not None:
             self._on_drawn(claim, result)
-        return StoredResult.of(result, names)
+        return StoredResult.of(result, names, [one.sha256 for one in reference.several])
 
     async def _keep(self, name: str, data: bytes, cost_usd: float) -> None:
         """Store a finished picture, however often it takes: it was drawn, and perhaps paid.
