@@ -5,7 +5,7 @@ import { day, duration, money } from "../../page/words.js";
 import { ask } from "./api.js";
 import { plot } from "./plot.js";
 
-const AGAIN_MS = 5000;
+const REFRESH_MS = 5000;
 
 export function statusView() {
   const grid = element("div", { class: "facts-grid" });
@@ -14,7 +14,7 @@ export function statusView() {
   const look = async () => {
     clearTimeout(timer);
     if (!node.isConnected) return;
-    timer = setTimeout(look, AGAIN_MS);
+    timer = setTimeout(look, REFRESH_MS);
     if (document.hidden) return;
     try {
       grid.replaceChildren(...boxes(await ask("GET", "/status")));
