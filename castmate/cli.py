@@ -33,6 +33,7 @@ from castmate.schema import (
     OutputFormat,
 )
 from castmate.series import sheet, storyboard
+from castmate.show import show
 from castmate.spend import spend
 
 # Whatever loads numpy, Pillow or an engine is imported where it is used: `--help` stays quick.
@@ -53,6 +54,7 @@ serve = typer.Typer(help="Serve pictures to other programs.")
 app.add_typer(serve, name="serve")
 app.command("storyboard")(storyboard)
 app.command("sheet")(sheet)
+app.command("show")(show)
 app.add_typer(spend, name="spend")
 app.add_typer(comfyui, name="comfyui")
 

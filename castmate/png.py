@@ -16,7 +16,7 @@ _MAX_PROFILE_BYTES: Final = 16 * 2**20
 def without_metadata(data: bytes) -> tuple[bytes, bytes | None]:
     """The same pixels, and the colour profile if there is a readable one."""
     kept, profile = [SIGNATURE], None
-    for kind, chunk in _chunks(data):
+    for kind, chunk in chunks(data):
         if kind in _KEPT:
             kept.append(chunk)
         elif kind == b"iCCP":
@@ -24,7 +24,8 @@ def without_metadata(data: bytes) -> tuple[bytes, bytes | None]:
     return b"".join(kept), profile
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Each chunk with its kind; of a damaged file as many as there are."""
     at = len(SIGNATURE)
     while at + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)

@@ -150,7 +150,7 @@ class Castmate(Generic[AnySettings]):
         """
         self._begin(self._open_clients())
         if slots := self.settings.worker_slots:
-            self._worker = Worker(self.ledger, self.router, budget=self.budget, slots=slots)
+            self._worker = self._new_worker(slots=slots)
             self._worker.start()
         self._begin_sweeping()
         self._begin(self._hourly(self.gallery.let_all_be_found))
@@ -181,7 +181,7 @@ class Castmate(Generic[AnySettings]):
         def keep(claim: Claim, result: GenerateResult) -> None:
             drawn[claim.attempt] = result
 
-        worker = Worker(self.ledger, self.router, budget=self.budget, own=(), on_drawn=keep)
+        worker = self._new_worker(own=(), on_drawn=keep)
         worker.start()
         try:
             prediction = await worker.submit(request, reference)
@@ -217,7 +217,7 @@ class Castmate(Generic[AnySettings]):
         self._begin_sweeping()
         taken = await self.storyboards.submit(request, reference)
         ids = [scene.prediction.id for scene in taken.scenes]
-        worker = Worker(self.ledger, self.router, budget=self.budget, own=ids)
+        worker = self._new_worker(own=ids)
         worker.start()
         try:
             return await _unless_lost(
@@ -229,6 +229,10 @@ class Castmate(Generic[AnySettings]):
             raise
         finally:
             await worker.drain(_STOP_S)
+
+    def _new_worker(self, **options: Any) -> Worker:
+        describe = self.settings.picture_metadata
+        return Worker(self.ledger, self.router, budget=self.budget, describe=describe, **options)
 
     async def _close(self, drain_s: float) -> None:
         for task in self._background:

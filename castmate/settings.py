@@ -194,6 +194,12 @@ class Settings(BaseSettings):
         "bundle can: on or off.",
     )
 
+    picture_metadata: bool = Field(
+        True,
+        description="Write into every picture file how it was drawn: prompt, seed, parameters, "
+        "model, and the reference's hash; `castmate show FILE` prints it. No keys, paths or dates.",
+    )
+
     database_url: SecretStr | None = Field(
         None,
         description="Where the ledger is: sqlite:////path/to/a/file or "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -101,6 +102,11 @@ class Bundle:
     def name(self) -> str:
         """The model's name."""
         return self.manifest.name
+
+    @property
+    def sha256(self) -> str:
+        """What no other bundle has: the hash of its manifest, which names that of every file."""
+        return hashlib.sha256((self.path / MANIFEST).read_bytes()).hexdigest()
 
     @property
     def has_step_caching(self) -> bool:

@@ -106,6 +106,7 @@ class StoredResult:
     reference: FramedReference | None = None
     no_identity: str = ""
     selection: Selection | None = None
+    model_hash: str = ""
 
     @classmethod
     def of(cls, result: GenerateResult, names: Sequence[str]) -> Self:

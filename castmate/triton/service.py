@@ -229,6 +229,7 @@ class Service:
                 "reference": asdict(result.reference) if result.reference else None,
                 "no_identity": result.no_identity,
                 "selection": asdict(result.selection) if result.selection else None,
+                "model_hash": result.model_hash,
             }
         )
 

@@ -269,4 +269,5 @@ class _Drawing:
             reference=FramedReference.parse(self._report.get("reference")),
             no_identity=self._report.get("no_identity", ""),
             selection=Selection.parse(self._report.get("selection")),
+            model_hash=self._report.get("model_hash", ""),
         )

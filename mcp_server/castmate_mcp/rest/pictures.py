@@ -11,15 +11,19 @@ from castmate.errors import ImageRejected, InvalidRequest, Problem
 from castmate.jobs.characters import Character
 from castmate.jobs.gallery import Found, Wanted
 from castmate.jobs.storage import PREVIEW_SIDES, preview_name
+from castmate.picture_metadata import PictureMetadata
+from castmate.shorten import shorten
 from castmate.times import rfc3339
-from castmate_mcp.http.envelope import success
+from castmate_mcp.http.envelope import Refusal, success
 from castmate_mcp.http.files import HEADERS
 from castmate_mcp.http.ids import CharacterName, ImageName
 from castmate_mcp.http.saved import character_named, picture_of
+from castmate_mcp.rest.media import sent_file
 from castmate_mcp.rest.operation import Call
 from castmate_mcp.rest.outputs import no_picture
 from castmate_mcp.rest.picture_models import (
     CharacterRef,
+    DrawnOut,
     PictureList,
     PictureOut,
     PicturesQuery,
@@ -67,6 +71,19 @@ async def thumbnail(call: Call) -> Response:
     except FileNotFoundError:
         raise no_picture(text) from None
     return Response(data, media_type="image/jpeg", headers=HEADERS)
+
+
+async def read(call: Call) -> Response:
+    """`POST /api/v3/pictures/read`: the request that a picture's file holds; nothing is kept."""
+    async with sent_file(call) as (data, filename):
+        try:
+            found = PictureMetadata.read(data, shorten(filename, 60))
+        except ImageRejected as error:
+            raise Refusal(404, str(error)) from None
+    sha256 = found.request.image.removeprefix("sha256:")
+    name = await call.gateway.castmate.ledger.pictures.find(sha256, call.key.name)
+    image = call.gateway.file_url(call.base_url, name) if name else None
+    return success(DrawnOut(image=image, **found.as_dict()))
 
 
 async def _inputs(call: Call, text: str) -> Sequence[str]:
