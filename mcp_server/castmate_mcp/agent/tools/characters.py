@@ -110,7 +110,10 @@ def _next_step(character_id: str, count: int) -> str:
     told = f"Call generate_character_image with image {character_id} and a prompt."
     if count > 1:
         which = f"the first {MAX_TOGETHER}" if count > MAX_TOGETHER else f"all {count}"
-        told += f" It looks at {which} of its pictures; {character_id}/2 at the second alone."
+        told += (
+            f" It looks at {which} of its pictures together. {character_id}/1 draws from the first "
+            "alone, which is better where that shows the whole character."
+        )
     return told
 
 
