@@ -85,5 +85,3 @@ async def test_a_command_that_names_no_picture_says_what_is_allowed(
         done = await castmate_pictures(*arguments)
         assert done.exit_code == 2
         assert f"`image_id`: there is no picture '{name}'; allowed: an image_id" in done.stderr
-    renamed = await castmate_pictures("rename", name, "two\nlines")
-    assert (renamed.exit_code, "`name`" in renamed.stderr) == (2, True)

@@ -40,10 +40,10 @@ async def test_a_picture_keeps_its_name_until_it_is_given_another(tmp_path: Path
     async with serving(FlatClient(), tmp_path / "data") as api:
         picture = f"img_{(await drawn(api))['id']}-0"
         where = f"{PATH}/{picture}"
-        for name in ("Cover", " Back cover "):
-            named = {"id": picture, "name": name.strip()}
+        for name, kept in (("Cover", "Cover"), (" Back\ncover ", "Back cover")):
+            named = {"id": picture, "name": kept}
             assert await api.ask("PATCH", where, json={"name": name}) == named
-        for name in ("a\nb", "x" * 101, "\0"):
+        for name in ("", "x" * 101):
             told = await api.ask("PATCH", where, 422, json={"name": name})
             assert "`name`" in told["message"]
         await api.ask("DELETE", where)
