@@ -18,7 +18,6 @@ FIELDS: Mapping[str, Sequence[str]] = {
     "load": ("request", "seconds", "doors"),
     "roofline": ("request", "own_peaks", "graphs", "full_size"),
     "full-size": ("request", "network", "peaks", "rows"),
-    "quantization": ("pictures", "side_px", "steps", "variants", "layer_relative_l2"),
     "schemes": ("pictures", "side_px", "steps", "schemes", "variants", "layer_relative_l2"),
     "toon-framing": ("pictures_a_row", "side_px", "small", "rows"),
     "identity": ("pictures", "steps", "calibration", "separation", "by_subject_scale", "best_of"),

@@ -141,7 +141,11 @@ def preview(data: bytes, limit: int = PREVIEW_LIMIT, side: int = PREVIEW_SIDE) -
         limit: The largest number of base64 characters.
         side: The largest longer side, in pixels.
     """
-    full = decode(data, "the picture").image
+    return small_jpeg(decode(data, "the picture").image, limit, side)
+
+
+def small_jpeg(full: Image.Image, limit: int = PREVIEW_LIMIT, side: int = PREVIEW_SIDE) -> bytes:
+    """The same of a decoded picture; see `preview`."""
     small = b""
     ladder = [(max(round(side * part), _SMALLEST_SIDE), quality) for part, quality in _LADDER]
     for pixels, quality in (*ladder, (_SMALLEST_SIDE, _LADDER[-1][1])):

@@ -158,6 +158,24 @@ class Characters:
             lambda tx: [_character(row) for row in tx.connection.execute(query)]
         )
 
+    async def of_pictures(self, names: Sequence[str], key_name: str) -> dict[str, Character]:
+        """The newest character of a key that has each of some stored pictures, if one has it."""
+        query = (
+            select(character_pictures.c.picture, characters)
+            .join_from(
+                character_pictures, characters, characters.c.id == character_pictures.c.character_id
+            )
+            .where(
+                character_pictures.c.picture.in_(names),
+                characters.c.key_name == key_name,
+                characters.c.discarded.is_(None),
+            )
+            .order_by(characters.c.created, characters.c.id)
+        )
+        return await self._database.run(
+            lambda tx: {row.picture: _character(row) for row in tx.connection.execute(query)}
+        )
+
     async def rename(self, character_id: str, name: str, key_name: str | None = None) -> Character:
         """Call a character something else.
 

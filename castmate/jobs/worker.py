@@ -32,8 +32,8 @@ _log = logging.getLogger(__name__)
 
 _BEATS_PER_LEASE: Final = 3
 _RETRY_S: Final = 0.5  # when the ledger or the storage cannot be reached
-_LONGEST_RETRY_S: Final = 8.0
-_LONGEST_REST_S: Final = 4.0  # between two claims while no client can draw
+_LONGEST_RETRY_S: Final = 2.0
+_LONGEST_REST_S: Final = 2.0  # between two claims while no client can draw
 _IMPATIENT_S: Final = 10.0  # for a caller who waits for the ledger and the storage in person
 
 T = TypeVar("T")

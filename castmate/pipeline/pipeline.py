@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from castmate.defaults import CompleteRequest, beyond_limits
 from castmate.engines.base import Array, Runtime
 from castmate.engines.bundle import Bundle
+from castmate.engines.residency import Residency
 from castmate.errors import Incapable
 from castmate.images import Reference, encode
 from castmate.pipeline.candidates import Drawn, choose, is_enough, warning
 from castmate.pipeline.cutout import cut_out
 from castmate.pipeline.denoise import denoise
+from castmate.pipeline.framing import Framer
 from castmate.pipeline.identity import Identity, no_identity
 from castmate.pipeline.network import open_network
 from castmate.pipeline.noise import gaussian_noise, image_seeds
@@ -84,6 +86,17 @@ class Pipeline:
     def cache_counts(self) -> dict[str, tuple[int, int]]:
         """Hits and misses of each cache since it was made."""
         return self._network.cache_counts()
+
+    @property
+    def residency(self) -> Residency | None:
+        """Which graphs stay on the GPU; None where there is none, or all of it is the runtime's."""
+        found: Residency | None = getattr(self._runtime, "residency", None)
+        return found
+
+    @property
+    def framer(self) -> Framer:
+        """What finds the character in a reference, as for a picture of it."""
+        return self._network.framer
 
     def remember(self, reference: Reference) -> None:
         """Encode a character now; its first picture then skips that."""

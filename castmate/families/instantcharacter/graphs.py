@@ -5,13 +5,14 @@ dtype of the network.
 
 Dynamic dimensions: B pictures, G guidance passes (1, or 2 with the negative prompt first), L tokens
 of `text_encoder_2`, T denoise steps, U steps of one call of the resampler, k pictures of one
-character, (h, w) the grid of packed latents, r the rank of a style; P rows of the transformer, N
-image tokens, S tokens in all, (H, W) pixels. Sizes of a network: C latent channels before packing,
-D and E widths of the prompt's embeddings, K tokens of `text_encoder`, M width and R head width of
-the transformer, A modulations of all its blocks, Q subject tokens of width V, F and Z inputs and
-outputs of all layers that styles change, in a step and in the modulations, c and d widths of the
-image encoders, n tokens of a crop of side s, p pixels of a packed latent's side, v side of the
-safety checker's view, m side of the matte's, i side of the identity graph's and e its features.
+character, (h, w) the grid of packed latents, r the rank of a style; P rows of the transformer,
+N image tokens, S tokens in all, (H, W) pixels. Sizes of a network: C latent channels before
+packing, D and E widths of the prompt's embeddings, K tokens of `text_encoder`, M width and R head
+width of the transformer, A modulations of all its blocks, Q subject tokens of width V, F and Z
+inputs and outputs of all layers that styles change, in a step and in the modulations, c and d
+widths of the image encoders, n tokens of a crop of side s, p pixels of a packed latent's side, v
+side of the safety checker's view, m side of the matte's, i side of the identity graph's and e its
+features.
 """
 
 from __future__ import annotations

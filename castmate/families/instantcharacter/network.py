@@ -68,6 +68,11 @@ class InstantCharacter:
         self._subjects = SubjectEncoder(bundle, runtime, self._framer, subject_cache_bytes)
         self._nothing: dict[tuple[int, ...], Tensor] = {}
 
+    @property
+    def framer(self) -> Framer:
+        """See `castmate.pipeline.network.Network`."""
+        return self._framer
+
     def encode(self, request: CompleteRequest, reference: Reference, watch: Stopwatch) -> Encoded:
         """Prompt, subject, schedule and positions."""
         constants, runtime = self._constants, self._runtime
