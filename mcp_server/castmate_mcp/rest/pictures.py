@@ -86,7 +86,7 @@ async def _inputs(call: Call, text: str) -> Sequence[str]:
         raise InvalidRequest(
             [Problem("character", told_, allowed, "GET /api/v3/characters lists them.")]
         )
-    return found.pictures
+    return await castmate.characters.inputs_of(found)
 
 
 def _cursor(text: str) -> tuple[str, int] | None:
