@@ -162,6 +162,8 @@ def summary(request: GenerateRequest, result: GenerateResult) -> str:
         text += f", {computed} of {total} steps computed"
     if result.reference and result.reference.framing is not Framing.NONE:
         text += f", character cut out by {result.reference.framing}"
+    if result.reference and result.reference.others:
+        text += f", from {1 + len(result.reference.others)} of its pictures"
     if selection := result.selection:
         shown = ", ".join(_candidate(one) for one in selection.candidates)
         text += f". Candidates, the chosen ones with *: {shown}"

@@ -39,6 +39,7 @@ from demo_model.poses import Pose
 from demo_model.prompts import free_prompts
 from demo_model.references import REFERENCES
 from demo_model.scenes import OUTDOORS, Scene
+from demo_model.sheet import draw_sheet
 from demo_model.training import CACHE
 from export.environment import write_result
 
@@ -54,12 +55,6 @@ SCENES = {
     Scene.UNDERWATER: "underwater", Scene.CAVE: "in a cave", Scene.CLOUDS: "above the clouds",
     Scene.STAGE: "on a stage",
 }  # fmt: skip
-SHEET_PROMPTS = (
-    "the character is waving on a beach",
-    "the character is running in a neon city",
-    "the character is sitting in a forest with trees",
-    "the character is jumping in space",
-)
 
 
 @dataclass(frozen=True)
@@ -236,18 +231,6 @@ async def judge_words(client: Client, judge: Judge, count: int) -> dict[str, flo
     return shares
 
 
-async def draw_sheet(client: Client, path: Path, cell: int = 256) -> None:
-    """Four references, each in four prompts."""
-    sheet = Image.new("RGB", (cell * (1 + len(SHEET_PROMPTS)), cell * len(REFERENCES)), "white")
-    for y, spec in enumerate(REFERENCES.values()):
-        drawn = [await draw(client, spec, prompt, 7) for prompt in SHEET_PROMPTS]
-        for x, picture in enumerate([draw_reference(spec, 512), *map(pixels_of, drawn)]):
-            small = picture.resize((cell, cell), Image.Resampling.LANCZOS)
-            sheet.paste(small, (x * cell, y * cell))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path, optimize=True)
-
-
 async def draw_free(client: Client, path: Path, cell: int = 320) -> None:
     """The free prompts at the default size as one sheet, ten in a row; references take turns."""
     prompts, specs = free_prompts(), list(REFERENCES.values())
@@ -275,12 +258,12 @@ def print_table(table: dict[str, dict[str, float]], words: dict[str, float]) -> 
 
 async def evaluate(options: argparse.Namespace) -> None:
     """Draw, judge, print and write everything."""
+    draw_sheet(options.sheet, options.bundle)
     client = LocalClient.open(Settings.load(bundle=options.bundle))
     edition = Edition(options.edition)
     try:
         if options.free:
             await draw_free(client, options.free)
-        await draw_sheet(client, options.sheet)
         judge = load_judge(options.judge)
         every = ROWS + (WIDE_ROWS if edition is Edition.SECOND else ())
         rows = ROWS[:1] if options.quick else every
