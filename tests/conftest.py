@@ -55,7 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow)
     for item in items:
         file = item.path.relative_to(TESTS).with_suffix("")
-        group = "tritonserver" if file.parts[0] == "triton_models" else str(file)
+        group = "tritonserver" if file.parts[0] in ("fleet", "triton_models") else str(file)
         item.add_marker(pytest.mark.xdist_group(group))
 
 
