@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Row, and_, exists, func, or_, select, update
 
 from castmate.clients.payments import PaymentState
 from castmate.errors import Cancelled, CastmateError, Interrupted, Overloaded
-from castmate.jobs import notify
+from castmate.jobs import notify, terms
 from castmate.jobs.database import Database, Transaction
 from castmate.jobs.predictions import Outcome, Prediction, State, StoredResult
 from castmate.jobs.queue import Limits, in_state, lock_queue, take
@@ -131,11 +131,16 @@ class Claims:
     async def complete(self, claim: Claim, result: StoredResult) -> bool:
         """Make the result visible; False where another attempt has taken over."""
         text, client = result.to_json(), result.client
-        return await self._database.run(
-            lambda tx: _finish(
+
+        def work(tx: Transaction) -> bool:
+            done = _finish(
                 tx, claim, State.COMPLETED, Outcome.COMPLETED, result=text, client=client
             )
-        )
+            if done:
+                terms.write(tx, replace(claim.prediction, result=result))
+            return done
+
+        return await self._database.run(work)
 
     async def fail(self, claim: Claim, error: CastmateError) -> bool:
         """End the prediction with a reason; False where another attempt has taken over."""

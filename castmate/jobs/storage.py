@@ -61,6 +61,7 @@ _RETRIES: Final[RetryConfig] = {
 _OS_ERROR: Final = re.compile(r"\(os error (\d{1,4})\)")
 _BLOCK: Final = 4096
 _LINK: Final = re.compile(r"/files/([0-9]{1,19})-([0-9a-f]{64})/(.+)")
+_PREVIEW: Final = re.compile(rf"{PREVIEWS}/(.+)\.({'|'.join(map(str, PREVIEW_SIDES))})\.jpg")
 _log = logging.getLogger(__name__)
 _SIGNING = (S3Store, GCSStore, AzureStore)
 
@@ -204,7 +205,7 @@ class Storage:
         """Remove a picture and its previews."""
         await self.delete(name)
         for side in PREVIEW_SIDES:
-            await self.delete(_preview_name(name, side))
+            await self.delete(preview_name(name, side))
 
     async def list(self, prefix: str) -> AsyncIterator[list[StoredObject]]:
         """Everything below `prefix`, a few hundred at a time."""
@@ -229,7 +230,7 @@ class Storage:
         Raises:
             FileNotFoundError: There is no such picture.
         """
-        small = _preview_name(name, side)
+        small = preview_name(name, side)
         lock = self._making.setdefault(small, asyncio.Lock())
         async with lock:
             try:
@@ -240,6 +241,12 @@ class Storage:
                 return made
             finally:
                 self._making.pop(small, None)
+
+    async def make_if_preview(self, name: str) -> None:
+        """Make what has an address before anybody has looked at it: a small picture."""
+        if match := _PREVIEW.fullmatch(name):
+            with contextlib.suppress(FileNotFoundError):
+                await self.preview(match[1], int(match[2]))
 
     def local_path(self, name: str) -> Path | None:
         """Where an object is on this machine, if the storage is a folder."""
@@ -316,7 +323,8 @@ def output_name(prediction_id: str, attempt: int, picture: int, suffix: str) -> 
     return f"{OUTPUTS}/{prediction_id}-{attempt}/{picture}.{suffix}"
 
 
-def _preview_name(name: str, side: int) -> str:
+def preview_name(name: str, side: int) -> str:
+    """The name of a small picture of a stored one."""
     return f"{PREVIEWS}/{name}.{side}.jpg"
 
 

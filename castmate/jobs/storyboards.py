@@ -22,6 +22,7 @@ from castmate.errors import PredictionNotFound
 from castmate.images import Reference
 from castmate.jobs.database import Transaction
 from castmate.jobs.ledger import Also, Ledger
+from castmate.jobs.lookup import look_up, not_found
 from castmate.jobs.predictions import State, StoredImage, new_id
 from castmate.jobs.queue import check_unfinished, check_waiting, enqueue, lock_queue
 from castmate.jobs.scenes import Counting, Storyboard, storyboard_of
@@ -100,8 +101,11 @@ class Storyboards:
                 check_waiting(tx, ledger.limits, key_name, len(numbers))
             if row is None:
                 row = _insert(tx, asked, key_name, idempotency_key, body_hash)
-            seed = known.scenes[0].prediction.request.seed if known else draw_seed()
-            requests = asked.requests(seed)
+            # One that is known may have got other words, another order and other seeds.
+            requests = (known.request if known else asked).requests(draw_seed())
+            for scene in known.scenes if known else ():
+                again = {"seed": scene.prediction.request.seed}
+                requests[scene.number - 1] = requests[scene.number - 1].model_copy(update=again)
             for number in numbers:
                 values = values_of(
                     requests[number - 1],
@@ -132,16 +136,9 @@ class Storyboards:
         """
 
         def work(tx: Transaction) -> Storyboard:
-            query = select(storyboards).where(storyboards.c.id == storyboard_id)
-            if key_name is not None:
-                query = query.where(storyboards.c.key_name == key_name)
-            row = tx.connection.execute(query).one_or_none()
-            found = None if row is None else storyboard_of(tx, row)
-            if found is None or not found.scenes:
-                raise PredictionNotFound(
-                    f"There is no storyboard {storyboard_id!r}. Ids are what a submit returned; "
-                    "finished ones are removed after a time."
-                )
+            found = storyboard_of(tx, look_up(tx, storyboards, storyboard_id, key_name))
+            if not found.scenes:
+                raise not_found(storyboards, storyboard_id)
             return found
 
         return await self._ledger.database.run(work)

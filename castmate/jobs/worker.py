@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
-from castmate import tracing
+from castmate import several, tracing
 from castmate.clients.base import Client, Progress, Resting
 from castmate.errors import Cancelled, CastmateError, Unavailable
 from castmate.images import Reference
@@ -259,7 +259,7 @@ class Worker:
             raise CastmateError(
                 "The reference picture is no longer in the storage; submit it again."
             ) from None
-        reference = await Reference.read(data, "the reference")
+        reference = await several.read(data, "the reference")
 
         def on_progress(progress: Progress) -> None:
             if progress.step > 0:

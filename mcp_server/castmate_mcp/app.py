@@ -23,6 +23,7 @@ from castmate_mcp.rest import openapi
 from castmate_mcp.rest.operations import OPERATIONS
 from castmate_mcp.rest.webhooks import BACKOFF_S, Courier
 from castmate_mcp.settings import ServerSettings
+from castmate_mcp.studio import routes as studio
 
 
 def build_app(
@@ -51,16 +52,19 @@ def build_app(
         async with AsyncExitStack() as stack:
             if mcp is not None:
                 await stack.enter_async_context(mcp.router.lifespan_context(mcp))
-            telling = asyncio.create_task(courier.run())
+            sharing = shared.rate.share_always(castmate.keys.count)
+            tasks = [asyncio.create_task(work) for work in (courier.run(), sharing)]
             yield
-            telling.cancel()
-            await asyncio.gather(telling, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     app = Starlette(
         routes=[
             *health.ROUTES,
             *files.ROUTES,
             *openapi.ROUTES,
+            *studio.ROUTES,
             *uploads.ROUTES,
             *(operation.route() for operation in OPERATIONS),
             *_mounted(mcp),

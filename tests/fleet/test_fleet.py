@@ -46,7 +46,7 @@ FEW = Plan(
     events=(
         ("a tritonserver is killed", triton_dies(0)),
         ("a gateway is killed", gateway_dies(0)),
-        ("the storage is away for 2 s", storage_is_away(2)),
+        ("the storage is away for 3 s", storage_is_away(3)),
     ),
     predictions=12,
     pace_s=0.5,
