@@ -193,6 +193,7 @@ class Worker:
                 pause_s = min(beat_s, max(ends_in_s, 0.0) + _AFTER_LEASE_S)
             except Unavailable as error:
                 _log.warning("no heartbeat: %s", error)  # the fence holds without it
+                pause_s = min(beat_s, _LONGEST_RETRY_S)  # leases may end meanwhile
             except Exception:
                 _log.exception("no heartbeat")
             await asyncio.sleep(pause_s)

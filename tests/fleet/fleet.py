@@ -99,14 +99,18 @@ class Fleet:
             while not (await self.report_of(number))["running"]:
                 pass
 
-    async def until_gateway_draws(self, number: int) -> None:
-        """Wait until a gateway holds a prediction."""
+    async def until_draws(self, pid: int, expected: bool = True) -> None:
+        """Wait until the gateway of a process holds a prediction, or holds none any more."""
         holding = text("select 1 from predictions where state = 'processing' and owner like :pid")
-        holding = holding.bindparams(pid=f"%:{self.gateways[number].pid}:%")
+        holding = holding.bindparams(pid=f"%:{pid}:%")
         database = await open_database(self.database_url)
+
+        async def draws() -> bool:
+            return bool(await database.run(lambda tx: tx.connection.execute(holding).all()))
+
         try:
             async with asyncio.timeout(BUSY_S):
-                while not await database.run(lambda tx: tx.connection.execute(holding).all()):
+                while await draws() is not expected:
                     await asyncio.sleep(0.01)
         finally:
             await database.aclose()
@@ -165,11 +169,13 @@ def triton_freezes(number: int, seconds: float) -> Event:
 
 
 def gateway_dies(number: int) -> Event:
-    """A gateway is killed while it draws, and stays away."""
+    """A gateway is killed while it draws, and stays away; others take over what it drew."""
 
     async def happens(fleet: Fleet) -> None:
-        await fleet.until_gateway_draws(number)
+        pid = fleet.gateways[number].pid
+        await fleet.until_draws(pid)
         fleet.gateways[number].kill()
+        await fleet.until_draws(pid, False)
 
     return happens
 
