@@ -97,7 +97,7 @@ class Fleet:
         """Wait until a tritonserver is in the midst of something."""
         async with asyncio.timeout(BUSY_S):
             while not (await self.report_of(number))["running"]:
-                pass
+                await asyncio.sleep(0.02)
 
     async def until_draws(self, pid: int, expected: bool = True) -> None:
         """Wait until the gateway of a process holds a prediction, or holds none any more."""
