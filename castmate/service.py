@@ -155,6 +155,11 @@ class Castmate(Generic[AnySettings]):
         self._begin_sweeping()
         self._begin(self._hourly(self.gallery.let_all_be_found))
 
+    def finish(self) -> None:
+        """Begin nothing more in this process; what is being drawn goes on."""
+        if self._worker is not None:
+            self._worker.finish()
+
     @property
     def worker(self) -> Worker | None:
         """What draws here; None before `work`, and where CASTMATE_WORKER_SLOTS is 0."""

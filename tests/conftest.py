@@ -83,7 +83,8 @@ class FileScheduling(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::")[0]
-        return "tritonserver" if file.startswith("tests/triton_models/") else file
+        heavy = file.startswith(("tests/fleet/", "tests/triton_models/"))
+        return "tritonserver" if heavy else file
 
 
 @pytest.hookimpl(optionalhook=True)
