@@ -21,6 +21,7 @@ FIELDS: Mapping[str, Sequence[str]] = {
     "schemes": ("pictures", "side_px", "steps", "schemes", "variants", "layer_relative_l2"),
     "toon-framing": ("pictures_a_row", "side_px", "small", "rows"),
     "identity": ("pictures", "steps", "calibration", "separation", "by_subject_scale", "best_of"),
+    "references": ("characters", "steps", "views", "sets"),
     "toon-quality": ("pictures_a_row", "rows", "shares", "shares_by_words"),
     "triton": ("request", "rows", "memory_mib", "failures"),
     "ledger": ("runs", "databases"),

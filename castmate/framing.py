@@ -16,6 +16,7 @@ from PIL import Image
 
 from castmate.decoding import OPAQUE, Box
 from castmate.images import Reference
+from castmate.schema import FramedReference
 
 Mask = NDArray[np.bool_]
 
@@ -39,6 +40,21 @@ class Cutout:
     image: Image.Image
     box: Box
     whitened: bool
+
+
+@dataclass(frozen=True)
+class Framed:
+    """A reference as the image encoders see it.
+
+    Attributes:
+        image: The part that was taken, on white.
+        reference: Which part of the reference it is, and how it was found.
+        warnings: What was asked for and not done.
+    """
+
+    image: Image.Image
+    reference: FramedReference
+    warnings: tuple[str, ...] = ()
 
 
 def by_transparency(reference: Reference) -> Cutout | None:

@@ -14,14 +14,17 @@ from castmate.clients.base import (
     Client,
     Defaulting,
     Encoder,
+    Frames,
     Progress,
     ProgressCallback,
+    Resident,
     Served,
     Servers,
     Styled,
 )
 from castmate.clients.payments import Payments
 from castmate.defaults import Defaults
+from castmate.engines.residency import Residency
 from castmate.errors import (
     BudgetExceeded,
     BundleError,
@@ -33,8 +36,9 @@ from castmate.errors import (
     SettingsError,
     Unavailable,
 )
+from castmate.framing import Framed
 from castmate.images import Reference
-from castmate.schema import GenerateRequest, GenerateResult
+from castmate.schema import GenerateRequest, GenerateResult, Matting
 
 Opener = Callable[[], Client]
 Clock = Callable[[], float]
@@ -154,6 +158,11 @@ class Route:
         if isinstance(client, Encoder):
             await client.encode(reference)
 
+    async def frame(self, reference: Reference, matting: Matting) -> Framed | None:
+        """What the client draws from, if it can show that and is open or about to be."""
+        client: object = self._client if self._opening is None else await self._opened()
+        return await client.frame(reference, matting) if isinstance(client, Frames) else None
+
     def status(self) -> ClientStatus:
         """How it does."""
         state = self.breaker.state
@@ -173,6 +182,12 @@ class Route:
         """Its servers, where it has some and is open."""
         client: object = self._client
         return client.servers if isinstance(client, Served) else None
+
+    @property
+    def residency(self) -> Residency | None:
+        """Which graphs of its model stay on this process's GPU, where it is open and has one."""
+        client: object = self._client
+        return client.residency if isinstance(client, Resident) else None
 
     @property
     def styles(self) -> Sequence[str]:

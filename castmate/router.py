@@ -15,6 +15,7 @@ from castmate.clients import registry
 from castmate.clients.base import ProgressCallback, Servers
 from castmate.clients.payments import Payments, PaymentState
 from castmate.defaults import Defaults
+from castmate.engines.residency import Residency
 from castmate.errors import (
     BudgetExceeded,
     BundleError,
@@ -24,9 +25,10 @@ from castmate.errors import (
     SettingsError,
     Unavailable,
 )
+from castmate.framing import Framed
 from castmate.images import Reference
 from castmate.route import ClientStatus, Clock, Opener, Route
-from castmate.schema import GenerateRequest, GenerateResult
+from castmate.schema import GenerateRequest, GenerateResult, Matting
 from castmate.settings import Settings
 
 _PAID: Final = {PaymentState.SUBMITTED, PaymentState.SETTLED}
@@ -131,6 +133,11 @@ class Router:
         return {name: servers for name, servers in found.items() if servers is not None}
 
     @property
+    def residency(self) -> Residency | None:
+        """Which graphs of a model stay on this process's GPU, if one is loaded."""
+        return next((found for route in self._routes if (found := route.residency)), None)
+
+    @property
     def styles(self) -> Sequence[str]:
         """What a request's `style` may be, from the client that is asked first."""
         return self._routes[0].styles if self._routes else ()
@@ -139,6 +146,13 @@ class Router:
         """Let every client that keeps encoded characters, and is open, encode one."""
         for route in self._routes:
             await route.encode(reference)
+
+    async def frame(self, reference: Reference, matting: Matting) -> Framed | None:
+        """What part of a reference the first client that can say so draws from; None: none can."""
+        for route in self._routes:
+            if (framed := await route.frame(reference, matting)) is not None:
+                return framed
+        return None
 
     def status(self) -> tuple[ClientStatus, ...]:
         """How every client does, in the order in which they are asked."""

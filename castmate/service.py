@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Final, Generic, Self
 
 from typing_extensions import TypeVar
@@ -21,6 +21,7 @@ from castmate.jobs.characters import Characters
 from castmate.jobs.claims import Claim
 from castmate.jobs.consents import Consents
 from castmate.jobs.database import Database, Durability
+from castmate.jobs.gallery import Gallery
 from castmate.jobs.keys import KeyRing
 from castmate.jobs.ledger import Ledger
 from castmate.jobs.opening import database_url, open_database
@@ -43,7 +44,7 @@ AnySettings = TypeVar("AnySettings", bound=Settings, default=Settings)
 """A server's door reads more of them than the library."""
 Ended = TypeVar("Ended")
 
-_SWEEP_S: Final = 3600.0
+_HOUR_S: Final = 3600.0
 _STOP_S: Final = 5.0  # for what is cancelled to end by itself
 
 
@@ -58,6 +59,7 @@ class Castmate(Generic[AnySettings]):
         budget: What was paid, and what may be.
         storyboards: Every series of pictures.
         outputs: Finished pictures, as their owners keep them.
+        gallery: The same, as they are looked for.
         characters: Saved characters.
         consents: Who has agreed to pay today.
         keys: Who may call.
@@ -91,6 +93,7 @@ class Castmate(Generic[AnySettings]):
         )
         self.storyboards = Storyboards(self.ledger)
         self.outputs = Outputs(self.ledger)
+        self.gallery = Gallery(database)
         self.characters = Characters(database, self.ledger.pictures)
         self.consents = Consents(database)
         self.keys = KeyRing(database)
@@ -150,6 +153,7 @@ class Castmate(Generic[AnySettings]):
             self._worker = Worker(self.ledger, self.router, budget=self.budget, slots=slots)
             self._worker.start()
         self._begin_sweeping()
+        self._begin(self._hourly(self.gallery.let_all_be_found))
 
     @property
     def worker(self) -> Worker | None:
@@ -242,15 +246,16 @@ class Castmate(Generic[AnySettings]):
     def _begin_sweeping(self) -> None:
         days = self.settings.retention_days
         if days != 0:
-            self._begin(self._sweep(None if days is None else days * DAY_S))
+            keep_s = None if days is None else days * DAY_S
+            self._begin(self._hourly(lambda: sweep(self.ledger, keep_s)))
 
-    async def _sweep(self, keep_s: float | None) -> None:
+    async def _hourly(self, work: Callable[[], Awaitable[object]]) -> None:
         while True:
             try:
-                await sweep(self.ledger, keep_s)
+                await work()
             except CastmateError as error:
-                _log.warning("nothing was swept: %s", error)
-            await asyncio.sleep(_SWEEP_S)
+                _log.warning("what is done every hour was not: %s", error)
+            await asyncio.sleep(_HOUR_S)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import zlib
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 import castmate  # noqa: F401  before ONNX Runtime, which it keeps from sending usage events
-
-TESTS = Path(__file__).parent
 
 # Under nohup and in the background of a script these come ignored, and children would inherit
 # that: nothing would stop at Ctrl-C. A signal that has a handler is a default one in a child.
@@ -45,23 +47,67 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(*_THRESHOLD)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests share its fixtures in one worker; files with slow tests begin.
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--one-case", action="store_true", help="run one case of each test")
 
-    Only one tritonserver runs at a time: what is tested there is timing, and it takes every core.
-    """
+
+@pytest.hookimpl(trylast=True)  # after `-m` has deselected
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Files with slow tests begin, so that no worker is left with one at the end."""
+    if config.getoption("one_case"):
+        _keep_one_case(config, items)
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def _keep_one_case(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Not always the first one, so that every database and every protocol has its turn."""
+    tests: dict[str, list[pytest.Item]] = {}
     for item in items:
-        file = item.path.relative_to(TESTS).with_suffix("")
-        group = "tritonserver" if file.parts[0] == "triton_models" else str(file)
-        item.add_marker(pytest.mark.xdist_group(group))
+        tests.setdefault(item.nodeid.split("[")[0], []).append(item)
+    kept = {cases[zlib.crc32(test.encode()) % len(cases)] for test, cases in tests.items()}
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
 
 
-@pytest.fixture
+class FileScheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """A file's tests share its fixtures in one worker.
+
+    Only one tritonserver runs at a time: what is tested there is timing, and it takes every core.
+
+    `--dist loadgroup` would do this by marks, but pytest-xdist 3.8 loses them under pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        return "tritonserver" if file.startswith("tests/triton_models/") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FileScheduling:
+    return FileScheduling(config, log)
+
+
+@pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def collected() -> Iterator[None]:
+    """What is left of gRPC goes with the module's event loop."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture(scope="module")
+async def one_loop(collected: None) -> AsyncIterator[None]:
+    """One event loop for all tests of a module.
+
+    gRPC has one thread that polls for every loop of a process. What it hears late for a loop that
+    is closed by then, it raises in whichever is open: in the next test.
+    """
+    yield  # noqa: PT022  (the loop is open for as long as this fixture is)
 
 
 @pytest.fixture

@@ -8,8 +8,10 @@ from typing import Protocol, runtime_checkable
 
 from castmate.clients.payments import Payments
 from castmate.defaults import Defaults
+from castmate.engines.residency import Residency
+from castmate.framing import Framed
 from castmate.images import Reference
-from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult
+from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult, Matting
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,30 @@ class Encoder(Protocol):
 
         Raises:
             Unavailable: It cannot now; its first picture will encode it.
+        """
+        ...
+
+
+@runtime_checkable
+class Resident(Protocol):
+    """An image source that loads a model into this process."""
+
+    @property
+    def residency(self) -> Residency | None:
+        """Which of its graphs stay on the GPU; None where it draws without one."""
+        ...
+
+
+@runtime_checkable
+class Frames(Protocol):
+    """An image source that can show what part of a reference it draws from."""
+
+    async def frame(self, reference: Reference, matting: Matting) -> Framed:
+        """The part that is taken, as the image encoders see it.
+
+        Args:
+            reference: The picture of the character.
+            matting: As a request asks.
         """
         ...
 

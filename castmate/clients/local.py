@@ -11,10 +11,12 @@ from typing import Self
 from castmate.clients.base import Progress, ProgressCallback
 from castmate.clients.payments import Payments
 from castmate.defaults import Defaults
+from castmate.engines.residency import Residency
 from castmate.errors import Cancelled
+from castmate.framing import Framed
 from castmate.images import Reference
 from castmate.pipeline.pipeline import Pipeline
-from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult
+from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult, Matting
 from castmate.settings import Settings
 
 
@@ -49,6 +51,11 @@ class LocalClient:
     def styles(self) -> tuple[str, ...]:
         """The bundle's."""
         return self._pipeline.bundle.manifest.style_names
+
+    @property
+    def residency(self) -> Residency | None:
+        """What of the bundle stays on the GPU."""
+        return self._pipeline.residency
 
     async def generate(
         self,
@@ -87,6 +94,15 @@ class LocalClient:
     async def encode(self, reference: Reference) -> None:
         """Encode a character behind the requests that wait already."""
         await asyncio.wrap_future(self._thread.submit(self._pipeline.remember, reference))
+
+    async def frame(self, reference: Reference, matting: Matting) -> Framed:
+        """Show what is drawn from; only where the matte decides, behind the requests that wait."""
+        framer = self._pipeline.framer
+        found = await asyncio.to_thread(framer.frame_alone, reference, matting)
+        if found is None:
+            job = self._thread.submit(framer.frame, reference, matting)
+            found = await asyncio.wrap_future(job)
+        return Framed(*found, framer.warnings(found[1], matting))
 
     async def aclose(self) -> None:
         """Stop what runs before its next step, drop what waits, and end the thread."""

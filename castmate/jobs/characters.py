@@ -38,7 +38,7 @@ class Character:
         id: Its handle.
         key_name: Whose it is.
         name: What its owner calls it.
-        pictures: The names of its references in the storage; the first is drawn from.
+        pictures: The names of its references in the storage, the best first.
         created: Seconds since 1970.
         known: It was there before; only what `Characters.create` returns says so.
     """
@@ -87,12 +87,12 @@ class Characters:
 
         Args:
             name: What its owner calls it.
-            references: Its pictures, the best first. Each goes to the storage before the next one
-                is asked for, so that one is held at a time.
+            references: Its pictures, the best first; one that is several counts as so many. Each
+                goes to the storage before the next one is asked for, so that one is held at a time.
             key_name: Whose it is.
 
         Raises:
-            InvalidRequest: The name cannot be stored.
+            InvalidRequest: The name cannot be stored, or there are too many pictures.
             QuotaExceeded: The key keeps as many pictures as it may.
             Unavailable: The storage or the ledger cannot be reached.
         """
@@ -101,10 +101,13 @@ class Characters:
             brought: dict[str, Brought] = {}
             hashes = []
             async for reference in references:
-                hashes.append(sha256 := reference.sha256)
-                if sha256 not in brought:
-                    bringing = self._pictures.bringing(reference.data, sha256, key_name)
-                    brought[sha256] = await stack.enter_async_context(bringing)
+                for picture in reference.pictures:
+                    hashes.append(sha256 := picture.sha256)
+                    if len(hashes) > MAX_PICTURES:
+                        raise _too_many()
+                    if sha256 not in brought:
+                        bringing = self._pictures.bringing(picture.data, sha256, key_name)
+                        brought[sha256] = await stack.enter_async_context(bringing)
             return await self._save(name, [brought[sha256] for sha256 in hashes], key_name)
 
     async def _save(self, name: str, brought: Sequence[Brought], key_name: str) -> Character:
@@ -153,6 +156,24 @@ class Characters:
             query = query.where(characters.c.key_name == key_name)
         return await self._database.run(
             lambda tx: [_character(row) for row in tx.connection.execute(query)]
+        )
+
+    async def of_pictures(self, names: Sequence[str], key_name: str) -> dict[str, Character]:
+        """The newest character of a key that has each of some stored pictures, if one has it."""
+        query = (
+            select(character_pictures.c.picture, characters)
+            .join_from(
+                character_pictures, characters, characters.c.id == character_pictures.c.character_id
+            )
+            .where(
+                character_pictures.c.picture.in_(names),
+                characters.c.key_name == key_name,
+                characters.c.discarded.is_(None),
+            )
+            .order_by(characters.c.created, characters.c.id)
+        )
+        return await self._database.run(
+            lambda tx: {row.picture: _character(row) for row in tx.connection.execute(query)}
         )
 
     async def rename(self, character_id: str, name: str, key_name: str | None = None) -> Character:
@@ -284,6 +305,13 @@ def _row(
     if row is None:
         raise _unknown(character_id)
     return row
+
+
+def _too_many() -> InvalidRequest:
+    told = "name more pictures than a character may have"
+    return InvalidRequest(
+        [Problem("references", told, f"1..{MAX_PICTURES} pictures, those of named characters too")]
+    )
 
 
 def _unknown(character_id: str) -> InvalidRequest:

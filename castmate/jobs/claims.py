@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Row, and_, exists, or_, select, update
 
 from castmate.clients.payments import PaymentState
 from castmate.errors import Cancelled, CastmateError, Interrupted, Overloaded
-from castmate.jobs import notify
+from castmate.jobs import notify, terms
 from castmate.jobs.database import Database, Transaction
 from castmate.jobs.predictions import Outcome, Prediction, State, StoredResult
 from castmate.jobs.queue import Limits, in_state, lock_queue, take
@@ -131,11 +131,16 @@ class Claims:
     async def complete(self, claim: Claim, result: StoredResult) -> bool:
         """Make the result visible; False where another attempt has taken over."""
         text, client = result.to_json(), result.client
-        return await self._database.run(
-            lambda tx: _finish(
+
+        def work(tx: Transaction) -> bool:
+            done = _finish(
                 tx, claim, State.COMPLETED, Outcome.COMPLETED, result=text, client=client
             )
-        )
+            if done:
+                terms.write(tx, replace(claim.prediction, result=result))
+            return done
+
+        return await self._database.run(work)
 
     async def fail(self, claim: Claim, error: CastmateError) -> bool:
         """End the prediction with a reason; False where another attempt has taken over."""
@@ -157,7 +162,7 @@ class Claims:
         return await self._database.run(work)
 
     async def defer(self, claim: Claim, error: CastmateError, wait_s: float) -> float | None:
-        """Let the prediction wait for a client that can draw, longer each time.
+        """Let the prediction wait for a client that can draw, longer the longer it has waited.
 
         It keeps its turn. One that has waited for as long as it may ends with `error`, and so does
         one that kills whoever draws it.
@@ -191,7 +196,7 @@ class Claims:
                     )
                 _finish(tx, claim, State.FAILED, Outcome.FAILED, error=error)
                 return None
-            pause_s = min(_pause_s(row.waits, error), left_s)
+            pause_s = min(_pause_s(row.waits, tx.now - since, error), left_s)
             told = json.dumps(error.as_dict(), ensure_ascii=False)
             values = {
                 "state": State.CREATED,
@@ -284,10 +289,12 @@ def _is_rested(now: float) -> ColumnElement[bool]:
     return or_(ends.is_(None), ends <= now, ends > now + LONGEST_PAUSE_S + CLOCK_SLACK_S)
 
 
-def _pause_s(waits: int, error: CastmateError) -> float:
+def _pause_s(waits: int, waited_s: float, error: CastmateError) -> float:
+    """How long to rest: the end of an outage is noticed within a quarter of its length."""
     asked_s = error.retry_after_s if isinstance(error, Overloaded) else 0.0
     doubled_s = math.ldexp(FIRST_PAUSE_S, min(waits, _DOUBLINGS))
-    return min(max(doubled_s, asked_s), LONGEST_PAUSE_S)
+    share_s = max(FIRST_PAUSE_S, waited_s / 4)
+    return min(max(min(doubled_s, share_s), asked_s), LONGEST_PAUSE_S)
 
 
 def _finish(

@@ -34,6 +34,7 @@ class Scope(StrEnum):
     GENERATE = "generate"  # submit, upload, cancel, delete
     READ = "read"  # look at one's predictions, models, prices and balance
     METRICS = "metrics"  # /metrics
+    ADMIN = "admin"  # /api/v3/status: the queue and the spending of every key
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,11 @@ class KeyRing:
         if row is None or not hmac.compare_digest(row.secret_hash, known) or row.revoked:
             return None
         return _key(row)
+
+    async def named(self, name: str) -> Key | None:
+        """The valid key of a name, or None."""
+        row = await self._database.run(lambda tx: tx.connection.execute(_named(name)).one_or_none())
+        return None if row is None or row.revoked else _key(row)
 
     async def configured(self) -> bool:
         """Whether a key was ever created: then everybody needs one, also after a revocation."""

@@ -16,7 +16,7 @@ from castmate import tracing
 from castmate.clients.base import ProgressCallback
 from castmate.errors import Cancelled, PredictionNotFound
 from castmate.images import Reference
-from castmate.jobs import notify
+from castmate.jobs import notify, terms
 from castmate.jobs.backlog import Backlog, backlog_of
 from castmate.jobs.claims import charged
 from castmate.jobs.database import Clock, Database, Transaction
@@ -33,6 +33,7 @@ from castmate.jobs.queue import (
     load_of,
     lock_queue,
 )
+from castmate.jobs.step_times import StepTimes, step_times_of
 from castmate.jobs.storage import Storage
 from castmate.jobs.submitting import agree, check_idempotency_key, earlier, values_of
 from castmate.jobs.tables import attempts, predictions, queue, scenes, storyboards, webhooks
@@ -291,6 +292,10 @@ class Ledger:
         """What is not finished yet, counted for whoever scales the fleet."""
         return await self.database.run(backlog_of)
 
+    async def step_times(self) -> Sequence[StepTimes]:
+        """How long steps took lately, for each client that tells."""
+        return await self.database.run(step_times_of)
+
     async def load(self) -> Load:
         """How much there is to do, and how long one takes."""
         return await self.database.run(lambda tx: load_of(tx, self.limits))
@@ -322,6 +327,8 @@ class Ledger:
 
 def remove(tx: Transaction, ids: Sequence[str]) -> None:
     """Remove predictions and what hangs on them, payments apart."""
+    found = select(predictions).where(predictions.c.id.in_(ids), predictions.c.findable == 1)
+    terms.forget(tx, [Prediction.of(row) for row in tx.connection.execute(found)])
     for table in (attempts, webhooks, scenes):
         tx.connection.execute(delete(table).where(table.c.prediction_id.in_(ids)))
     tx.connection.execute(delete(predictions).where(predictions.c.id.in_(ids)))

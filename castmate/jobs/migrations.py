@@ -122,6 +122,14 @@ MIGRATIONS: Final[Sequence[Sequence[str]]] = (
         """create index predictions_by_discarded on predictions (discarded)""",
         """alter table characters add column discarded double precision""",
     ),
+    (
+        """alter table predictions add column findable integer""",
+        """create index predictions_not_findable on predictions (id)
+             where findable is null and state = 'completed'""",
+        """create table search_terms (
+             key_name text not null, term text not null, prediction_id text not null,
+             primary key (key_name, term, prediction_id))""",
+    ),
 )
 
 

@@ -9,6 +9,7 @@ from typing import Final
 from sqlalchemy import select, update
 
 from castmate.errors import InvalidRequest, Problem
+from castmate.jobs import terms
 from castmate.jobs.characters import KEPT_S
 from castmate.jobs.database import Transaction, check_storable
 from castmate.jobs.ledger import Ledger
@@ -125,11 +126,14 @@ class Outputs:
             edited = edit(image, tx.now)
             images = (*found.images[:number], edited, *found.images[number + 1 :])
             times = [one.discarded for one in images if one.discarded is not None]
-            result = replace(found.result, images=images).to_json()
-            values = {"result": result, "discarded": min(times, default=None)}
+            result = replace(found.result, images=images)
+            values = {"result": result.to_json(), "discarded": min(times, default=None)}
             tx.connection.execute(
                 update(predictions).where(predictions.c.id == prediction_id).values(values)
             )
+            if row is not None and row.findable and edited.title != image.title:
+                terms.forget(tx, [found])
+                terms.write(tx, replace(found, result=result))
             return edited
 
         if (image := await self._ledger.database.run(work)) is None:

@@ -58,9 +58,11 @@ predictions: Final = Table(
     Column("progress", Text),
     # When the first of its pictures was discarded; null where none is.
     Column("discarded", Double),
+    # 1 once `search_terms` has it.
+    Column("findable", Integer),
 )
-# The first three cover some rows only, as the migrations say. To say so here, too, would load the
-# dialects of both engines, and the command line waits for them.
+# The first three and the last cover some rows only, as the migrations say. To say so here, too,
+# would load the dialects of both engines, and the command line waits for them.
 Index(
     "one_per_idempotency_key",
     predictions.c.key_name,
@@ -76,6 +78,16 @@ Index("predictions_of_key", predictions.c.key_name, predictions.c.id)
 expires: Final = predictions.c.finished + predictions.c.keep_s
 Index("predictions_by_end", expires)
 Index("predictions_by_discarded", predictions.c.discarded)
+Index("predictions_not_findable", predictions.c.id)
+
+# By what completed predictions are found, see `castmate.jobs.terms`.
+search_terms: Final = Table(
+    "search_terms",
+    metadata,
+    Column("key_name", Text, primary_key=True),
+    Column("term", Text, primary_key=True),
+    Column("prediction_id", Text, primary_key=True),
+)
 
 attempts: Final = Table(
     "attempts",

@@ -30,8 +30,30 @@ class Framer:
 
     def frame(self, reference: Reference, matting: Matting) -> tuple[Image.Image, FramedReference]:
         """The picture to look at, on white, and what it is of the reference."""
+        alone = self.frame_alone(reference, matting)
+        if alone is not None or self._matte is None:
+            return alone or self._framed(reference, Framing.NONE, None)
+        found = by_alpha(reference.image, self._matte.alpha(reference.image))
+        return self._framed(reference, Framing.MATTE, found)
+
+    def frame_alone(
+        self, reference: Reference, matting: Matting
+    ) -> tuple[Image.Image, FramedReference] | None:
+        """The same where it takes no graph; None where the matte decides."""
+        if matting is Matting.FALSE:
+            return self._framed(reference, Framing.NONE, None)
+        if matting is Matting.TRUE and self._matte is not None:
+            return None
+        if (found := by_transparency(reference)) is not None:
+            return self._framed(reference, Framing.ALPHA, found)
+        if (found := by_background(reference.image)) is not None:
+            return self._framed(reference, Framing.BACKGROUND, found)
+        return self._framed(reference, Framing.NONE, None) if self._matte is None else None
+
+    def _framed(
+        self, reference: Reference, framing: Framing, found: Cutout | None
+    ) -> tuple[Image.Image, FramedReference]:
         image = reference.image
-        framing, found = self._find(reference, matting)
         if found is None or (not found.whitened and self._fills(found.box, image.size)):
             return image, FramedReference(framing=Framing.NONE, box=(0, 0, 1, 1))
         left, top, right, bottom = found.box
@@ -57,22 +79,6 @@ class Framer:
             Framing.BACKGROUND: "it was cut out by its plain background",
         }.get(framed.framing, "the whole picture was taken")
         return (f"{why}, so enable_matting 'true' did nothing more than 'auto': {done}.",)
-
-    def _find(self, reference: Reference, matting: Matting) -> tuple[Framing, Cutout | None]:
-        if matting is Matting.FALSE:
-            return Framing.NONE, None
-        if matting is Matting.TRUE and self._matte is not None:
-            return self._by_matte(self._matte, reference.image)
-        if (found := by_transparency(reference)) is not None:
-            return Framing.ALPHA, found
-        if (found := by_background(reference.image)) is not None:
-            return Framing.BACKGROUND, found
-        if self._matte is not None:
-            return self._by_matte(self._matte, reference.image)
-        return Framing.NONE, None
-
-    def _by_matte(self, matte: Matte, image: Image.Image) -> tuple[Framing, Cutout | None]:
-        return Framing.MATTE, by_alpha(image, matte.alpha(image))
 
     def _fills(self, box: Box, size: tuple[int, int]) -> bool:
         longer = max(box[2] - box[0], box[3] - box[1]) * (1 + sum(self._margins))

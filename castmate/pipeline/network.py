@@ -12,6 +12,7 @@ from castmate.engines.bundle import Bundle
 from castmate.engines.family import family_module
 from castmate.images import Reference
 from castmate.pipeline.denoise import Transformer
+from castmate.pipeline.framing import Framer
 from castmate.pipeline.matte import Matte
 from castmate.pipeline.safety import SafetyChecker
 from castmate.pipeline.stopwatch import Stopwatch
@@ -51,6 +52,11 @@ class Network(Protocol):
     @property
     def matte(self) -> Matte | None:
         """What finds the character in a picture, where the bundle has it."""
+        ...
+
+    @property
+    def framer(self) -> Framer:
+        """What finds the character in a reference."""
         ...
 
     def encode(self, request: CompleteRequest, reference: Reference, watch: Stopwatch) -> Encoded:

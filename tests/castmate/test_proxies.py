@@ -21,7 +21,7 @@ from tests.doubles import picture
 from tests.fakes.http import PUBLIC
 from tests.fakes.proxy import VARIABLES, RecordingProxy, recording_proxy
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_folder")]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_folder", "one_loop")]
 
 NAMES = {
     "public.example": [PUBLIC],

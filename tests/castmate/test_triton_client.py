@@ -39,7 +39,7 @@ from tests.fakes.triton import (
 # Fixtures are found by their names in the module.
 __all__ = ["connect", "draw", "server", "servers"]
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_loop")]
 
 
 async def test_a_request_is_sent_once_with_its_prompt_its_image_and_its_parameters(

@@ -36,7 +36,7 @@ from tests.fakes.triton import (
 # Fixtures are found by their names in the module.
 __all__ = ["connect", "draw", "server", "servers"]
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_loop")]
 
 
 async def test_another_server_takes_a_request_that_the_first_refused_before_it_began(

@@ -25,7 +25,7 @@ Draw = Callable[..., Any]
 
 EVENT_TIMEOUT_S = 3.0
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.usefixtures("one_loop")]
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from castmate.triton.server import Installation, Ports, TritonServer
 from tests.triton_models.conftest import models_with
 from tests.triton_models.test_serving import descendants
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_folder")]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_folder", "one_loop")]
 PULSE_S = 0.2
 WAIT_S = 60.0
 PROBES = 6

@@ -32,7 +32,7 @@ Metric = Callable[[str], float]
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.usefixtures("one_loop")]
 
 
 @pytest.mark.parametrize(

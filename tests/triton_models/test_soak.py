@@ -26,7 +26,12 @@ WARM_UP = 20  # allocators, caches and shared memory reach their size
 LOOKS = 20
 MIB = 2**20
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    pytest.mark.usefixtures("one_loop"),
+]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from castmate.clients.triton.client import TritonClient
 from castmate.serve import trace_options
 from castmate.triton.server import TritonServer
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.usefixtures("one_loop")]
 
 
 @pytest.fixture

@@ -17,14 +17,22 @@ from castmate_mcp.http.gateway import gateway
 _CHALLENGE: Final = {"www-authenticate": 'Bearer realm="castmate"'}
 
 
-async def caller(connection: HTTPConnection, scope: Scope) -> Key:
-    """The key of a request that may do what `scope` says.
+async def caller(connection: HTTPConnection, scope: Scope | None) -> Key:
+    """The key of a request that may do what `scope` says; None is anything that a key may do.
 
     Raises:
         Refusal: 401 without a valid key; 403 with one for other things, or for a web page that
             tries to use a server without keys.
     """
-    secret = bearer(connection)
+    return check_scope(await key_of(connection, bearer(connection)), scope)
+
+
+async def key_of(connection: HTTPConnection, secret: str | None) -> Key:
+    """The key of a secret, or of none.
+
+    Raises:
+        Refusal: 401, it is not valid; 403, there are no keys, and another machine or page asks.
+    """
     key = await gateway(connection).castmate.keys.admit(secret)
     if key is None:
         told = "is not valid, or was revoked" if secret else "is missing"
@@ -41,7 +49,16 @@ async def caller(connection: HTTPConnection, scope: Scope) -> Key:
             "This server has no keys, so it answers programs of this machine alone. Create a key "
             "with `castmate keys create NAME` and send it.",
         )
-    if scope not in key.scopes:
+    return key
+
+
+def check_scope(key: Key, scope: Scope | None) -> Key:
+    """The key, if it may do what `scope` says; None is anything.
+
+    Raises:
+        Refusal: 403, it may not.
+    """
+    if scope is not None and scope not in key.scopes:
         raise Refusal(
             403,
             f"The API key {key.name!r} has no scope {scope.value!r}, only "

@@ -17,7 +17,7 @@ Status = Literal["created", "processing", "completed", "failed", "cancelled", "t
 
 
 # A small black square, so that the document's own example can be sent.
-_EXAMPLE = (
+EXAMPLE_PICTURE = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAEAAAABAAQMAAACQp+OdAAAAA1BMVEUAAA"
     "Cnej3aAAAAD0lEQVR42mNgGAWjgHwAAAJAAAHgTR1EAAAAAElFTkSuQmCC"
 )
@@ -30,7 +30,7 @@ class Submission(GenerateRequest):
         description="The reference picture of the character: an https URL, the download_url of an "
         "upload, an output of an earlier prediction, a data URI, or the id of a saved character "
         "or picture. One character, whole, on a plain background works best.",
-        examples=[_EXAMPLE],
+        examples=[EXAMPLE_PICTURE],
     )
     enable_sync_mode: bool = Field(
         False,
@@ -235,7 +235,7 @@ class CharacterQuery(BaseModel):
         max_length=MAX_PICTURES,
         description="Its pictures, each as `image` of a generation; the best first, that one is "
         "drawn from.",
-        examples=[[_EXAMPLE]],
+        examples=[[EXAMPLE_PICTURE]],
     )
 
 
@@ -263,6 +263,9 @@ class CharacterOut(BaseModel):
     )
     name: str
     num_pictures: int
+    references: list[str] = Field(
+        description="The address of each of its pictures, good for 7 days without a key."
+    )
     created_at: str = Field(description="RFC 3339, UTC.")
 
 

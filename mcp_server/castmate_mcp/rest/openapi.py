@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import BaseModel, create_model
@@ -65,7 +65,7 @@ def document(model_names: tuple[str, ...], defaults: Defaults | None = None) -> 
         model_names: What the one model is called, owner/model.
         defaults: What the model gives a request for what that leaves out, if it is known.
     """
-    answers = {id(operation): _success_model(operation) for operation in OPERATIONS}
+    answers = {id(one): _success_model(one) for one in OPERATIONS if not one.files}
     models: list[type[BaseModel]] = [ErrorOut, *answers.values()]
     models += [operation.body for operation in OPERATIONS if operation.body]
     models += [model for operation in OPERATIONS for model in (operation.events or {}).values()]
@@ -78,7 +78,7 @@ def document(model_names: tuple[str, ...], defaults: Defaults | None = None) -> 
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         path = re.sub(r":\w+}", "}", operation.path)
-        described = _described(operation, answers[id(operation)], model_names)
+        described = _described(operation, answers.get(id(operation)), model_names)
         paths.setdefault(path, {})[operation.method.lower()] = described
     return {
         "openapi": "3.1.0",
@@ -124,7 +124,7 @@ def _envelope(name: str, answer: Any) -> type[BaseModel]:
 
 
 def _described(
-    operation: Operation, answer: type[BaseModel], model_names: tuple[str, ...]
+    operation: Operation, answer: type[BaseModel] | None, model_names: tuple[str, ...]
 ) -> dict[str, Any]:
     statuses = {401, 403, *operation.statuses, 503}
     if operation.limited or operation.body:
@@ -136,21 +136,23 @@ def _described(
     names = re.findall(r"{(\w+)(?::\w+)?}", operation.path)
     parts = [name.partition("/") for name in model_names]
     known = {"owner": {part[0] for part in parts}, "model": {part[2] for part in parts}}
+    numbers = re.findall(r"{(\w+):int}", operation.path)
     parameters: list[dict[str, Any]] = [
         {
             "name": name,
             "in": "path",
             "required": True,
-            "schema": {"type": "string"}
+            "schema": {"type": "integer", "minimum": 1}
+            if name in numbers
+            else {"type": "string"}
             | ({"enum": sorted(known[name])} if name in known else {"minLength": 1}),
         }
         for name in names
     ]
-    parameters += [
-        {"name": name, "in": "query", "description": told, "schema": {"type": "string"}}
-        for name, told in (operation.query or {}).items()
-    ]
-    responses: dict[str, Any] = {"200": _response("Success.", answer)}
+    parameters += _query_parameters(operation.query or {})
+    responses: dict[str, Any] = {
+        "200": _response("Success.", answer) if answer else _file(operation.files)
+    }
     if operation.events:
         responses |= _stream_responses(operation.events)
         parameters.append(_LAST_EVENT_ID)
@@ -168,8 +170,10 @@ def _described(
         "description": (operation.handler.__doc__ or "").strip().partition("\n")[0],
         "parameters": parameters,
         "responses": responses,
-        "x-scope": operation.scope.value,
+        "x-scope": operation.scope.value if operation.scope else "",
     }
+    if not operation.needs_key:
+        described["security"] = []
     if operation.alias_of:
         described["description"] = f"The same as {operation.alias_of}."
     if operation.body:
@@ -178,6 +182,29 @@ def _described(
             "content": {operation.media: {"schema": _reference(operation.body)}},
         }
     return described
+
+
+def _query_parameters(query: Mapping[str, str] | type[BaseModel]) -> list[dict[str, Any]]:
+    if isinstance(query, Mapping):
+        specs: dict[str, Any] = {
+            name: {"description": told, "type": "string"} for name, told in query.items()
+        }
+    else:
+        specs = query.model_json_schema()["properties"]
+    parameters = []
+    for name, spec in specs.items():
+        kinds = [one for one in spec.get("anyOf", ()) if one["type"] != "null"]
+        kind = kinds[0] if kinds else spec
+        schema = {key: value for key, value in kind.items() if key not in ("title", "description")}
+        parameters.append(
+            {"name": name, "in": "query", "description": spec["description"], "schema": schema}
+        )
+    return parameters
+
+
+def _file(kinds: Sequence[str]) -> dict[str, Any]:
+    content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in kinds}
+    return {"description": "The file.", "content": content}
 
 
 def _stream_responses(events: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
@@ -210,7 +237,7 @@ def _stream_responses(events: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
 
 
 def _identifier(operation: Operation) -> str:
-    words = re.findall(r"\w+", operation.path.replace(":path", ""))
+    words = re.findall(r"\w+", re.sub(r":\w+}", "}", operation.path))
     return "_".join([operation.method.lower(), *words[1:]])
 
 
@@ -268,7 +295,7 @@ def _page(base_url: str, models: tuple[str, ...], defaults: Defaults | None) -> 
             parts.append(f"<h2><code>{method.upper()} {html.escape(path)}</code></h2>")
             parts.append(
                 f"<p>{html.escape(described['summary'])}. {_marked(described['description'])} "
-                f"Scope <code>{described['x-scope']}</code>.</p>"
+                f"{_scope(described['x-scope'])}</p>"
             )
             if body := described.get("requestBody"):
                 (content,) = body["content"].values()
@@ -276,6 +303,10 @@ def _page(base_url: str, models: tuple[str, ...], defaults: Defaults | None) -> 
             codes = ", ".join(f"<code>{code}</code>" for code in described["responses"])
             parts.append(f"<p>Answers: {codes}</p>")
     return "\n".join(parts)
+
+
+def _scope(name: str) -> str:
+    return f"Scope <code>{name}</code>." if name else "No scope."
 
 
 def _table(schema: dict[str, Any]) -> str:

@@ -8,18 +8,14 @@ from typing import Final
 from castmate.jobs.keys import Scope
 from castmate.storyboard import StoryboardRequest
 from castmate_mcp.http.body import MAX_FORM_BYTES
-from castmate_mcp.rest import account, characters, events, media, outputs, predictions, storyboards
+from castmate_mcp.rest import account, events, media, predictions, status, storyboards
 from castmate_mcp.rest.models import (
     Balance,
-    CharacterOut,
-    CharacterQuery,
     Deleted,
     DeletedCount,
     Ids,
     ListQuery,
     ModelOut,
-    Named,
-    NameQuery,
     PredictionList,
     PredictionOut,
     Price,
@@ -33,6 +29,8 @@ from castmate_mcp.rest.models import (
     WebhookSecret,
 )
 from castmate_mcp.rest.operation import Operation
+from castmate_mcp.rest.saved_operations import SAVED
+from castmate_mcp.rest.status_models import ServerStatusOut
 from castmate_mcp.rest.storyboard_models import StoryboardOut
 from castmate_mcp.rest.submit import submit
 from castmate_mcp.rest.webhooks import webhook_secret
@@ -194,80 +192,7 @@ OPERATIONS: Final = (
         Deleted,
         statuses=(404, 409),
     ),
-    Operation(
-        "GET",
-        "/api/v3/characters",
-        characters.list_characters,
-        Scope.READ,
-        "List one's characters",
-        list[CharacterOut],
-    ),
-    Operation(
-        "POST",
-        "/api/v3/characters",
-        characters.create_character,
-        Scope.GENERATE,
-        "Save a character",
-        CharacterOut,
-        CharacterQuery,
-    ),
-    Operation(
-        "DELETE",
-        "/api/v3/characters/{id}",
-        characters.delete_character,
-        Scope.GENERATE,
-        "Delete a character",
-        Deleted,
-        query={"forever": "true removes it at once; otherwise it can be restored for a day."},
-        statuses=(404,),
-    ),
-    Operation(
-        "PATCH",
-        "/api/v3/characters/{id}",
-        characters.rename_character,
-        Scope.GENERATE,
-        "Rename a character",
-        CharacterOut,
-        NameQuery,
-        statuses=(404,),
-    ),
-    Operation(
-        "POST",
-        "/api/v3/characters/{id}/restore",
-        characters.restore_character,
-        Scope.GENERATE,
-        "Restore a character",
-        CharacterOut,
-        statuses=(404,),
-    ),
-    Operation(
-        "DELETE",
-        "/api/v3/pictures/{id}",
-        outputs.delete_picture,
-        Scope.GENERATE,
-        "Delete a finished picture",
-        Deleted,
-        statuses=(404,),
-    ),
-    Operation(
-        "PATCH",
-        "/api/v3/pictures/{id}",
-        outputs.rename_picture,
-        Scope.GENERATE,
-        "Rename a finished picture",
-        Named,
-        NameQuery,
-        statuses=(404,),
-    ),
-    Operation(
-        "POST",
-        "/api/v3/pictures/{id}/restore",
-        outputs.restore_picture,
-        Scope.GENERATE,
-        "Restore a finished picture",
-        Named,
-        statuses=(404,),
-    ),
+    *SAVED,
     Operation(
         "POST",
         "/api/v3/media/uploads",
@@ -304,6 +229,14 @@ OPERATIONS: Final = (
         UnitPrice,
         PriceQuery,
         statuses=(404,),
+    ),
+    Operation(
+        "GET",
+        "/api/v3/status",
+        status.status,
+        Scope.ADMIN,
+        "Look at how the server does",
+        ServerStatusOut,
     ),
     Operation(
         "GET",

@@ -46,8 +46,13 @@ async def _change(
             raise FileNotFoundError(text)
         return name, await change(name.prediction_id, name.number, call.key.name)
     except FileNotFoundError:
-        raise Refusal(
-            404,
-            f"There is no picture {text!r}. Ids are img_, the id of a prediction, and -0 for its "
-            "first picture, such as img_0193...-0.",
-        ) from None
+        raise no_picture(text) from None
+
+
+def no_picture(text: str) -> Refusal:
+    """There is nothing at an address."""
+    return Refusal(
+        404,
+        f"There is no picture {text!r}. Ids are img_, the id of a prediction, and -0 for its "
+        "first picture, such as img_0193...-0.",
+    )

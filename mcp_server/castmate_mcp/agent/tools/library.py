@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Final, Literal
 
 from mcp.types import CallToolResult
 from pydantic import BaseModel, Field
 
-from castmate.errors import InvalidRequest, PredictionNotFound, Problem
+from castmate.errors import InvalidRequest, Problem
+from castmate.jobs.gallery import Found, Wanted
 from castmate.jobs.predictions import Prediction, State
 from castmate.jobs.scenes import Storyboard
 from castmate.times import iso8601
@@ -117,15 +117,10 @@ async def _items(studio: Studio, kind: Kind, query: str, cursor: str) -> AsyncIt
         last = ImageName.parse(cursor) if cursor else None
         if cursor and last is None:
             raise _wrong_cursor(kind)
-        if last is not None:  # the other pictures of the same prediction come first
-            with contextlib.suppress(PredictionNotFound):
-                same = await studio.castmate.ledger.get(last.prediction_id, studio.caller)
-                for item in _pictures(studio, same, query, last.number + 1):
-                    yield item
-        before = None if last is None else last.prediction_id
-        async for prediction in predictions(studio, State.COMPLETED, before):
-            for item in _pictures(studio, prediction, query):
-                yield item
+        behind = None if last is None else (last.prediction_id, last.number)
+        wanted = Wanted(studio.caller, query)
+        async for one in studio.castmate.gallery.find(wanted, behind):
+            yield _picture(studio, one)
 
 
 async def predictions(
@@ -181,22 +176,15 @@ def _job(name: str, about: str, created: float, status: str) -> ItemOut:
     )
 
 
-def _pictures(studio: Studio, prediction: Prediction, query: str, first: int = 0) -> list[ItemOut]:
-    """The pictures of a prediction that its prompt or their title fits."""
-    prompt = prediction.request.prompt
-    return [
-        ItemOut(
-            id=str(name := ImageName(prediction.id, number)),
-            uri=name.uri,
-            about=(image.title or prompt)[:_ABOUT],
-            created=iso8601(prediction.created),
-            file_path=studio.file_path(image),
-        )
-        for number, image in enumerate(prediction.images)
-        if number >= first
-        and image.discarded is None
-        and (query in prompt.casefold() or query in image.title.casefold())
-    ]
+def _picture(studio: Studio, found: Found) -> ItemOut:
+    name = ImageName(found.prediction.id, found.number)
+    return ItemOut(
+        id=str(name),
+        uri=name.uri,
+        about=(found.image.title or found.prediction.request.prompt)[:_ABOUT],
+        created=iso8601(found.prediction.created),
+        file_path=studio.file_path(found.image),
+    )
 
 
 def _behind(ids: list[str], cursor: str, kind: Kind) -> int:
