@@ -35,10 +35,10 @@ class Bundle:
             name_or_path: The name of a shipped bundle, or a folder with a `bundle.json`.
             digests: Known hashes of files; by default each file is read once.
 
-            Raises:
-                BundleNotFound: There is none.
-                BundleCorrupt: Its manifest cannot be read.
-                BundleMismatch: It was made for other code, or its family is unknown here.
+        Raises:
+            BundleNotFound: There is none.
+            BundleCorrupt: Its manifest cannot be read.
+            BundleMismatch: It was made for other code, or its family is unknown here.
         """
         path = locate(name_or_path)
         manifest = path / MANIFEST

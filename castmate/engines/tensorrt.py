@@ -225,9 +225,9 @@ def check_plan(
         compute_capability: The GPU's.
         digest: Computes the SHA-256 of a file.
 
-        Raises:
-            BundleCorrupt: The plan is incomplete or damaged.
-            BundleMismatch: It was built for something else; names every difference.
+    Raises:
+        BundleCorrupt: The plan is incomplete or damaged.
+        BundleMismatch: It was built for something else; names every difference.
     """
     manifest = PlanManifest.beside(path, digest)
     reasons = manifest.differences(
