@@ -55,7 +55,12 @@ demo: $(RUNTIME) ## Draw a shipped character in a new scene; installs the runtim
 	  --size '512*512' --seed 7 --output $(DEMO_OUTPUT)
 
 .PHONY: test
-test: lint types imports pytest test-312 ## All checks, as CI runs them: lint, types, imports, tests, tests on 3.12
+test: checks pytest test-312 ## All checks, as CI runs them: lint, types, imports, tests, tests on 3.12
+
+# Two at a time: mypy keeps one processor busy for longer than the others take together.
+.PHONY: checks
+checks: $(DEV) ## Check style, types and imports
+	@printf '%s\n' types lint imports | xargs -n 1 -P 2 $(MAKE) --no-print-directory
 
 .PHONY: lint
 lint: $(DEV) ## Check style and formatting (ruff)
@@ -100,12 +105,12 @@ test-full-size: $(DEV) ## Export FLUX.1-dev with InstantCharacter, without its w
 	$(BIN)/python -m pytest -m full_size
 
 .PHONY: test-312
-test-312: ## Run the quick torch-free tests under Python 3.12, where it is, and say what they cover
+test-312: ## Run each quick torch-free test once under Python 3.12, where it is, and say what is covered
 ifeq ($(PYTHON_312),)
 	@echo "test-312: skipped, no python3.12 here"
 else
 	@$(MAKE) --no-print-directory $(DEV_312) $(CLIENTS) $(MCP_CHECKS)
-	COVERAGE_CORE=sysmon $(call PYTEST,$(VENV_312)) --cov -m "not gpu and not full_size and not comfyui and not fleet and not slow" tests/castmate tests/mcp_server tests/triton_models/test_model.py
+	COVERAGE_CORE=sysmon $(call PYTEST,$(VENV_312)) --cov --one-case -m "not gpu and not full_size and not comfyui and not fleet and not slow" tests/castmate tests/mcp_server tests/triton_models/test_model.py
 endif
 
 .PHONY: chaos

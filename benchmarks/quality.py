@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -23,10 +23,11 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
+from benchmarks.comparison import HeldOut, summary
 from benchmarks.contenders import Class
 from benchmarks.figures import interval
-from benchmarks.metrics import NO_LPIPS, Identity, Judge, Picture, cosines, likeness
-from benchmarks.quantization import VARIANTS, apply
+from benchmarks.metrics import NO_LPIPS, Picture
+from benchmarks.variants import without_encoders
 from benchmarks.ways import FEW_STEPS, SCALES, THRESHOLDS, Way, ways
 from castmate.engines.bundle import Bundle
 from castmate.engines.manifest import StepCachingSpec
@@ -35,15 +36,13 @@ from castmate.images import Reference
 from castmate.pipeline.pipeline import Pipeline
 from castmate.schema import Cache, GenerateRequest, GenerateResult
 from demo_model.checkpoint import load_shipped
-from demo_model.draw import PictureSpec, draw_reference
-from demo_model.evaluate import judged_pictures, short_prompt
 from export.calibrate import calibrate
 from export.environment import write_result
 from export.samples import Prompts, Sample, samples
 from export.trajectory import decode, denoise
 
 RESULTS = Path(__file__).parent / "results"
-TORCH = {"bf16 (control)", "fp8", "fp8-attention"}
+TORCH = without_encoders()
 REFERENCE, CONTROL = "torch fp32", "other kernels (control)"
 CALIBRATION = 8
 ASKED = ("steps", "subject_scale", "style")
@@ -128,11 +127,8 @@ def measure(
         scales: Of the subject in so few steps.
     """
     bundle = Bundle.open(name)
-    pictures, drawn = judged_pictures(count), []
-    for number, picture in enumerate(pictures):
-        path = folder / f"quality-{number}.png"
-        draw_reference(picture.character, 512).save(path)
-        drawn.append(Sample(short_prompt(picture), path, picture.seed, side, side))
+    held_out = HeldOut(count, side, folder)
+    drawn = held_out.samples
     every = ways(bundle, thresholds=thresholds, few_steps=few_steps, scales=scales)
     with Progress(transient=True) as progress:
         total = count * (len(every) + 2 + len(TORCH))
@@ -151,14 +147,15 @@ def measure(
             found.setdefault(CONTROL, []).append(control.draw(sample, reference, every[0]))
             progress.advance(task)
     kinds = {way.name: way for way in every}
-    scored = _score(found, pictures, drawn, Identity(bundle, OnnxRuntime(bundle)), Judge())
+    pictures = {row: [drawing.picture for drawing in some] for row, some in found.items()}
+    scored = held_out.scores(pictures, REFERENCE, bundle)
     rows = {
         row: {
             "class": kinds[row].kind if row in kinds else _kind(row),
             "control": "control" in row,
             "threshold": kinds[row].threshold if row in kinds else 0.0,
             **_asked(kinds.get(row)),
-            **_summarize(scored[row], scored[REFERENCE]),
+            **summary(scored[row], scored[REFERENCE]),
             **_speed(found[row], found["castmate"]),
         }
         for row in found
@@ -176,13 +173,11 @@ def measure(
 def _with_torch(
     bundle: Bundle, drawn: Sequence[Sample], steps: int, progress: Progress, task: TaskID
 ) -> dict[str, list[Drawing]]:
-    """The reference in fp32, and the variants of `benchmarks.quantization`."""
+    """The reference in fp32, and what its steps become in bf16 and FP8."""
     network, prompts = load_shipped(bundle), Prompts.of(bundle)
     calibration = calibrate(network, prompts, samples(CALIBRATION, 512), steps, Progress())
     networks = {REFERENCE: network} | {
-        variant.name: apply(network, calibration, variant)
-        for variant in VARIANTS
-        if variant.name in TORCH
+        variant.name: variant.of(network, calibration) for variant in TORCH
     }
     found: dict[str, list[Drawing]] = {}
     for name, some in networks.items():
@@ -191,44 +186,6 @@ def _with_torch(
             found.setdefault(name, []).append(Drawing(decode(network, latents)))
             progress.advance(task)
     return found
-
-
-def _score(
-    found: Mapping[str, Sequence[Drawing]],
-    pictures: Sequence[PictureSpec],
-    drawn: Sequence[Sample],
-    identity: Identity,
-    judge: Judge,
-) -> dict[str, list[dict[str, float]]]:
-    """All metrics of every picture."""
-    scored = {}
-    references = [
-        identity.features(np.asarray(Image.open(sample.reference).convert("RGB")))
-        for sample in drawn
-    ]
-    for name, drawings in found.items():
-        rows = []
-        for number, drawing in enumerate(drawings):
-            figures = likeness(drawing.picture, found[REFERENCE][number].picture)
-            figures |= cosines(identity.features(drawing.picture), references[number])
-            figures |= judge(drawing.picture, pictures[number])
-            rows.append(figures)
-        scored[name] = rows
-    return scored
-
-
-def _summarize(
-    rows: Sequence[Mapping[str, float]], exact: Sequence[Mapping[str, float]]
-) -> dict[str, Any]:
-    """Means with intervals, and paired changes against the reference."""
-    figures: dict[str, Any] = {}
-    for name in rows[0]:
-        values = [row[name] for row in rows]
-        figures[name] = interval(values) | {"p5": round(float(np.percentile(values, 5)), 4)}
-        if name not in ("psnr_db", "ssim"):
-            lost = [row[name] - before[name] for row, before in zip(rows, exact, strict=True)]
-            figures[f"{name}_change"] = interval(lost)
-    return figures
 
 
 def _speed(drawings: Sequence[Drawing], base: Sequence[Drawing]) -> dict[str, Any]:

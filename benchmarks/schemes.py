@@ -10,27 +10,20 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from torch import Tensor
 
-from benchmarks.figures import interval
-from benchmarks.metrics import Identity, Judge, Picture, cosines, likeness
-from benchmarks.quantization import Variant, apply
+from benchmarks.comparison import HeldOut, summary
+from benchmarks.variants import variants
 from castmate.engines.bundle import Bundle
-from castmate.engines.onnxruntime import OnnxRuntime
 from castmate.engines.plan import Flavour
 from demo_model.checkpoint import load_shipped
-from demo_model.draw import draw_reference
-from demo_model.evaluate import judged_pictures, short_prompt
 from export.calibrate import Calibration, calibrate
 from export.environment import write_result
 from export.families.instantcharacter.network import InstantCharacter
@@ -44,22 +37,10 @@ from export.sizes import graph_sizes, meta_network
 from export.trajectory import decode, denoise
 
 RESULTS = Path(__file__).parent / "results"
-EXACT, ROUNDED, OTHER_SEED = "fp32", "bf16 (control)", "another seed (control)"
+EXACT, OTHER_SEED = "fp32", "another seed (control)"
 SEED_OFFSET = 5000
-SPARING_NONE = ", no layer spared"
 ERROR_STEPS = 4
 """Of the picture on whose inputs the error of each layer is found."""
-
-
-def variants() -> list[Variant]:
-    """Every scheme as it is exported, with encoders, and without sparing sensitive layers."""
-    found = [Variant(ROUNDED, NONE, dtype=torch.bfloat16)]
-    for name, scheme in SCHEMES.items():
-        if scheme is not NONE:
-            found.append(Variant(name, scheme, encoders=True))
-        if scheme.wider is not scheme:
-            found.append(Variant(f"{name}{SPARING_NONE}", scheme, encoders=True, spares=False))
-    return found
 
 
 def counted() -> dict[str, dict[str, Any]]:
@@ -101,40 +82,30 @@ def measure(
         steps: Denoise steps.
     """
     network, prompts = load_shipped(bundle), Prompts.of(bundle)
-    pictures, drawn = judged_pictures(count), []
-    for number, picture in enumerate(pictures):
-        path = folder / f"{number}.png"
-        draw_reference(picture.character, 512).save(path)
-        drawn.append(Sample(short_prompt(picture), path, picture.seed, side, side))
-    every = variants()
+    held_out, every = HeldOut(count, side, folder), variants()
+    latents: dict[str, list[Tensor]] = {}
     with Progress(transient=True) as progress:
         calibration = calibrate(network, prompts, samples(calibrated, side), steps, progress)
         task = progress.add_task("Drawing", total=count * (2 + len(every)))
 
-        def draw(some: InstantCharacter, seed_offset: int = 0) -> list[Picture]:
-            made = []
-            for sample in drawn:
+        def draw(name: str, some: InstantCharacter, seed_offset: int = 0) -> None:
+            for sample in held_out.samples:
                 asked = replace(sample, seed=sample.seed + seed_offset)
-                made.append(decode(network, denoise(some, asked, prompts, steps)))
+                latents.setdefault(name, []).append(denoise(some, asked, prompts, steps))
                 progress.advance(task)
-            return made
 
-        found = {EXACT: draw(network), OTHER_SEED: draw(network, SEED_OFFSET)}
+        draw(EXACT, network)
+        draw(OTHER_SEED, network, SEED_OFFSET)
         for variant in every:
-            found[variant.name] = draw(apply(network, calibration, variant))
-    identity, judge = Identity(bundle, OnnxRuntime(bundle)), Judge()
-    references = [
-        identity.features(np.asarray(Image.open(sample.reference).convert("RGB")))
-        for sample in drawn
-    ]
-    scored = {
+            draw(variant.name, variant.of(network, calibration))
+    pictures = {name: [decode(network, one) for one in found] for name, found in latents.items()}
+    scores = held_out.scores(pictures, EXACT, bundle)
+    rows = {
         name: [
-            likeness(picture, found[EXACT][number])
-            | cosines(identity.features(picture), references[number])
-            | judge(picture, pictures[number])
-            for number, picture in enumerate(made)
+            {"latents_relative_l2": relative_l2(one, exact), **score}
+            for one, exact, score in zip(found, latents[EXACT], scores[name], strict=True)
         ]
-        for name, made in found.items()
+        for name, found in latents.items()
     }
     return {
         "network": bundle.name,
@@ -143,9 +114,14 @@ def measure(
         "side_px": side,
         "steps": steps,
         "schemes": counted(),
-        "variants": {name: _summary(rows, scored[EXACT]) for name, rows in scored.items()},
-        "layer_relative_l2": layer_errors(network, calibration, drawn[0], prompts),
+        "variants": {name: summary(found, rows[EXACT]) for name, found in rows.items()},
+        "layer_relative_l2": layer_errors(network, calibration, held_out.samples[0], prompts),
     }
+
+
+def relative_l2(found: Tensor, exact: Tensor) -> float:
+    """Norm of the difference by that of the exact latents."""
+    return float((found - exact).norm() / exact.norm())
 
 
 def layer_errors(
@@ -172,20 +148,6 @@ def layer_errors(
         for name, scheme in SCHEMES.items()
         if scheme is not NONE
     }
-
-
-def _summary(
-    rows: Sequence[Mapping[str, float]], exact: Sequence[Mapping[str, float]]
-) -> dict[str, Any]:
-    """Means with intervals; of what fp32's pictures have as well, the paired change."""
-    figures: dict[str, Any] = {}
-    for name in rows[0]:
-        values = [row[name] for row in rows]
-        figures[name] = interval(values) | {"min": round(min(values), 4)}
-        if name not in ("psnr_db", "ssim"):
-            changes = [value - before[name] for value, before in zip(values, exact, strict=True)]
-            figures[f"{name}_change"] = interval(changes)
-    return figures
 
 
 def _show(result: dict[str, Any]) -> None:

@@ -91,8 +91,9 @@ def generate(
         typer.Option(
             "--image",
             "-i",
-            help="The picture of the character: a path, an https URL, a data URI, or - for stdin. "
-            "One character, whole, on a plain background works best.",
+            help="The picture of the character: a path, an https URL, a data URI, - for stdin, or "
+            "the name or id of a saved character. One character, whole, on a plain background "
+            "works best.",
         ),
     ],
     prompt: Annotated[str, _option("prompt", "--prompt", "-p")],
@@ -332,15 +333,12 @@ async def _generate(
     request: GenerateRequest, output: Output, bundle: str | None, as_json: bool
 ) -> None:
     from castmate.output import summary
-    from castmate.references import resolve
+    from castmate.saved import reference_of
     from castmate.service import Castmate
 
-    settings = _settings(bundle)
-    reference = await resolve(
-        request.image, allow_http=settings.allow_http, use_proxy=settings.fetch_proxy
-    )
-    output.prepare(request.num_images, as_json=as_json)
-    async with Castmate.open(settings) as castmate:
+    async with Castmate.open(_settings(bundle)) as castmate:
+        reference = await reference_of(castmate, request.image)
+        output.prepare(request.num_images, as_json=as_json)
         with progress_bar() as on_progress:
             result = await castmate.generate(request, reference, on_progress)
     _report(result, output.save(result), as_json, summary(request, result))

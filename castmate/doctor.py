@@ -189,7 +189,7 @@ def _private(settings: Settings) -> Check:
 
 
 def _secret(settings: Settings) -> Check:
-    from castmate.jobs.storage import SECRET, read_secret  # loads obstore
+    from castmate.jobs.secret import SECRET, read_secret
 
     if settings.files_secret is not None:
         return Check("secret", True, "the one in CASTMATE_FILES_SECRET")

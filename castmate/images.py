@@ -49,19 +49,26 @@ _SMALLEST_SIDE: Final = 128
 
 @dataclass(frozen=True)
 class Reference:
-    """The picture of the character.
+    """The picture of the character, or several; see `castmate.several`.
 
     Attributes:
         data: The bytes as received; PNG instead of HEIC and AVIF, which not everything can read.
         sha256: The hash of `data` in hex, which identifies the reference.
-        image: The picture as `castmate.decoding` returns it.
+        image: The picture as `castmate.decoding` returns it; of several, the first.
         cutout: The box of what is opaque in a picture whose rest is transparent.
+        several: Where there are several: each alone, the best first.
     """
 
     data: bytes = field(repr=False, compare=False)
     sha256: str
     image: Image.Image = field(repr=False, compare=False)
     cutout: Box | None = field(default=None, compare=False)
+    several: tuple[Self, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def pictures(self) -> tuple[Self, ...]:
+        """Every picture of the character, the best first."""
+        return self.several or (self,)
 
     @classmethod
     def from_bytes(cls, data: bytes, label: str) -> Self:

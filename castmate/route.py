@@ -17,12 +17,14 @@ from castmate.clients.base import (
     Frames,
     Progress,
     ProgressCallback,
+    Resident,
     Served,
     Servers,
     Styled,
 )
 from castmate.clients.payments import Payments
 from castmate.defaults import Defaults
+from castmate.engines.residency import Residency
 from castmate.errors import (
     BudgetExceeded,
     BundleError,
@@ -180,6 +182,12 @@ class Route:
         """Its servers, if it has any and is open."""
         client: object = self._client
         return client.servers if isinstance(client, Served) else None
+
+    @property
+    def residency(self) -> Residency | None:
+        """Which graphs of its model stay on this process's GPU, where it is open and has one."""
+        client: object = self._client
+        return client.residency if isinstance(client, Resident) else None
 
     @property
     def styles(self) -> Sequence[str]:

@@ -15,6 +15,7 @@ from castmate.clients import registry
 from castmate.clients.base import ProgressCallback, Servers
 from castmate.clients.payments import Payments, PaymentState
 from castmate.defaults import Defaults
+from castmate.engines.residency import Residency
 from castmate.errors import (
     BudgetExceeded,
     BundleError,
@@ -130,6 +131,11 @@ class Router:
         """The servers of each open client that has any."""
         found = {route.name: route.servers for route in self._routes}
         return {name: servers for name, servers in found.items() if servers is not None}
+
+    @property
+    def residency(self) -> Residency | None:
+        """Which graphs of a model stay on this process's GPU, if one is loaded."""
+        return next((found for route in self._routes if (found := route.residency)), None)
 
     @property
     def styles(self) -> Sequence[str]:

@@ -287,10 +287,12 @@ class FramedReference:
         framing: How its character was found; with `NONE` the whole picture was taken.
         box: Left, top, right and bottom of the part that was taken, as shares of the picture's
             width and height.
+        others: The same of the character's further pictures that were used with it, in order.
     """
 
     framing: Framing
     box: tuple[float, float, float, float]
+    others: tuple[Self, ...] = ()
 
     @classmethod
     def parse(cls, values: Mapping[str, Any] | None) -> Self | None:
@@ -298,7 +300,10 @@ class FramedReference:
         if values is None:
             return None
         left, top, right, bottom = values["box"]
-        return cls(framing=Framing(values["framing"]), box=(left, top, right, bottom))
+        others = tuple(filter(None, map(cls.parse, values.get("others", ()))))
+        return cls(
+            framing=Framing(values["framing"]), box=(left, top, right, bottom), others=others
+        )
 
 
 @dataclass(frozen=True)

@@ -141,18 +141,15 @@ def _draw(values: dict[str, Any], output: Path | None, bundle: str | None, as_js
 
 async def _run(request: Series, output: Path | None, bundle: str | None, as_json: bool) -> None:
     from castmate.paths import expand
-    from castmate.references import resolve
+    from castmate.saved import reference_of
     from castmate.service import Castmate
     from castmate.settings import Settings
 
-    settings = Settings.load(bundle=bundle)
-    reference = await resolve(
-        request.image, allow_http=settings.allow_http, use_proxy=settings.fetch_proxy
-    )
-    folder = None if output is None else expand(output)
-    if folder is not None:
-        _make(folder)
-    async with Castmate.open(settings) as castmate:
+    async with Castmate.open(Settings.load(bundle=bundle)) as castmate:
+        reference = await reference_of(castmate, request.image)
+        folder = None if output is None else expand(output)
+        if folder is not None:
+            _make(folder)
         with progress_bar() as on_progress:
             done = await castmate.draw_storyboard(request, reference, on_progress)
         where = folder or _make(Path(f"castmate-{done.id[-8:]}"))

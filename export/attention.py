@@ -9,6 +9,15 @@ from torch import Tensor, nn
 class ScaledDotProduct(nn.Module):
     """`softmax(q k^T / sqrt(d)) v`; holds no weights."""
 
+    def __init__(self, num_keys: int | None = None) -> None:
+        """An attention.
+
+        Args:
+            num_keys: N, where it is always the same.
+        """
+        super().__init__()
+        self.num_keys = num_keys
+
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     ) -> Tensor:

@@ -19,8 +19,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
-import torch
-from torch import Tensor, nn
 
 from castmate.engines.family import optimization_profile
 from castmate.engines.plan import Flavour
@@ -29,15 +27,15 @@ from export.build import BUILDER_BYTES, HOST_MEMORY_FACTOR
 from export.builder import Job, tensorrt_version
 from export.bundle import graph_spec
 from export.errors import ExportError, NotEnough
-from export.family import DEFAULT, Network, bundle_graphs, family_of, published
+from export.family import DEFAULT, bundle_graphs, family_of, published
 from export.footprint import reported_bytes
 from export.layers import Expected, check, parse
 from export.measure_memory import manifest_for, write_manifest
-from export.precision import Precision, convert
-from export.quantization.quantize import quantizable, quantize, scheme_of
+from export.precision import Precision
 from export.quantization.registry import SCHEMES
 from export.quantization.scheme import Scheme
-from export.sizes import graph_sizes, meta_network
+from export.shallow import shallow_step, without_weights
+from export.sizes import graph_sizes
 from export.targets import check_target
 from export.to_onnx import to_onnx
 
@@ -45,43 +43,9 @@ GRAPH = "transformer"
 GIB = 2**30
 
 
-def shallow_network(family: str, blocks: int, scheme: Scheme) -> Network:
-    """The published network with few blocks; only its denoiser has weights, random ones."""
-    found, shape = family_of(family), published(family)
-    if shape.shallow is None:
-        raise ExportError(f"Family {family!r} does not say how to leave blocks out.")
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        network = meta_network(shape.shallow(shape.config, blocks), family)
-    finally:
-        torch.set_default_dtype(before)
-    denoiser = network.denoiser.to_empty(device="cpu")
-    torch.manual_seed(0)
-    for weight in denoiser.parameters():
-        nn.init.normal_(weight, std=0.02)
-    kept, sensitive = found.kept(encoders=False), found.sensitive
-    ranges = seen(denoiser, scheme, kept, sensitive)
-    quantize(denoiser, ranges, scheme, kept, found.merges(denoiser), sensitive)
-    convert(denoiser, torch.bfloat16)
-    return network
-
-
-def seen(
-    module: nn.Module, scheme: Scheme, kept: Sequence[str], sensitive: Sequence[str]
-) -> dict[str, Tensor]:
-    """What calibration would record of inputs that are all 1."""
-    ranges: dict[str, Tensor] = {}
-    for name, layer in quantizable(module, scheme, kept, sensitive):
-        ones = torch.ones(1, layer.in_features if isinstance(layer, nn.Linear) else 1)
-        measures = scheme_of(name, scheme, sensitive).ranges(name, layer)
-        ranges |= {key: measure((ones, ones, ones)) for key, measure in measures.items()}
-    return ranges
-
-
 def export(family: str, blocks: int, scheme: Scheme, folder: Path) -> None:
     """Write the graph and a manifest."""
-    network = shallow_network(family, blocks, scheme)
+    network = shallow_step(family, blocks, scheme)
     graph = bundle_graphs(network, step_caching=False)[GRAPH]()
     files = to_onnx(graph, folder / f"{GRAPH}.onnx", precision=Precision.BF16, external_bytes=0)
     write_manifest(network, {GRAPH: graph_spec(files)}, folder)
@@ -129,9 +93,7 @@ def build(folder: Path, target: str, side: int) -> dict[str, object]:
 
 def needed(family: str, blocks: int, scheme: Scheme) -> int:
     """Bytes of host memory that a build is expected to take."""
-    found, shape = family_of(family), published(family)
-    assert shape.shallow is not None
-    network = meta_network(shape.shallow(shape.config, blocks), family)
+    network, found = without_weights(family, blocks), family_of(family)
     sizes = graph_sizes(network, scheme, found.kept(encoders=False), found.sensitive)
     weights = sizes[GRAPH].num_bytes(Precision.BF16)
     return int(HOST_MEMORY_FACTOR * weights) + BUILDER_BYTES

@@ -3,8 +3,8 @@
 Nobody need have the weights, a GPU, or memory for the whole network. Weights are counted from the
 sizes of its graphs. Activations are what real ahead-of-time builds report for the same network in
 full width with few blocks and random weights; where they grow with the blocks, a straight line is
-followed to the published number. `castmate doctor` reads the
-result for a model that is not exported yet.
+followed to the published number. `castmate doctor` reads the result for a model that is not
+exported yet.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -35,18 +35,26 @@ from export.footprint import reported_bytes
 from export.precision import Precision, convert
 from export.quantization.fp8 import FP8_ATTENTION
 from export.quantization.none import NONE
-from export.quantization.quantize import quantize, ranges_needed
 from export.quantization.registry import SCHEMES
+from export.shallow import shallow_step
 from export.sizes import graph_sizes, meta_network
-from export.to_onnx import to_onnx
+from export.to_onnx import SMALLEST_EXTERNAL, to_onnx
 
-BLOCKS = (1, 2)
+BLOCKS = (1, 2, 4, 8)
+"""Of the step's graph, with 12 GB of host memory for the most."""
+FEWEST = 1
+"""Of every other graph."""
+SCHEME = FP8_ATTENTION
+"""Of the step's graph."""
 SIDES = (1024, 1536)
 FLAVOUR, TARGET = Flavour.TENSORRT_RTX, "8.9"
 
+Measured = dict[str, dict[str, dict[str, int]]]
+"""Activations by graph, side and number of blocks."""
 
-def shallow_network(family: str, blocks: int) -> Network:
-    """The published network in full width with few blocks, quantized, its weights random."""
+
+def whole_network(family: str) -> Network:
+    """The published network in full width with the fewest blocks, its weights random, in bf16."""
     torch.manual_seed(0)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
@@ -54,24 +62,31 @@ def shallow_network(family: str, blocks: int) -> Network:
         found = published(family)
         if found.shallow is None:
             raise ExportError(f"Family {family!r} does not say how to leave blocks out.")
-        network = found.new_network(found.shallow(found.config, blocks)).eval()
+        network = found.new_network(found.shallow(found.config, FEWEST)).eval()
     finally:
         torch.set_default_dtype(before)
     convert(network, torch.bfloat16)
-    kept = family_of(family).kept(encoders=False)
-    keys = ranges_needed(network.denoiser, FP8_ATTENTION, kept)
-    quantize(network.denoiser, dict.fromkeys(keys, torch.tensor(1.0)), FP8_ATTENTION, kept)
     return network
 
 
+def step_graphs(family: str) -> list[str]:
+    """The graphs that every step runs."""
+    stages = served_family(family).stages
+    return [name for stage in stages if stage.runs == 0 for name in stage.graphs]
+
+
 def export_graphs(family: str, blocks: int, names: Sequence[str], folder: Path) -> None:
-    """Write some graphs of a shallow network, and a manifest of all that were asked for."""
-    network = shallow_network(family, blocks)
+    """Write some graphs of a shallow network, all of the step's or none, and a manifest."""
+    is_step = set(names) <= set(step_graphs(family))
+    network = shallow_step(family, blocks, SCHEME) if is_step else whole_network(family)
     makers = bundle_graphs(network, step_caching=False)
-    graphs = {
-        name: graph_spec(to_onnx(makers[name](), folder / f"{name}.onnx", precision=Precision.BF16))
-        for name in names or makers
-    }
+    # At full depth the step's weights lie beside its graph.
+    limit = 0 if is_step else SMALLEST_EXTERNAL
+    graphs = {}
+    for name in names:
+        path = folder / f"{name}.onnx"
+        files = to_onnx(makers[name](), path, precision=Precision.BF16, external_bytes=limit)
+        graphs[name] = graph_spec(files)
     write_manifest(network, graphs, folder)
 
 
@@ -130,27 +145,47 @@ def activations(folder: Path, name: str, side: int) -> int:
     return reported_bytes(name, lines)[1][0]
 
 
-def measure(family: str, scratch: Path) -> dict[str, dict[str, dict[str, int]]]:
-    """Activations by graph, side and number of blocks; only what steps run is built repeatedly."""
-    table = served_family(family)
-    steps = [name for stage in table.stages if stage.runs == 0 for name in stage.graphs]
-    measured: dict[str, dict[str, dict[str, int]]] = {}
-    for blocks in BLOCKS:
-        folder = scratch / str(blocks)
+def measure(family: str, names: Collection[str], every: Sequence[int], scratch: Path) -> Measured:
+    """Build, and read what each engine takes.
+
+    Args:
+        family: Whose network.
+        names: The graphs to build.
+        every: Numbers of blocks of what steps run; the other graphs do not depend on them.
+        scratch: For graphs; those that are in it already are not exported again.
+    """
+    steps = [name for name in step_graphs(family) if name in names]
+    exports = {(FEWEST, scratch / "other"): [name for name in names if name not in steps]}
+    exports |= {(blocks, scratch / f"step-{blocks}"): steps for blocks in every}
+    measured: Measured = {}
+    for (blocks, folder), graphs in exports.items():
+        if not graphs:
+            continue
         folder.mkdir(parents=True, exist_ok=True)
-        names = [] if blocks == BLOCKS[0] else [steps[0]]
         # In a process of its own: the network's memory is free again when the builder starts.
         command = [sys.executable, "-m", "export.measure_memory", "--family", family]
-        command += ["--export", str(folder), "--blocks", str(blocks), *names]
+        command += ["--export", str(folder), "--blocks", str(blocks), "--graphs", *graphs]
         if not (folder / "manifest.json").is_file():
             subprocess.run(command, check=True)
-        graphs = json.loads((folder / "manifest.json").read_bytes())["graphs"]
         for name in graphs:
             for side in SIDES:
                 found = activations(folder, name, side)
                 measured.setdefault(name, {}).setdefault(str(side), {})[str(blocks)] = found
                 sys.stderr.write(f"{name}, {side} px, {blocks} blocks: {found / 1e9:.3f} GB\n")
     return measured
+
+
+def joined(before: Measured, found: Measured) -> Measured:
+    """What was measured before, and now."""
+    made = {
+        name: {side: dict(rows) for side, rows in sides.items()} for name, sides in before.items()
+    }
+    for name, sides in found.items():
+        for side, rows in sides.items():
+            row = made.setdefault(name, {}).setdefault(side, {})
+            row |= rows
+            made[name][side] = dict(sorted(row.items(), key=lambda item: int(item[0])))
+    return made
 
 
 def at_full_depth(by_blocks: Mapping[str, int], depth: int) -> int:
@@ -186,15 +221,13 @@ def counted_weights(family: str) -> dict[str, object]:
     return {"weights": weights, "gpus": gpus}
 
 
-def result(
-    family: str, folder: Path, measured: Mapping[str, Mapping[str, Mapping[str, int]]]
-) -> dict[str, object]:
+def result(family: str, folder: Path, measured: Measured) -> dict[str, object]:
     """What `castmate.engines.footprint` reads.
 
     Args:
         family: Whose network was measured.
-        folder: Its graphs with the fewest blocks.
-        measured: From `measure`.
+        folder: Any of the folders with a manifest of it.
+        measured: All there is.
     """
     depth = published(family).depth
     return {
@@ -213,13 +246,20 @@ def result(
             "weights": "counted from the sizes of the graphs, bf16 but for what is named",
             "activations": (
                 f"reported by {FLAVOUR} {tensorrt_version(FLAVOUR)} for compute capability "
-                f"{TARGET}, bf16 with an FP8 transformer, one picture, two guidance passes, random "
-                "weights in full width; the depth is reduced, and what steps run is extrapolated "
-                f"from {', '.join(map(str, BLOCKS))} to {depth} blocks"
+                f"{TARGET}, bf16 with an FP8 transformer whose layers of one input are merged, one "
+                "picture, two guidance passes, random weights in full width; the depth is reduced, "
+                f"and what steps run is extrapolated from {depths(family, measured)} to {depth} "
+                "blocks"
             ),
             "measured": {name: dict(sides) for name, sides in measured.items()},
         },
     }
+
+
+def depths(family: str, measured: Measured) -> str:
+    """The numbers of blocks that what steps run was built with."""
+    rows = (rows for name in step_graphs(family) for rows in measured.get(name, {}).values())
+    return ", ".join(map(str, sorted({int(blocks) for row in rows for blocks in row})))
 
 
 def tensors(manifest: Manifest, graph: str, side: int) -> int:
@@ -239,28 +279,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and write the result."""
     made = argparse.ArgumentParser(prog="python -m export.measure_memory", description=__doc__)
     made.add_argument("--family", default=DEFAULT)
-    made.add_argument("--out", type=Path, help="JSON file")
+    made.add_argument("--out", type=Path, help="JSON file; what it holds of other graphs stays")
+    made.add_argument("--recount", action="store_true", help="count weights again, build nothing")
+    made.add_argument("--graphs", nargs="+", help="build only these; default: all")
     made.add_argument(
-        "--recount", action="store_true", help="only the weights; --out holds the rest already"
+        "--blocks", type=int, nargs="+", default=BLOCKS, help="of what every step runs"
     )
     made.add_argument("--scratch", type=Path, help="folder for graphs, 15 GB; kept if named")
     made.add_argument("--export", type=Path, help=argparse.SUPPRESS)
-    made.add_argument("--blocks", type=int, help=argparse.SUPPRESS)
-    made.add_argument("names", nargs="*", help=argparse.SUPPRESS)
     given = made.parse_args(arguments)
+    network = meta_network(published(given.family).config, given.family)
+    names = given.graphs or list(bundle_graphs(network, step_caching=False))
     if given.export is not None:
-        export_graphs(given.family, given.blocks, given.names, given.export)
+        export_graphs(given.family, given.blocks[0], names, given.export)
         return 0
+    held = json.loads(given.out.read_bytes()) if given.out and given.out.is_file() else {}
     if given.recount:
-        if given.out is None:
-            made.error("--recount needs the file, --out")
-        found = json.loads(given.out.read_bytes()) | counted_weights(given.family)
-        write_atomically(given.out, f"{json.dumps(found, indent=1)}\n".encode())
-        return 0
-    with tempfile.TemporaryDirectory() as temporary:
-        scratch = given.scratch or Path(temporary)
-        measured = measure(given.family, scratch)
-        found = result(given.family, scratch / str(BLOCKS[0]), measured)
+        if not held:
+            made.error("--recount needs a file that holds the rest already: name it with --out")
+        found = held | counted_weights(given.family)
+    else:
+        before = held["provenance"]["measured"] if held else {}
+        with tempfile.TemporaryDirectory() as temporary:
+            scratch = given.scratch or Path(temporary)
+            measured = joined(before, measure(given.family, names, given.blocks, scratch))
+            folder = next(scratch.glob("*/manifest.json")).parent
+            found = result(given.family, folder, measured)
     data = json.dumps(found, indent=1) + "\n"
     if given.out is not None:
         write_atomically(given.out, data.encode())

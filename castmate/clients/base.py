@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from castmate.clients.payments import Payments
 from castmate.defaults import Defaults
+from castmate.engines.residency import Residency
 from castmate.framing import Framed
 from castmate.images import Reference
 from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult, Matting
@@ -90,6 +91,16 @@ class Encoder(Protocol):
         Raises:
             Unavailable: It cannot now; its first picture will encode it.
         """
+        ...
+
+
+@runtime_checkable
+class Resident(Protocol):
+    """An image source that loads a model into this process."""
+
+    @property
+    def residency(self) -> Residency | None:
+        """Which of its graphs stay on the GPU; None where it draws without one."""
         ...
 
 

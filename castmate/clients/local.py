@@ -11,6 +11,7 @@ from typing import Self
 from castmate.clients.base import Progress, ProgressCallback
 from castmate.clients.payments import Payments
 from castmate.defaults import Defaults
+from castmate.engines.residency import Residency
 from castmate.errors import Cancelled
 from castmate.framing import Framed
 from castmate.images import Reference
@@ -50,6 +51,11 @@ class LocalClient:
     def styles(self) -> tuple[str, ...]:
         """The bundle's."""
         return self._pipeline.bundle.manifest.style_names
+
+    @property
+    def residency(self) -> Residency | None:
+        """What of the bundle stays on the GPU."""
+        return self._pipeline.residency
 
     async def generate(
         self,

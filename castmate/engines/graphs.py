@@ -146,11 +146,14 @@ class Table:
         graphs: By name.
         dynamic: Dimensions that may differ from call to call, and their sizes in examples.
         derived: Dimensions that follow from others, as expressions; earlier ones may be used.
+        once_one: Dynamic dimensions that were always 1 in bundles of earlier releases, which are
+            still read.
     """
 
     graphs: Mapping[str, Graph]
     dynamic: Mapping[str, int]
     derived: Mapping[str, str] = field(default_factory=dict)
+    once_one: frozenset[str] = frozenset()
 
     def dims(self, sizes: Dims) -> dict[str, int]:
         """Sizes with those of the derived dimensions whose parts have sizes."""
@@ -275,7 +278,7 @@ class Table:
         for axis, size in zip(tensor.axes, found.shape, strict=True):
             # The exporter names the axes of outputs as it likes, and knows the size of some.
             if self.is_dynamic(axis):
-                if is_input and size != axis:
+                if is_input and size != axis and not (axis in self.once_one and size == 1):
                     return False
             elif isinstance(size, str) or (axis.isdigit() and size != int(axis)):
                 return False

@@ -59,6 +59,15 @@ class Spent:
         return payment | values | {"counts": self.counts}
 
 
+@dataclass(frozen=True)
+class Sum:
+    """Dollars of a key on a day."""
+
+    day: str
+    key_name: str
+    usd: float
+
+
 class Budget:
     """The payments of all predictions."""
 
@@ -87,6 +96,21 @@ class Budget:
             lambda tx: [
                 Spent(row.prediction_id, row.key_name, row.day, row.reserved, _payment(row))
                 for row in tx.connection.execute(query)
+            ]
+        )
+
+    async def sums(self, since: str) -> Sequence[Sum]:
+        """What was or may have been charged since a day (UTC), for each day and key."""
+        query = (
+            select(payments.c.day, payments.c.key_name, func.sum(payments.c.price_micro_usd))
+            .where(payments.c.day >= since, payments.c.state != PaymentState.RELEASED)
+            .group_by(payments.c.day, payments.c.key_name)
+            .order_by(payments.c.day, payments.c.key_name)
+        )
+        return await self._database.run(
+            lambda tx: [
+                Sum(day, key_name, float(micro) / _MICRO)
+                for day, key_name, micro in tx.connection.execute(query)
             ]
         )
 

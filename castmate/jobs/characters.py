@@ -38,7 +38,7 @@ class Character:
         id: Its handle.
         key_name: Whose it is.
         name: What its owner calls it.
-        pictures: The names of its references in the storage; the first is drawn from.
+        pictures: The names of its references in the storage, the best first.
         created: Seconds since 1970.
         known: It was there before; only what `Characters.create` returns says so.
     """
@@ -87,12 +87,12 @@ class Characters:
 
         Args:
             name: What its owner calls it.
-            references: Its pictures, the best first. Each goes to the storage before the next one
-                is asked for, so that one is held at a time.
+            references: Its pictures, the best first; one that is several counts as so many. Each
+                goes to the storage before the next one is asked for, so that one is held at a time.
             key_name: Whose it is.
 
         Raises:
-            InvalidRequest: The name cannot be stored.
+            InvalidRequest: The name cannot be stored, or there are too many pictures.
             QuotaExceeded: The key keeps as many pictures as it may.
             Unavailable: The storage or the ledger cannot be reached.
         """
@@ -101,10 +101,13 @@ class Characters:
             brought: dict[str, Brought] = {}
             hashes = []
             async for reference in references:
-                hashes.append(sha256 := reference.sha256)
-                if sha256 not in brought:
-                    bringing = self._pictures.bringing(reference.data, sha256, key_name)
-                    brought[sha256] = await stack.enter_async_context(bringing)
+                for picture in reference.pictures:
+                    hashes.append(sha256 := picture.sha256)
+                    if len(hashes) > MAX_PICTURES:
+                        raise _too_many()
+                    if sha256 not in brought:
+                        bringing = self._pictures.bringing(picture.data, sha256, key_name)
+                        brought[sha256] = await stack.enter_async_context(bringing)
             return await self._save(name, [brought[sha256] for sha256 in hashes], key_name)
 
     async def _save(self, name: str, brought: Sequence[Brought], key_name: str) -> Character:
@@ -302,6 +305,13 @@ def _row(
     if row is None:
         raise _unknown(character_id)
     return row
+
+
+def _too_many() -> InvalidRequest:
+    told = "name more pictures than a character may have"
+    return InvalidRequest(
+        [Problem("references", told, f"1..{MAX_PICTURES} pictures, those of named characters too")]
+    )
 
 
 def _unknown(character_id: str) -> InvalidRequest:

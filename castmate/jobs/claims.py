@@ -162,7 +162,7 @@ class Claims:
         return await self._database.run(work)
 
     async def defer(self, claim: Claim, error: CastmateError, wait_s: float) -> float | None:
-        """Let the prediction wait for a client that can draw, longer each time.
+        """Let the prediction wait for a client that can draw, longer the longer it has waited.
 
         It keeps its turn. One that has waited for as long as it may ends with `error`, and so does
         one that kills whoever draws it.
@@ -196,7 +196,7 @@ class Claims:
                     )
                 _finish(tx, claim, State.FAILED, Outcome.FAILED, error=error)
                 return None
-            pause_s = min(_pause_s(row.waits, error), left_s)
+            pause_s = min(_pause_s(row.waits, tx.now - since, error), left_s)
             told = json.dumps(error.as_dict(), ensure_ascii=False)
             values = {
                 "state": State.CREATED,
@@ -289,10 +289,12 @@ def _is_rested(now: float) -> ColumnElement[bool]:
     return or_(ends.is_(None), ends <= now, ends > now + LONGEST_PAUSE_S + CLOCK_SLACK_S)
 
 
-def _pause_s(waits: int, error: CastmateError) -> float:
+def _pause_s(waits: int, waited_s: float, error: CastmateError) -> float:
+    """How long to rest: the end of an outage is noticed within a quarter of its length."""
     asked_s = error.retry_after_s if isinstance(error, Overloaded) else 0.0
     doubled_s = math.ldexp(FIRST_PAUSE_S, min(waits, _DOUBLINGS))
-    return min(max(doubled_s, asked_s), LONGEST_PAUSE_S)
+    share_s = max(FIRST_PAUSE_S, waited_s / 4)
+    return min(max(min(doubled_s, share_s), asked_s), LONGEST_PAUSE_S)
 
 
 def _finish(

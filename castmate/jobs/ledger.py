@@ -33,6 +33,7 @@ from castmate.jobs.queue import (
     load_of,
     lock_queue,
 )
+from castmate.jobs.step_times import StepTimes, step_times_of
 from castmate.jobs.storage import Storage
 from castmate.jobs.submitting import agree, check_idempotency_key, earlier, values_of
 from castmate.jobs.tables import attempts, predictions, queue, scenes, storyboards, webhooks
@@ -290,6 +291,10 @@ class Ledger:
     async def backlog(self) -> Backlog:
         """What is not finished yet, counted for whoever scales the fleet."""
         return await self.database.run(backlog_of)
+
+    async def step_times(self) -> Sequence[StepTimes]:
+        """How long steps took lately, for each client that tells."""
+        return await self.database.run(step_times_of)
 
     async def load(self) -> Load:
         """How much there is to do, and how long one takes."""

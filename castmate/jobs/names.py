@@ -17,8 +17,10 @@ _NUMBERED: Final = re.compile(r"(.+)/([1-9])")
 _SHOWN: Final = 5
 
 
-def named(found: Sequence[Character], text: str) -> tuple[Character, int] | None:
+def named(found: Sequence[Character], text: str) -> tuple[Character, int | None] | None:
     """The character of a name, and which of its pictures is meant, from 1; None where none is.
+
+    Without a number all of its pictures are.
 
     Args:
         found: All of one owner.
@@ -28,11 +30,26 @@ def named(found: Sequence[Character], text: str) -> tuple[Character, int] | None
         ImageRejected: Several have this name.
     """
     if (exact := _only(found, text)) is not None:
-        return exact, 1
+        return exact, None
     if match := _NUMBERED.fullmatch(text.strip()):
         character = _only(found, match[1])
         return None if character is None else (character, int(match[2]))
     return None
+
+
+def identified(found: Sequence[Character], text: str) -> tuple[Character, int | None] | None:
+    """The character of an id, and which of its pictures is meant, as `named`; None where none is.
+
+    Args:
+        found: All of one owner.
+        text: Its id or URI, perhaps with the number of a picture behind it, such as chr_.../2.
+    """
+    text = text.strip().removeprefix("character://")
+    by_id = {one.id: one for one in found}
+    if text in by_id:
+        return by_id[text], None
+    match = _NUMBERED.fullmatch(text)
+    return (by_id[match[1]], int(match[2])) if match and match[1] in by_id else None
 
 
 def no_such_name(found: Sequence[Character], text: str, allowed: str) -> ImageRejected:

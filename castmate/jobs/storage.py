@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import quote, unquote
 
 import obstore
@@ -30,10 +30,14 @@ from obstore.store import (
 )
 
 from castmate.errors import CastmateError, SettingsError, Unavailable
-from castmate.files import make_private_file, make_private_folder, set_mode, write_atomically
+from castmate.files import make_private_folder, set_mode
 from castmate.images import PREVIEW_SIDE, preview
 from castmate.jobs.database import Durability
+from castmate.jobs.secret import own_secret
 from castmate.paths import expand
+
+if TYPE_CHECKING:
+    from obstore.store import RetryConfig
 
 INPUTS: Final = "inputs"
 OUTPUTS: Final = "outputs"
@@ -45,9 +49,15 @@ UPLOADS: Final = "uploads"
 DAY_S: Final = 86_400
 UPLOADS_KEPT_S: Final = 7.0 * DAY_S
 SIGNED_FOR_S: Final = 24 * 3600.0
-SECRET: Final = "files.secret"
-SECRET_BYTES: Final = 32
 
+ANSWER_S: Final = 10.0  # for a bucket's answer, besides the time that the bytes take
+BYTES_PER_S: Final = 2**20  # that a bucket moves at least
+# Left to itself obstore tries for minutes; whoever calls us tries again, and can say why it waits.
+_RETRIES: Final[RetryConfig] = {
+    "max_retries": 3,
+    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=1)},
+    "retry_timeout": timedelta(seconds=5),
+}
 _OS_ERROR: Final = re.compile(r"\(os error (\d{1,4})\)")
 _BLOCK: Final = 4096
 _LINK: Final = re.compile(r"/files/([0-9]{1,19})-([0-9a-f]{64})/(.+)")
@@ -69,9 +79,14 @@ class Storage:
     """Reads and writes whole objects; nobody ever sees a part of one."""
 
     def __init__(
-        self, store: ObjectStore, secret: bytes, durability: Durability = Durability.PROCESS
+        self,
+        store: ObjectStore,
+        secret: bytes,
+        durability: Durability = Durability.PROCESS,
+        answer_s: float = ANSWER_S,
     ) -> None:
         self._store, self._secret, self._durability = store, secret, durability
+        self._answer_s = answer_s
         self._folder = store.prefix if isinstance(store, LocalStore) else None
         self._making: dict[str, asyncio.Lock] = {}
 
@@ -83,6 +98,7 @@ class Storage:
         *,
         secret: str | None = None,
         durability: Durability = Durability.PROCESS,
+        answer_s: float = ANSWER_S,
     ) -> Self:
         """Open a folder, or a bucket whose credentials are in the environment.
 
@@ -91,6 +107,7 @@ class Storage:
             data_dir: Holds the secret that signs URLs, where none is given.
             secret: Signs URLs; replicas that serve one another's files share it.
             durability: `power` flushes files and their folders to the disk.
+            answer_s: How long a bucket may take to answer, besides a second for each MiB.
 
         Raises:
             SettingsError: The URL is wrong, or the folder cannot be written.
@@ -102,20 +119,21 @@ class Storage:
                 make_private_folder(folder)
                 store: ObjectStore = LocalStore(folder, automatic_cleanup=False)
             else:
-                store = from_url(url)
+                # No client options: they would replace all that AWS_* variables say of the client.
+                store = from_url(url, retry_config=_RETRIES)
         except (BaseError, OSError, ValueError) as error:
             raise SettingsError(
                 f"CASTMATE_STORAGE_URL: {url or data_dir / 'files'} cannot be used "
                 f"({_first_line(error)}); allowed: s3://bucket/prefix or file:///a/folder"
             ) from None
         try:
-            signing = secret.encode() if secret else _own_secret(data_dir)
+            signing = secret.encode() if secret else own_secret(data_dir)
         except OSError as error:
             raise SettingsError(
                 f"CASTMATE_DATA_DIR: {data_dir} cannot be written ({error.strerror}). Make room or "
                 "name another folder."
             ) from None
-        return cls(store, signing, durability)
+        return cls(store, signing, durability, answer_s)
 
     async def put(self, name: str, data: bytes) -> None:
         """Write an object once; the same bytes again change nothing.
@@ -130,7 +148,8 @@ class Storage:
             if path is not None:
                 make_private_folder(path.parent)
             try:
-                await obstore.put_async(self._store, name, data, mode="create")
+                async with self._in_time(len(data)):
+                    await obstore.put_async(self._store, name, data, mode="create")
             except AlreadyExistsError:
                 if await self.get(name) != data:
                     raise CastmateError(
@@ -150,8 +169,10 @@ class Storage:
             Unavailable: The store cannot be reached.
         """
         with self._translating(name):
-            found = await obstore.get_async(self._store, name)
-            return bytes(await found.bytes_async())
+            async with self._in_time():
+                found = await obstore.get_async(self._store, name)
+            async with self._in_time(found.meta["size"]):
+                return bytes(await found.bytes_async())
 
     async def check(self) -> None:
         """Whether pictures can be stored now: that what has them is there, and has room.
@@ -169,14 +190,16 @@ class Storage:
     async def exists(self, name: str) -> bool:
         """Whether there is such an object."""
         with contextlib.suppress(FileNotFoundError), self._translating(name):
-            await obstore.head_async(self._store, name)
+            async with self._in_time():
+                await obstore.head_async(self._store, name)
             return True
         return False
 
     async def delete(self, name: str) -> None:
         """Remove an object; it is no error if there is none."""
         with contextlib.suppress(FileNotFoundError), self._translating(name):
-            await obstore.delete_async(self._store, name)
+            async with self._in_time():
+                await obstore.delete_async(self._store, name)
 
     async def delete_picture(self, name: str) -> None:
         """Remove a picture and its previews."""
@@ -187,7 +210,11 @@ class Storage:
     async def list(self, prefix: str) -> AsyncIterator[list[StoredObject]]:
         """Everything below `prefix`, a few hundred at a time."""
         with self._translating(prefix):
-            async for chunk in obstore.list(self._store, prefix, chunk_size=200):
+            chunks = obstore.list(self._store, prefix, chunk_size=200)
+            while True:
+                async with self._in_time():
+                    if (chunk := await anext(chunks, None)) is None:
+                        return
                 yield [
                     StoredObject(meta["path"], meta["size"], meta["last_modified"].timestamp())
                     for meta in chunk
@@ -267,6 +294,11 @@ class Storage:
                 "as it is back."
             )
 
+    def _in_time(self, num_bytes: int = 0) -> asyncio.Timeout:
+        """A deadline for a bucket's answer; a disk takes what it takes."""
+        limit_s = self._answer_s + num_bytes / BYTES_PER_S
+        return asyncio.timeout(None if self._folder is not None else limit_s)
+
     @contextlib.contextmanager
     def _translating(self, name: str) -> Iterator[None]:
         try:
@@ -298,6 +330,8 @@ def preview_name(name: str, side: int) -> str:
 
 def _reason(error: Exception) -> str:
     """What the system said, without the places that it named: callers read this."""
+    if isinstance(error, TimeoutError):
+        return "it did not answer in time"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if found := _OS_ERROR.search(str(error)):
@@ -326,55 +360,3 @@ def _flush(path: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def read_secret(data_dir: Path) -> bytes:
-    """The secret with which this machine signs addresses of files.
-
-    Raises:
-        FileNotFoundError: None was drawn yet.
-        SettingsError: It is too short to keep anything secret, or cannot be read.
-    """
-    path = data_dir / SECRET
-    try:
-        secret = path.read_bytes()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise SettingsError(
-            f"{path} cannot be read ({error.strerror}). Make it readable for the user who runs "
-            "Castmate."
-        ) from None
-    if len(secret) < SECRET_BYTES:
-        raise SettingsError(
-            f"{path} holds {len(secret)} bytes instead of {SECRET_BYTES}: whoever guesses it can "
-            "compute the address of every picture. Delete the file; the next start draws another "
-            "secret, and addresses that were given out before end."
-        )
-    return secret
-
-
-def _own_secret(data_dir: Path) -> bytes:
-    """The secret of this machine, drawn at first use; processes that start together agree."""
-    make_private_folder(data_dir)
-    with contextlib.suppress(FileNotFoundError):
-        return read_secret(data_dir)
-    part = data_dir / f".{SECRET}.{secrets.token_hex(8)}"
-    make_private_file(part)
-    try:
-        write_atomically(part, secrets.token_bytes(SECRET_BYTES))
-        _appear_once(part, data_dir / SECRET)
-    finally:
-        part.unlink(missing_ok=True)
-    return read_secret(data_dir)
-
-
-def _appear_once(part: Path, path: Path) -> None:
-    """Give a whole file its name, unless another process was quicker."""
-    try:
-        os.link(part, path)
-    except FileExistsError:
-        pass
-    except OSError:  # a file system without hard links: the last one of two wins
-        if not path.exists():
-            part.replace(path)

@@ -100,8 +100,11 @@ class Storyboards:
                 check_waiting(tx, ledger.limits, key_name, len(numbers))
             if row is None:
                 row = _insert(tx, asked, key_name, idempotency_key, body_hash)
-            seed = known.scenes[0].prediction.request.seed if known else draw_seed()
-            requests = asked.requests(seed)
+            # One that is known may have got other words, another order and other seeds.
+            requests = (known.request if known else asked).requests(draw_seed())
+            for scene in known.scenes if known else ():
+                again = {"seed": scene.prediction.request.seed}
+                requests[scene.number - 1] = requests[scene.number - 1].model_copy(update=again)
             for number in numbers:
                 values = values_of(
                     requests[number - 1],

@@ -12,7 +12,7 @@ from castmate import tracing
 from castmate.errors import IdempotencyConflict, InvalidRequest, Problem
 from castmate.images import Reference
 from castmate.jobs.database import Transaction, check_storable
-from castmate.jobs.predictions import State, hash_of
+from castmate.jobs.predictions import Prediction, State, hash_of
 from castmate.jobs.tables import predictions
 from castmate.schema import MAX_SEED, GenerateRequest
 
@@ -55,6 +55,33 @@ def values_of(
         note: What the door wants to find again with it.
     """
     request = request.model_copy(update={"image": f"sha256:{reference.sha256}"})
+    return _values(request, key_name, may_spend, keep_s, idempotency_key, note)
+
+
+def values_again(
+    request: GenerateRequest, known: Prediction, *, idempotency_key: str | None = None
+) -> dict[str, Any]:
+    """The row of a new prediction that is drawn from the reference of an earlier one.
+
+    Args:
+        request: What to make; its `image` is the earlier one's.
+        known: The earlier one.
+        idempotency_key: The caller's.
+    """
+    values = _values(
+        request, known.key_name, known.may_spend, known.keep_s, idempotency_key, known.note
+    )
+    return values | {"input": known.input}
+
+
+def _values(
+    request: GenerateRequest,
+    key_name: str,
+    may_spend: bool,
+    keep_s: float | None,
+    idempotency_key: str | None,
+    note: str | None,
+) -> dict[str, Any]:
     return {
         "key_name": key_name,
         "idempotency_key": idempotency_key,

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
-from castmate import tracing
+from castmate import several, tracing
 from castmate.clients.base import Client, Progress, Resting
 from castmate.errors import Cancelled, CastmateError, Unavailable
 from castmate.images import Reference
@@ -32,8 +32,8 @@ _log = logging.getLogger(__name__)
 
 _BEATS_PER_LEASE: Final = 3
 _RETRY_S: Final = 0.5  # when the ledger or the storage cannot be reached
-_LONGEST_RETRY_S: Final = 8.0
-_LONGEST_REST_S: Final = 4.0  # between two claims while no client can draw
+_LONGEST_RETRY_S: Final = 2.0
+_LONGEST_REST_S: Final = 2.0  # between two claims while no client can draw
 _IMPATIENT_S: Final = 10.0  # for a caller who waits for the ledger and the storage in person
 
 T = TypeVar("T")
@@ -249,7 +249,7 @@ class Worker:
             raise CastmateError(
                 "The reference picture is no longer in the storage; submit it again."
             ) from None
-        reference = await Reference.read(data, "the reference")
+        reference = await several.read(data, "the reference")
 
         def on_progress(progress: Progress) -> None:
             if progress.step > 0:

@@ -16,6 +16,7 @@ from castmate.engines.base import Runtime
 from castmate.engines.bundle import Bundle
 from castmate.engines.manifest import IdentitySpec
 from castmate.framing import Cutout, by_alpha, by_background, by_transparency, with_margins
+from castmate.identity import Verdict
 from castmate.images import Reference
 from castmate.pipeline.cache import SizedCache
 from castmate.pipeline.matte import Matte
@@ -59,13 +60,27 @@ class Identity:
         return cls(runtime, side_of(bundle, GRAPH), matte, spec)
 
     def score(self, picture: NDArray[np.uint8], reference: Reference) -> float:
-        """How close the character of a picture `[H, W, 3]` is to the reference's, 0 to 1."""
-        return self._spec.score(self.cosine(picture, reference))
+        """How close the character of a picture `[H, W, 3]` is to the reference's, 0 to 1.
 
-    def cosine(self, picture: NDArray[np.uint8], reference: Reference) -> float:
-        """The same before it is calibrated."""
-        known = self._references.get_or_make(reference.sha256, lambda: self._remember(reference))
-        return float(self.features(Image.fromarray(picture)) @ known)
+        Of several pictures of the character, the closest counts: a face is no further from it for
+        a picture that shows its back.
+        """
+        seen = self.features(Image.fromarray(picture))
+        return max(self._spec.score(float(seen @ self._known(one))) for one in reference.pictures)
+
+    def strangers(self, reference: Reference) -> tuple[int, ...]:
+        """Which of several pictures, from 1, show somebody else than every other one."""
+        known = [self._known(one) for one in reference.pictures]
+        return tuple(
+            number
+            for number, one in enumerate(known, 1)
+            if len(known) > 1
+            and all(
+                Verdict.of(self._spec.score(float(one @ other))) is Verdict.ANOTHER
+                for other in known
+                if other is not one
+            )
+        )
 
     def features(self, image: Image.Image) -> Features:
         """The direction of a picture's character, of length 1."""
@@ -76,9 +91,12 @@ class Identity:
         found = by_transparency(reference) or by_background(reference.image)
         return self._look(reference.image, found or self._by_matte(reference.image))
 
-    def _remember(self, reference: Reference) -> tuple[Features, int]:
-        features = self.features_of(reference)
-        return features, features.nbytes
+    def _known(self, picture: Reference) -> Features:
+        def remember() -> tuple[Features, int]:
+            features = self.features_of(picture)
+            return features, features.nbytes
+
+        return self._references.get_or_make(picture.sha256, remember)
 
     def _by_matte(self, image: Image.Image) -> Cutout | None:
         return None if self._matte is None else by_alpha(image, self._matte.alpha(image))

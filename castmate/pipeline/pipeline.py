@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from castmate.defaults import CompleteRequest, beyond_limits
 from castmate.engines.base import Array, Runtime
 from castmate.engines.bundle import Bundle
+from castmate.engines.residency import Residency
 from castmate.errors import Incapable
 from castmate.images import Reference, encode
 from castmate.pipeline.candidates import Drawn, choose, is_enough, warning
@@ -87,6 +88,12 @@ class Pipeline:
         return self._network.cache_counts()
 
     @property
+    def residency(self) -> Residency | None:
+        """Which graphs stay on the GPU; None where there is none, or all of it is the runtime's."""
+        found: Residency | None = getattr(self._runtime, "residency", None)
+        return found
+
+    @property
     def framer(self) -> Framer:
         """What finds the character in a reference, as for a picture of it."""
         return self._network.framer
@@ -109,7 +116,7 @@ class Pipeline:
 
         Args:
             request: What to draw.
-            reference: Whom to draw.
+            reference: Whom to draw, in one picture or several.
             on_step: Called before every step.
             on_image: Called with every picture as soon as it is finished; where the request
                 chooses, with the chosen ones at the end.
@@ -133,6 +140,7 @@ class Pipeline:
             )
         complete, notes = self._completed(request)
         encoded = self._network.encode(complete, reference, watch)
+        strangers = self._strangers(reference, watch)
         threshold, ignored = self._threshold(request)
         steps = self._steps[: complete.num_inference_steps]
         total = len(steps) * request.most_drawn
@@ -183,7 +191,7 @@ class Pipeline:
             client="local",
             model=self.bundle.name,
             timings_ms=watch.totals_ms(),
-            warnings=encoded.warnings + notes + ignored + (*_flagged(images), *unseen),
+            warnings=encoded.warnings + strangers + notes + ignored + (*_flagged(images), *unseen),
             computed_steps=computed,
             drawn_with=complete.drawn_with,
             reference=encoded.reference,
@@ -207,6 +215,21 @@ class Pipeline:
             f"Bundle {self.bundle.name!r} draws in at most {most} steps, so {most} were taken and "
             f"not {asked}.",
             *notes,
+        )
+
+    def _strangers(self, reference: Reference, watch: Stopwatch) -> tuple[str, ...]:
+        """A warning where the pictures of a character do not agree on who it is."""
+        if self._identity is None or len(reference.pictures) < 2:
+            return ()
+        with watch("identity"):
+            found = self._identity.strangers(reference)
+        if not found:
+            return ()
+        which = "pictures" if len(found) > 1 else "picture"
+        return (
+            f"The character's {which} {' and '.join(map(str, found))} may show somebody else than "
+            "the others. Draw from one of them, or save the character again without those that "
+            "are not of it.",
         )
 
     def _threshold(self, request: GenerateRequest) -> tuple[float, tuple[str, ...]]:

@@ -13,9 +13,8 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from castmate import __version__
+from castmate import __version__, several
 from castmate.errors import Cancelled, CastmateError, Overloaded, Unavailable
-from castmate.images import Reference
 from castmate.pipeline.pipeline import Pipeline
 from castmate.schema import GeneratedImage
 from castmate.triton import wire
@@ -197,7 +196,7 @@ class Service:
         assert job is not None
         if ticket.call.is_cancelled():
             raise Cancelled("Cancelled while it waited.")
-        reference = Reference.from_bytes(job.image, "the image")
+        reference = several.from_bytes(job.image, "the image")
         steps = _StepClock(self._metrics.step)
 
         def on_step(done: int, total: int) -> None:

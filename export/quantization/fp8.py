@@ -22,10 +22,15 @@ from castmate.engines.manifest import ScaleLayout
 from castmate.engines.plan import Flavour
 from export.attention import ScaledDotProduct
 from export.precision import Precision, QuantizedLayer
+from export.quantization import per_output
+from export.quantization.per_output import dequantize, stored_scale
 from export.quantization.scheme import Kernel, Limits, Measure, Ranges, Scheme
 
 E4M3_MAX = 448.0
 """Largest finite value of float8_e4m3fn."""
+FEWEST_KEYS = 32
+"""Of an attention in FP8. Over fewer, TensorRT-RTX 1.7 runs two products and a softmax instead of
+one kernel, with any width of heads, for SM89 and SM120; in bf16 it fuses them."""
 
 _TARGETS: Mapping[Flavour, tuple[str, ...]] = {
     Flavour.TENSORRT: ("8.9", "9.0", "10.0", "10.3", "12.0", "12.1"),
@@ -58,20 +63,9 @@ def quantize_dequantize(x: Tensor, scale: Tensor) -> Tensor:
     return (wide.to(torch.float8_e4m3fn).float() * scale.float()).to(x.dtype)
 
 
-@torch.library.custom_op("castmate::dequantize", mutates_args=())
-def dequantize(weight: Tensor, scale: Tensor) -> Tensor:
-    """An E4M3 matrix `[in, out]` times the scale of each output, in the dtype of the scales."""
-    return (weight.float() * scale.float()).to(scale.dtype)
-
-
 @quantize_dequantize.register_fake
 def _(x: Tensor, scale: Tensor) -> Tensor:
     return torch.empty_like(x)
-
-
-@dequantize.register_fake
-def _(weight: Tensor, scale: Tensor) -> Tensor:
-    return torch.empty_like(weight, dtype=scale.dtype)
 
 
 # The exporter calls with its own symbolic values, for which the operators' types have no name.
@@ -84,22 +78,14 @@ def _export_quantize_dequantize(x: Any, scale: Any) -> Any:
     return op.DequantizeLinear(op.QuantizeLinear(x, scale, zero), scale, zero)
 
 
-def _export_dequantize(weight: Any, scale: Any) -> Any:
-    return op.DequantizeLinear(weight, scale, axis=1)
-
-
 _TRANSLATIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.castmate.quantize_dequantize.default: _export_quantize_dequantize,
-    torch.ops.castmate.dequantize.default: _export_dequantize,
+    **per_output.TRANSLATIONS,
 }
 
 
 class Fp8Linear(QuantizedLayer):
-    """`y = x W + b` with E4M3 inputs of one scale, and E4M3 weights with one for each output.
-
-    The weight is stored `[in, out]`, one byte a value: so it stays one named initializer, where the
-    exporter would otherwise fold a transposition into an unnamed copy.
-    """
+    """`y = x W + b` with E4M3 inputs of one scale, and E4M3 weights with one for each output."""
 
     keeps_dtype = ("weight",)
 
@@ -116,11 +102,11 @@ class Fp8Linear(QuantizedLayer):
         """
         super().__init__()
         weight = linear.weight.detach()
-        scale = _scale(weight.abs().amax(1), weight)
+        scale = stored_scale(weight.abs().amax(1), E4M3_MAX, weight)
         quantized = (weight.T.float() / scale.float()).clamp(-E4M3_MAX, E4M3_MAX)
         self.register_buffer("weight", quantized.to(torch.float8_e4m3fn).contiguous())
         self.register_buffer("weight_scale", scale)
-        self.register_buffer("input_scale", _scale(input_amax, weight))
+        self.register_buffer("input_scale", stored_scale(input_amax, E4M3_MAX, weight))
         self.bias: Tensor | None = linear.bias  # torch's stubs know no layer without
 
     def forward(self, x: Tensor) -> Tensor:
@@ -154,10 +140,10 @@ class Fp8Attention(nn.Module):
         super().__init__()
         self.factor = head_dim**-0.5
         query, key, value = amax
-        self.register_buffer("query_scale", _scale(query * self.factor, like))
-        self.register_buffer("key_scale", _scale(key, like))
-        self.register_buffer("value_scale", _scale(value, like))
-        self.register_buffer("weights_scale", _scale(1.0, like))
+        self.register_buffer("query_scale", stored_scale(query * self.factor, E4M3_MAX, like))
+        self.register_buffer("key_scale", stored_scale(key, E4M3_MAX, like))
+        self.register_buffer("value_scale", stored_scale(value, E4M3_MAX, like))
+        self.register_buffer("weights_scale", stored_scale(1.0, E4M3_MAX, like))
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: None = None) -> Tensor:
         """As `ScaledDotProduct`, without a mask."""
@@ -195,9 +181,10 @@ class Fp8(Scheme):
         return "FP8"
 
     def replaces(self, layer: nn.Module) -> bool:
-        """Linear layers, and attentions in the scheme that has them."""
-        is_attention = isinstance(layer, ScaledDotProduct)
-        return isinstance(layer, nn.Linear) or (self.attention and is_attention)
+        """Linear layers and, in the scheme that has them, attentions that become one kernel."""
+        if isinstance(layer, ScaledDotProduct):
+            return self.attention and (layer.num_keys or FEWEST_KEYS) >= FEWEST_KEYS
+        return isinstance(layer, nn.Linear)
 
     def ranges(self, name: str, layer: nn.Module) -> Mapping[str, Measure]:
         """The largest magnitude of each input: of an attention `name.query`, `.key`, `.value`."""
@@ -227,10 +214,3 @@ FP8_ATTENTION = Fp8("fp8-attention", attention=True)
 
 def _amax(x: Tensor) -> Tensor:
     return x.detach().abs().max()
-
-
-def _scale(amax: float | Tensor, like: Tensor) -> Tensor:
-    """The scale as it is stored: rounded before anything is divided by it, and never 0."""
-    smallest = torch.finfo(like.dtype).smallest_normal
-    wide = torch.as_tensor(amax, dtype=torch.float64, device=like.device) / E4M3_MAX
-    return wide.clamp(min=smallest).to(like.dtype)

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from castmate.engines.manifest import ScaleLayout
 from castmate.engines.plan import Flavour
 from export.precision import Precision, QuantizedLayer
+from export.quantization import per_output
+from export.quantization.per_output import dequantize, stored_scale
 from export.quantization.scheme import Kernel, Limits, Measure, Ranges, Scheme, Translations
 
 LARGEST = 127
@@ -46,20 +48,9 @@ def quantize_dequantize(x: Tensor, scale: Tensor) -> Tensor:
     return (wide * scale.float()).to(x.dtype)
 
 
-@torch.library.custom_op("castmate::int8_dequantize", mutates_args=())
-def dequantize(weight: Tensor, scale: Tensor) -> Tensor:
-    """An INT8 matrix `[in, out]` times the scale of each output, in the dtype of the scales."""
-    return (weight.float() * scale.float()).to(scale.dtype)
-
-
 @quantize_dequantize.register_fake
 def _(x: Tensor, scale: Tensor) -> Tensor:
     return torch.empty_like(x)
-
-
-@dequantize.register_fake
-def _(weight: Tensor, scale: Tensor) -> Tensor:
-    return torch.empty_like(weight, dtype=scale.dtype)
 
 
 op: Any = onnxscript.opset23
@@ -71,13 +62,9 @@ def _export_quantize_dequantize(x: Any, scale: Any) -> Any:
     return op.DequantizeLinear(rounded, scale)
 
 
-def _export_dequantize(weight: Any, scale: Any) -> Any:
-    return op.DequantizeLinear(weight, scale, axis=1)
-
-
 _TRANSLATIONS: Translations = {
     torch.ops.castmate.int8_quantize_dequantize.default: _export_quantize_dequantize,
-    torch.ops.castmate.int8_dequantize.default: _export_dequantize,
+    **per_output.TRANSLATIONS,
 }
 
 
@@ -109,11 +96,11 @@ class Int8Linear(QuantizedLayer):
         inverse = None if factors is None else (1 / factors).to(like.dtype)
         if inverse is not None:  # as it is stored, so that the two parts cancel
             wide, channels = wide / inverse.float(), channels * inverse.float()
-        scale = _scale(wide.abs().amax(1), like)
+        scale = stored_scale(wide.abs().amax(1), LARGEST, like)
         quantized = (wide.T / scale.float()).round().clamp(-LARGEST, LARGEST)
         self.register_buffer("weight", quantized.to(torch.int8).contiguous())
         self.register_buffer("weight_scale", scale)
-        self.register_buffer("input_scale", _scale(channels.max(), like))
+        self.register_buffer("input_scale", stored_scale(channels.max(), LARGEST, like))
         self.register_buffer("smoothing", inverse)
         self.bias: Tensor | None = linear.bias  # torch's stubs know no layer without
 
@@ -190,9 +177,3 @@ INT8 = Int8()
 def channel_amax(inputs: tuple[Tensor, ...]) -> Tensor:
     """The largest magnitude of each channel of a layer's input."""
     return inputs[0].detach().abs().flatten(0, -2).amax(0)
-
-
-def _scale(amax: Tensor, like: Tensor) -> Tensor:
-    """The scale as it is stored: rounded before anything is divided by it, and never 0."""
-    smallest = torch.finfo(like.dtype).smallest_normal
-    return (amax / LARGEST).clamp(min=smallest).to(like.dtype)

@@ -61,7 +61,7 @@ def limits_of(precision: Precision, quantization: Scheme) -> Limits:
     """What a scheme accepts at a precision.
 
     PSNR of bf16 and below is loose on purpose: without any loss it is fragile, 19 dB between two
-    exact kernels at full size. `benchmarks.quantization` compares with such a control.
+    exact kernels at full size. `benchmarks.schemes` compares with such controls.
 
     Raises:
         ExportError: It has no limits for it.

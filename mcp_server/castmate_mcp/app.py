@@ -23,6 +23,7 @@ from castmate_mcp.rest import openapi
 from castmate_mcp.rest.operations import OPERATIONS
 from castmate_mcp.rest.webhooks import BACKOFF_S, Courier
 from castmate_mcp.settings import ServerSettings
+from castmate_mcp.studio import routes as studio
 
 
 def build_app(
@@ -61,6 +62,7 @@ def build_app(
             *health.ROUTES,
             *files.ROUTES,
             *openapi.ROUTES,
+            *studio.ROUTES,
             *uploads.ROUTES,
             *(operation.route() for operation in OPERATIONS),
             *_mounted(mcp),

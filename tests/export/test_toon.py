@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+from collections import Counter
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -15,7 +16,7 @@ from PIL import Image
 from benchmarks.metrics import Identity, cosines
 from castmate.engines.bundle import Bundle
 from castmate.engines.onnxruntime import OnnxRuntime
-from castmate.engines.plan import Flavour, PlanManifest
+from castmate.engines.plan import Flavour, LayerCounts, PlanManifest
 from castmate.families.instantcharacter.graphs import PARTS
 from castmate.images import Reference
 from castmate.pipeline.pipeline import Pipeline
@@ -27,12 +28,12 @@ from export.calibrate import Calibration, calibrate
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.step_caching import bundle_graphs, step_caching_graphs
 from export.families.instantcharacter.unquantized import UNQUANTIZED
-from export.family import merges
+from export.family import merges, sensitive
 from export.precision import Precision, convert
 from export.quantization.fp8 import FP8, FP8_ATTENTION
 from export.quantization.none import NONE
 from export.quantization.quantize import quantize
-from export.quantization.registry import limits_of
+from export.quantization.registry import SCHEMES, limits_of
 from export.quantization.scheme import Scheme
 from export.samples import Prompts, samples
 from export.verify import verify_graphs, verify_picture
@@ -69,7 +70,9 @@ def exported(
     def make(folder: Path) -> None:
         network = copy.deepcopy(toon)
         convert(network, precision.dtype)
-        quantize(network.denoiser, calibration.amax, quantization, UNQUANTIZED, merges(network))
+        spared = sensitive(network)
+        groups = merges(network)
+        quantize(network.denoiser, calibration.amax, quantization, UNQUANTIZED, groups, spared)
         graphs = step_caching_graphs(network)
         if quantization is NONE:
             graphs = bundle_graphs(network, step_caching=True)
@@ -118,17 +121,21 @@ def test_every_precision_draws_the_same_character(
     assert min(cosines(found, expected).values()) > 0.99
 
 
+def built(bundle: Bundle, target: str, folder: Path) -> list[LayerCounts]:
+    """What TensorRT-RTX makes of the parts of a step, which are all that is quantized."""
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx_cu13 is not installed")
+    graphs = {name: bundle.manifest.graphs[name] for name in PARTS}
+    source = replace(bundle, manifest=bundle.manifest.model_copy(update={"graphs": graphs}))
+    build_bundle(source, folder, Options(Flavour.TENSORRT_RTX, target))
+    plans = [PlanManifest.beside(folder / f"{name}.plan") for name in PARTS]
+    return [plan.layers for plan in plans if plan.layers is not None]
+
+
 @pytest.mark.parametrize("target", ["8.9", "12.0"])
 def test_its_fp8_engines_are_built_without_a_fallback(
     toon: InstantCharacter, calibration: Calibration, target: str, tmp_path: Path
 ) -> None:
-    pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx_cu13 is not installed")
-    bundle = exported(toon, calibration, Precision.BF16, FP8)
-    graphs = {name: bundle.manifest.graphs[name] for name in PARTS}  # the rest is not quantized
-    source = replace(bundle, manifest=bundle.manifest.model_copy(update={"graphs": graphs}))
-    build_bundle(source, tmp_path, Options(Flavour.TENSORRT_RTX, target))
-    plans = [PlanManifest.beside(tmp_path / f"{name}.plan") for name in PARTS]
-    parts = [plan.layers for plan in plans if plan.layers is not None]
+    parts = built(exported(toon, calibration, Precision.BF16, FP8), target, tmp_path)
     assert [layers.gemms_reading.get("Float", 0) for layers in parts] == [0, 0, 0]
     assert [layers.fused_attentions for layers in parts] == [2, 10, 0]
     # 56 quantized layers, of which those with one input were merged before the export. For SM89 the
@@ -137,3 +144,32 @@ def test_its_fp8_engines_are_built_without_a_fallback(
         sum(layers.gemms_reading.get("FP8", 0) for layers in parts)
         == {"8.9": 26, "12.0": 30}[target]
     )
+
+
+@pytest.mark.full_size
+@pytest.mark.parametrize(
+    ("scheme", "target", "attentions"),
+    [
+        ("fp8-attention", "8.9", {"FP8": 6, "BFloat16": 6}),
+        ("nvfp4", "12.0", {"FP8": 6, "BFloat16": 6}),
+        ("nvfp4-svdquant", "12.0", {"FP8": 6, "BFloat16": 6}),
+        ("int8", "8.6", {"BFloat16": 12}),
+        ("int4", "8.6", {"BFloat16": 12}),
+    ],
+)
+def test_its_engines_of_every_scheme_are_built_without_a_fallback(
+    toon: InstantCharacter,
+    calibration: Calibration,
+    scheme: str,
+    target: str,
+    attentions: dict[str, int],
+    tmp_path: Path,
+) -> None:
+    bundle = exported(toon, calibration, Precision.BF16, SCHEMES[scheme])
+    parts = built(bundle, target, tmp_path)
+    assert [layers.gemms_reading.get("Float", 0) for layers in parts] == [0, 0, 0]
+    assert [layers.fused_attentions for layers in parts] == [2, 10, 0]
+    # A subject of 16 tokens is too few keys for a kernel in FP8.
+    assert sum((Counter(layers.attentions_reading) for layers in parts), Counter()) == attentions
+    kernel, *_ = SCHEMES[scheme].kernels
+    assert sum(layers.gemms_reading.get(kernel.datatype, 0) for layers in parts) > 0

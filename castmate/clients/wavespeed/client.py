@@ -127,6 +127,11 @@ class WaveSpeedClient:
             raise failures.with_paid(error, order.paid) from None
         finished = self._clock()
         warnings = [*model.warnings(request), *order.warnings()]
+        if (given := len(reference.pictures)) > 1:
+            warnings.append(
+                f"WaveSpeed's hosted model takes one picture of a character: the first of {given} "
+                "was used."
+            )
         warnings += [warning for picture in done for warning in picture.warnings]
         return GenerateResult(
             images=tuple(picture.image for picture in done),
@@ -315,9 +320,10 @@ class WaveSpeedClient:
         raise AssertionError("unreachable")
 
     async def _uploaded(self, api: WaveSpeedApi, reference: Reference) -> str:
-        if (url := self._uploads.get(reference.sha256)) is None:
-            form = await asyncio.to_thread(upload_form, reference)
-            url = self._uploads[reference.sha256] = await api.upload(*form)
+        first = reference.pictures[0]
+        if (url := self._uploads.get(first.sha256)) is None:
+            form = await asyncio.to_thread(upload_form, first)
+            url = self._uploads[first.sha256] = await api.upload(*form)
         return url
 
     async def _hosted_model(self, api: WaveSpeedApi, order: Order) -> HostedModel:

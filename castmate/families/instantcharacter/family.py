@@ -18,6 +18,7 @@ from castmate.families.instantcharacter.graphs import (
     WHOLE,
     graph_names,
 )
+from castmate.several import MAX_TOGETHER
 
 
 def _graph_names(manifest: Manifest) -> Sequence[str]:
@@ -37,6 +38,7 @@ def _ranges(manifest: Manifest) -> dict[str, Range]:
         "L": Range(min=length, opt=length, max=length),
         "T": profile.steps,
         "U": Range(min=1, opt=STEPS_AT_ONCE, max=STEPS_AT_ONCE),
+        "k": Range(min=1, opt=1, max=MAX_TOGETHER),
         "h": side,
         "w": side,
         "p": Range(min=pixels, opt=pixels, max=pixels),

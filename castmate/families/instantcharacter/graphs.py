@@ -4,14 +4,15 @@ What crosses between host and device is fp32 or an integer; what passes between 
 dtype of the network.
 
 Dynamic dimensions: B pictures, G guidance passes (1, or 2 with the negative prompt first), L tokens
-of `text_encoder_2`, T denoise steps, U steps of one call of the resampler, (h, w) the grid of
-packed latents, r the rank of a style; P rows of the transformer, N image tokens, S tokens in all,
-(H, W) pixels. Sizes of a network: C latent channels before packing, D and E widths of the prompt's
-embeddings, K tokens of `text_encoder`, M width and R head width of the transformer, A modulations
-of all its blocks, Q subject tokens of width V, F and Z inputs and outputs of all layers that styles
-change, in a step and in the modulations, c and d widths of the image encoders, n tokens of a crop
-of side s, p pixels of a packed latent's side, v side of the safety checker's view, m side of the
-matte's, i side of the identity graph's and e its features.
+of `text_encoder_2`, T denoise steps, U steps of one call of the resampler, k pictures of one
+character, (h, w) the grid of packed latents, r the rank of a style; P rows of the transformer,
+N image tokens, S tokens in all, (H, W) pixels. Sizes of a network: C latent channels before
+packing, D and E widths of the prompt's embeddings, K tokens of `text_encoder`, M width and R head
+width of the transformer, A modulations of all its blocks, Q subject tokens of width V, F and Z
+inputs and outputs of all layers that styles change, in a step and in the modulations, c and d
+widths of the image encoders, n tokens of a crop of side s, p pixels of a packed latent's side, v
+side of the safety checker's view, m side of the matte's, i side of the identity graph's and e its
+features.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ TABLE = Table(
         "subject_resampler": _graph(
             "subject_features timesteps",
             "subject_embeds",
-            subject_features=Tensor("1 2n c+d", NETWORK),
+            subject_features=Tensor("k 2n c+d", NETWORK),
             timesteps=Tensor("U", "float32", values=(0, 1000)),
             subject_embeds=Tensor("U Q V", NETWORK),
         ),
@@ -128,8 +129,9 @@ TABLE = Table(
             "style_factors",
         ),
     },
-    dynamic={"B": 2, "G": 2, "L": 40, "T": 3, "U": 3, "h": 4, "w": 6, "r": 8},
+    dynamic={"B": 2, "G": 2, "L": 40, "T": 3, "U": 3, "k": 2, "h": 4, "w": 6, "r": 8},
     derived={"P": "G*B", "N": "h*w", "S": "L+N", "T1": "T+1", "H": "p*h", "W": "p*w"},
+    once_one=frozenset({"k"}),
 )
 
 

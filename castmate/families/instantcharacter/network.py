@@ -113,7 +113,8 @@ class InstantCharacter:
             conditions["previous_head_residual"] = self._zeros(passes, rows * columns)
         noise_shape = (1, rows, columns, constants.latent_channels)
         framing = self._framer.warnings(subject.framed, request.enable_matting)
-        warnings = ignored + prompt.warnings + framing
+        left_out = self._subjects.warnings(reference)
+        warnings = ignored + prompt.warnings + left_out + framing
         return Encoded(noise_shape, conditions, warnings, subject.framed)
 
     def decode(self, latents: Tensor) -> Array:

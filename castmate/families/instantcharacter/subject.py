@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from castmate.images import Reference
 from castmate.pipeline.cache import SizedCache
 from castmate.pipeline.framing import Framer
 from castmate.schema import FramedReference, Matting
+from castmate.several import MAX_TOGETHER
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,9 @@ class Subject:
 class SubjectEncoder:
     """Encodes references; the last characters and their tokens for a schedule are remembered.
 
-    A new character runs everything; a known one with a new schedule runs the resampler alone, some
-    steps at a time; a known one with a known schedule runs nothing.
+    A new picture runs everything; a known one with a new schedule runs the resampler alone, some
+    steps at a time; a known one with a known schedule runs nothing. Several pictures of a character
+    are known one by one, and the resampler attends to all of them.
     """
 
     def __init__(self, bundle: Bundle, runtime: Runtime, framer: Framer, cache_bytes: int) -> None:
@@ -45,6 +48,8 @@ class SubjectEncoder:
         self._image_encoder_2 = runtime.load("image_encoder_2")
         self._projector = runtime.load("subject_projector")
         self._resampler = runtime.load("subject_resampler")
+        taken = bundle.manifest.graphs["subject_resampler"].inputs["subject_features"].shape[0]
+        self._most_pictures = 1 if taken == 1 else MAX_TOGETHER
         self._cache = SizedCache[Subject](cache_bytes)
 
     def cache_counts(self) -> tuple[int, int]:
@@ -53,7 +58,8 @@ class SubjectEncoder:
 
     def remember(self, reference: Reference) -> None:
         """Encode a character as far as no schedule is needed."""
-        self._features(reference, Matting.AUTO)
+        for picture in self._taken(reference):
+            self._features(picture, Matting.AUTO)
 
     def encode(
         self, reference: Reference, matting: Matting, timesteps: NDArray[np.float32]
@@ -62,7 +68,7 @@ class SubjectEncoder:
 
         Args:
             reference: The character.
-            matting: How to cut it out of the reference.
+            matting: How to cut it out of each picture.
             timesteps: `[T]`, those of the schedule.
         """
         key = (reference.sha256, matting, timesteps.tobytes())
@@ -71,16 +77,34 @@ class SubjectEncoder:
     def _resample(
         self, reference: Reference, matting: Matting, timesteps: NDArray[np.float32]
     ) -> tuple[Subject, int]:
-        features = self._features(reference, matting)
+        first, *others = (self._features(one, matting) for one in self._taken(reference))
+        features = first.tokens
+        if others:
+            features = self._runtime.concatenate([features, *(one.tokens for one in others)])
         slices = [
             self._resampler(
-                subject_features=features.tokens,
-                timesteps=self._runtime.upload(timesteps[first : first + STEPS_AT_ONCE]),
+                subject_features=features,
+                timesteps=self._runtime.upload(timesteps[step : step + STEPS_AT_ONCE]),
             )["subject_embeds"]
-            for first in range(0, len(timesteps), STEPS_AT_ONCE)
+            for step in range(0, len(timesteps), STEPS_AT_ONCE)
         ]
         tokens = slices[0] if len(slices) == 1 else self._runtime.concatenate(slices)
-        return Subject(tokens, features.framed), self._runtime.num_bytes(tokens)
+        framed = replace(first.framed, others=tuple(one.framed for one in others))
+        return Subject(tokens, framed), self._runtime.num_bytes(tokens)
+
+    def _taken(self, reference: Reference) -> Sequence[Reference]:
+        """The pictures that the resampler attends to."""
+        return reference.pictures[: self._most_pictures]
+
+    def warnings(self, reference: Reference) -> tuple[str, ...]:
+        """Which pictures a bundle of an earlier release leaves out."""
+        given = len(reference.pictures)
+        if given <= self._most_pictures:
+            return ()
+        return (
+            f"This bundle looks at one picture of a character: the first of {given} was used. "
+            "Export it again to use them together.",
+        )
 
     def _features(self, reference: Reference, matting: Matting) -> Subject:
         key = (reference.sha256, matting)

@@ -49,7 +49,7 @@ def dims(config: ModelConfig, side: int) -> dict[str, int]:
     cells = side // config.pixels_per_token
     return {
         **sizes(config),
-        **dict.fromkeys(("B", "G", "T", "U"), 1),
+        **dict.fromkeys(("B", "G", "T", "U", "k"), 1),
         **dict.fromkeys(("h", "w"), cells),
         "L": config.max_sequence_length,
     }

@@ -27,6 +27,7 @@ from export.families.instantcharacter.network import (
     unpack_latents,
 )
 from export.families.instantcharacter.projector import ImageFeatures, SubjectProjector
+from export.families.instantcharacter.resampler import SubjectResampler
 from export.families.instantcharacter.style_layers import (
     MODULATION,
     STEP,
@@ -95,6 +96,19 @@ class SubjectProjectorGraph(nn.Module):
         second = ImageFeatures(low_res_deep_2, low_res_shallow_2, high_res_deep_2)
         features: Tensor = self.projector(first + second)
         return features
+
+
+class SubjectResamplerGraph(nn.Module):
+    """Features of every picture of a character to its tokens in some steps."""
+
+    def __init__(self, resampler: SubjectResampler) -> None:
+        super().__init__()
+        self.resampler = resampler
+
+    def forward(self, subject_features: Tensor, timesteps: Tensor) -> Tensor:
+        """Attend to the features `[k, 2n, c+d]` of all pictures side by side."""
+        tokens: Tensor = self.resampler(subject_features.flatten(0, 1)[None], timesteps)
+        return tokens
 
 
 class TransformerGraph(nn.Module):
@@ -252,7 +266,7 @@ def export_graphs(network: InstantCharacter) -> Makers:
         "image_encoder": lambda: ImageEncoderGraph(image_encoder),
         "image_encoder_2": lambda: ImageEncoderGraph(image_encoder_2),
         "subject_projector": lambda: SubjectProjectorGraph(network.subject_projector),
-        "subject_resampler": lambda: network.subject_resampler,
+        "subject_resampler": lambda: SubjectResamplerGraph(network.subject_resampler),
         "modulation": lambda: ModulationGraph(
             network.modulation, branches_of(network, "modulation")
         ),

@@ -54,7 +54,7 @@ class InstantCharacter(Network):
         self.subject_resampler = SubjectResampler(config.resampler, config.projector.dim)
         self.transformer = FluxTransformer2DModel(**config.transformer)
         self.subject_attention = attach_subject_attention(
-            self.transformer, config.resampler.output_dim
+            self.transformer, config.resampler.num_queries, config.resampler.output_dim
         )
         self.vae = AutoencoderKL(**config.vae)
         vision = dict(config.safety_checker)

@@ -45,14 +45,14 @@ class SubjectAttention(nn.Module):
     It holds both attentions of its block, its own and FLUX's, so that each has a name.
     """
 
-    def __init__(self, dim: int, head_dim: int, token_dim: int) -> None:
+    def __init__(self, dim: int, head_dim: int, num_tokens: int, token_dim: int) -> None:
         super().__init__()
         self.head_dim = head_dim
         self.norm_ip_q = SubjectRMSNorm(head_dim)
         self.to_k_ip = nn.Linear(token_dim, dim)
         self.norm_ip_k = SubjectRMSNorm(head_dim)
         self.to_v_ip = nn.Linear(token_dim, dim)
-        self.subject_core = ScaledDotProduct()
+        self.subject_core = ScaledDotProduct(num_tokens)
         self.joint_core = ScaledDotProduct()
 
     def forward(self, query: Tensor, subject_embeds: Tensor) -> Tensor:
@@ -177,8 +177,15 @@ def attend(
     return text_out, image_out
 
 
-def attach_subject_attention(transformer: FluxTransformer2DModel, token_dim: int) -> nn.ModuleList:
+def attach_subject_attention(
+    transformer: FluxTransformer2DModel, num_tokens: int, token_dim: int
+) -> nn.ModuleList:
     """Give every block of `transformer` a subject branch.
+
+    Args:
+        transformer: FLUX's.
+        num_tokens: Of a subject.
+        token_dim: Size of each.
 
     Returns:
         The branches, double blocks first: index i is `ip_adapter`'s key prefix `{i}.` in the
@@ -186,7 +193,8 @@ def attach_subject_attention(transformer: FluxTransformer2DModel, token_dim: int
     """
     blocks = [*transformer.transformer_blocks, *transformer.single_transformer_blocks]
     branches = [
-        SubjectAttention(transformer.inner_dim, block.attn.head_dim, token_dim) for block in blocks
+        SubjectAttention(transformer.inner_dim, block.attn.head_dim, num_tokens, token_dim)
+        for block in blocks
     ]
     for block, branch in zip(blocks, branches, strict=True):
         block.attn.set_processor(SubjectFluxAttnProcessor(branch))

@@ -15,10 +15,11 @@ from castmate.images import Reference
 from castmate.jobs.names import could_be_name, no_such_name
 from castmate.jobs.storage import UPLOADS
 from castmate.references import is_base64, resolve
+from castmate.several import MAX_TOGETHER, together
 from castmate.shorten import shorten
 from castmate_mcp.agent.studio import Studio
 from castmate_mcp.http.ids import CharacterName, ImageName, prediction_id_of
-from castmate_mcp.http.saved import character_named, image_names, stored_name
+from castmate_mcp.http.saved import character_named, image_names, stored_names
 
 _SHOWN: Final = 5
 _URI: Final = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+:", re.IGNORECASE)
@@ -141,11 +142,12 @@ async def _of_upload(studio: Studio, name: str) -> Reference:
 
 async def _of_saved(studio: Studio, name: ImageName | CharacterName) -> Reference:
     try:
-        stored = await stored_name(studio.castmate, name, studio.caller)
-        data = await studio.castmate.storage.get(stored)
+        names = await stored_names(studio.castmate, name, studio.caller)
+        found = [await studio.castmate.storage.get(one) for one in names[:MAX_TOGETHER]]
     except FileNotFoundError:
         raise await _unknown(studio, _saved_id(name)) from None
-    return await Reference.read(data, _saved_id(name), studio.caller)
+    label = _saved_id(name)
+    return together([await Reference.read(data, label, studio.caller) for data in found])
 
 
 def _saved_id(name: ImageName | CharacterName) -> str:

@@ -39,6 +39,7 @@ _CODES: Final[Mapping[str, int]] = {
     "interrupted": 1403,
 }
 _OTHER_CODE: Final = 5000
+_AWAY_RETRY_S: Final = 2  # where the database or the storage is away
 
 
 def business_code(code: str) -> int:
@@ -120,7 +121,7 @@ def as_response(error: CastmateError) -> JSONResponse:
             headers["retry-after"] = str(math.ceil(error.retry_after_s))
         case Unavailable():
             status = 503
-            headers["retry-after"] = "5"
+            headers["retry-after"] = str(_AWAY_RETRY_S)
         case _:
             status = 500
     return refusal(status, without_paths(str(error)), headers, **details)

@@ -56,10 +56,10 @@ class ImageName:
 
 @dataclass(frozen=True)
 class CharacterName:
-    """A character, and which of its pictures is meant, from 1."""
+    """A character, and which of its pictures is meant, from 1; None where all of them are."""
 
     character_id: str
-    picture: int = 1
+    picture: int | None = None
 
     @property
     def uri(self) -> str:
@@ -70,4 +70,4 @@ class CharacterName:
     def parse(cls, text: str) -> Self | None:
         """From an id, such as chr_.../2 for its second picture, or a URI."""
         match = _CHARACTER.fullmatch(text.strip())
-        return match and cls(match[1], int(match[2] or 1))
+        return match and cls(match[1], int(match[2]) if match[2] else None)

@@ -20,10 +20,11 @@ from castmate.jobs.keys import Key
 from castmate.jobs.names import could_be_name, no_such_name
 from castmate.references import Fetch, is_base64, resolve
 from castmate.service import Castmate
+from castmate.several import MAX_TOGETHER, together
 from castmate.shorten import shorten
 from castmate_mcp.http.ids import CharacterName, ImageName
 from castmate_mcp.http.limits import Bound
-from castmate_mcp.http.saved import character_named, stored_name
+from castmate_mcp.http.saved import character_named, stored_names
 from castmate_mcp.settings import ServerSettings
 
 ALLOWED: Final = (
@@ -133,14 +134,19 @@ class References:
 
     async def _saved(self, saved: ImageName | CharacterName, key: Key) -> Reference:
         try:
-            name = await stored_name(self._castmate, saved, key.name)
+            names = await stored_names(self._castmate, saved, key.name)
         except FileNotFoundError as error:
             raise ImageRejected(
                 f"there is no picture or character {str(error)!r}",
                 allowed=ALLOWED,
                 hint="GET /api/v3/characters lists the characters.",
             ) from None
-        return self._checked.get(name) or await self._read(name, key)
+        return together(
+            [
+                self._checked.get(name) or await self._read(name, key)
+                for name in names[:MAX_TOGETHER]
+            ]
+        )
 
     async def _read(self, name: str, key: Key) -> Reference:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from castmate.errors import ImageRejected, PredictionNotFound
 from castmate.jobs.characters import MAX_NAME
 from castmate.jobs.names import named
@@ -59,23 +61,25 @@ async def character_named(
     return None if found is None else CharacterName(found[0].id, found[1])
 
 
-async def stored_name(
+async def stored_names(
     castmate: Castmate[ServerSettings], name: ImageName | CharacterName, key_name: str
-) -> str:
-    """What the storage calls a finished picture, or the picture of a character.
+) -> Sequence[str]:
+    """What the storage calls a finished picture, or the pictures of a character.
 
     Raises:
         FileNotFoundError: The key has no such picture or character.
         ImageRejected: The character has fewer pictures.
     """
     if isinstance(name, ImageName):
-        return (await picture_of(castmate, name, key_name)).name
+        return [(await picture_of(castmate, name, key_name)).name]
     character = await castmate.characters.find(name.character_id, key_name)
     if character is None:
         raise FileNotFoundError(name.character_id)
+    if name.picture is None:
+        return character.pictures
     if name.picture > len(character.pictures):
         raise ImageRejected(
             f"{character.id} has {len(character.pictures)} pictures, and no {name.picture}",
             allowed=f"{character.id}, or {character.id}/1 to /{len(character.pictures)}",
         )
-    return character.pictures[name.picture - 1]
+    return [character.pictures[name.picture - 1]]

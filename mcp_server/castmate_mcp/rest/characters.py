@@ -19,7 +19,7 @@ from castmate_mcp.rest.operation import Call
 async def list_characters(call: Call) -> Response:
     """`GET /api/v3/characters`: one's own, the newest first."""
     found = await call.gateway.castmate.characters.list(call.key.name)
-    return success([_told(character) for character in found])
+    return success([_told(call, character) for character in found])
 
 
 async def create_character(call: Call) -> Response:
@@ -29,7 +29,7 @@ async def create_character(call: Call) -> Response:
     character = await call.gateway.castmate.characters.create(
         name, _references(call, query.references), key_name=call.key.name
     )
-    return success(_told(character))
+    return success(_told(call, character))
 
 
 async def delete_character(call: Call) -> Response:
@@ -52,14 +52,14 @@ async def rename_character(call: Call) -> Response:
     characters, name = call.gateway.castmate.characters, call.request.path_params["id"]
     new = one_line((await call.json(NameQuery)).name)
     with _as_missing():
-        return success(_told(await characters.rename(name, new, call.key.name)))
+        return success(_told(call, await characters.rename(name, new, call.key.name)))
 
 
 async def restore_character(call: Call) -> Response:
     """`POST /api/v3/characters/{id}/restore`: within a day of its deletion."""
     characters, name = call.gateway.castmate.characters, call.request.path_params["id"]
     with _as_missing():
-        return success(_told(await characters.restore(name, call.key.name)))
+        return success(_told(call, await characters.restore(name, call.key.name)))
 
 
 @contextlib.contextmanager
@@ -87,10 +87,11 @@ async def _admit() -> None:
     """Nothing waits in a queue here."""
 
 
-def _told(character: Character) -> CharacterOut:
+def _told(call: Call, character: Character) -> CharacterOut:
     return CharacterOut(
         id=character.id,
         name=character.name,
         num_pictures=len(character.pictures),
+        references=[call.gateway.file_url(call.base_url, one) for one in character.pictures],
         created_at=rfc3339(character.created),
     )

@@ -263,6 +263,9 @@ class CharacterOut(BaseModel):
     )
     name: str
     num_pictures: int
+    references: list[str] = Field(
+        description="The address of each of its pictures, good for 7 days without a key."
+    )
     created_at: str = Field(description="RFC 3339, UTC.")
 
 

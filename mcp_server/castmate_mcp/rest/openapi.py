@@ -136,12 +136,15 @@ def _described(
     names = re.findall(r"{(\w+)(?::\w+)?}", operation.path)
     parts = [name.partition("/") for name in model_names]
     known = {"owner": {part[0] for part in parts}, "model": {part[2] for part in parts}}
+    numbers = re.findall(r"{(\w+):int}", operation.path)
     parameters: list[dict[str, Any]] = [
         {
             "name": name,
             "in": "path",
             "required": True,
-            "schema": {"type": "string"}
+            "schema": {"type": "integer", "minimum": 1}
+            if name in numbers
+            else {"type": "string"}
             | ({"enum": sorted(known[name])} if name in known else {"minLength": 1}),
         }
         for name in names
@@ -234,7 +237,7 @@ def _stream_responses(events: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
 
 
 def _identifier(operation: Operation) -> str:
-    words = re.findall(r"\w+", operation.path.replace(":path", ""))
+    words = re.findall(r"\w+", re.sub(r":\w+}", "}", operation.path))
     return "_".join([operation.method.lower(), *words[1:]])
 
 

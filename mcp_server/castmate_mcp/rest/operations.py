@@ -8,7 +8,7 @@ from typing import Final
 from castmate.jobs.keys import Scope
 from castmate.storyboard import StoryboardRequest
 from castmate_mcp.http.body import MAX_FORM_BYTES
-from castmate_mcp.rest import account, events, media, predictions, storyboards
+from castmate_mcp.rest import account, events, media, predictions, status, storyboards
 from castmate_mcp.rest.models import (
     Balance,
     Deleted,
@@ -30,6 +30,7 @@ from castmate_mcp.rest.models import (
 )
 from castmate_mcp.rest.operation import Operation
 from castmate_mcp.rest.saved_operations import SAVED
+from castmate_mcp.rest.status_models import ServerStatusOut
 from castmate_mcp.rest.storyboard_models import StoryboardOut
 from castmate_mcp.rest.submit import submit
 from castmate_mcp.rest.webhooks import webhook_secret
@@ -228,6 +229,14 @@ OPERATIONS: Final = (
         UnitPrice,
         PriceQuery,
         statuses=(404,),
+    ),
+    Operation(
+        "GET",
+        "/api/v3/status",
+        status.status,
+        Scope.ADMIN,
+        "Look at how the server does",
+        ServerStatusOut,
     ),
     Operation(
         "GET",

@@ -1,11 +1,11 @@
-"""The operations of whatever a key keeps and looks through: characters, pictures, its session."""
+"""The operations of what a key keeps: characters, pictures, series, and its session."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from castmate.jobs.keys import Scope
-from castmate_mcp.rest import characters, framing, outputs, pictures, sessions
+from castmate_mcp.rest import characters, framing, outputs, pictures, sessions, storyboard_edits
 from castmate_mcp.rest.models import (
     CharacterOut,
     CharacterQuery,
@@ -16,6 +16,7 @@ from castmate_mcp.rest.models import (
 from castmate_mcp.rest.operation import Operation
 from castmate_mcp.rest.picture_models import FramedOut, PictureList, PicturesQuery, PreviewQuery
 from castmate_mcp.rest.session_models import SessionOut, SessionQuery
+from castmate_mcp.rest.storyboard_models import ExportQuery, OrderQuery, RedrawQuery, StoryboardOut
 
 SAVED: Final = (
     Operation(
@@ -150,5 +151,36 @@ SAVED: Final = (
         "Restore a finished picture",
         Named,
         statuses=(404,),
+    ),
+    Operation(
+        "POST",
+        "/api/v3/storyboards/{id}/scenes/{number:int}/redraw",
+        storyboard_edits.redraw,
+        Scope.GENERATE,
+        "Draw a scene of a series again",
+        StoryboardOut,
+        RedrawQuery,
+        statuses=(404, 409),
+    ),
+    Operation(
+        "PATCH",
+        "/api/v3/storyboards/{id}",
+        storyboard_edits.reorder,
+        Scope.GENERATE,
+        "Give a series another order",
+        StoryboardOut,
+        OrderQuery,
+        statuses=(404,),
+    ),
+    Operation(
+        "GET",
+        "/api/v3/storyboards/{id}/export",
+        storyboard_edits.export,
+        Scope.READ,
+        "Get a series as one file",
+        None,
+        query=ExportQuery,
+        files=storyboard_edits.EXPORTS,
+        statuses=(404, 409),
     ),
 )

@@ -2,10 +2,49 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from typing import Annotated, Literal
 
-from castmate.storyboard import Layout
+from pydantic import BaseModel, ConfigDict, Field
+
+from castmate.schema import MAX_SEED, Int, Text
+from castmate.storyboard import MAX_SCENE_CHARACTERS, MAX_SCENES, Layout
 from castmate_mcp.rest.models import IdentityOut, Status
+
+
+class RedrawQuery(BaseModel):
+    """A scene that is drawn again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    seed: Int = Field(-1, ge=-1, le=MAX_SEED, description="Of the new picture; -1 draws one.")
+    text: Annotated[Text, Field(max_length=MAX_SCENE_CHARACTERS)] = Field(
+        "", description="What the scene shows from now on; empty leaves it as it is."
+    )
+
+
+class OrderQuery(BaseModel):
+    """Another order of the scenes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    order: list[Annotated[int, Field(ge=1, le=MAX_SCENES)]] = Field(
+        min_length=1,
+        max_length=MAX_SCENES,
+        description="The numbers that the scenes have now, each once, in their new order.",
+        examples=[[2, 1]],
+    )
+
+
+class ExportQuery(BaseModel):
+    """A series as one file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal["png", "pdf", "zip"] = Field(
+        "png",
+        description="png is the contact sheet, pdf a page for each scene, zip every picture, the "
+        "sheet and the request.",
+    )
 
 
 class SceneOut(BaseModel):

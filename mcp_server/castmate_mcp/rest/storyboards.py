@@ -64,26 +64,26 @@ async def submit(call: Call) -> Response:
         also=castmate.webhooks.registration(webhook, call.base_url) if webhook else None,
     )
     gateway.metrics.submitted.labels("rest").inc(len(request.scenes))
-    return success(await _told(call, taken))
+    return success(await told(call, taken))
 
 
 async def result(call: Call) -> Response:
     """`GET /api/v3/storyboards/{id}`: as it is now, at once."""
-    return success(await _told(call, await _find(call)))
+    return success(await told(call, await find(call)))
 
 
 async def list_storyboards(call: Call) -> Response:
     """`GET /api/v3/storyboards`: 20 of one's own, the newest first."""
     before = call.request.query_params.get("before") or None
     found = await call.gateway.castmate.storyboards.list(call.key.name, before=before, limit=_PAGE)
-    return success([await _told(call, one) for one in found])
+    return success([await told(call, one) for one in found])
 
 
 async def cancel(call: Call) -> Response:
     """`POST /api/v3/storyboards/{id}/cancel`: what is finished stays."""
     name = call.request.path_params["id"]
     stopped = await call.gateway.castmate.storyboards.cancel(name, call.key.name)
-    return success(await _told(call, stopped))
+    return success(await told(call, stopped))
 
 
 async def delete(call: Call) -> Response:
@@ -100,7 +100,7 @@ async def delete(call: Call) -> Response:
 
 async def events(call: Call) -> Response:
     """`GET /api/v3/storyboards/{id}/events`: its steps, scenes and end, as they happen."""
-    castmate, found = call.gateway.castmate, await _find(call)
+    castmate, found = call.gateway.castmate, await find(call)
     last = call.request.headers.get("last-event-id", "")
     if last == END and found.state.final:
         return Response(status_code=204)  # a browser then does not come back
@@ -154,15 +154,15 @@ async def _tell(
                 if isinstance(found, Progress):
                     if found.step > known.step and not found.waits_for:
                         known.step = found.step
-                        told = StepOut(step=found.step, total=found.total)
-                        yield event("step", told, known.event_id)
+                        step = StepOut(step=found.step, total=found.total)
+                        yield event("step", step, known.event_id)
                     continue
                 for scene in found.scenes:
                     if scene.prediction.state.final and scene.number not in known.scenes:
                         known.scenes.add(scene.number)
                         yield event("scene", _scene(call, scene), known.event_id)
                 if found.state.final:
-                    yield event(END, await _told(call, found), END)
+                    yield event(END, await told(call, found), END)
                     return
                 status = StatusOut(
                     status="created" if found.state is State.CREATED else "processing",
@@ -176,12 +176,14 @@ async def _tell(
     yield ServerSentEvent(retry=RETRY_MS, comment="come back")
 
 
-async def _find(call: Call) -> Storyboard:
+async def find(call: Call) -> Storyboard:
+    """The series of the path."""
     name = call.request.path_params["id"]
     return await call.gateway.castmate.storyboards.get(name, call.key.name)
 
 
-async def _told(call: Call, found: Storyboard) -> StoryboardOut:
+async def told(call: Call, found: Storyboard) -> StoryboardOut:
+    """A series on the wire."""
     gateway = call.gateway
     sheet = await gateway.castmate.storyboards.sheet(found)
     expires = [one.prediction.expires for one in found.scenes if one.prediction.expires]

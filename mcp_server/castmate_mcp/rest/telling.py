@@ -35,7 +35,11 @@ _RERUN_WORDS: Final = (
     (re.compile(r"\bconnection", re.IGNORECASE), "link"),
 )
 # The first release of each client for which `cancelled` is an end.
-_KNOWS_CANCELLED: Final = {"wavespeed-python": (2, 0), "wavespeed-js": (0, 3)}
+_KNOWS_CANCELLED: Final = {
+    "castmate-studio": (0, 0),
+    "wavespeed-python": (2, 0),
+    "wavespeed-js": (0, 3),
+}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from castmate.errors import SettingsError
 from castmate.images import Reference
 from castmate.jobs.opening import open_database
 from castmate.jobs.predictions import State
-from castmate.jobs.storage import SECRET, Storage, read_secret
+from castmate.jobs.secret import SECRET, read_secret
+from castmate.jobs.storage import Storage
 from castmate.service import Castmate
 from castmate.settings import Settings
 from tests.castmate.command import castmate_

@@ -14,6 +14,7 @@ from sqlalchemy import Engine, event, text
 
 from castmate.jobs.claims import Claims
 from castmate.jobs.database import Transaction
+from castmate.jobs.gallery import Gallery, Wanted
 from castmate.jobs.ledger import Ledger
 from castmate.jobs.opening import open_database
 from castmate.jobs.predictions import State
@@ -27,8 +28,8 @@ from tests.castmate.jobs.conftest import NOON, Clock, submitter
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 BATCH = 20_000
-LARGE = ("predictions", "attempts")
-OF_THE_UNFINISHED = ("waiting_by_key", "running_by_lease")
+LARGE = ("predictions", "attempts", "search_terms")
+OF_THE_UNFINISHED = ("waiting_by_key", "running_by_lease", "predictions_not_findable")
 DAY_S = 86_400.0
 
 
@@ -51,9 +52,10 @@ def fill(tx: Transaction, first: int, last: int, count: int) -> None:
     tx.connection.execute(
         text(
             "insert into predictions (id, key_name, body_hash, state, turn, request, input, "
-            "attempt, deaths, cancel_requested, created, started, finished, result, keep_s) "
+            "attempt, deaths, cancel_requested, created, started, finished, result, keep_s, "
+            "findable) "
             f"select {ids}, 'key' || (n % 100), 'h' || n, 'completed', 0, :request, 'inputs/x', 1, "
-            f"0, 0, {when}, {when}, {when}, :result, 2592000000 from {numbers}"
+            f"0, 0, {when}, {when}, {when}, :result, 2592000000, 1 from {numbers}"
         ),
         {"request": request, "result": RESULT.to_json()},
     )
@@ -63,6 +65,19 @@ def fill(tx: Transaction, first: int, last: int, count: int) -> None:
             f"select {ids}, 1, 'me', 0, 1, 'completed' from {numbers}"
         )
     )
+
+    for term in ("'waving'", "'scene' || (n % 1000)"):  # one that all have, and a rare one
+        word = (
+            f"encode(convert_to({term}, 'UTF8'), 'hex')"
+            if tx.connection.dialect.name == "postgresql"
+            else f"lower(hex({term}))"
+        )
+        tx.connection.execute(
+            text(
+                "insert into search_terms (key_name, term, prediction_id) "
+                f"select 'key' || (n % 100), {word}, {ids} from {numbers}"
+            )
+        )
 
 
 @pytest.fixture(
@@ -124,6 +139,21 @@ def scanned(plan: str) -> list[str]:
     ]
 
 
+async def look_through(full: Ledger) -> None:
+    """Searches of every kind; none of these predictions has pictures, so each reads to its end."""
+    gallery = Gallery(full.database)
+    for wanted in (
+        Wanted("key5"),
+        Wanted("key5", "waving"),
+        Wanted("key5", "waving sce"),
+        Wanted("key5", "scene105"),
+        Wanted("key5", style="night-ink"),
+        Wanted("key5", inputs=["inputs/x"], since=NOON - 30 * DAY_S, until=NOON),
+    ):
+        assert [one async for one in gallery.find(wanted, page=1000)] == []
+    assert await gallery.let_all_be_found() == 0
+
+
 async def test_no_daily_work_reads_what_is_finished(full: Ledger, reference: Any) -> None:
     submit, claims = submitter(full, reference), Claims(full.database, full.limits)
     with statements() as sent:
@@ -146,9 +176,10 @@ async def test_no_daily_work_reads_what_is_finished(full: Ledger, reference: Any
         await full.list(state=State.FAILED, created_after=NOON - DAY_S, limit=50)
         await full.database.run(lambda tx: _remove_rows(tx, None))
         await Webhooks(full.database).take(16)
+        await look_through(full)
     seen = dict(sent)
     work = [one for one in seen.items() if any(name in one[0] for name in LARGE)]
-    assert len(work) > 15
+    assert len(work) > 20
     for statement, parameters in work:
         if statement.startswith(("INSERT", "analyze")):
             continue

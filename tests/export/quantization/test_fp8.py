@@ -21,9 +21,19 @@ from export.families.instantcharacter.graphs import (
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.unquantized import UNQUANTIZED
 from export.graphs import ExportGraph
-from export.quantization.fp8 import E4M3_MAX, FP8, FP8_ATTENTION, Fp8, Fp8Attention, Fp8Linear
+from export.quantization.fp8 import (
+    E4M3_MAX,
+    FEWEST_KEYS,
+    FP8,
+    FP8_ATTENTION,
+    Fp8,
+    Fp8Attention,
+    Fp8Linear,
+)
 from export.quantization.none import NONE
+from export.quantization.nvfp4 import NVFP4
 from export.quantization.quantize import CalibrationError, errors, quantizable, quantize, recording
+from export.quantization.scheme import Scheme
 from export.samples import Prompts, samples
 from export.to_onnx import to_onnx
 from export.trajectory import denoise
@@ -95,6 +105,15 @@ def test_embedders_the_end_and_modulations_stay_as_they_are() -> None:
         f"subject_attention.{i}.{core}" for i in (0, 1) for core in ("joint_core", "subject_core")
     }
     assert list(quantizable(denoiser, NONE, ())) == []
+
+
+@pytest.mark.parametrize("scheme", [FP8_ATTENTION, NVFP4])
+def test_an_attention_over_too_few_keys_for_one_kernel_stays_in_the_wide_type(
+    scheme: Scheme,
+) -> None:
+    assert scheme.replaces(ScaledDotProduct())
+    assert scheme.replaces(ScaledDotProduct(FEWEST_KEYS))
+    assert not scheme.replaces(ScaledDotProduct(FEWEST_KEYS - 1))
 
 
 DOUBLE_ATTENTION = (

@@ -21,7 +21,7 @@ from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import Studio
 from castmate_mcp.agent.tools import READS
 from castmate_mcp.http.ids import CharacterName, ImageName
-from castmate_mcp.http.saved import character_named, stored_name
+from castmate_mcp.http.saved import character_named, stored_names
 
 # Not an enum in the schema: Gemini refuses every request that holds one of numbers.
 _SIDES: Final = ", ".join(map(str, PREVIEW_SIDES))
@@ -84,14 +84,9 @@ async def _names(studio: Studio, image_id: str) -> list[str]:
             raise no_such_name(known, image_id, _ALLOWED)
         if character is None:
             raise FileNotFoundError(image_id)
-        if "/" in image_id.removeprefix("character://"):
-            return [await stored_name(studio.castmate, character, studio.caller)]
-        found = await studio.castmate.characters.find(character.character_id, studio.caller)
+        return [*await stored_names(studio.castmate, character, studio.caller)]
     except ImageRejected as error:
         raise _at("image_id", error) from None
-    if found is None:
-        raise FileNotFoundError(image_id)
-    return [*found.pictures]
 
 
 async def _previews(studio: Studio, names: list[str], max_px: int) -> list[ImageContent]:

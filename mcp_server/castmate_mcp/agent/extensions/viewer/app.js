@@ -1,5 +1,14 @@
 // The page: which view a call and its result get, and what the host says about the surroundings.
 
+import { element } from "../../../page/element.js";
+import { applyContext } from "./context.js";
+import { previews, structured } from "./follow.js";
+import { Gallery, showItem } from "./gallery.js";
+import { Host } from "./host.js";
+import { JobScreen } from "./job.js";
+import { Pictures } from "./pictures.js";
+import { show } from "./show.js";
+
 const host = new Host(window.parent);
 const pictures = new Pictures(host);
 let screen = null;
@@ -31,18 +40,6 @@ function answered(result) {
   }
   if (!(screen instanceof JobScreen)) replaceScreen(new JobScreen(host, pictures, given));
   screen.receive(result);
-}
-
-function applyContext({ theme, styles, displayMode, safeAreaInsets }) {
-  const root = document.documentElement;
-  if (theme) root.style.colorScheme = theme;
-  for (const [name, value] of Object.entries(styles?.variables ?? {})) {
-    if (name.startsWith("--") && value) root.style.setProperty(name, value);
-  }
-  if (displayMode) root.dataset.display = displayMode;
-  for (const [side, pixels] of Object.entries(safeAreaInsets ?? {})) {
-    root.style.setProperty(`--inset-${side}`, `${pixels}px`);
-  }
 }
 
 host.on("ui/notifications/tool-input-partial", ({ arguments: typed }) => {

@@ -6,7 +6,7 @@ const LONGEST_WAIT_S = 8; // between two steps that are shown
 const LONGEST_WAIT_WITH_PROGRESS_S = 30; // where the host passes progress on
 const TRIES = 5;
 
-class Follower {
+export class Follower {
   #host;
   #stopped = false;
   #asleep = null;
@@ -91,7 +91,7 @@ class Follower {
 }
 
 // The data of a tool's result; hosts drop either form of it.
-function structured(result) {
+export function structured(result) {
   if (result.structuredContent) return result.structuredContent;
   try {
     return JSON.parse(words(result));
@@ -100,11 +100,11 @@ function structured(result) {
   }
 }
 
-function words(result) {
+export function words(result) {
   return (result.content ?? []).find((block) => block.type === "text")?.text ?? "";
 }
 
-function previews(result) {
+export function previews(result) {
   return (result.content ?? [])
     .filter((block) => block.type === "image")
     .map((block) => `data:${block.mimeType};base64,${block.data}`);

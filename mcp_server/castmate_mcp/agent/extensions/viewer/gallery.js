@@ -1,8 +1,15 @@
 // What list_library found, as a grid; a card opens what it stands for.
 
+import { copyButton } from "../../../page/copy.js";
+import { button, element } from "../../../page/element.js";
+import { announce } from "../../../page/speak.js";
+import { capitalised, day } from "../../../page/words.js";
+import { JobScreen, displayButtons, figure, nextScene } from "./job.js";
+import { show } from "./show.js";
+
 const TITLES = { image: "Pictures", character: "Characters", job: "Jobs" };
 
-class Gallery {
+export class Gallery {
   #host;
   #pictures;
   #items;
@@ -45,7 +52,7 @@ class Gallery {
       { type: "button", class: `card ${kind}`, click: () => this.#show(item, made) },
       this.#face(item, kind),
       element("span", { class: "about" }, item.about),
-      element("span", { class: "quiet" }, item.status ? inWords(item.status) : day(item.created)),
+      element("span", { class: "quiet" }, item.status ? capitalised(item.status) : day(item.created)),
     );
     return made;
   }
@@ -75,7 +82,7 @@ class Gallery {
 }
 
 // A picture or character of which no more is known than its item says.
-function showItem(host, pictures, item, { prompt, back = null, preview = null }) {
+export function showItem(host, pictures, item, { prompt, back = null, preview = null }) {
   const isImage = kindOf(item) === "image";
   const image = { image_id: item.id, image_uri: item.uri, file_path: item.file_path };
   show(
@@ -110,12 +117,4 @@ function empty() {
 
 function kindOf(item) {
   return item.uri.split(":")[0];
-}
-
-function inWords(status) {
-  return status[0].toUpperCase() + status.slice(1);
-}
-
-function day(created) {
-  return new Date(created).toLocaleDateString("en", { dateStyle: "medium" });
 }

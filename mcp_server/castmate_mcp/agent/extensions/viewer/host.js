@@ -1,10 +1,12 @@
 // The host around this page: JSON-RPC over postMessage, as MCP Apps speaks it (SEP-1865). Knows
 // nothing about pictures.
 
+import { notice } from "../../../page/speak.js";
+
 const REVISION = "2026-01-26";
 const PATIENCE_MS = 90_000; // longer than any call here asks the server to hold
 
-class Host {
+export class Host {
   capabilities = {};
   context = {};
   #window;
@@ -95,4 +97,16 @@ class Host {
     if (error) waiting.reject(new Error(error.message));
     else waiting.resolve(result);
   }
+}
+
+// What only the host can do; null where it does not.
+export async function asked(host, method, params) {
+  try {
+    const result = await host.request(method, params);
+    if (!result.isError) return result;
+    notice("The host did not do it.");
+  } catch (error) {
+    notice(error.message);
+  }
+  return null;
 }

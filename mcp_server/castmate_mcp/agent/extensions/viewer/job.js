@@ -1,6 +1,17 @@
 // One job: its progress while it is drawn, and what came of it.
 
-class JobScreen {
+import { copyButton } from "../../../page/copy.js";
+import { drawing } from "../../../page/drawing.js";
+import { button, element } from "../../../page/element.js";
+import { announce, notice } from "../../../page/speak.js";
+import { duration, money } from "../../../page/words.js";
+import { applyContext } from "./context.js";
+import { Follower, previews, structured, words } from "./follow.js";
+import { asked } from "./host.js";
+import { pictureActions } from "./pictures.js";
+import { show } from "./show.js";
+
+export class JobScreen {
   #host;
   #pictures;
   #about;
@@ -155,59 +166,6 @@ class JobScreen {
   }
 }
 
-// The view of a job that is not finished, and what may change in it.
-function drawing({ prompt, size }) {
-  const canvas = element("div", { class: "canvas", "aria-hidden": "true" });
-  canvas.style.aspectRatio = (size ?? "1*1").replace("*", " / ");
-  const bar = element("progress", { "aria-label": "Progress of the drawing" });
-  const step = element("span", {}, "Waiting for its turn");
-  const time = element("span", { class: "time" }, "0 s");
-  const actions = element("p", { class: "actions" });
-  const section = element(
-    "section",
-    { class: "job", "aria-busy": "true" },
-    canvas,
-    element(
-      "div",
-      { class: "facts" },
-      element("p", { class: "eyebrow" }, "Drawing"),
-      element("h1", {}, prompt ?? "A picture"),
-      bar,
-      element("p", { class: "quiet between" }, step, time),
-      actions,
-    ),
-  );
-  let quarter = 0;
-  return {
-    section,
-    time: (elapsed) => (time.textContent = duration(elapsed)),
-    step: (text, done = null, total = null) => {
-      const counted = text?.match(/^Step (\d+) of (\d+)/);
-      const value = done ?? (counted && Number(counted[1]));
-      const max = total ?? (counted && Number(counted[2]));
-      if (max) {
-        bar.max = max;
-        bar.value = Math.max(value, bar.value); // an answer may be older than the last one
-        if (Math.floor((4 * bar.value) / max) > quarter) {
-          quarter = Math.floor((4 * bar.value) / max);
-          announce(`${25 * quarter} percent drawn.`);
-        }
-      }
-      if (text && (max || !bar.hasAttribute("value"))) {
-        step.textContent = text[0].toUpperCase() + text.slice(1);
-      }
-    },
-    cancellable: (cancel) => {
-      const cancelling = button("Cancel", () => {
-        cancelling.disabled = true;
-        cancelling.textContent = "Cancelling";
-        cancel();
-      });
-      actions.replaceChildren(cancelling);
-    },
-  };
-}
-
 function finished(host, pictures, job, small, { prompt, image: reference }) {
   const name = prompt ?? "A picture";
   const shown = job.sheet ? [job.sheet, ...job.images] : job.images;
@@ -250,7 +208,7 @@ function finished(host, pictures, job, small, { prompt, image: reference }) {
 }
 
 // One picture with all that can be done with it.
-function figure(host, pictures, image, { alt, preview = null }) {
+export function figure(host, pictures, image, { alt, preview = null }) {
   if (image.has_nsfw) {
     const text = "Held back: it was found unsafe and replaced by a black picture.";
     return element("figure", {}, element("p", { class: "withheld" }, text));
@@ -271,7 +229,7 @@ function figure(host, pictures, image, { alt, preview = null }) {
 }
 
 // Another picture of the same character is asked for in the chat, where the model draws it.
-function nextScene(host, reference) {
+export function nextScene(host, reference) {
   if (!host.offers("message")) return null;
   const scene = element("input", {
     type: "text",
@@ -303,7 +261,7 @@ function usable(reference) {
 }
 
 // Each is shown in the other mode.
-function displayButtons(host) {
+export function displayButtons(host) {
   if (!host.context.availableDisplayModes?.includes("fullscreen")) return null;
   const turn = (mode) => async () => {
     const shown = await asked(host, "ui/request-display-mode", { mode });

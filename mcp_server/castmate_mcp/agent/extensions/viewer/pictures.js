@@ -1,8 +1,12 @@
 // Pictures: a small one at once, the whole one from the server when it comes into sight.
 
+import { button, element } from "../../../page/element.js";
+import { notice } from "../../../page/speak.js";
+import { asked } from "./host.js";
+
 const AT_A_TIME = 3; // reads of a gallery, so that a host is not flooded
 
-class Pictures {
+export class Pictures {
   #host;
   #known = new Map();
   #running = 0;
@@ -66,7 +70,7 @@ class Pictures {
 }
 
 // Whatever the host offers to get at the whole picture; nothing where it offers nothing.
-function pictureActions(host, pictures, image) {
+export function pictureActions(host, pictures, image) {
   const file = `castmate-${image.image_id}.png`;
   const actions = [];
   const whole = async () => {

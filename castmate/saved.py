@@ -1,0 +1,68 @@
+"""What `--image` of a command names: a saved character, a path, an address or stdin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from castmate.errors import ImageRejected
+from castmate.images import Reference
+from castmate.jobs.characters import PREFIX, Character
+from castmate.jobs.keys import LOCAL_KEY
+from castmate.jobs.names import could_be_name, identified, named, no_such_name
+from castmate.references import is_base64, resolve
+from castmate.service import Castmate
+from castmate.several import MAX_TOGETHER, together
+from castmate.streams import is_stream
+
+ALLOWED = "a path, an https URL, a data URI, or a saved character's name or id"
+
+
+async def reference_of(castmate: Castmate[Any], source: str) -> Reference:
+    """Read and check the picture, or the pictures of the character, that somebody names.
+
+    A file wins over a character of the same name; an id is always a character's.
+
+    Args:
+        castmate: Whose local library is looked into.
+        source: As `castmate.references.resolve` takes it; or the name or id of a character, with
+            /2 behind it for its second picture alone.
+
+    Raises:
+        ImageRejected: Says why, and what is allowed or close instead.
+        Unavailable: The ledger or the storage cannot be reached.
+    """
+    text = source.strip()
+    is_id = text.startswith((PREFIX, f"character://{PREFIX}"))
+    if is_id or (not is_stream(source) and not is_base64(source) and not _is_there(source)):
+        saved = await castmate.characters.list(LOCAL_KEY)
+        if found := identified(saved, text) or named(saved, text):
+            return await _pictures_of(castmate, *found)
+        if is_id or could_be_name(text):
+            raise no_such_name(saved, text, ALLOWED)
+    settings = castmate.settings
+    return await resolve(source, allow_http=settings.allow_http, use_proxy=settings.fetch_proxy)
+
+
+async def _pictures_of(
+    castmate: Castmate[Any], character: Character, number: int | None
+) -> Reference:
+    names: Sequence[str] = character.pictures[:MAX_TOGETHER]
+    if number is not None:
+        if number > len(character.pictures):
+            raise ImageRejected(
+                f"{character.name} has {len(character.pictures)} pictures, and no {number}",
+                allowed=f"{character.id}, or {character.id}/1 to /{len(character.pictures)}",
+            )
+        names = [character.pictures[number - 1]]
+    return together(
+        [await Reference.read(await castmate.storage.get(one), character.name) for one in names]
+    )
+
+
+def _is_there(source: str) -> bool:
+    try:
+        return Path(source).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # too long for a name, no such user, NUL
+        return False

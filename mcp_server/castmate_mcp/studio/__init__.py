@@ -1,0 +1,1 @@
+"""The studio: a page for people at `/` and `/studio`, over the public REST API alone."""
