@@ -19,9 +19,10 @@ export function feed() {
     away.hidden = online;
     away.textContent = online ? "" : "The connection is lost. What is being drawn goes on; this page comes back by itself.";
   });
-  watch(["predictions", "characters"], ({ predictions, characters }) => {
-    const nodes = predictions.map((one) => {
-      const kind = unfinished(one) ? "open" : one.status;
+  watch(["predictions", "characters", "whose"], ({ predictions, characters, whose }) => {
+    const nodes = predictions.map((found) => {
+      const one = { character: whose.get(found.id), ...found };
+      const kind = unfinished(one) ? "open" : `${one.status} ${one.character?.name}`;
       const known = rows.get(one.id);
       const row = known?.kind === kind ? known : { kind, ...(kind === "open" ? goingOn(one) : { node: ended(one) }) };
       row.update?.(one);
@@ -65,7 +66,7 @@ function goingOn(one) {
     else step(place(id));
     if (previews.children.length !== live.previews.length) previews.replaceChildren(...live.previews.map(preview));
   };
-  return { node: element("li", { "data-id": one.id }, section), update };
+  return { node: element("li", { class: "broad", "data-id": one.id }, section), update };
 }
 
 function preview({ image, number, identity, has_nsfw: unsafe }) {
@@ -87,7 +88,7 @@ function ended(one) {
     const cancelled = one.status === "cancelled";
     return element(
       "li",
-      { class: "problem", "data-id": one.id },
+      { class: "problem broad", "data-id": one.id },
       element("p", { class: "eyebrow" }, cancelled ? "Cancelled" : "Not drawn"),
       element("h2", {}, prompt),
       !cancelled && element("p", { class: "message" }, one.error),
@@ -108,7 +109,7 @@ function ended(one) {
   }));
   return element(
     "li",
-    { class: "done", "data-id": one.id },
+    { class: items.length > 1 ? "done broad" : "done", "data-id": one.id },
     element("div", { class: "tiles" }, ...items.map((item, number) => tile(item, () => openPicture(items, number)))),
     element("div", { class: "said" }, element("h2", {}, prompt), element("p", { class: "quiet" }, facts(one)), button("Redo", again, { class: "chip", "aria-label": `Redo: ${prompt}` })),
   );

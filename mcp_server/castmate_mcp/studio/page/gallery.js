@@ -108,7 +108,7 @@ function filters(changed) {
     who.value = value;
   });
   return {
-    node: element("div", { class: "filters", role: "search" }, words, who, state.model.styles.length > 0 && style, since, "–", until),
+    node: element("div", { class: "filters", role: "search" }, words, who, state.model.styles.length > 0 && style, element("span", { class: "range" }, since, "–", until)),
     values: () => ({ query: words.value.trim(), character: who.value, style: style.value, since: since.value, until: until.value }),
   };
 }
