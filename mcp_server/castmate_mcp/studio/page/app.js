@@ -61,7 +61,7 @@ async function begin() {
     return;
   }
   showCharacters(document.getElementById("characters"));
-  showAccount(document.getElementById("account"));
+  await showAccount(document.getElementById("account"), document.querySelector('a[href="#status"]'));
   takeFiles(document.documentElement);
   addEventListener("hashchange", route);
   addEventListener("keydown", shortcuts);

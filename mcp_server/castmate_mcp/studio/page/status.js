@@ -20,7 +20,6 @@ export function statusView() {
       grid.replaceChildren(...boxes(await ask("GET", "/status")));
     } catch (error) {
       grid.replaceChildren(box("Not shown", element("p", { class: "message" }, error.message)));
-      if (error.status === 403) clearTimeout(timer);
     }
   };
   return { title: "Status", node, shown: look };
