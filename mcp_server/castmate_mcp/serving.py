@@ -105,6 +105,7 @@ class _Server(uvicorn.Server):
         def stop(number: signal.Signals) -> None:
             self.should_exit = True
             gateway.draining.set()
+            gateway.castmate.finish()
             loop.remove_signal_handler(number)  # a second one ends the process
 
         for number in (signal.SIGINT, signal.SIGTERM):

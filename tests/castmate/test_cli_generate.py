@@ -199,7 +199,7 @@ def test_json_is_one_document_with_paths_and_timings(client: FlatClient, own_fol
         "cost_usd": 0.0,
         "computed_steps": None,
         "drawn_with": DEFAULTS.model_dump(),
-        "reference": {"framing": "alpha", "box": [0.25, 0.0, 0.75, 1.0]},
+        "reference": {"framing": "alpha", "box": [0.25, 0.0, 0.75, 1.0], "others": []},
         "no_identity": "",
         "selection": None,
         "model_hash": "",

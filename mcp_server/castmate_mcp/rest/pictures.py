@@ -41,7 +41,7 @@ async def list_pictures(call: Call) -> Response:
     wanted = Wanted(
         key_name,
         query.query,
-        await _inputs(call, query.character) if query.character else None,
+        await _references(call, query.character) if query.character else None,
         query.style,
         query.since.timestamp() if query.since else None,
         query.until.timestamp() if query.until else None,
@@ -53,8 +53,8 @@ async def list_pictures(call: Call) -> Response:
             break
     more = len(found) > query.limit
     found = found[: query.limit]
-    inputs = {one.prediction.input for one in found}
-    shown = await castmate.characters.of_pictures([*inputs], key_name)
+    first = {one.prediction.references[0] for one in found}
+    shown = await castmate.characters.with_pictures([*first], key_name)
     items = [_told(call, one, shown) for one in found]
     return success(PictureList(items=items, next_cursor=items[-1].id if more else None))
 
@@ -82,12 +82,13 @@ async def read(call: Call) -> Response:
             raise Refusal(404, str(error)) from None
     sha256 = found.request.image.removeprefix("sha256:")
     name = await call.gateway.castmate.ledger.pictures.find(sha256, call.key.name)
-    image = call.gateway.file_url(call.base_url, name) if name else None
+    # Several pictures of a character are one file, which no door takes.
+    image = call.gateway.file_url(call.base_url, name) if name and "." in name else None
     return success(DrawnOut(image=image, **found.as_dict()))
 
 
-async def _inputs(call: Call, text: str) -> Sequence[str]:
-    """The stored references of the character that is meant."""
+async def _references(call: Call, text: str) -> Sequence[str]:
+    """The hashes of the pictures of the character that is meant."""
     castmate, key_name = call.gateway.castmate, call.key.name
     try:
         name = CharacterName.parse(text) or await character_named(castmate, text, key_name)
@@ -103,7 +104,7 @@ async def _inputs(call: Call, text: str) -> Sequence[str]:
         raise InvalidRequest(
             [Problem("character", told_, allowed, "GET /api/v3/characters lists them.")]
         )
-    return found.pictures
+    return await castmate.characters.hashes_of(found)
 
 
 def _cursor(text: str) -> tuple[str, int] | None:
@@ -122,7 +123,7 @@ def _cursor(text: str) -> tuple[str, int] | None:
 
 def _told(call: Call, found: Found, shown: Mapping[str, Character]) -> PictureOut:
     prediction, image, gateway = found.prediction, found.image, call.gateway
-    character = shown.get(prediction.input)
+    character = shown.get(prediction.references[0])
     small = preview_name(image.name, _THUMBNAIL_PX)
     return PictureOut(
         id=str(ImageName(prediction.id, found.number)),
