@@ -5,14 +5,14 @@ import { composer } from "./compose.js";
 import { feed } from "./feed.js";
 
 export function drawView() {
-    return {
-        title: "Draw",
-        node: element(
-            "div",
-            { class: "draw" },
-            element("h1", { class: "unseen" }, "Draw"),
-            composer(),
-            feed(),
-        ),
-    };
+  return {
+    title: "Draw",
+    node: element(
+      "div",
+      { class: "draw" },
+      element("h1", { class: "unseen" }, "Draw"),
+      composer(),
+      feed(),
+    ),
+  };
 }

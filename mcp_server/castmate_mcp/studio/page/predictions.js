@@ -16,122 +16,120 @@ let timer = null;
 export const unfinished = ({ status }) => status === "created" || status === "processing";
 
 export async function submit(inputs, about) {
-    const path = `/${state.model.model_id}`;
-    const made = await ask("POST", path, inputs, { "idempotency-key": crypto.randomUUID() });
-    merge([{ ...made, input: inputs, character: about }]);
-    announce("Accepted.");
-    follow();
-    return made.id;
+  const path = `/${state.model.model_id}`;
+  const made = await ask("POST", path, inputs, { "idempotency-key": crypto.randomUUID() });
+  merge([{ ...made, input: inputs, character: about }]);
+  announce("Accepted.");
+  follow();
+  return made.id;
 }
 
 export async function cancel(id) {
-    merge([await ask("POST", `/predictions/${id}/cancel`)]);
+  merge([await ask("POST", `/predictions/${id}/cancel`)]);
 }
 
 export async function forget(id) {
-    await ask("DELETE", `/predictions/${id}`);
-    change({ predictions: state.predictions.filter((one) => one.id !== id) });
+  await ask("DELETE", `/predictions/${id}`);
+  change({ predictions: state.predictions.filter((one) => one.id !== id) });
 }
 
 // Now, and whenever somebody looks again; another tab or an agent may have asked for some.
 export async function keepUp() {
-    document.addEventListener("visibilitychange", () => (document.hidden ? rest() : look()));
-    addEventListener("online", look);
-    await look();
+  document.addEventListener("visibilitychange", () => (document.hidden ? rest() : look()));
+  addEventListener("online", look);
+  await look();
 }
 
 async function look() {
-    clearTimeout(timer);
-    if (document.hidden) return;
-    try {
-        const asked = { page_size: KEPT, include_inputs: true };
-        const { items } = await ask("POST", "/predictions", asked);
-        merge(items);
-        connected(true);
-    } catch (error) {
-        if (error.status === 401 || error.status === 403) throw error;
-        connected(false);
-    }
-    follow();
+  clearTimeout(timer);
+  if (document.hidden) return;
+  try {
+    const asked = { page_size: KEPT, include_inputs: true };
+    const { items } = await ask("POST", "/predictions", asked);
+    merge(items);
+    connected(true);
+  } catch (error) {
+    if (error.status === 401 || error.status === 403) throw error;
+    connected(false);
+  }
+  follow();
 }
 
 // The oldest is drawn first, so its steps are the next to come.
 function follow() {
-    clearTimeout(timer);
-    const open = state.predictions.filter(unfinished);
-    const first = open.findLast(({ status }) => status === "processing") ?? open.at(-1);
-    if (first && !stream && state.online) listen(first.id);
-    if (open.length > 1 || !state.online || (open.length && !stream))
-        timer = setTimeout(look, LOOK_MS);
+  clearTimeout(timer);
+  const open = state.predictions.filter(unfinished);
+  const first = open.findLast(({ status }) => status === "processing") ?? open.at(-1);
+  if (first && !stream && state.online) listen(first.id);
+  if (open.length > 1 || !state.online || (open.length && !stream))
+    timer = setTimeout(look, LOOK_MS);
 }
 
 function listen(id) {
-    const source = new EventSource(`/api/v3/predictions/${id}/events`);
-    stream = { id, source };
-    const on = (name, take) =>
-        source.addEventListener(name, ({ data }) => {
-            connected(true);
-            take(JSON.parse(data));
-        });
-    on("status", ({ status, waiting_for: waiting }) => patch(id, { status }, { waiting }));
-    on("step", ({ step, total }) => patch(id, { status: "processing" }, { step, total }));
-    on("preview", (preview) => {
-        const { previews } = live(id);
-        patch(
-            id,
-            {},
-            { previews: [...previews.filter((one) => one.number !== preview.number), preview] },
-        );
+  const source = new EventSource(`/api/v3/predictions/${id}/events`);
+  stream = { id, source };
+  const on = (name, take) =>
+    source.addEventListener(name, ({ data }) => {
+      connected(true);
+      take(JSON.parse(data));
     });
-    on("end", async ({ status }) => {
-        hangUp();
-        announce(status === "completed" ? "A picture is finished." : "A picture was not drawn.");
-        await look(); // which also knows whether it was cancelled
-    });
-    source.onopen = () => connected(true);
-    source.onerror = () => {
-        connected(false);
-        hangUp();
-        follow();
-    };
+  on("status", ({ status, waiting_for: waiting }) => patch(id, { status }, { waiting }));
+  on("step", ({ step, total }) => patch(id, { status: "processing" }, { step, total }));
+  on("preview", (preview) => {
+    const { previews } = live(id);
+    patch(
+      id,
+      {},
+      { previews: [...previews.filter((one) => one.number !== preview.number), preview] },
+    );
+  });
+  on("end", async ({ status }) => {
+    hangUp();
+    announce(status === "completed" ? "A picture is finished." : "A picture was not drawn.");
+    await look(); // which also knows whether it was cancelled
+  });
+  source.onopen = () => connected(true);
+  source.onerror = () => {
+    connected(false);
+    hangUp();
+    follow();
+  };
 }
 
 function hangUp() {
-    stream?.source.close();
-    stream = null;
+  stream?.source.close();
+  stream = null;
 }
 
 function rest() {
-    hangUp();
-    clearTimeout(timer);
+  hangUp();
+  clearTimeout(timer);
 }
 
 function connected(online) {
-    if (state.online !== online) change({ online });
+  if (state.online !== online) change({ online });
 }
 
 function live(id) {
-    return state.predictions.find((one) => one.id === id)?.live ?? COUNTED_LIVE;
+  return state.predictions.find((one) => one.id === id)?.live ?? COUNTED_LIVE;
 }
 
 function patch(id, changes, seen = {}) {
-    change({
-        predictions: state.predictions.map((one) =>
-            one.id === id
-                ? { ...one, ...changes, live: { ...COUNTED_LIVE, ...one.live, ...seen } }
-                : one,
-        ),
-    });
+  change({
+    predictions: state.predictions.map((one) =>
+      one.id === id ? { ...one, ...changes, live: { ...COUNTED_LIVE, ...one.live, ...seen } } : one,
+    ),
+  });
 }
 
 // What the server says, onto what is known here: a list leaves out what an answer had, and back.
 function merge(items) {
-    const known = new Map(state.predictions.map((one) => [one.id, one]));
-    for (const item of items) {
-        const before = known.get(item.id);
-        const input = before?.input ?? item.input;
-        known.set(item.id, { live: COUNTED_LIVE, ...before, ...item, input });
-    }
-    const newest = (one, other) => (one.id < other.id ? 1 : -1); // ids begin with the time
-    change({ predictions: [...known.values()].sort(newest).slice(0, 3 * KEPT) });
+  const known = new Map(state.predictions.map((one) => [one.id, one]));
+  for (const item of items) {
+    const before = known.get(item.id);
+    const input = before?.input ?? item.input;
+    known.set(item.id, { live: COUNTED_LIVE, ...before, ...item, input });
+  }
+  const newest = (one, other) => (one.id < other.id ? 1 : -1); // ids begin with the time
+  change({ predictions: [...known.values()].sort(newest).slice(0, 3 * KEPT) });
 }

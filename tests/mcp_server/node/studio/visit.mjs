@@ -17,138 +17,132 @@ let visits = [];
 
 // `complaints`: errors on the console, broken policies among them; `strangers`: other hosts asked.
 class Visit {
-    complaints = [];
-    strangers = [];
+  complaints = [];
+  strangers = [];
 
-    static async begin({ hash = "", width = 1100, features = [] } = {}) {
-        const visit = new Visit();
-        visits.push(visit);
-        visit.page = await chromium.newPage();
-        await visit.page.setViewport({ width, height: 800 });
-        await visit.page.emulateMediaFeatures(features);
-        visit.page.on("console", (said) => {
-            if (["error", "warn"].includes(said.type()))
-                visit.complaints.push(`${said.text()} ${said.location().url ?? ""}`);
-        });
-        visit.page.on("pageerror", (error) => visit.complaints.push(error.stack));
-        visit.page.on("request", (request) => {
-            const url = request.url();
-            if (!url.startsWith(CASTMATE_URL) && !/^(data|blob):/.test(url))
-                visit.strangers.push(url);
-        });
-        await visit.page.goto(`${CASTMATE_URL}/${hash}`);
-        return visit;
-    }
+  static async begin({ hash = "", width = 1100, features = [] } = {}) {
+    const visit = new Visit();
+    visits.push(visit);
+    visit.page = await chromium.newPage();
+    await visit.page.setViewport({ width, height: 800 });
+    await visit.page.emulateMediaFeatures(features);
+    visit.page.on("console", (said) => {
+      if (["error", "warn"].includes(said.type()))
+        visit.complaints.push(`${said.text()} ${said.location().url ?? ""}`);
+    });
+    visit.page.on("pageerror", (error) => visit.complaints.push(error.stack));
+    visit.page.on("request", (request) => {
+      const url = request.url();
+      if (!url.startsWith(CASTMATE_URL) && !/^(data|blob):/.test(url)) visit.strangers.push(url);
+    });
+    await visit.page.goto(`${CASTMATE_URL}/${hash}`);
+    return visit;
+  }
 
-    until(selector, { text = "", timeout = PATIENCE_MS } = {}) {
-        return this.page.waitForFunction(
-            (wanted, said) =>
-                [...document.querySelectorAll(wanted)].find(
-                    (one) => one.checkVisibility() && one.textContent.includes(said),
-                ),
-            { timeout, polling: 100 },
-            selector,
-            text,
+  until(selector, { text = "", timeout = PATIENCE_MS } = {}) {
+    return this.page.waitForFunction(
+      (wanted, said) =>
+        [...document.querySelectorAll(wanted)].find(
+          (one) => one.checkVisibility() && one.textContent.includes(said),
+        ),
+      { timeout, polling: 100 },
+      selector,
+      text,
+    );
+  }
+
+  gone(selector) {
+    return this.page.waitForFunction(
+      (one) => !document.querySelector(one),
+      { timeout: PATIENCE_MS, polling: 100 },
+      selector,
+    );
+  }
+
+  // At once where it is found: what is shown may be replaced or moved by what arrives.
+  click(selector, text = "") {
+    return this.page.waitForFunction(
+      (wanted, said) => {
+        const found = [...document.querySelectorAll(wanted)].find(
+          (one) => one.checkVisibility() && !one.disabled && one.textContent.includes(said),
         );
-    }
+        found?.click();
+        return !!found;
+      },
+      { timeout: PATIENCE_MS, polling: 100 },
+      selector,
+      text,
+    );
+  }
 
-    gone(selector) {
-        return this.page.waitForFunction(
-            (one) => !document.querySelector(one),
-            { timeout: PATIENCE_MS, polling: 100 },
-            selector,
-        );
-    }
+  async fill(selector, text) {
+    const field = await this.until(selector);
+    await field.evaluate((one) => ((one.value = ""), one.focus()));
+    await this.page.keyboard.type(text);
+  }
 
-    // At once where it is found: what is shown may be replaced or moved by what arrives.
-    click(selector, text = "") {
-        return this.page.waitForFunction(
-            (wanted, said) => {
-                const found = [...document.querySelectorAll(wanted)].find(
-                    (one) =>
-                        one.checkVisibility() && !one.disabled && one.textContent.includes(said),
-                );
-                found?.click();
-                return !!found;
-            },
-            { timeout: PATIENCE_MS, polling: 100 },
-            selector,
-            text,
-        );
-    }
+  look(read, ...args) {
+    return this.page.evaluate(read, ...args);
+  }
 
-    async fill(selector, text) {
-        const field = await this.until(selector);
-        await field.evaluate((one) => ((one.value = ""), one.focus()));
-        await this.page.keyboard.type(text);
-    }
+  text(selector) {
+    return this.look((one) => document.querySelector(one)?.innerText, selector);
+  }
 
-    look(read, ...args) {
-        return this.page.evaluate(read, ...args);
-    }
+  async add(name, file = CASTMATE_REFERENCE) {
+    const [chooser] = await Promise.all([this.page.waitForFileChooser(), this.page.click(".add")]);
+    await chooser.accept([file]);
+    await this.until(".pair .seen");
+    await this.fill("#character-name", name);
+    await this.page.keyboard.press("Enter");
+    await this.gone("dialog");
+  }
 
-    text(selector) {
-        return this.look((one) => document.querySelector(one)?.innerText, selector);
-    }
+  // A prompt, and what makes it quick or long.
+  async write(prompt, parameters = {}) {
+    if (!(await this.look(() => document.querySelector(".advanced").open)))
+      await this.click("summary", "Advanced");
+    for (const [name, value] of Object.entries({ ...QUICK, ...parameters }))
+      await this.fill(`#field-${name}`, String(value));
+    await this.fill("#prompt", prompt);
+  }
 
-    async add(name, file = CASTMATE_REFERENCE) {
-        const [chooser] = await Promise.all([
-            this.page.waitForFileChooser(),
-            this.page.click(".add"),
-        ]);
-        await chooser.accept([file]);
-        await this.until(".pair .seen");
-        await this.fill("#character-name", name);
-        await this.page.keyboard.press("Enter");
-        await this.gone("dialog");
-    }
+  async send() {
+    await this.page.keyboard.down("Control");
+    await this.page.keyboard.press("Enter");
+    await this.page.keyboard.up("Control");
+  }
 
-    // A prompt, and what makes it quick or long.
-    async write(prompt, parameters = {}) {
-        if (!(await this.look(() => document.querySelector(".advanced").open)))
-            await this.click("summary", "Advanced");
-        for (const [name, value] of Object.entries({ ...QUICK, ...parameters }))
-            await this.fill(`#field-${name}`, String(value));
-        await this.fill("#prompt", prompt);
-    }
+  // What the accessibility checker finds, and what does not fit into the width.
+  async isSound() {
+    await this.look(() =>
+      Promise.allSettled(
+        document
+          .getAnimations()
+          .map(({ finished }) =>
+            Promise.race([finished, new Promise((go) => setTimeout(go, 500))]),
+          ),
+      ),
+    );
+    await this.look(AXE);
+    const violations = await this.look(async () =>
+      (await axe.run()).violations.map(
+        ({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 200)).join(" | ")}`,
+      ),
+    );
+    assert.deepEqual(violations, []);
+    const [needed, given] = await this.look(() => [
+      document.documentElement.scrollWidth,
+      innerWidth,
+    ]);
+    assert.ok(needed <= given, `${needed} px are needed, there are ${given}`);
+  }
 
-    async send() {
-        await this.page.keyboard.down("Control");
-        await this.page.keyboard.press("Enter");
-        await this.page.keyboard.up("Control");
-    }
-
-    // What the accessibility checker finds, and what does not fit into the width.
-    async isSound() {
-        await this.look(() =>
-            Promise.allSettled(
-                document
-                    .getAnimations()
-                    .map(({ finished }) =>
-                        Promise.race([finished, new Promise((go) => setTimeout(go, 500))]),
-                    ),
-            ),
-        );
-        await this.look(AXE);
-        const violations = await this.look(async () =>
-            (await axe.run()).violations.map(
-                ({ id, nodes }) =>
-                    `${id}: ${nodes.map(({ html }) => html.slice(0, 200)).join(" | ")}`,
-            ),
-        );
-        assert.deepEqual(violations, []);
-        const [needed, given] = await this.look(() => [
-            document.documentElement.scrollWidth,
-            innerWidth,
-        ]);
-        assert.ok(needed <= given, `${needed} px are needed, there are ${given}`);
-    }
-
-    async shot(name) {
-        if (!CASTMATE_SHOTS) return;
-        mkdirSync(CASTMATE_SHOTS, { recursive: true });
-        await this.page.screenshot({ path: `${CASTMATE_SHOTS}/${name}.png` });
-    }
+  async shot(name) {
+    if (!CASTMATE_SHOTS) return;
+    mkdirSync(CASTMATE_SHOTS, { recursive: true });
+    await this.page.screenshot({ path: `${CASTMATE_SHOTS}/${name}.png` });
+  }
 }
 
 const QUICK = { size: "512*512", num_inference_steps: 4, seed: 7 };
@@ -157,31 +151,31 @@ export const LONG = { size: "1536*1536", num_inference_steps: 50, seed: 7 };
 export const visit = (options) => Visit.begin(options);
 
 export async function api(method, path, body) {
-    const headers = { "content-type": "application/json" };
-    const answer = await fetch(`${CASTMATE_URL}/api/v3${path}`, {
-        method,
-        headers,
-        body: body && JSON.stringify(body),
-    });
-    const { data, message } = await answer.json();
-    assert.ok(answer.ok, message);
-    return data;
+  const headers = { "content-type": "application/json" };
+  const answer = await fetch(`${CASTMATE_URL}/api/v3${path}`, {
+    method,
+    headers,
+    body: body && JSON.stringify(body),
+  });
+  const { data, message } = await answer.json();
+  assert.ok(answer.ok, message);
+  return data;
 }
 
 before(async () => {
-    chromium = await browser();
+  chromium = await browser();
 });
 after(() => chromium?.close());
 beforeEach(async () => {
-    tab = await visit();
-    await tab.until(".compose");
+  tab = await visit();
+  await tab.until(".compose");
 });
 afterEach(async () => {
-    const ended = visits;
-    visits = [];
-    for (const { page } of ended) await page.close();
-    for (const { complaints, strangers } of ended) {
-        assert.deepEqual(complaints, [], "errors on the console, broken policies among them");
-        assert.deepEqual(strangers, [], "requests to other hosts");
-    }
+  const ended = visits;
+  visits = [];
+  for (const { page } of ended) await page.close();
+  for (const { complaints, strangers } of ended) {
+    assert.deepEqual(complaints, [], "errors on the console, broken policies among them");
+    assert.deepEqual(strangers, [], "requests to other hosts");
+  }
 });
