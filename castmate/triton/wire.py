@@ -1,7 +1,8 @@
 """What goes over the wire between `TritonClient` and the Triton model; both ends import it.
 
-A request is two tensors, `prompt` and `image` (the encoded bytes of the reference), and every other
-field of `GenerateRequest` that is not left to the model as a request parameter of the same name.
+A request is two tensors, `prompt` and `image` (the encoded bytes of the reference, of several
+pictures as `castmate.several` packs them), and every other field of `GenerateRequest` that is not
+left to the model as a request parameter of the same name.
 Responses are the outputs below.
 Errors are the tree of `castmate/errors.py` as one JSON document, the message of Triton's error.
 """
