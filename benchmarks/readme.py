@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.variants import KEPT_ENCODERS
-
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -23,11 +21,12 @@ SUMMARY = {
     "torch-compile": "`torch.compile`, the same weights",
     "diffusers-eager": "diffusers, the same weights",
 }
+STEPS_ONLY = ", encoders kept"
 FP8_VARIANTS = {
     "bf16 (control)": "bf16, the control",
-    "fp8, encoders kept": "FP8 linear layers",
+    f"fp8{STEPS_ONLY}": "FP8 linear layers",
     "fp8": "the same, and encoders",
-    "fp8-attention, encoders kept": "FP8 linear layers and attention",
+    f"fp8-attention{STEPS_ONLY}": "FP8 linear layers and attention",
     "fp8-attention": "the same, and encoders: the default",
 }
 LEDGERS = {
@@ -243,7 +242,7 @@ def schemes(report: dict[str, Any]) -> Iterator[str]:
     )
     yield _rule(9)
     for name, row in report["variants"].items():
-        if name == "fp32" or name.endswith(KEPT_ENCODERS):
+        if name == "fp32" or name.endswith(STEPS_ONLY):
             continue
         counted = report["schemes"].get("none" if name.startswith("bf16") else name)
         cells: tuple[str, ...] = ("", "", "")

@@ -1,4 +1,4 @@
-"""Reads results: complete, unedited and from one machine, or not at all."""
+"""Reads results, which must be complete, unedited and from one machine."""
 
 from __future__ import annotations
 

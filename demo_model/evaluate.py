@@ -80,7 +80,7 @@ WIDE_ROWS = (
     Row("short prompt + reference, 768*1344", "768*1344"),
     Row("short prompt + reference, 1536*640", "1536*640"),
 )
-"""Rows in addition for weights of the second edition."""
+"""Additional rows for weights of the second edition."""
 
 
 def judged_pictures(count: int, edition: Edition = SHIPPED_EDITION) -> list[PictureSpec]:
@@ -99,7 +99,7 @@ def short_prompt(picture: PictureSpec) -> str:
 
 
 def reference_of(spec: CharacterSpec, size: int = 512) -> Reference:
-    """The reference that a user would give."""
+    """A reference as a user would give it."""
     pixels = np.asarray(draw_reference(spec, size))
     return Reference.from_bytes(encode(pixels, OutputFormat.PNG), "the reference")
 
@@ -135,7 +135,7 @@ def score(
         seen = [i for i, label in enumerate(labels) if label[name] != IGNORED]
         hits = sum(int(predicted[name][i]) == labels[i][name] for i in seen)
         scores[name] = round(hits / max(1, len(seen)), 3)
-    if "arms" in predicted:  # the first edition's judge does not look at the form
+    if "arms" in predicted:  # the first edition's judge ignores the form
         scores |= form_scores(predicted, [form_labels(picture) for picture in pictures])
     return scores
 
@@ -143,7 +143,7 @@ def score(
 def form_scores(
     predicted: Mapping[str, Tensor], labels: Sequence[Mapping[str, int]]
 ) -> dict[str, float]:
-    """Share of pictures with the right limbs, of thin parts that are there, of single figures."""
+    """Shares of pictures with the right limbs, with all thin parts, and with a single figure."""
     wrong = [set(malformed(predicted, label, i)) for i, label in enumerate(labels)]
     thin = [(name, i) for i, label in enumerate(labels) for name in THIN if label[name] == 1]
     return {

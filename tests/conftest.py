@@ -15,6 +15,9 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 import castmate  # noqa: F401  before ONNX Runtime, which it keeps from sending usage events
+from tests import certificates
+
+certificates.read_once()
 
 # Under nohup and in the background of a script these come ignored, and children would inherit
 # that: nothing would stop at Ctrl-C. A signal that has a handler is a default one in a child.
@@ -80,7 +83,8 @@ class FileScheduling(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::")[0]
-        return "tritonserver" if file.startswith("tests/triton_models/") else file
+        heavy = file.startswith(("tests/fleet/", "tests/triton_models/"))
+        return "tritonserver" if heavy else file
 
 
 @pytest.hookimpl(optionalhook=True)

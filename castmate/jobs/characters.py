@@ -20,7 +20,6 @@ from castmate.jobs.pictures import Brought, Pictures, release
 from castmate.jobs.queue import lock_queue
 from castmate.jobs.storage import CHARACTERS, DAY_S
 from castmate.jobs.tables import character_pictures, characters, pictures
-from castmate.several import hash_together
 from castmate.shorten import shorten
 
 PREFIX: Final = "chr_"
@@ -159,39 +158,34 @@ class Characters:
             lambda tx: [_character(row) for row in tx.connection.execute(query)]
         )
 
-    async def of_pictures(self, names: Sequence[str], key_name: str) -> dict[str, Character]:
-        """The newest character of a key that was drawn from each of some stored references."""
+    async def hashes_of(self, character: Character) -> Sequence[str]:
+        """The SHA-256 of each of its pictures."""
+        return await self._database.run(lambda tx: _hashes(tx, character.pictures))
+
+    async def with_pictures(self, hashes: Sequence[str], key_name: str) -> dict[str, Character]:
+        """The newest character of a key that has each of some pictures, if one has it.
+
+        Args:
+            hashes: Their SHA-256.
+            key_name: Whose characters.
+        """
+        of_character = character_pictures.c.character_id == characters.c.id
         query = (
-            select(character_pictures.c.picture, characters)
+            select(pictures.c.sha256, characters)
             .join_from(
-                character_pictures, characters, characters.c.id == character_pictures.c.character_id
+                pictures, character_pictures, character_pictures.c.picture == pictures.c.name
             )
+            .join(characters, of_character)
             .where(
-                character_pictures.c.picture.in_(names),
-                characters.c.key_name == key_name,
+                pictures.c.key_name == key_name,
+                pictures.c.sha256.in_(hashes),
                 characters.c.discarded.is_(None),
             )
             .order_by(characters.c.created, characters.c.id)
         )
-
-        def work(tx: Transaction) -> dict[str, Character]:
-            found = {row.picture: _character(row) for row in tx.connection.execute(query)}
-            left = [name for name in names if name not in found]
-            return found | _of_all(tx, left, key_name)
-
-        return await self._database.run(work)
-
-    async def inputs_of(self, character: Character) -> Sequence[str]:
-        """What generations of a character draw from: its stored pictures, alone and together."""
-
-        def work(tx: Transaction) -> list[str]:
-            kept = select(pictures.c.name).where(
-                pictures.c.key_name == character.key_name,
-                pictures.c.sha256 == hash_together(_hashes(tx, character.pictures)),
-            )
-            return list(tx.connection.execute(kept).scalars())
-
-        return list(dict.fromkeys([*character.pictures, *await self._database.run(work)]))
+        return await self._database.run(
+            lambda tx: {row.sha256: _character(row) for row in tx.connection.execute(query)}
+        )
 
     async def rename(self, character_id: str, name: str, key_name: str | None = None) -> Character:
         """Call a character something else.
@@ -334,24 +328,6 @@ def _too_many() -> InvalidRequest:
 def _unknown(character_id: str) -> InvalidRequest:
     told = f"there is no character {character_id!r}"
     return InvalidRequest([Problem("character_id", told, "an id of `castmate characters list`")])
-
-
-def _of_all(tx: Transaction, names: Sequence[str], key_name: str) -> dict[str, Character]:
-    """The newest character of a key whose pictures are together each of some stored references."""
-    if not names:
-        return {}
-    kept = select(pictures.c.name, pictures.c.sha256).where(pictures.c.name.in_(names))
-    mine = select(characters).where(
-        characters.c.key_name == key_name, characters.c.discarded.is_(None)
-    )
-    rows = tx.connection.execute(mine.order_by(characters.c.created, characters.c.id))
-    several = [one for one in map(_character, rows) if len(one.pictures) > 1]
-    by_hash = {hash_together(_hashes(tx, one.pictures)): one for one in several}
-    return {
-        row.name: by_hash[row.sha256]
-        for row in (tx.connection.execute(kept) if several else ())
-        if row.sha256 in by_hash
-    }
 
 
 def _set(tx: Transaction, character_id: str, **values: Any) -> None:

@@ -67,7 +67,7 @@ class Pipeline:
         Raises:
             BundleError: A graph cannot be loaded.
         """
-        self.bundle = bundle
+        self.bundle, self._sha256 = bundle, bundle.sha256
         self._runtime = runtime
         self._network = open_network(
             bundle,
@@ -197,6 +197,7 @@ class Pipeline:
             reference=encoded.reference,
             no_identity=self.no_identity,
             selection=selection,
+            model_hash=self._sha256,
         )
 
     def _completed(self, request: GenerateRequest) -> tuple[CompleteRequest, tuple[str, ...]]:

@@ -69,23 +69,6 @@ async def test_a_picture_is_listed_with_all_that_a_page_shows(api: Api) -> None:
     await api.ask("GET", f"{PATH}/x/thumbnail", 404)
 
 
-async def test_what_was_drawn_from_several_pictures_of_a_character_is_its_own(api: Api) -> None:
-    files = {"file": ("b.png", picture((64, 64), "blue"), "image/png")}
-    blue = (await api.ask("POST", "/api/v3/media/upload/binary", files=files))["download_url"]
-    body = {"name": "Mira", "references": [api.image, blue]}
-    mira = await api.ask("POST", "/api/v3/characters", json=body)
-    await api.ask("POST", "/api/v3/characters", json={"name": "Other", "references": [api.image]})
-    both = await drawn(api, "waving", image=mira["id"])
-    second = await drawn(api, "waving", image="Mira/2")
-    first = await drawn(api, "waving")
-    of_mira = [f"img_{name}-0" for name in (first, second, both)]
-    assert await found(api, character="Mira") == of_mira
-    assert await found(api, character="Other") == of_mira[:1]
-    items = (await api.ask("GET", PATH))["items"]
-    names = [item["character"]["name"] for item in items]
-    assert names == ["Other", "Mira", "Mira"]
-
-
 async def test_pictures_are_found_by_words_name_style_character_and_date(api: Api) -> None:
     mira = await api.ask(
         "POST", "/api/v3/characters", json={"name": "Mira", "references": [api.image]}
@@ -122,6 +105,45 @@ async def test_a_name_of_one_picture_finds_no_other_of_its_prediction(api: Api) 
     name = await drawn(api, "waving", num_images=3)
     await api.ask("PATCH", f"{PATH}/img_{name}-1", json={"name": "Cover"})
     assert await found(api, query="cover") == [f"img_{name}-1"]
+
+
+async def test_a_character_of_several_pictures_is_found_by_any_of_them(api: Api) -> None:
+    files = {"file": ("b.png", picture((64, 64), "blue"), "image/png")}
+    blue = (await api.ask("POST", "/api/v3/media/upload/binary", files=files))["download_url"]
+    body = {"name": "Mira", "references": [api.image, blue]}
+    mira = await api.ask("POST", "/api/v3/characters", json=body)
+    both = await drawn(api, "waving", image=mira["id"])
+    second = await drawn(api, "running", image=f"{mira['id']}/2")
+    page = await api.ask("GET", PATH, params={"character": "Mira"})
+    assert [item["prediction_id"] for item in page["items"]] == [second, both]
+    assert {item["character"]["id"] for item in page["items"]} == {mira["id"]}
+
+
+async def test_a_file_tells_its_request_and_the_reference_that_is_still_here(api: Api) -> None:
+    await drawn(api, "waving", output_format="webp", num_images=2)
+    (_, second) = (await api.ask("GET", PATH))["items"]
+    data = (await api.http.get(urlsplit(second["url"]).path)).content
+    path = f"{PATH}/read"
+    told = await api.ask("POST", path, files={"file": ("x.webp", data, "image/webp")})
+    assert (told["request"]["prompt"], told["request"]["seed"]) == ("waving", 8)
+    assert (told["request"]["num_images"], told["client"]) == (1, "flat")
+    again = await api.submit(**told["request"] | {"image": told["image"]})
+    assert (await api.final(again["id"]))["seeds"] == [8]
+    plain = {"file": ("plain.png", picture((64, 64)), "image/png")}
+    refused = await api.ask("POST", path, 404, files=plain)
+    assert "plain.png does not say how it was drawn" in refused["message"]
+    await api.ask("POST", path, 422, files={"file": ("x", b"text", "text/plain")})
+    ann = await api.key("ann")
+    told = await api.ask("POST", path, files={"file": ("x.webp", data, "")}, headers=ann)
+    assert "image" not in told  # it is another key's
+
+
+async def test_pictures_say_nothing_of_themselves_where_that_is_off(tmp_path: Path) -> None:
+    async with serving(FlatClient(), tmp_path / "data", picture_metadata=False) as api:
+        await drawn(api, "waving")
+        (item,) = (await api.ask("GET", PATH))["items"]
+        data = (await api.http.get(urlsplit(item["url"]).path)).content
+        await api.ask("POST", f"{PATH}/read", 404, files={"file": ("x.png", data, "image/png")})
 
 
 async def test_pages_stay_exact_while_pictures_come_and_go(api: Api) -> None:
