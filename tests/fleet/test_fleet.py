@@ -1,7 +1,7 @@
 """The whole fleet through its faults: nothing that was acknowledged fails, is lost or drawn twice.
 
-`make test` takes it through a few; `make chaos` through all of them, and prints how long pictures
-took meanwhile. `FLEET_PREDICTIONS=2000 make chaos` does it for longer.
+`make test` takes it through a few; `make chaos` through all of them, and prints how long callers
+waited meanwhile. `make chaos FLEET_PREDICTIONS=2000` does it for longer.
 """
 
 from __future__ import annotations
