@@ -52,7 +52,8 @@ FEW = Plan(
     pace_s=0.5,
     settle_s=1.0,
     num_tritons=2,
-    lease_s=2,
+    lease_s=5,  # other tests take the processors meanwhile: nobody may seem dead for that
+    event_timeout_s=10.0,
 )
 ALL = Plan(
     events=(
