@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.variants import KEPT_ENCODERS
-
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -23,11 +21,12 @@ SUMMARY = {
     "torch-compile": "`torch.compile`, the same weights",
     "diffusers-eager": "diffusers, the same weights",
 }
+STEPS_ONLY = ", encoders kept"
 FP8_VARIANTS = {
     "bf16 (control)": "bf16, the control",
-    "fp8, encoders kept": "FP8 linear layers",
+    f"fp8{STEPS_ONLY}": "FP8 linear layers",
     "fp8": "the same, and encoders",
-    "fp8-attention, encoders kept": "FP8 linear layers and attention",
+    f"fp8-attention{STEPS_ONLY}": "FP8 linear layers and attention",
     "fp8-attention": "the same, and encoders: the default",
 }
 LEDGERS = {
@@ -99,6 +98,39 @@ def identity(report: dict[str, Any]) -> Iterator[str]:
         yield _row(
             f"share of attributes that the judge recognises in {title}",
             f"{best[f'attributes_{name}']:.3f}",
+        )
+
+
+def references(report: dict[str, Any]) -> Iterator[str]:
+    """What several pictures of a character are worth, by how they are combined."""
+    yield _row(
+        f"{report['characters']} held-out characters, {report['size']}, {report['steps']} steps",
+        "identity",
+        "attributes that the judge recognises",
+        "identity less that of each picture alone, paired",
+    )
+    yield _rule(4)
+    for view, alone in report["views"].items():
+        scores = (_with_interval(alone[name]) for name in ("identity", "attributes"))
+        yield _row(f"{view} alone", *scores, "")
+    for name, found in report["sets"].items():
+        for way, scores in found["ways"].items():
+            less = (f"{view} {_change(one['identity'])}" for view, one in scores["less"].items())
+            yield _row(
+                f"{name}: {way}",
+                *(_with_interval(scores[name]) for name in ("identity", "attributes")),
+                "<br>".join(less),
+            )
+
+
+def strangers(report: dict[str, Any]) -> Iterator[str]:
+    """How often the warning that pictures are not alike is right."""
+    yield _row(f"{report['characters']} held-out characters", "warned: all are of one", "found")
+    yield _rule(3)
+    for name, shares in report["sets"].items():
+        yield _row(
+            name,
+            *(_with_interval(shares[one]) for one in ("all of one character", "one of another")),
         )
 
 
@@ -210,7 +242,7 @@ def schemes(report: dict[str, Any]) -> Iterator[str]:
     )
     yield _rule(9)
     for name, row in report["variants"].items():
-        if name == "fp32" or name.endswith(KEPT_ENCODERS):
+        if name == "fp32" or name.endswith(STEPS_ONLY):
             continue
         counted = report["schemes"].get("none" if name.startswith("bf16") else name)
         cells: tuple[str, ...] = ("", "", "")
@@ -267,6 +299,8 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], Iterator[str]]]] = {
     "toon-quality": ("toon-quality.json", toon_quality),
     "toon-framing": ("toon-framing.json", toon_framing),
     "identity": ("identity.json", identity),
+    "references": ("references.json", references),
+    "strangers": ("strangers.json", strangers),
     "latency-summary": ("latency-cpu.json", latency_summary),
     "latency": ("latency-cpu.json", latency),
     "step-caching": ("quality-cpu.json", step_caching),

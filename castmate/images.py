@@ -53,7 +53,7 @@ class Reference:
 
     Attributes:
         data: The bytes as received; PNG instead of HEIC and AVIF, which not everything can read.
-        sha256: The hash of `data` in hex, which identifies the reference.
+        sha256: The hash of `data` in hex, or of those of several; it identifies the reference.
         image: The picture as `castmate.decoding` returns it; of several, the first.
         cutout: The box of what is opaque in a picture whose rest is transparent.
         several: Where there are several: each alone, the best first.

@@ -324,6 +324,8 @@ class GenerateResult:
         reference: How the reference was framed. None where the client does not tell.
         no_identity: Why the pictures have no `identity`; empty where they have.
         selection: What was drawn and what was chosen, where the request chooses.
+        model_hash: Of the bundle's manifest, which names every file of it; empty where the client
+            does not tell.
     """
 
     images: tuple[GeneratedImage, ...]
@@ -337,6 +339,7 @@ class GenerateResult:
     reference: FramedReference | None = None
     no_identity: str = ""
     selection: Selection | None = None
+    model_hash: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The result as JSON, without the pictures' bytes."""

@@ -31,8 +31,8 @@ ImageOption = Annotated[
     typer.Option(
         "--image",
         "-i",
-        help="The picture of the character: a path, an https URL or a data URI. One character, "
-        "whole, on a plain background works best.",
+        help="The picture of the character: a path, an https URL, a data URI, or the name or id of "
+        "a saved character. One character, whole, on a plain background works best.",
     ),
 ]
 FolderOption = Annotated[

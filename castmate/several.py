@@ -66,10 +66,15 @@ async def read(data: bytes, label: str) -> Reference:
     )
 
 
+def hash_together(hashes: Sequence[str]) -> str:
+    """The `sha256` of what `together` makes of pictures with these."""
+    chosen = list(dict.fromkeys(hashes))[:MAX_TOGETHER]
+    return chosen[0] if len(chosen) == 1 else hashlib.sha256("+".join(chosen).encode()).hexdigest()
+
+
 def _of(data: bytes, parts: Sequence[Reference]) -> Reference:
-    return replace(
-        parts[0], data=data, sha256=hashlib.sha256(data).hexdigest(), several=tuple(parts)
-    )
+    sha256 = hash_together([part.sha256 for part in parts])
+    return replace(parts[0], data=data, sha256=sha256, several=tuple(parts))
 
 
 def _unpacked(data: bytes, label: str) -> list[bytes]:

@@ -36,11 +36,12 @@ from castmate.engines.manifest import (
     TokenizerSpec,
 )
 from export.family import Network, bundle_graphs, family_of
+from export.golden_limits import golden_limits
+from export.graphs import Makers
 from export.lora.styles import Styles
 from export.lora.styles import write as write_factors
 from export.precision import Precision, convert
 from export.quantization.none import NONE
-from export.quantization.registry import limits_of
 from export.quantization.scheme import Scheme
 from export.samples import TokenizerFile
 from export.to_onnx import to_onnx
@@ -127,7 +128,7 @@ def write_bundle(
                 name: tokenizer_spec(file, made / f"{name}.json")
                 for name, file in tokenizers.items()
             },
-            golden=write_golden(golden, made, precision, quantization),
+            golden=write_golden(golden, made, precision, makers),
             profile=family.profile.model_copy(update={"steps": steps}),
             constants=family.constants(network),
             defaults=defaults,
@@ -159,27 +160,16 @@ def styles_spec(styles: Styles, folder: Path, dtype: torch.dtype) -> StylesSpec:
 
 
 def write_golden(
-    calls: Mapping[str, Call], folder: Path, precision: Precision, quantization: Scheme
+    calls: Mapping[str, Call], folder: Path, precision: Precision, makers: Makers
 ) -> GoldenSpec:
-    """Write the golden tensors of the ONNX graphs in a folder, and what they allow.
+    """Write golden tensors, and what graphs may differ from them: see `golden_limits`.
 
     Raises:
-        ExportError: No limits are known for graphs of this kind.
+        ExportError: A graph's rounding costs so much that no limit could tell a wrong engine.
     """
-    limits = {name: graph_limit(folder / f"{name}.onnx", precision, quantization) for name in calls}
+    limits = golden_limits(calls, precision, makers)
     save(path := folder / GOLDEN, calls)
     return GoldenSpec(**file_spec(path).model_dump(), limits=limits)
-
-
-def graph_limit(path: Path, precision: Precision, quantization: Scheme) -> float:
-    """Largest relative L2 difference of an ONNX graph from its golden tensors.
-
-    Raises:
-        ExportError: No limits are known for graphs of this kind.
-    """
-    nodes = onnx.load(path, load_external_data=False).graph.node
-    is_quantized = any(node.op_type == "DequantizeLinear" for node in nodes)
-    return limits_of(precision, quantization if is_quantized else NONE).relative_l2
 
 
 def describe(precision: Precision, quantization: Scheme, *, encoders: bool = False) -> str:

@@ -27,8 +27,7 @@ from castmate.schema import GenerateRequest
 from export.errors import ExportError
 from export.family import Network, parser, published
 from export.precision import Precision
-from export.quantization.registry import SCHEMES, limits_of
-from export.quantization.scheme import Limits
+from export.quantization.registry import SCHEMES, least_psnr_db
 from export.samples import Prompts, Sample, samples
 from export.trajectory import decode, denoise
 
@@ -66,7 +65,7 @@ def verify_picture(
     prompts: Prompts,
     sample: Sample,
     steps: int,
-    limits: Limits,
+    least_db: float,
 ) -> float:
     """Draw one picture with both and compare them.
 
@@ -93,9 +92,9 @@ def verify_picture(
     found = np.asarray(Image.open(BytesIO(result.images[0].data)).convert("RGB"))
     expected = decode(network, denoise(network, sample, prompts, steps))
     psnr = psnr_db(found, expected)
-    if psnr < limits.psnr_db:
+    if psnr < least_db:
         raise VerificationError(
-            f"The picture differs from torch's: PSNR {psnr:.1f} dB, at least {limits.psnr_db} dB "
+            f"The picture differs from torch's: PSNR {psnr:.1f} dB, at least {least_db} dB "
             "is wanted."
         )
     return psnr
@@ -117,7 +116,7 @@ def main() -> int:
     line.add_argument("--side", type=int, default=1024, help="pixels")
     given = line.parse_args()
     try:
-        limits = limits_of(given.precision, SCHEMES[given.quantization])
+        least = least_psnr_db(given.precision, SCHEMES[given.quantization])
         bundle = Bundle.open(given.bundle)
         if bundle.manifest.family != given.family:
             raise ExportError(
@@ -131,7 +130,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             prompts = Prompts.of_files(family.load_tokenizers(sources, config, Path(folder)))
         (sample,) = samples(1, given.side)
-        psnr = verify_picture(bundle, runtime, network, prompts, sample, given.steps, limits)
+        psnr = verify_picture(bundle, runtime, network, prompts, sample, given.steps, least)
         print(f"picture: PSNR {psnr:.1f} dB")
     except (ExportError, CastmateError) as error:
         print(error, file=sys.stderr)

@@ -15,6 +15,9 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 import castmate  # noqa: F401  before ONNX Runtime, which it keeps from sending usage events
+from tests import certificates
+
+certificates.read_once()
 
 # Under nohup and in the background of a script these come ignored, and children would inherit
 # that: nothing would stop at Ctrl-C. A signal that has a handler is a default one in a child.

@@ -26,6 +26,7 @@ from castmate.jobs.ledger import Ledger
 from castmate.jobs.predictions import Outcome, Prediction, StoredResult
 from castmate.jobs.progress import Writer
 from castmate.jobs.storage import output_name
+from castmate.picture_metadata import described
 from castmate.schema import GenerateRequest, GenerateResult
 
 _log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Worker:
         owner: str | None = None,
         own: Sequence[str] | None = None,
         on_drawn: Callable[[Claim, GenerateResult], object] | None = None,
+        describe: bool = False,
     ) -> None:
         """Nothing is claimed until `start`.
 
@@ -68,6 +70,7 @@ class Worker:
             own: Leave to others what is not among these predictions, nor was submitted through it,
                 and give up soon: somebody waits for them in person. None takes everything.
             on_drawn: Gets each result once its pictures are stored.
+            describe: Write into the pictures how they were drawn.
         """
         self._ledger, self._client, self._slots = ledger, client, slots
         self._claims = Claims(ledger.database, ledger.limits)
@@ -81,7 +84,7 @@ class Worker:
         self._failures, self._rests_until = 0, 0.0  # claims that no client could draw, in a row
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Fails as soon as a prediction could not be ended in time; never done otherwise."""
-        self._on_drawn = on_drawn
+        self._on_drawn, self._describe = on_drawn, describe
         self.attempts: Counter[tuple[Outcome, str]] = Counter()
         """Those that have ended here, by outcome and by the client that drew the pictures."""
         self._running: dict[asyncio.Task[None], Claim] = {}
@@ -274,6 +277,8 @@ class Worker:
                 prediction.request, reference, on_progress, payments
             )
         self._works()
+        if self._describe:
+            result = await asyncio.to_thread(described, prediction.request, result)
         names = []
         with tracing.span("store"):
             for number, image in enumerate(result.images):
@@ -282,7 +287,7 @@ class Worker:
                 names.append(name)
         if self._on_drawn is not None:
             self._on_drawn(claim, result)
-        return StoredResult.of(result, names)
+        return StoredResult.of(result, names, [one.sha256 for one in reference.several])
 
     async def _keep(self, name: str, data: bytes, cost_usd: float) -> None:
         """Store a finished picture, however often it takes: it was drawn, and perhaps paid.

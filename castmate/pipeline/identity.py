@@ -16,12 +16,14 @@ from castmate.engines.base import Runtime
 from castmate.engines.bundle import Bundle
 from castmate.engines.manifest import IdentitySpec
 from castmate.framing import Cutout, by_alpha, by_background, by_transparency, with_margins
-from castmate.identity import Verdict
 from castmate.images import Reference
 from castmate.pipeline.cache import SizedCache
 from castmate.pipeline.matte import Matte
 
 GRAPH: Final = "identity"
+STRANGER_BELOW: Final = 0.1
+"""The score of two references below which they may show two characters: a back scores far below
+`another` against the face of its own character. `python -m benchmarks.strangers`."""
 _CACHE_BYTES: Final = 2**20  # a reference takes 2 kB at most
 
 Features = NDArray[np.float32]
@@ -69,14 +71,14 @@ class Identity:
         return max(self._spec.score(float(seen @ self._known(one))) for one in reference.pictures)
 
     def strangers(self, reference: Reference) -> tuple[int, ...]:
-        """Which of several pictures, from 1, show somebody else than every other one."""
+        """Which of several pictures, from 1, are like none of the others."""
         known = [self._known(one) for one in reference.pictures]
         return tuple(
             number
             for number, one in enumerate(known, 1)
             if len(known) > 1
             and all(
-                Verdict.of(self._spec.score(float(one @ other))) is Verdict.ANOTHER
+                self._spec.score(float(one @ other)) < STRANGER_BELOW
                 for other in known
                 if other is not one
             )

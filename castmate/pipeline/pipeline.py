@@ -67,7 +67,7 @@ class Pipeline:
         Raises:
             BundleError: A graph cannot be loaded.
         """
-        self.bundle = bundle
+        self.bundle, self._sha256 = bundle, bundle.sha256
         self._runtime = runtime
         self._network = open_network(
             bundle,
@@ -197,6 +197,7 @@ class Pipeline:
             reference=encoded.reference,
             no_identity=self.no_identity,
             selection=selection,
+            model_hash=self._sha256,
         )
 
     def _completed(self, request: GenerateRequest) -> tuple[CompleteRequest, tuple[str, ...]]:
@@ -225,12 +226,15 @@ class Pipeline:
             found = self._identity.strangers(reference)
         if not found:
             return ()
-        which = "pictures" if len(found) > 1 else "picture"
-        return (
-            f"The character's {which} {' and '.join(map(str, found))} may show somebody else than "
-            "the others. Draw from one of them, or save the character again without those that "
-            "are not of it.",
-        )
+        if len(found) == len(reference.pictures):
+            told = "The pictures of the character are not alike: they may show different ones."
+        else:
+            which = "pictures" if len(found) > 1 else "picture"
+            told = (
+                f"The character's {which} {' and '.join(map(str, found))} may show somebody else "
+                "than the others."
+            )
+        return (f"{told} Draw from one picture, or save the character without the wrong ones.",)
 
     def _threshold(self, request: GenerateRequest) -> tuple[float, tuple[str, ...]]:
         """The change below which steps are not computed, and a warning where that cannot be."""

@@ -92,9 +92,11 @@ def prepare(network: Network, styles: Sequence[Style]) -> Styles | None:
         found = changes[style.name] = deltas(style.lora, network)
         if beyond := sorted(set(found) - known):
             raise ExportError(
-                f"--style {style.name}: {style.lora.path} changes layers that run before there is "
-                f"a style, such as text encoders:\n  {listed(beyond)}\nFuse it with --lora, or "
-                "train it without these."
+                f"--style {style.name}: {style.lora.path} changes layers that are not part of a "
+                f"step, such as those of text encoders:\n  {listed(beyond)}\nA style chosen by "
+                "name cannot reach them. For a bundle that always draws in this style, fuse the "
+                f"whole file: --lora {style.lora.path}:{style.lora.scale:g}. Otherwise remove the "
+                "tensors of these layers from the file, or train it without them."
             )
     touched = {layer for found in changes.values() for layer in found}
     network.style_slots = {

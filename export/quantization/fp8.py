@@ -24,7 +24,7 @@ from export.attention import ScaledDotProduct
 from export.precision import Precision, QuantizedLayer
 from export.quantization import per_output
 from export.quantization.per_output import dequantize, stored_scale
-from export.quantization.scheme import Kernel, Limits, Measure, Ranges, Scheme
+from export.quantization.scheme import Kernel, Measure, Ranges, Scheme
 
 E4M3_MAX = 448.0
 """Largest finite value of float8_e4m3fn."""
@@ -157,10 +157,7 @@ class Fp8(Scheme):
     """Linear layers in FP8 and, if wanted, every attention of theirs."""
 
     weight_bytes = 1.0
-    limits: Mapping[Precision, Limits] = {
-        Precision.FP32: Limits(1e-1, 20),  # what the blocks of `toon` add has 8.1e-2
-        Precision.BF16: Limits(1e-1, 18),
-    }
+    psnr_db: Mapping[Precision, float] = {Precision.FP32: 20, Precision.BF16: 18}
     translations = _TRANSLATIONS
     layout = ScaleLayout(
         weights="float8e4m3fn",

@@ -19,7 +19,7 @@ from castmate.engines.plan import Flavour
 from export.precision import Precision, QuantizedLayer
 from export.quantization.four_bits import pack, typed, unpack
 from export.quantization.int8 import INT8
-from export.quantization.scheme import Kernel, Limits, Measure, Ranges, Scheme, Translations
+from export.quantization.scheme import Kernel, Measure, Ranges, Scheme, Translations
 
 GROUP = 128
 """Weights of one output that share a scale; fewer where a layer's inputs are no multiple of it."""
@@ -123,10 +123,7 @@ class Int4(Scheme):
     name = "int4"
     kernels = (PRODUCTS, *INT8.kernels)
     weight_bytes = 0.5 + 2 / GROUP
-    limits: Mapping[Precision, Limits] = {
-        Precision.FP32: Limits(2.5e-1, 15),  # a step of `toon` differs by 0.17 of what it changes
-        Precision.BF16: Limits(2.5e-1, 15),
-    }
+    psnr_db: Mapping[Precision, float] = {Precision.FP32: 15, Precision.BF16: 15}
     translations = _TRANSLATIONS
     layout = ScaleLayout(weights="int4", scales="one for each block", block=GROUP)
     gains = ("8.0", "8.6", "8.9")

@@ -20,7 +20,7 @@ from castmate.engines.plan import Flavour
 from export.precision import Precision, QuantizedLayer
 from export.quantization import per_output
 from export.quantization.per_output import dequantize, stored_scale
-from export.quantization.scheme import Kernel, Limits, Measure, Ranges, Scheme, Translations
+from export.quantization.scheme import Kernel, Measure, Ranges, Scheme, Translations
 
 LARGEST = 127
 STRENGTHS = (0.0, 0.25, 0.5, 0.65, 0.8)
@@ -142,10 +142,7 @@ class Int8(Scheme):
     name = "int8"
     kernels = (PRODUCTS,)
     weight_bytes = 1.0
-    limits: Mapping[Precision, Limits] = {
-        Precision.FP32: Limits(2e-1, 18),  # the text tokens of `toon`'s first block have 0.15
-        Precision.BF16: Limits(2e-1, 18),
-    }
+    psnr_db: Mapping[Precision, float] = {Precision.FP32: 18, Precision.BF16: 18}
     translations = _TRANSLATIONS
     layout = ScaleLayout(
         weights="int8",

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from export.precision import Precision
-from export.quantization.scheme import Limits, Measure, Ranges, Scheme
+from export.quantization.scheme import Measure, Ranges, Scheme
 
 
 class NoQuantization(Scheme):
@@ -17,11 +17,11 @@ class NoQuantization(Scheme):
     name = "none"
     kernels = ()
     weight_bytes = 0.0
-    limits: Mapping[Precision, Limits] = {
-        Precision.FP32: Limits(1e-4, 45),
-        Precision.FP16_WEIGHTS: Limits(5e-3, 35),
-        Precision.FP16: Limits(1e-2, 30),
-        Precision.BF16: Limits(4e-2, 22),
+    psnr_db: Mapping[Precision, float] = {
+        Precision.FP32: 45,
+        Precision.FP16_WEIGHTS: 35,
+        Precision.FP16: 30,
+        Precision.BF16: 22,
     }
     translations: Mapping[Callable[..., Any], Callable[..., Any]] = {}
 

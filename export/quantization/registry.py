@@ -13,7 +13,7 @@ from export.quantization.int4 import INT4
 from export.quantization.int8 import INT8
 from export.quantization.none import NONE
 from export.quantization.nvfp4 import NVFP4
-from export.quantization.scheme import Kernel, Limits, Scheme
+from export.quantization.scheme import Kernel, Scheme
 from export.quantization.svdquant import SVDQUANT
 
 SCHEMES: dict[str, Scheme] = {
@@ -57,16 +57,16 @@ def kernel_for(stored: int, *, attention: bool) -> Kernel | None:
     return next(found, None)
 
 
-def limits_of(precision: Precision, quantization: Scheme) -> Limits:
-    """What a scheme accepts at a precision.
+def least_psnr_db(precision: Precision, quantization: Scheme) -> float:
+    """What a picture has beside that in fp32, at least.
 
-    PSNR of bf16 and below is loose on purpose: without any loss it is fragile, 19 dB between two
-    exact kernels at full size. `benchmarks.schemes` compares with such controls.
+    Loose on purpose in bf16 and below: without any loss it is fragile, 19 dB between two exact
+    kernels at full size. `benchmarks.schemes` compares with such controls.
 
     Raises:
-        ExportError: It has no limits for it.
+        ExportError: It is not known of this pair.
     """
-    if (limits := quantization.limits.get(precision)) is None:
-        known = ", ".join(f"{p} with {s}" for s in SCHEMES.values() for p in s.limits)
+    if (found := quantization.psnr_db.get(precision)) is None:
+        known = ", ".join(f"{p} with {s}" for s in SCHEMES.values() for p in s.psnr_db)
         raise ExportError(f"No limits for {precision} with {quantization}; there are {known}.")
-    return limits
+    return found

@@ -47,19 +47,6 @@ class Kernel:
     operands: int = 1
 
 
-@dataclass(frozen=True)
-class Limits:
-    """How far a graph may be from the network in fp32 and still count as the same.
-
-    Attributes:
-        relative_l2: Of every output's difference, at most; a step is judged by what it changes.
-        psnr_db: Of the picture, at least.
-    """
-
-    relative_l2: float
-    psnr_db: float
-
-
 class Scheme(ABC):
     """One way to quantize a network; `export.quantization.registry` lists them.
 
@@ -67,7 +54,9 @@ class Scheme(ABC):
         name: On the command line and in `bundle.json`.
         kernels: What its graphs ask TensorRT for; an engine without them fell back.
         weight_bytes: Of one weight in a layer that it replaces, scales included.
-        limits: What verification accepts, by the precision of everything else.
+        psnr_db: What verification accepts of a picture beside that in fp32, at least, by the
+            precision of everything else. What a graph may differ is measured when it is exported:
+            `export.golden_limits`.
         translations: Its torch operators in ONNX, for `torch.onnx.export`.
         cpu_translations: Those that are other ones for ONNX Runtime on a CPU, which lacks kernels
             for some types.
@@ -79,7 +68,7 @@ class Scheme(ABC):
     name: str
     kernels: tuple[Kernel, ...]
     weight_bytes: float
-    limits: Mapping[Precision, Limits]
+    psnr_db: Mapping[Precision, float]
     translations: Translations
     cpu_translations: Mapping[Callable[..., Any], Callable[..., Any]] = {}
     layout: ScaleLayout | None = None

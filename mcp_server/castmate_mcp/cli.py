@@ -1,4 +1,4 @@
-"""The commands that this package brings: `castmate mcp`, `serve`, `keys` and `characters`."""
+"""The commands `castmate mcp`, `serve`, `keys`, `characters` and `pictures`."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from export.forecast import check_room, forecast
 from export.lora.fuse import Lora
 from export.precision import Precision
 from export.quantization.fp8 import FP8, FP8_ATTENTION
-from export.quantization.registry import limits_of
+from export.quantization.registry import least_psnr_db
 from export.recipe import Recipe
 from export.sizes import GraphSize, graph_sizes, meta_network
 from tests.export.conftest import sources
@@ -28,7 +28,7 @@ from tests.export.conftest import sources
 
 def test_there_are_limits_or_a_list_of_those_that_are() -> None:
     with pytest.raises(ExportError, match="fp16 with fp8; there are fp32 with none"):
-        limits_of(Precision.FP16, FP8)
+        least_psnr_db(Precision.FP16, FP8)
 
 
 def published_recipe(**changes: Any) -> Recipe:

@@ -1,4 +1,4 @@
-"""Golden tensors are those of the network in fp32, whatever its weights are stored as."""
+"""Golden tensors are those of the network in fp32; rounding alone may differ from them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ import torch
 
 from castmate.engines.golden import Call, save
 from castmate.families.instantcharacter.graphs import OPTIONAL, graph_names
+from export.calibrate import Calibration
+from export.errors import ExportError
 from export.families.instantcharacter.network import InstantCharacter
+from export.families.instantcharacter.step_caching import step_caching_graphs
+from export.families.instantcharacter.unquantized import UNQUANTIZED
+from export.family import merges
+from export.golden_limits import LEAST, MARGIN, error, golden_limits
+from export.precision import Precision
+from export.quantization.nvfp4 import NVFP4
+from export.quantization.quantize import quantize
 from tests.export.conftest import make_wide, record_golden
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -73,3 +82,22 @@ def test_a_value_that_is_not_finite_is_no_golden_tensor(
     outputs = {name: values * np.inf for name, values in graph.outputs.items()}
     with pytest.raises(ValueError, match="`pooled_projections` of graph 'text_encoder' is not"):
         save(tmp_path / "x.npz", {"text_encoder": Call(graph.graph, graph.inputs, outputs)})
+
+
+def test_a_quantized_graph_is_held_to_what_its_own_rounding_costs(
+    narrow: InstantCharacter, calls: dict[str, Call], calibration: Calibration
+) -> None:
+    network, graph = copy.deepcopy(narrow), "transformer_head"
+    quantize(network.denoiser, calibration.amax, NVFP4, UNQUANTIZED, merges(network))
+    makers, call = step_caching_graphs(network), calls[graph]
+    allowed = golden_limits({graph: call}, Precision.BF16, makers)[graph]
+    assert allowed == pytest.approx(MARGIN * error(makers[graph](), call))
+    assert LEAST[Precision.BF16] < allowed < 0.5
+    layer = network.get_submodule("transformer.transformer_blocks.0.ff.net.2")
+    scale = layer.get_buffer("weight_scale")
+    # What an engine would compute that took the wrong scale for the weights of one layer.
+    scale.mul_(2)
+    assert error(makers[graph](), call) > allowed
+    scale.mul_(4)
+    with pytest.raises(ExportError, match=f"{graph!r} computes something else.*--quantization"):
+        golden_limits({graph: call}, Precision.BF16, makers)

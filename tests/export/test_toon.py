@@ -33,7 +33,7 @@ from export.precision import Precision, convert
 from export.quantization.fp8 import FP8, FP8_ATTENTION
 from export.quantization.none import NONE
 from export.quantization.quantize import quantize
-from export.quantization.registry import SCHEMES, limits_of
+from export.quantization.registry import SCHEMES, least_psnr_db
 from export.quantization.scheme import Scheme
 from export.samples import Prompts, samples
 from export.verify import verify_graphs, verify_picture
@@ -113,9 +113,9 @@ def test_every_precision_draws_the_same_character(
     quantization: Scheme,
 ) -> None:
     bundle = exported(toon, calibration, precision, quantization)
-    limits, runtime = limits_of(precision, quantization), OnnxRuntime(bundle)
+    least, runtime = least_psnr_db(precision, quantization), OnnxRuntime(bundle)
     verify_graphs(bundle, runtime)
-    verify_picture(bundle, runtime, toon, Prompts.of(SHIPPED), SAMPLE, STEPS, limits)
+    verify_picture(bundle, runtime, toon, Prompts.of(SHIPPED), SAMPLE, STEPS, least)
     identity = Identity(SHIPPED, OnnxRuntime(SHIPPED))
     expected, found = (identity.features(picture(some)) for some in (SHIPPED, bundle))
     assert min(cosines(found, expected).values()) > 0.99

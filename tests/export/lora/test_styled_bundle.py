@@ -27,7 +27,6 @@ from export.lora.branches import NO_SLOTS
 from export.lora.fuse import Lora
 from export.lora.styles import Style, prepare
 from export.precision import Precision
-from export.quantization.none import NONE
 from export.to_onnx import to_onnx
 from export.verify import verify_graphs
 from tests.export.conftest import record_golden
@@ -63,9 +62,10 @@ def styled_bundle(network: InstantCharacter, bundle_folder: Path) -> Bundle:
             for name in STYLED:
                 files = to_onnx(makers[name](), folder / f"{name}.onnx", precision=PRECISION)
                 manifest["graphs"][name] = graph_spec(files).model_dump()
+            spec = write_golden(golden, folder, PRECISION, makers)
         finally:
             network.style_slots = NO_SLOTS
-        manifest["golden"] = write_golden(golden, folder, PRECISION, NONE).model_dump()
+        manifest["golden"] = spec.model_dump()
         manifest["styles"] = styles_spec(styles, folder, PRECISION.dtype).model_dump()
         (folder / MANIFEST).write_text(json.dumps(manifest))
 

@@ -130,7 +130,8 @@ def test_a_style_cannot_change_what_runs_before_it_is_known(
     styled: InstantCharacter, tmp_path: Path
 ) -> None:
     path = LAYOUTS["ComfyUI"].save(LAYOUTS["ComfyUI"].tensors(styled.state_dict()), tmp_path)
-    with pytest.raises(ExportError, match=r"(?s)--style ink.*text encoders.*Fuse it with --lora"):
+    says = r"(?s)--style ink.*text encoders.*text_encoder\..*--lora \S+:1\. .*remove the tensors"
+    with pytest.raises(ExportError, match=says):
         prepare(styled, [Style("ink", Lora(path))])
     assert styled.style_slots == NO_SLOTS
 

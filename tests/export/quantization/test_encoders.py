@@ -16,7 +16,6 @@ from demo_model.checkpoint import load_shipped
 from export.calibrate import calibrate
 from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.unquantized import ENCODERS, UNQUANTIZED
-from export.precision import Precision
 from export.quantization.fp8 import FP8, Fp8Linear
 from export.quantization.quantize import quantize
 from export.samples import Prompts, Sample, samples
@@ -24,7 +23,7 @@ from export.samples import Prompts, Sample, samples
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SHIPPED = Bundle.open("toon")
-LIMITS = FP8.limits[Precision.FP32]
+RELATIVE_L2 = 1e-1
 CALIBRATED = 3
 NEW = [*samples(1, 512, first_seed=3), *samples(1, 512, first_seed=7)]
 """The fourth character and two prompts; calibration sees the first three of each."""
@@ -81,7 +80,7 @@ def test_what_an_encoder_sees_stays_within_the_scheme_s_limits(
 ) -> None:
     with torch.no_grad():
         found, expected = (PARTS[part](one, sample, prompts) for one in (quantized, exact))
-    assert 1e-4 < (found - expected).norm() / expected.norm() < LIMITS.relative_l2
+    assert 1e-4 < (found - expected).norm() / expected.norm() < RELATIVE_L2
 
 
 def test_every_layer_of_the_encoders_is_quantized_but_those_that_are_named(

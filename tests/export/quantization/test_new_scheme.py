@@ -29,8 +29,8 @@ from export.graphs import ExportGraph
 from export.layers import Expected, Layer, check
 from export.precision import Precision, QuantizedLayer, convert
 from export.quantization.quantize import quantizable, quantize, ranges_needed, recording
-from export.quantization.registry import SCHEMES, limits_of
-from export.quantization.scheme import Kernel, Limits, Measure, Ranges, Scheme
+from export.quantization.registry import SCHEMES, least_psnr_db
+from export.quantization.scheme import Kernel, Measure, Ranges, Scheme
 from export.recipe import Recipe
 from export.sizes import graph_sizes, meta_network
 from export.targets import check_target
@@ -85,7 +85,7 @@ class Int16Weights(Scheme):
     name = "int16-weights"
     kernels = (KERNEL,)
     weight_bytes = 2.0
-    limits: Mapping[Precision, Limits] = {Precision.FP32: Limits(5e-2, 20)}
+    psnr_db: Mapping[Precision, float] = {Precision.FP32: 20}
     translations: Mapping[Callable[..., Any], Callable[..., Any]] = {
         torch.ops.castmate_test.dequantize_int16.default: export_dequantize_int16
     }
@@ -117,9 +117,9 @@ def recipe(*flags: str) -> Recipe:
 def test_the_command_line_the_manifest_and_verification_know_it(scheme: Scheme) -> None:
     assert recipe("--quantization", "int16-weights").quantization is scheme
     assert describe(Precision.BF16, scheme) == "bf16, transformer int16-weights"
-    assert limits_of(Precision.FP32, scheme).psnr_db == 20
+    assert least_psnr_db(Precision.FP32, scheme) == 20
     with pytest.raises(ExportError, match=r"bf16 with int16-weights; there are.*fp32 with int16"):
-        limits_of(Precision.BF16, scheme)
+        least_psnr_db(Precision.BF16, scheme)
 
 
 def test_a_target_without_its_kernel_is_refused_with_what_to_use_instead(

@@ -64,7 +64,7 @@ def add(server: StrictServer, studio: Studio) -> None:
         kind: Annotated[Kind, Field(description="What to list:")] = "images",
         query: Annotated[
             str,
-            Field(max_length=200, description="Part of the prompt or name, such as beach."),
+            Field(max_length=200, description="Word of the prompt or name, such as beach."),
         ] = "",
         limit: Annotated[int, Field(ge=1, le=100, description="How many, at most:")] = 20,
         cursor: Annotated[str, Field(description="next_cursor of the page before.")] = "",

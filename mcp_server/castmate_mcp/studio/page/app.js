@@ -10,10 +10,11 @@ import { takeFiles } from "./drop.js";
 import { galleryView } from "./gallery.js";
 import { keepUp } from "./predictions.js";
 import { askForKey, showAccount } from "./session.js";
+import { statusView } from "./status.js";
 import { change } from "./store.js";
 import { storyboardsView } from "./storyboards.js";
 
-const VIEWS = { draw: drawView, gallery: galleryView, storyboards: storyboardsView };
+const VIEWS = { draw: drawView, gallery: galleryView, storyboards: storyboardsView, status: statusView };
 const opened = new Map();
 const main = document.getElementById("view");
 

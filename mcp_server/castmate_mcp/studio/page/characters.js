@@ -27,7 +27,7 @@ export function showCharacters(aside) {
 function entry(one) {
   const chosen = one.id === state.chosen;
   const drawn = state.drawn.get(one.id) ?? [];
-  const scores = drawn.map(({ identity }) => identity).filter((score) => score != null);
+  const scores = drawn.map(({ identity }) => identity?.score).filter((score) => score != null);
   const mean = scores.length && scores.reduce((sum, score) => sum + score, 0) / scores.length;
   const pictures = drawn.length === 1 ? "1 picture" : `${drawn.length} pictures`;
   return [

@@ -1,7 +1,7 @@
 // A new character: its pictures as the model will see them, and a name.
 
 import { button, element } from "../../page/element.js";
-import { ask, upload } from "./api.js";
+import { upload } from "./api.js";
 import { saveCharacter } from "./cast.js";
 import { doing, openDialog, problemLine } from "./dialog.js";
 import { framed } from "./framed.js";

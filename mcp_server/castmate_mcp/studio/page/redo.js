@@ -15,5 +15,9 @@ export function redo(input, { of = null, changes = {} } = {}) {
   change({ draft: Object.fromEntries(kept), chosen });
   location.hash = "#draw";
   announce("The request is in the form.");
-  setTimeout(() => document.querySelector(".compose textarea")?.focus());
+  setTimeout(() => {
+    const advanced = document.querySelector(".advanced");
+    advanced.open ||= kept.some(([name]) => advanced.querySelector(`[id="field-${name}"]`));
+    document.getElementById("prompt").focus();
+  });
 }

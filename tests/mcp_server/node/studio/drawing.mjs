@@ -56,8 +56,8 @@ describe("the studio draws", () => {
     await tab.until(".away", { text: "The connection is lost" });
     await tab.page.setOfflineMode(false);
     await tab.look(() => dispatchEvent(new Event("online")));
+    await tab.page.waitForFunction(() => document.querySelector(".away").hidden);
     await tab.until(".feed .between", { text: "Step" });
-    assert.equal(await tab.look(() => document.querySelector(".away").hidden), true);
     tab.complaints = tab.complaints.filter((one) => !one.includes("ERR_INTERNET_DISCONNECTED"));
     await tab.page.reload();
     await tab.until(".feed .between", { text: "Step" });

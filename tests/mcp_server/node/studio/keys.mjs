@@ -3,16 +3,14 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { dirname, join } from "node:path";
 import { describe, it } from "node:test";
 import { CASTMATE_URL, tab, visit } from "./visit.mjs";
 
-const CASTMATE = join(dirname(process.execPath), "castmate");
 const refused = (one) => one.includes("401");
 
 describe("keys", () => {
   it("are asked for once, and neither scripts nor addresses nor storage hold them", async () => {
-    const made = execFileSync(CASTMATE, ["keys", "create", "ann"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
+    const made = execFileSync("castmate", ["keys", "create", "ann"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
     const key = made.trim().split("\n").at(-1);
     const locked = await visit();
     await locked.until("dialog h2", { text: "Your key" });

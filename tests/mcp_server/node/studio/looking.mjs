@@ -71,6 +71,28 @@ describe("the gallery", () => {
     await gallery.isSound();
     await gallery.shot("grid");
   });
+
+  it("restores the request of a picture that is dropped, and takes others as characters", async () => {
+    const drop = (url) =>
+      tab.look(async (from) => {
+        const dataTransfer = new DataTransfer();
+        const blob = await (await fetch(from)).blob();
+        dataTransfer.items.add(new File([blob], "picture.png", { type: blob.type }));
+        document.body.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+      }, url);
+    const { items } = await api("GET", "/pictures?query=waving");
+    const [{ references }] = await api("GET", "/characters");
+    await drop(items.at(-1).url);
+    await tab.until("dialog h2", { text: "Drawn by Castmate" });
+    await tab.isSound();
+    await tab.click("dialog button", "Restore its request");
+    await tab.page.waitForFunction(() => document.querySelector("#field-seed").value === "7");
+    assert.equal(await tab.look(() => document.querySelector("#prompt").value), "waving on the beach");
+    await drop(references[0]);
+    await tab.until(".pair .seen");
+    await tab.isSound();
+    await tab.shot("newcomer");
+  });
 });
 
 describe("a character", () => {

@@ -52,10 +52,18 @@ class Visit {
     return this.page.waitForFunction((one) => !document.querySelector(one), { timeout: PATIENCE_MS, polling: 100 }, selector);
   }
 
-  async click(selector, text = "") {
-    const found = await this.until(selector, { text });
-    await found.evaluate((one) => one.scrollIntoView({ block: "center", behavior: "instant" }));
-    await found.click();
+  // At once where it is found: what is shown may be replaced or moved by what arrives.
+  click(selector, text = "") {
+    return this.page.waitForFunction(
+      (wanted, said) => {
+        const found = [...document.querySelectorAll(wanted)].find((one) => one.checkVisibility() && !one.disabled && one.textContent.includes(said));
+        found?.click();
+        return !!found;
+      },
+      { timeout: PATIENCE_MS, polling: 100 },
+      selector,
+      text,
+    );
   }
 
   async fill(selector, text) {
@@ -73,7 +81,7 @@ class Visit {
   }
 
   async add(name, file = CASTMATE_REFERENCE) {
-    const [chooser] = await Promise.all([this.page.waitForFileChooser(), this.click(".add")]);
+    const [chooser] = await Promise.all([this.page.waitForFileChooser(), this.page.click(".add")]);
     await chooser.accept([file]);
     await this.until(".pair .seen");
     await this.fill("#character-name", name);
