@@ -1,6 +1,6 @@
-"""Text beside the pixels of a PNG, JPEG or WebP file: put in and found again; no pixel is touched.
+"""Writes and finds text in a PNG, JPEG or WebP file without touching its pixels.
 
-Two texts go in: one for us, and one that other tools read, in the form that they know from the
+Two texts go in: one for Castmate, and one for other tools, in the form that they know from the
 Stable Diffusion web UI. PNG has a chunk for each; JPEG and WebP have one Exif block.
 """
 
@@ -16,25 +16,25 @@ from PIL import Image
 from castmate.png import SIGNATURE, chunks
 
 MAX_BYTES: Final = 64_000
-"""Of what is put in or looked at: a segment of a JPEG holds no more."""
+"""The most that is written or read: a JPEG segment holds no more."""
 _OURS: Final = b"castmate"
-_THEIRS: Final = b"parameters"  # of the web UI, and of whatever reads its files
+_THEIRS: Final = b"parameters"  # the web UI's key, and that of tools that read its files
 _EXIF: Final = b"Exif\0\0"
 _EXIF_IFD, _MAKER_NOTE, _USER_COMMENT = 0x8769, 0x927C, 0x9286
 _BYTES_TYPE, _LONG_TYPE = 7, 4
 _UTF16: Final = b"UNICODE\0"
-_NOTE: Final = b"castmate\0"  # whose maker note it is
+_NOTE: Final = b"castmate\0"  # marks the maker note as Castmate's
 _SOI, _APP0, _APP1, _SOS = 0xD8, 0xE0, 0xE1, 0xDA
 _VP8X_ALPHA, _VP8X_EXIF = 0x10, 0x08
 
 
 def put_in(data: bytes, ours: str, theirs: str) -> bytes:
-    """The same picture with two texts; a file that cannot take them is returned as it is.
+    """The same picture with two texts; a file that cannot take them is returned unchanged.
 
     Args:
         data: A PNG, JPEG or WebP file.
         ours: For `find`.
-        theirs: For other tools; left out where both are too long.
+        theirs: For other tools; omitted if both together are too long.
     """
     if data.startswith(SIGNATURE):
         return _into_png(data, ours, theirs)
@@ -49,7 +49,7 @@ def put_in(data: bytes, ours: str, theirs: str) -> bytes:
 
 
 def find(data: bytes) -> str | None:
-    """The text that `put_in` called ours, or None; nothing is decompressed, and no pixel read."""
+    """The text `ours` of `put_in`, or None; nothing is decompressed, and no pixel read."""
     if data.startswith(SIGNATURE):
         return _in_png(data)
     if data.startswith(b"\xff\xd8"):
@@ -94,7 +94,7 @@ def _in_png(data: bytes) -> str | None:
 
 
 def _exif_block(ours: str, theirs: str) -> bytes:
-    """A TIFF structure: a directory that leads to one of Exif, with the two texts."""
+    """A TIFF structure: a directory that points to an Exif directory, with the two texts."""
     values = {_MAKER_NOTE: _NOTE + ours.encode()}
     if theirs:
         values[_USER_COMMENT] = _UTF16 + theirs.encode("utf-16-be")
@@ -128,7 +128,7 @@ def _into_jpeg(data: bytes, block: bytes) -> bytes:
     at = 2
     for kind, body in _segments(data):
         if kind == _APP1 and body.startswith(_EXIF):
-            return data  # its own Exif says how it is to be shown
+            return data  # its own Exif says how to show it
         if kind == _APP0 and at == 2:
             at += 4 + len(body)
     body = _EXIF + block
@@ -139,7 +139,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     """The segments of a JPEG before its pixels."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != _SOS:
-        if data[at + 1] == 0xFF:  # fill
+        if data[at + 1] == 0xFF:  # a fill byte
             at += 1
             continue
         (length,) = struct.unpack_from(">H", data, at + 2)
@@ -180,7 +180,7 @@ def _into_webp(data: bytes, block: bytes) -> bytes:
 
 
 def _canvas(kind: bytes, body: bytes) -> tuple[int, int, int] | None:
-    """Width, height and flags of the only frame of a simple file; None where it is none."""
+    """Width, height and flags of the only frame of a simple file; None for other files."""
     if kind == b"VP8 " and body[3:6] == b"\x9d\x01\x2a":
         width, height = struct.unpack_from("<HH", body, 6)
         return width & 0x3FFF, height & 0x3FFF, 0

@@ -1,8 +1,8 @@
-"""What a picture says of itself: the request that draws it again, and what drew it.
+"""A picture's metadata: the request that draws it again, and what drew it.
 
-It names no key, path or machine and no date, so the same request gives the same bytes; the
-reference is there as its hash alone. What is read is a stranger's word, and is checked as a
-request is.
+It contains no key, path, machine or date, so the same request gives the same bytes; the reference
+appears only as its hash. Metadata that is read comes from a stranger, and is validated like a
+request.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class PictureMetadata(BaseModel):
-    """What is known of a picture.
+    """What is known about a picture.
 
     Attributes:
         request: Draws it again; its `image` is the SHA-256 of the reference.
-        drawn_with: What the model decided where the request did not.
-        client: Which client made it.
+        drawn_with: The model's values for parameters that the request omits.
+        client: The client that made it.
         model: The bundle's or hosted model's name.
-        model_hash: Of the bundle's manifest, which names every file; empty where it is not known.
+        model_hash: Hash of the bundle's manifest, which names every file; empty if unknown.
         castmate: The version that wrote it.
     """
 
@@ -48,7 +48,7 @@ class PictureMetadata(BaseModel):
 
     @classmethod
     def of(cls, request: GenerateRequest, result: GenerateResult, image: GeneratedImage) -> Self:
-        """That of a picture which was just drawn."""
+        """The metadata of a picture that was just drawn."""
         alone = {"seed": image.seed, "num_images": 1} | dict.fromkeys(_CHOSEN)
         return cls(
             request=request.model_copy(update=alone),
@@ -61,14 +61,14 @@ class PictureMetadata(BaseModel):
 
     @classmethod
     def read(cls, data: bytes, label: str) -> Self:
-        """That of a file.
+        """Read the metadata of a file.
 
         Args:
             data: A PNG, JPEG or WebP file.
             label: How an error names it.
 
         Raises:
-            ImageRejected: It has none, or one that no Castmate has written.
+            ImageRejected: It has none, or none that Castmate wrote.
         """
         if (text := file_metadata.find(data)) is None:
             raise ImageRejected(
@@ -84,11 +84,11 @@ class PictureMetadata(BaseModel):
         return found
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON; what is left to the model is left out."""
+        """The metadata as JSON, without parameters left to the model."""
         return self.model_dump(mode="json", exclude_none=True)
 
     def as_text(self) -> str:
-        """In the form of the Stable Diffusion web UI: prompt, negative prompt, one line of rest."""
+        """The Stable Diffusion web UI's form: prompt, negative prompt, one line for the rest."""
         request, drawn = self.request, self.drawn_with
         steps = request.num_inference_steps or drawn.get("num_inference_steps")
         guidance = request.guidance_scale
@@ -96,7 +96,7 @@ class PictureMetadata(BaseModel):
             guidance = drawn.get("guidance_scale")
         rest: Mapping[str, Any] = {
             "Steps": steps,
-            "Sampler": "Euler" if self.model_hash else None,  # of a hosted model nobody knows it
+            "Sampler": "Euler" if self.model_hash else None,  # unknown for a hosted model
             "CFG scale": guidance,
             "Seed": request.seed,
             "Size": f"{request.width}x{request.height}",
@@ -117,8 +117,8 @@ def described(request: GenerateRequest, result: GenerateResult) -> GenerateResul
     """A result whose pictures say how they were drawn.
 
     Args:
-        request: What was asked; its `image` is the reference's hash.
-        result: What came of it.
+        request: The request; its `image` is the reference's hash.
+        result: Its result.
     """
     return replace(result, images=tuple(_described(request, result, one) for one in result.images))
 
@@ -132,10 +132,10 @@ def _described(
 
 
 def _known(values: Any) -> dict[str, Any]:
-    """A request without what only later releases know; its reference is nothing but a hash.
+    """A request without parameters that only later releases know; its reference must be a hash.
 
     Raises:
-        ValueError: The reference is something else: nobody is led to an address by a picture.
+        ValueError: The reference is something else: no picture may lead to an address.
     """
     found = {name: values[name] for name in GenerateRequest.model_fields if name in values}
     if not re.fullmatch(_HASH, str(found.get("image"))):

@@ -156,7 +156,7 @@ class Castmate(Generic[AnySettings]):
         self._begin(self._hourly(self.gallery.let_all_be_found))
 
     def finish(self) -> None:
-        """Begin nothing more in this process; what is being drawn goes on."""
+        """Start nothing more in this process; running predictions go on."""
         if self._worker is not None:
             self._worker.finish()
 

@@ -1,4 +1,4 @@
-"""`castmate show`: how a picture was drawn, by what its file says."""
+"""`castmate show`: how a picture was drawn, according to its file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _read(path: Path) -> bytes:
     """The bytes of a picture file.
 
     Raises:
-        ImageRejected: It cannot be read, or is larger than any picture that is taken.
+        ImageRejected: It cannot be read, or is larger than any accepted picture.
     """
     from castmate.images import MAX_BYTES
 

@@ -39,14 +39,14 @@ SETTINGS: Final = {
     "seed": SEED,
 }
 KEY: Final = "settings"
-"""Of the text in the picture."""
+"""Key of the text in the picture."""
 
 
 def draw_sheet(path: Path, bundle: str = "toon") -> None:
     """Draw four references, each in four scenes.
 
     Args:
-        path: Of the PNG.
+        path: The PNG.
         bundle: A shipped name or a folder.
 
     Raises:

@@ -69,23 +69,6 @@ async def test_a_picture_is_listed_with_all_that_a_page_shows(api: Api) -> None:
     await api.ask("GET", f"{PATH}/x/thumbnail", 404)
 
 
-async def test_what_was_drawn_from_several_pictures_of_a_character_is_its_own(api: Api) -> None:
-    files = {"file": ("b.png", picture((64, 64), "blue"), "image/png")}
-    blue = (await api.ask("POST", "/api/v3/media/upload/binary", files=files))["download_url"]
-    body = {"name": "Mira", "references": [api.image, blue]}
-    mira = await api.ask("POST", "/api/v3/characters", json=body)
-    await api.ask("POST", "/api/v3/characters", json={"name": "Other", "references": [api.image]})
-    both = await drawn(api, "waving", image=mira["id"])
-    second = await drawn(api, "waving", image="Mira/2")
-    first = await drawn(api, "waving")
-    of_mira = [f"img_{name}-0" for name in (first, second, both)]
-    assert await found(api, character="Mira") == of_mira
-    assert await found(api, character="Other") == of_mira[:1]
-    items = (await api.ask("GET", PATH))["items"]
-    names = [item["character"]["name"] for item in items]
-    assert names == ["Other", "Mira", "Mira"]
-
-
 async def test_pictures_are_found_by_words_name_style_character_and_date(api: Api) -> None:
     mira = await api.ask(
         "POST", "/api/v3/characters", json={"name": "Mira", "references": [api.image]}

@@ -1,4 +1,4 @@
-"""create_character: a name and pictures become a handle that lasts, encoded once."""
+"""create_character: turns a name and pictures into a permanent id, encoded once."""
 
 from __future__ import annotations
 
@@ -128,6 +128,6 @@ async def _reference(
 
 
 async def _encode(studio: Studio, reference: Reference) -> None:
-    """So that its first generation need not wait; where it fails, that one tells why."""
+    """Encode it, so that its first generation need not wait; that one reports any failure."""
     with contextlib.suppress(CastmateError):
         await studio.castmate.router.encode(reference)

@@ -36,7 +36,7 @@ export function openNewCharacter(files) {
     element(
       "p",
       { class: "quiet" },
-      "The first picture is the one that is drawn from. One character, whole, on a plain background works best.",
+      "Up to four pictures are used together, the best first. One character, whole, on a plain background works best.",
     ),
     element("label", { for: "character-name" }, "Name"),
     name,
