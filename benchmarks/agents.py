@@ -1,4 +1,4 @@
-"""What agents wait for besides drawing: the server's start, a call, eight views at once.
+"""What agents wait for besides drawing: the server's start, one call, eight views at once.
 
 Run it with `python -m benchmarks.agents`. `benchmarks.latency` measures the drawing itself.
 """

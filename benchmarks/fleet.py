@@ -1,8 +1,8 @@
 """What saturates first as a fleet grows, simulated: `python -m benchmarks.fleet`.
 
-Seconds a picture are a parameter (`--picture-s`): no GPU was measured. What a prediction costs the
-ledger is measured: the transactions and CPU time here, on the tests' PostgreSQL; how many submits
-a second get past the queue's lock in `benchmarks/results/ledger.json`, on a quiet machine.
+Seconds a picture are a parameter (`--picture-s`): no GPU was measured. A prediction's cost to the
+ledger is measured: transactions and CPU time here, on the tests' PostgreSQL; the submits a second
+that pass the queue's lock in `benchmarks/results/ledger.json`, on a quiet machine.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A fleet as queues in simulated time: arrivals, the ledger's lock, failing GPUs, their scaler.
 
-What a prediction costs the ledger is measured (`benchmarks.fleet` says where); how long a GPU draws
-is a parameter, for none was measured.
+A prediction's cost to the ledger is measured (`benchmarks.fleet` says where); the time that a GPU
+draws is a parameter, since none was measured.
 """
 
 from __future__ import annotations

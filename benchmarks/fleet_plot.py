@@ -1,4 +1,4 @@
-"""The plot of docs/scale.md: waits by load and size, what more ledgers give, and a burst."""
+"""The plot of docs/scale.md: waits by load and size, the gain of more ledgers, and a burst."""
 
 from __future__ import annotations
 

@@ -3,9 +3,9 @@
 FLUX.1-dev with InstantCharacter at its real sizes, with random weights: zeros would draw less power
 and flatter every figure. The ladder starts with eager code as published, then hoists the projector,
 batches the resampler and the modulations, compiles the step in bf16, runs its products in FP8,
-caches steps, and takes eight steps. Each rung is shown beside its floor and written when it is
-measured, so that an end by time or memory loses none. Needs a GPU with 80 GB; `--network toon`
-tries the program anywhere.
+caches steps, and takes eight steps. Each rung is shown beside its floor and written as soon as it
+is measured, so that running out of time or memory loses none. Needs a GPU with 80 GB; `--network
+toon` tries the program anywhere.
 """
 
 from __future__ import annotations

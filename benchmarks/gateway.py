@@ -1,8 +1,8 @@
 """The server under load, on SQLite: `python -m benchmarks.gateway`.
 
 First its capacity: submits a second and their latency at 16 connections, while nothing draws. Then
-an overload: for a minute ten times as many submits as it can draw, evenly spread, without retries.
-What was accepted must finish, the rest must get 429, and memory must stay flat.
+an overload: for a minute, ten times as many submits as it can draw, evenly spread, without retries.
+Accepted predictions must finish, the rest must get 429, and memory must stay flat.
 
 The load comes from the same machine and shares its cores, so the figures are lower bounds.
 """

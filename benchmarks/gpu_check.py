@@ -1,9 +1,9 @@
-"""All that a GPU can tell in ten minutes: `make gpu-check`, or `python -m benchmarks.gpu_check`.
+"""Checks a GPU in ten minutes: `make gpu-check`, or `python -m benchmarks.gpu_check`.
 
-What this machine serves (`castmate doctor`), the tests that need a GPU, and the ladder of the full
-size with random weights. Each part is a process of its own with a share of the time; what it said
-and measured is written when it ends, so that an end by time loses nothing. What cannot run here is
-skipped with the reason. `--size micro` rehearses it anywhere in a minute.
+Runs `castmate doctor`, the tests that need a GPU, and the full-size ladder with random weights.
+Each part is a separate process with a share of the time; its output and measurements are written
+when it ends, so that running out of time loses nothing. Parts that cannot run here are skipped with
+the reason. `--size micro` rehearses it anywhere in a minute.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the identity score is worth: `python -m benchmarks.identity`, on characters held out.
+"""What the identity score is worth: `python -m benchmarks.identity`, on held-out characters.
 
-Does it tell a character from others, on renders and on generated pictures? Does it fall where the
-picture follows its reference less? Is the best of four closer than one, also to the judge, which
+Does it tell a character from others, on renders and on generated pictures? Does it fall when the
+picture follows its reference less? Is the best of four closer than one, even to the judge, which
 names attributes and knows nothing of the score? Neither network has seen a generated picture.
 """
 

@@ -5,8 +5,8 @@ scenario, perf_analyzer and aiperf). Open loop: Poisson arrivals, independent of
 MLPerf's Server scenario); a closed loop hides the queue. A request's time starts when it was due.
 Goodput is the share of all offered requests that got their picture within the deadline.
 
-perf_analyzer knows Triton's streams but times the first response, which here is progress, and
-nothing but Triton: `python -m benchmarks.triton --perf-analyzer` runs it; these loops are our own.
+NVIDIA's perf_analyzer measures only Triton, and times a stream's first response, which here is
+progress; `python -m benchmarks.triton --perf-analyzer` runs it. So these loops are Castmate's own.
 """
 
 from __future__ import annotations

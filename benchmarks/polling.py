@@ -1,7 +1,7 @@
 """Three keys submit, fifty callers poll, for minutes: `python -m benchmarks.polling`.
 
-The predictions of each key are submitted at once; one worker draws them while the pollers look at
-them, as WaveSpeed's clients do. What was accepted must finish, no look may fail, keys must get
+The predictions of each key are submitted at once; one worker draws them while the pollers read
+them, as WaveSpeed's clients do. Accepted predictions must finish, no poll may fail, keys must get
 their turns, and memory must stay flat.
 """
 

@@ -1,7 +1,7 @@
-"""A contender in a process of its own, and how the benchmark talks to it.
+"""A contender in its own process, and how the benchmark talks to it.
 
-Separate processes keep memory figures apart, and torch out of Castmate's: `python -m
-benchmarks.contenders NAME SETUP`. Its first line of output says that it is ready, or why it cannot
+Separate processes keep memory figures apart, and torch out of Castmate's. The process, `python -m
+benchmarks.contenders NAME SETUP`, first prints a line that says that it is ready, or why it cannot
 run here; then it reads one JSON request a line and answers each with one JSON line.
 """
 

@@ -101,6 +101,39 @@ def identity(report: dict[str, Any]) -> Iterator[str]:
         )
 
 
+def references(report: dict[str, Any]) -> Iterator[str]:
+    """What several pictures of a character are worth, by how they are combined."""
+    yield _row(
+        f"{report['characters']} held-out characters, {report['size']}, {report['steps']} steps",
+        "identity",
+        "attributes that the judge recognises",
+        "identity less that of each picture alone, paired",
+    )
+    yield _rule(4)
+    for view, alone in report["views"].items():
+        scores = (_with_interval(alone[name]) for name in ("identity", "attributes"))
+        yield _row(f"{view} alone", *scores, "")
+    for name, found in report["sets"].items():
+        for way, scores in found["ways"].items():
+            less = (f"{view} {_change(one['identity'])}" for view, one in scores["less"].items())
+            yield _row(
+                f"{name}: {way}",
+                *(_with_interval(scores[name]) for name in ("identity", "attributes")),
+                "<br>".join(less),
+            )
+
+
+def strangers(report: dict[str, Any]) -> Iterator[str]:
+    """How often the warning that pictures are not alike is right."""
+    yield _row(f"{report['characters']} held-out characters", "warned: all are of one", "found")
+    yield _rule(3)
+    for name, shares in report["sets"].items():
+        yield _row(
+            name,
+            *(_with_interval(shares[one]) for one in ("all of one character", "one of another")),
+        )
+
+
 def _with_interval(found: dict[str, float]) -> str:
     return f"{found['value']:.3f} ({found['low']:.3f}..{found['high']:.3f})"
 
@@ -288,6 +321,8 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], Iterator[str]]]] = {
     "toon-quality": ("toon-quality.json", toon_quality),
     "toon-framing": ("toon-framing.json", toon_framing),
     "identity": ("identity.json", identity),
+    "references": ("references.json", references),
+    "strangers": ("strangers.json", strangers),
     "latency-summary": ("latency-cpu.json", latency_summary),
     "latency": ("latency-cpu.json", latency),
     "step-caching": ("quality-cpu.json", step_caching),

@@ -1,4 +1,4 @@
-"""Reads results: complete, unedited and from one machine, or not at all."""
+"""Reads results, which must be complete, unedited and from one machine."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ FIELDS: Mapping[str, Sequence[str]] = {
     "toon-framing": ("pictures_a_row", "side_px", "small", "rows"),
     "identity": ("pictures", "steps", "calibration", "separation", "by_subject_scale", "best_of"),
     "references": ("characters", "steps", "views", "sets"),
+    "strangers": ("characters", "below", "sets"),
     "toon-quality": ("pictures_a_row", "rows", "shares", "shares_by_words"),
     "triton": ("request", "rows", "memory_mib", "failures"),
     "ledger": ("runs", "databases"),

@@ -154,7 +154,7 @@ class Painter:
     @torch.inference_mode()
     def features(self, view: Image.Image) -> torch.Tensor:
         """What the encoders and the projector make of a view, `[F, c]`."""
-        framed, _ = self._framer.frame(_reference(view), Matting.AUTO)
+        framed, _ = self._framer.frame(reference_to(view), Matting.AUTO)
         crops = reference_crops(framed, self._constants.crop_px)
         return self._torch.subject_features(torch.from_numpy(crops))[0]
 
@@ -165,7 +165,7 @@ class Painter:
             prompt=short_prompt(of), image="-", size=f"{PX}*{PX}", num_inference_steps=self.steps
         )
         complete = CompleteRequest.of(request, self._defaults)
-        front = _reference(VIEWS["front"](of))
+        front = reference_to(VIEWS["front"](of))
         encoded = self._network.encode(complete, front, Stopwatch())
         _, rows, columns, _ = encoded.noise_shape
         sigmas = flow_match_sigmas(self.steps, rows * columns, self._constants.scheduler)
@@ -222,7 +222,7 @@ def measure(count: int, steps: int | None) -> dict[str, Any]:
     for of in track(judged_pictures(count), "characters", transient=True):
         views = {name: render(of) for name, render in VIEWS.items()}
         features = {name: painter.features(view) for name, view in views.items()}
-        front = painter.identity.features_of(_reference(views["front"]))
+        front = painter.identity.features_of(reference_to(views["front"]))
         for name, used, way in contenders():
             drawn = painter.draw(of, way, [features[view] for view in used])
             found[name].append(painter.see(of, drawn, front))
@@ -266,7 +266,8 @@ def less(some: Sequence[Seen], others: Sequence[Seen]) -> dict[str, Any]:
     }
 
 
-def _reference(image: Image.Image) -> Reference:
+def reference_to(image: Image.Image) -> Reference:
+    """A picture as a reference."""
     return Reference.from_bytes(encode(np.asarray(image), OutputFormat.PNG), "a view")
 
 

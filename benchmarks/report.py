@@ -1,4 +1,4 @@
-"""Results to one page: `python -m benchmarks.report` writes HTML, and the README's plot.
+"""Puts results on one page: `python -m benchmarks.report` writes HTML, and the README's plot.
 
 It reads every result in a folder; they must be complete, unedited and from one machine. Figures of
 different classes (exact, near-lossless, cached, hosted) go into separate tables.

@@ -1,8 +1,8 @@
 """The least time that a graph can take: `python -m benchmarks.roofline`.
 
-The floor is the larger of two times: all its matrix products at the peak rate, or all its weights,
-inputs and outputs moved once at the peak bandwidth. No graph reaches it; how close a measured one
-comes says what is left to gain. Torch counts the products from shapes alone, so the full size
+The floor is the larger of two times: that of all its matrix products at the peak rate, and that of
+moving all its weights, inputs and outputs once at the peak bandwidth. No graph reaches it; the
+distance shows what is left to gain. Torch counts the products from shapes alone, so the full size
 needs no weights. Published peaks are those of the data sheets, dense, without sparsity; this
 machine's own are measured.
 """

@@ -1,4 +1,4 @@
-"""A server in a process of its own, as benchmarks measure it and tests call it."""
+"""A server in its own process, for benchmarks to measure and tests to call."""
 
 from __future__ import annotations
 

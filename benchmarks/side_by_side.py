@@ -1,8 +1,8 @@
-"""The steps of two bundles turn by turn: `python -m benchmarks.side_by_side BEFORE AFTER`.
+"""Times the steps of two bundles in turns: `python -m benchmarks.side_by_side BEFORE AFTER`.
 
-For a change of the graphs: one process runs both on one thread and counts the time of its processor
-alone, so that other work on the machine disturbs the ratio little. A bundle may be of any format,
-for its graphs are fed with what their inputs look like.
+For a change to the graphs: one process runs both on one thread and counts only its processor time,
+so that other work on the machine hardly affects the ratio. A bundle may have any format, since its
+graphs get inputs made up from their declared shapes and types.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The ways for Castmate to draw one request: what trades quality for speed, alone and combined."""
+"""The ways in which Castmate can draw one request, trading quality for speed."""
 
 from __future__ import annotations
 

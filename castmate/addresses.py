@@ -1,4 +1,4 @@
-"""Hosts: which are this machine, which are public, what a server's address looks like."""
+"""Host addresses: which are this machine, which are public, and how a server's is written."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SERVER: Final = re.compile(
 )
 
 DNS: Final = "dns:///"
-"""Before a host:port that stands for the servers at all addresses of the host, as in gRPC."""
+"""Prefix of a host:port that stands for servers at all addresses of the host, as in gRPC."""
 
 Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 
@@ -59,7 +59,7 @@ def is_public(text: str) -> bool:
 
 
 def is_server(text: str) -> bool:
-    """Whether a text is host:port; an IPv6 address stands in brackets."""
+    """Whether a text is host:port, with an IPv6 address in brackets."""
     if not (match := _SERVER.fullmatch(text)) or not 0 < int(match["port"]) < 65_536:
         return False
     if re.fullmatch(r"[\d.]+", host := text.rpartition(":")[0]) or match["ipv6"]:

@@ -1,4 +1,4 @@
-"""A circuit breaker: what keeps failing is left alone for a while, then tried by one call."""
+"""A circuit breaker: rejects calls for a while after too many failures, then lets one try."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class BreakerState(StrEnum):
 
 @dataclass(frozen=True)
 class Admission:
-    """Leave to make one call; `record` takes it back with what came of the call.
+    """Permission for one call, returned to `record` with the call's outcome.
 
     Attributes:
-        generation: How often the state had changed when the call was admitted. A call that ends
-            after another change says nothing about the state that it finds.
+        generation: How often the state had changed when the call was admitted. If it has changed
+            again by the end of the call, the outcome says nothing about the new state.
     """
 
     generation: int
 
 
 class Breaker:
-    """Opens when half of the last calls were bad; all in one event loop, without a lock."""
+    """Opens when half of the last calls were bad; for one event loop, so it has no lock."""
 
     def __init__(
         self,
@@ -67,16 +67,16 @@ class Breaker:
 
     @property
     def retry_in_s(self) -> float:
-        """How long no call goes through because of past failures; 0 when one may."""
+        """How long past failures keep calls out; 0 if a call may go through now."""
         return max(self._retry_at - self._clock(), 0.0) if self._open else 0.0
 
     @property
     def ready_in_s(self) -> float:
-        """When a call goes through: 0 is now, infinite is when the one that tries it has ended."""
+        """Seconds until a call may go through; infinite while the probing call is running."""
         return math.inf if self._probing else self.retry_in_s
 
     def admit(self) -> Admission | None:
-        """Leave for one call, or None: go elsewhere. Half-open, one call has it at a time."""
+        """Permission for one call, or None: go elsewhere. Half-open, it admits one at a time."""
         if self._open:
             if self._probing or self.retry_in_s > 0:
                 return None
@@ -85,11 +85,11 @@ class Breaker:
         return Admission(self._generation)
 
     def record(self, admission: Admission, good: bool | None, seconds: float) -> None:
-        """Say how an admitted call ended; call it whatever happened, cancellation too.
+        """Record how an admitted call ended; required for every call, even a cancelled one.
 
         Args:
             admission: What `admit` gave.
-            good: Whether the call did its work, or None when that says nothing about the other
+            good: Whether the call succeeded, or None if its outcome says nothing about the other
                 side: a cancelled call, a bad request.
             seconds: How long it took.
         """
@@ -98,7 +98,7 @@ class Breaker:
         if good and seconds > self._slow_s:
             good = False
         if self._probing:
-            self._probing = False  # and still half-open, unless the probe has shown something
+            self._probing = False  # still half-open, unless the probe was conclusive
             if good is not None:
                 self._switch(opened=not good)
         elif good is not None:

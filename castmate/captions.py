@@ -1,9 +1,9 @@
 """Text under pictures: a font that has its letters, and lines that fit.
 
-Pillow's own font has the letters of ASCII alone. Where a caption has others, the fonts of the
-system are tried, by the names under which the usual systems have them; a font that lacks a letter
-would show a box, so what none of them has is replaced: accents are left off, and a caption whose
-letters are still missing is shown by "?" for each run of them.
+Pillow's own font covers ASCII only. For a caption with other letters, the system's fonts are tried
+by their names on the usual systems. A font would show a box for a letter that it lacks, so letters
+that no font has are replaced: accents are dropped, and each run of letters that are still missing
+becomes "?".
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from PIL import ImageFont
 
 Font = ImageFont.FreeTypeFont
 _SYSTEM_FONTS: Final = (
-    # Linux, then macOS, then Windows: for Latin, Greek and Cyrillic first, then for the others.
+    # Linux, then macOS, then Windows; Latin, Greek and Cyrillic first, then other scripts.
     "DejaVuSans.ttf",
     "NotoSans-Regular.ttf",
     "LiberationSans-Regular.ttf",
@@ -40,23 +40,23 @@ _ELLIPSIS: Final = "..."
 
 @dataclass(frozen=True)
 class Typeface:
-    """A font, and what it makes of a text."""
+    """A font, and how it lays out a text."""
 
     font: Font
 
     @property
     def line_px(self) -> int:
-        """From one line to the next."""
+        """Pixels from one line to the next."""
         ascent, descent = self.font.getmetrics()
         return ascent + descent
 
     def wrapped(self, text: str, width: float, most: int) -> list[str]:
-        """The text in lines that are at most `width` pixels wide.
+        """Split the text into lines of at most `width` pixels.
 
         Args:
-            text: In one line or several.
-            width: Pixels; a word that is wider is broken.
-            most: How many lines; a text that needs more ends in "...".
+            text: One line or several.
+            width: In pixels; a wider word is broken.
+            most: The most lines; a longer text ends in "...".
         """
         text = self._readable(text)
         lines: list[str] = []
@@ -77,7 +77,7 @@ class Typeface:
         return [*lines[: most - 1], last + _ELLIPSIS]
 
     def lacks(self, text: str) -> set[str]:
-        """The letters of a text that it would show as boxes."""
+        """The letters of a text that the font would show as boxes."""
         missing = _drawn(self.font, _NO_LETTER)
         return {
             letter
@@ -89,7 +89,7 @@ class Typeface:
         return self.font.getlength(text) <= width
 
     def _readable(self, text: str) -> str:
-        """The text without what the font lacks."""
+        """The text without letters that the font lacks."""
         text = " ".join(text.split())
         if not (missing := self.lacks(text)):
             return text
@@ -103,11 +103,11 @@ class Typeface:
 
 
 def typeface_for(text: str, pixels: int) -> Typeface:
-    """The font that has the most letters of a text; Pillow's own if it has all.
+    """The font that has the most letters of a text; Pillow's own if it has all of them.
 
     Args:
-        text: What is to be written.
-        pixels: Its size.
+        text: The caption.
+        pixels: Size of the font.
     """
     own = Typeface(_own_font(pixels))
     best, fewest = own, len(own.lacks(text))
@@ -121,7 +121,7 @@ def typeface_for(text: str, pixels: int) -> Typeface:
 
 
 def unreadable(text: str) -> bool:
-    """Whether a caption cannot show some letters of a text, accents included."""
+    """Whether captions lack some letters or accents of a text."""
     return bool(typeface_for(text, 16).lacks(text))
 
 
@@ -152,7 +152,7 @@ def _drawn(font: Font, letter: str) -> tuple[object, bytes]:
 
 
 def _words(text: str, fits: Callable[[str], bool]) -> Iterator[str]:
-    """The words of a text, each with the space before it; one that does not fit in pieces."""
+    """The words of a text, each with its leading space; a word that does not fit is split."""
     for number, word in enumerate(text.split(" ")):
         space = " " if number else ""
         while word and not fits(word):

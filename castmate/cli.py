@@ -33,9 +33,10 @@ from castmate.schema import (
     OutputFormat,
 )
 from castmate.series import sheet, storyboard
+from castmate.show import show
 from castmate.spend import spend
 
-# Whatever loads numpy, Pillow or an engine is imported where it is used: `--help` stays quick.
+# Anything that loads numpy, Pillow or an engine is imported where used, to keep `--help` quick.
 if TYPE_CHECKING:
     from castmate.output import Output
     from castmate.settings import Settings
@@ -53,6 +54,7 @@ serve = typer.Typer(help="Serve pictures to other programs.")
 app.add_typer(serve, name="serve")
 app.command("storyboard")(storyboard)
 app.command("sheet")(sheet)
+app.command("show")(show)
 app.add_typer(spend, name="spend")
 app.add_typer(comfyui, name="comfyui")
 
@@ -74,7 +76,7 @@ class _Generate(TyperCommand):
         from castmate.clients.registry import defaults, styles
 
         options: dict[str, Any] = {str(one.name): one for one in self.params}
-        with contextlib.suppress(CastmateError):  # whoever draws says what is wrong
+        with contextlib.suppress(CastmateError):  # drawing will report the problem
             settings = _settings(None)
             for name, value in defaults(settings) or ():
                 options[name].default, options[name].show_default = value, True
@@ -173,7 +175,7 @@ def doctor(
 
     with reporting(as_json=as_json):
         settings = _settings(bundle, gpu_memory)
-        plans = memory_plans(settings)  # before a check draws: what is free then is not ours
+        plans = memory_plans(settings)  # before a check draws and takes GPU memory
         memory = [{"title": title, **as_values(plan)} for title, plan in plans]
         if gpu_memory is not None:
             shown = "\n".join([as_text(plans), *gains(settings)])
@@ -297,7 +299,7 @@ def options(
         from castmate.paths import expand
         from castmate.settings import ENV_FILE
 
-        # For whoever reads settings later, processes that this one starts included.
+        # For anything that reads settings later, including child processes.
         with contextlib.suppress(OSError):  # the working folder has been deleted
             env_file = expand(env_file).absolute()
         os.environ[ENV_FILE] = str(env_file)
@@ -307,11 +309,11 @@ def options(
 
 
 def main() -> None:
-    """Run the command, with the subcommands that other packages bring.
+    """Run the command, including subcommands from other packages.
 
-    They name a function of the entry-point group `castmate.commands`, whose annotated parameters
-    become the options, or a group of commands. A function with the name of a group here is what
-    that group does without a subcommand. So this package imports none of those built on it.
+    Each is an entry point in the group `castmate.commands`: a function, whose annotated parameters
+    become the options, or a group of commands. A function with the name of a group here runs when
+    that group gets no subcommand. So this package imports none of the packages built on it.
     """
     groups = {"bundle": bundles, "serve": serve}
     for entry in entry_points(group="castmate.commands"):
@@ -322,10 +324,10 @@ def main() -> None:
             groups[entry.name].callback(invoke_without_command=True)(found)
         else:
             app.command(entry.name)(found)
-    # A terminal or pipe with few characters shows the others as escapes, in stdout as in stderr.
+    # If a terminal or pipe lacks a character, stdout shows an escape for it, as stderr does.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    atexit.register(gc.freeze)  # a process that ends need not look for garbage: a tenth of a second
+    atexit.register(gc.freeze)  # skips garbage collection at exit: a tenth of a second
     app()
 
 
@@ -356,7 +358,7 @@ def _report(result: GenerateResult, paths: list[Path], as_json: bool, summary: s
         typer.echo(line(path, image))
     for warning in result.warnings:
         typer.echo(f"Warning: {warning}", err=True)
-    typer.echo(summary, err=not paths)  # stdout holds the picture where there are no paths
+    typer.echo(summary, err=not paths)  # without paths, stdout holds the picture
 
 
 def _settings(bundle: str | None, gpu_memory: str | None = None) -> Settings:

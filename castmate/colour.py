@@ -1,4 +1,4 @@
-"""Colour profiles: whatever a picture's numbers mean, afterwards they mean sRGB."""
+"""Colour profiles: converts pictures to sRGB."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 
 _MODES: Final = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 _GREY_MODES: Final = ("1", "L", "LA", "La", "I")
-# A profile that moves no colour by more is sRGB under one of its many names.
+# A profile that moves no colour by more than this is sRGB under another of its many names.
 _SAME: Final = 1
 
 
@@ -21,7 +21,7 @@ class ToSrgb:
     """Converts pictures from one profile to sRGB.
 
     Attributes:
-        mode: That of the pictures it takes; others are converted to it first.
+        mode: Pillow's mode of its input; pictures in other modes are converted first.
     """
 
     mode: str
@@ -29,10 +29,10 @@ class ToSrgb:
 
     @classmethod
     def of(cls, profile: bytes | None, mode: str) -> Self | None:
-        """What converts a picture of `mode`; None where nothing needs to be, or nothing can be.
+        """The conversion for pictures of `mode`; None if it is unnecessary or impossible.
 
-        A profile that is broken, or made for other channels, decides nothing: the numbers are then
-        taken as they are.
+        A profile that is broken, or made for other channels, is ignored: the pixel values then
+        count as sRGB.
         """
         if not profile:
             return None

@@ -1,4 +1,4 @@
-"""`castmate comfyui install`: puts our nodes into a ComfyUI; nothing of them is imported here."""
+"""`castmate comfyui install`: copies Castmate's nodes into a ComfyUI without importing them."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def install(
 
 
 def nodes() -> Path:
-    """The folder of the nodes: in the wheel, or in the checkout."""
+    """The nodes' folder, in the wheel or in the checkout."""
     return _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
 
 
 def place(source: Path, comfyui_path: Path, *, link: bool = False) -> Path:
-    """Copy or link the nodes into a ComfyUI; gives where they are.
+    """Copy or link the nodes into a ComfyUI; returns their new folder.
 
     Raises:
         InvalidRequest: There is no ComfyUI, or something else has the nodes' name.

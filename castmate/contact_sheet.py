@@ -1,4 +1,4 @@
-"""One picture of all the pictures of a series, with their captions."""
+"""Contact sheets: all pictures of a series in one, with captions."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from castmate.storyboard import Layout
 _CELL_PX: Final = 512  # longer side of a picture on the sheet
 _GAP_PX: Final = 24
 _TEXT_PX: Final = 22
-_SHAPE: Final = 1.8  # of a sheet: width by height
-_LINES: Final = 3  # of a caption; the result has the whole text
+_SHAPE: Final = 1.8  # width of a sheet divided by its height
+_LINES: Final = 3  # most of a caption; the result has the whole text
 _PAPER: Final = "white"
 _INK: Final = "#222222"
 _FAINT: Final = "#9a9a9a"
@@ -30,9 +30,9 @@ class Cell:
     """One scene.
 
     Attributes:
-        number: Of the scene, from 1.
-        caption: What was asked for.
-        data: Its encoded picture; None where there is none.
+        number: The scene's number, from 1.
+        caption: The scene as requested.
+        data: Its encoded picture; None if it has none.
     """
 
     number: int
@@ -43,10 +43,10 @@ class Cell:
 def contact_sheet(cells: Sequence[Cell], layout: Layout) -> bytes:
     """A PNG of the scenes in reading order.
 
-    A storyboard's captions are numbered and begin at the left; the labels of a sheet are centred. A
-    sheet of characters without background is a sprite sheet: equal cells, no captions, no paper.
-    A caption that is too long for three lines ends in "...", and letters that no font here has are
-    replaced as `castmate.captions` says.
+    A storyboard's captions are numbered and left-aligned; a sheet's labels are centred. A sheet of
+    characters without background is a sprite sheet: equal cells, no captions, no background.
+    A caption that is too long for three lines ends in "...", and `castmate.captions` replaces
+    letters that no installed font has.
 
     Args:
         cells: At least one of them with a picture.
@@ -109,11 +109,11 @@ def _caption(cell: Cell, layout: Layout) -> str:
 
 
 def _columns(count: int, shape: float) -> int:
-    """As many as make the sheet rather wide than high, as screens are.
+    """The number of columns that brings the sheet's shape closest to a wide screen's.
 
     Args:
         count: How many pictures.
-        shape: Width of one by its height.
+        shape: Width of a picture divided by its height.
     """
 
     def badness(columns: int) -> tuple[float, int]:

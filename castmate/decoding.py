@@ -1,6 +1,6 @@
-"""Untrusted bytes to RGB pixels: upright, in sRGB, on white, and never more memory than there is.
+"""Untrusted bytes to RGB pixels: upright, in sRGB, on white, within bounded memory.
 
-Every picture that anybody sends is decoded here, on every door.
+Every picture that a user sends, through any door, is decoded here.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from castmate.png import SIGNATURE, without_metadata
 
 MAX_PIXELS: Final = 40_000_000
 MIN_SIDE, MAX_SIDE = 32, 8192
-# What is larger is reduced to between half of it and it: the image encoders look at no more than
-# 768 pixels a side, and hosted and own pictures have 1536 at most.
+# Larger pictures are reduced to between half of this and this: the image encoders see at most
+# 768 pixels a side, and pictures drawn by Castmate or the hosted model have at most 1536.
 KEPT_SIDE: Final = 2048
 
-# Decoded pictures of the whole process together; a picture of 40 megapixels takes 160 MB as PNG.
+# For all decoded pictures of the process; a PNG of 40 megapixels takes 160 MB.
 DECODING: Final = ByteGate(256 * 2**20, patience_s=20)
 
 ALLOWED: Final = "a PNG, JPEG, WEBP, GIF, AVIF or HEIC picture"
 SCALE_DOWN: Final = "Scale it down: 1024 pixels a side are plenty."
 
 _FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF")
-# Bytes a pixel while a format is decoded: Pillow's four, and what its library holds beside them.
+# Bytes a pixel while a format is decoded: Pillow's four, plus what its library holds.
 _DECODING_BYTES: Final = {"GIF": 8, "WEBP": 20, "AVIF": 20, "HEIF": 20}
 _PILLOW_BYTES: Final = 4
 _COEFFICIENT_BYTES: Final = 6  # a progressive JPEG is held whole, at its full size
@@ -42,11 +42,11 @@ _GIVEN_BACK_FROM: Final = 32 * 2**20
 _STRIP_ROWS: Final = 64
 
 OPAQUE: Final = 128
-"""Alpha from which a pixel belongs to what is shown."""
+"""Least alpha of a pixel that counts as visible."""
 _CUT_OUT_FROM: Final = 0.05  # share of transparent pixels: round corners alone make no cut-out
 
 Box = tuple[int, int, int, int]
-"""Left, top, right and bottom in pixels; the right and the bottom one are outside."""
+"""Left, top, right and bottom in pixels; right and bottom are exclusive."""
 
 _ORIENTATION: Final = 0x0112
 _UPRIGHT: Final = {
@@ -63,19 +63,19 @@ _KNOWN_BRANDS: Final = frozenset(
 )
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
-# What Pillow has to say of a stranger's metadata is no business of whoever reads our stderr.
+# Pillow's warnings about a user's metadata do not belong on the server's stderr.
 warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A picture as everything behind the doors sees it.
+    """A picture in the form that all code behind the doors works with.
 
     Attributes:
         image: RGB, upright, in sRGB, transparency on white, first frame, at most `KEPT_SIDE` a
             side.
-        cutout: The box of what is opaque, where the rest is transparent; None in other pictures.
+        cutout: The box of what is opaque, if the rest is transparent; else None.
     """
 
     image: Image.Image
@@ -83,14 +83,14 @@ class Decoded:
 
 
 def decode(data: bytes, label: str) -> Decoded:
-    """Decode a picture; its size is checked, and room waited for, before a pixel is decoded.
+    """Decode a picture, after checking its size and waiting for memory.
 
     Args:
         data: An encoded picture.
         label: How an error names it, such as its path.
 
     Raises:
-        ImageRejected: It is no picture, damaged, or too large or small.
+        ImageRejected: It is not a picture, damaged, too large or too small.
         Overloaded: Too many large pictures are being decoded.
     """
     kind = recognise(data)
@@ -137,10 +137,10 @@ def _without_metadata(data: bytes, label: str) -> tuple[bytes, str, bytes | None
 
 
 def _with_end(data: bytes, label: str) -> Decoded | None:
-    """A JPEG that lacks nothing but its end.
+    """Decode a JPEG that lacks only its end marker.
 
-    The library fills what is missing with grey and does not say so. But where every pixel is there,
-    it makes no difference what follows.
+    The library silently fills missing pixels with grey. But if every pixel is present, whatever
+    follows makes no difference.
     """
     data = data.rstrip(b"\xff")
     found = _read(data + _JPEG_END, label)
@@ -182,7 +182,7 @@ def _cutout(alpha: Image.Image | None) -> Box | None:
 
 
 def _draft(image: Image.Image) -> int:
-    """Let the decoder reduce, where it can; gives the bytes that decoding will take."""
+    """Let the decoder reduce the picture, if it can; returns the bytes that decoding will take."""
     width, height = image.size
     num_bytes = 0
     if image.format in ("JPEG", "MPO"):
@@ -202,7 +202,7 @@ def _factor(image: Image.Image) -> int:
 def _reduced(image: Image.Image, colours: ToSrgb | None) -> tuple[Image.Image, Image.Image | None]:
     """A loaded picture as RGB, at most `KEPT_SIDE` a side, and its alpha, if it has any.
 
-    In strips, so that one copy is small.
+    It is converted in strips, so that each copy is small.
     """
     factor = _factor(image)
     if factor == 1:
@@ -256,7 +256,7 @@ def _enable_heic(label: str) -> None:
 
 
 def _with_known_brand(data: bytes, brand: bytes) -> bytes:
-    """The readers look at the first brand alone, and phones put others there."""
+    """Put a known brand first: readers look only at the first, and phones put others there."""
     return data if data[8:12] in _KNOWN_BRANDS else data[:8] + brand + data[12:]
 
 

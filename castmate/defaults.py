@@ -1,8 +1,8 @@
-"""What a request gets for the parameters that it leaves to the model.
+"""Defaults for the parameters that a request leaves to the model.
 
-How many steps a model needs and how strongly it is guided is a matter of its weights, so each says
-it itself: a bundle in its manifest, a hosted model in its documentation. A request stays as it was
-asked, from the door to the ledger; whoever draws completes it.
+How many steps a model needs and how strongly to guide it depends on its weights, so each model
+states its own defaults: a bundle in its manifest, a hosted model in its documentation. From the
+door to the ledger a request stays as submitted; the client that draws it fills in the defaults.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class CompleteRequest(GenerateRequest):
 
     @classmethod
     def of(cls, request: GenerateRequest, defaults: Defaults) -> Self:
-        """A request with the model's defaults where it names nothing."""
+        """A request with the model's defaults for the parameters that it omits."""
         return cls.model_validate(defaults.model_dump() | request.model_dump(exclude_none=True))
 
     @property
     def drawn_with(self) -> dict[str, Any]:
-        """The parameters that a model may decide, as they are."""
+        """The values of the parameters that a model may decide."""
         return self.model_dump(include=set(Defaults.model_fields))
 
 
@@ -72,14 +72,14 @@ class Span(BaseModel):
 
 
 Limits = Mapping[str, Span]
-"""Of some parameters; beyond them a picture is drawn all the same, with a warning."""
+"""By parameter; requests beyond them are still drawn, with a warning."""
 
 
 def check_limits(defaults: Defaults, limits: Limits) -> None:
-    """Refuse limits that make no sense.
+    """Check that limits make sense.
 
     Raises:
-        ValueError: One is of no parameter that a model decides, or shuts its default out.
+        ValueError: One is for a parameter that no model decides, or excludes the default.
     """
     values = defaults.model_dump()
     for name, span in limits.items():
@@ -94,7 +94,7 @@ def check_limits(defaults: Defaults, limits: Limits) -> None:
 def beyond_limits(
     request: GenerateRequest, model: str, defaults: Defaults, limits: Limits
 ) -> Iterator[str]:
-    """What a request asks of a model that it was not made for."""
+    """Warnings for parameters of a request that lie beyond what the model was made for."""
     asked, usual = request.model_dump(), defaults.model_dump()
     for name, span in limits.items():
         if asked[name] is not None and not span.min <= asked[name] <= span.max:

@@ -4,18 +4,18 @@ CastmateError
 ├── InvalidRequest         change the request: which parameter, what is allowed
 │   └── ImageRejected      change the reference image
 ├── Unavailable            try elsewhere or later: nothing is wrong with the request
-│   ├── Incapable          ... elsewhere alone: this client has not what the request needs
+│   ├── Incapable          ... only elsewhere: this client lacks what the request needs
 │   ├── Overloaded         ... after `retry_after_s`
 │   ├── DeadlineExceeded   ... with more time
 │   └── BudgetExceeded     ... or raise the cap: this client costs money
 │       └── NotAgreed      ... or ask whoever pays: nobody has agreed to pay for it
 ├── MaybeCharged           look at the account before trying again: a paid reply was lost
 ├── Cancelled              nothing: the caller asked for it
-├── LeaseLost              nothing: another process has taken the work over
+├── LeaseLost              nothing: another process has taken over the work
 ├── Interrupted            submit again: whoever worked on it died, several times
 ├── PredictionNotFound     correct the id
 ├── IdempotencyConflict    use a new idempotency key: this one stands for another request
-├── QuotaExceeded          delete pictures first: this key keeps as many as it may
+├── QuotaExceeded          delete pictures first: this key stores as many as it may
 ├── BundleError            repair the installation
 │   ├── BundleNotFound     install or name another bundle
 │   ├── BundleCorrupt      a file is missing or changed: reinstall or export again
@@ -36,9 +36,9 @@ class CastmateError(Exception):
     """The base; `str(error)` is one sentence for a person or a model, `code` is for programs."""
 
     code: ClassVar[str] = "error"
-    charged: bool | None = False  # None: unknown
-    passes: bool = False  # whether waiting alone may help, with nobody changing anything
-    died: bool = False  # whether whoever drew it died or fell silent while it drew
+    charged: bool | None = False  # None if unknown
+    passes: bool = False  # whether waiting alone may help
+    died: bool = False  # whether the drawing process died or fell silent
 
     def as_dict(self) -> dict[str, Any]:
         """The error as JSON, the same for every edge."""
@@ -52,7 +52,7 @@ class Problem:
     Attributes:
         parameter: Name of the parameter.
         message: What is wrong, with the given value.
-        allowed: What is allowed, or an empty string if `message` says it.
+        allowed: What is allowed, or an empty string if `message` says so.
         hint: What to do next, or an empty string.
     """
 
@@ -99,7 +99,7 @@ def _kinds(kind: type[CastmateError]) -> Iterator[type[CastmateError]]:
 
 
 class InvalidRequest(CastmateError):
-    """The request cannot be done as it stands; nothing was generated or charged."""
+    """The request cannot be fulfilled as it stands; nothing was generated or charged."""
 
     code = "invalid_request"
 
@@ -197,7 +197,7 @@ class NotAgreed(BudgetExceeded):
 
 
 class MaybeCharged(CastmateError):
-    """A paid submission was sent and its reply was lost; it is never sent again on its own."""
+    """A paid submission was sent and its reply was lost; it is never resent automatically."""
 
     code = "maybe_charged"
     charged = None
@@ -210,13 +210,13 @@ class Cancelled(CastmateError):
 
 
 class LeaseLost(CastmateError):
-    """This attempt has lost its lease, and another one has taken over its work."""
+    """This attempt has lost its lease, and another has taken over its work."""
 
     code = "lease_lost"
 
 
 class Interrupted(CastmateError):
-    """Every process that worked on the prediction died; it is not tried again."""
+    """Every process that worked on the prediction died; it is not retried."""
 
     code = "interrupted"
 
@@ -228,7 +228,7 @@ class PredictionNotFound(CastmateError):
 
 
 class QuotaExceeded(CastmateError):
-    """The caller keeps as much on the server as it may."""
+    """The caller stores as much on the server as it may."""
 
     code = "quota_exceeded"
 

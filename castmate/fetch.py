@@ -30,8 +30,8 @@ _GET_HEADERS: Final = {
     "accept-encoding": "identity",  # a compressed body could expand without bound
     "user-agent": _USER_AGENT,
 }
-# Object storage repeats whatever came with an upload as Content-Encoding: nothing, `utf-8`,
-# `aws-chunked`, a media type. Only these say that the bytes are not the picture's own.
+# Object storage repeats whatever Content-Encoding an upload had: none, `utf-8`, `aws-chunked`, a
+# media type. Only these mean that the bytes are not the picture's own.
 _COMPRESSIONS: Final = frozenset(
     {"br", "compress", "dcb", "dcz", "deflate", "gzip", "x-compress", "x-gzip", "zstd"}
 )
@@ -87,7 +87,7 @@ class PinnedBackend(httpcore2.AsyncNetworkBackend):
         timeout: float | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        """Refused."""
+        """Always fails."""
         raise Blocked
 
     async def sleep(self, seconds: float) -> None:
@@ -107,12 +107,12 @@ async def fetch(
     """Download from a public URL.
 
     Args:
-        url: The address; redirects are checked like it.
-        max_bytes: Refuse a longer body, announced or not.
+        url: The address; redirects are checked in the same way.
+        max_bytes: The longest body to accept, announced or not.
         allow_http: Whether plain http is allowed as well as https.
         use_proxy: Whether to go through the proxy that the environment names, if it names one.
-            It looks the host up again, so that the check here is no promise.
-        deadline_s: For all of it: name resolution, connections, redirects, body.
+            The proxy looks the host up again, so the check here guarantees nothing.
+        deadline_s: For the whole download: name resolution, connections, redirects, body.
         backend: Opens connections; only tests replace it.
 
     Raises:
@@ -169,7 +169,7 @@ async def send(
         "user-agent": _USER_AGENT,
     }
     fields = {name.lower(): value for name, value in (headers or {}).items()} | own
-    for framing in ("host", "transfer-encoding"):  # ours to set, whatever the caller passes
+    for framing in ("host", "transfer-encoding"):  # set here, whatever the caller passes
         fields.pop(framing, None)
     try:
         target = _checked(url, None, _schemes(allow_http))
@@ -189,7 +189,7 @@ def why_not(url: str, *, allow_http: bool = False) -> str | None:
 
 
 class _Refused(Exception):
-    """A URL cannot be used; callers decide which error that becomes."""
+    """A URL cannot be used; the public functions turn this into their own errors."""
 
     def __init__(self, url: URL | None, message: str, allowed: str = "") -> None:
         self.message = f"{_shown(url)} {message}" if url else message
@@ -217,10 +217,10 @@ class _Pools:
         self._backend = backend or PinnedBackend()
 
     async def to(self, url: URL) -> httpcore2.AsyncConnectionPool:
-        """What leads to a URL.
+        """The pool of connections for a URL.
 
         Raises:
-            Blocked: Its host is known here, and not public.
+            Blocked: Its host is known here and not public.
         """
         named = proxy_for(str(url)) if self._use_proxy else None
         proxy, backend = None, self._backend
@@ -246,7 +246,7 @@ class _Pools:
 async def _reaching(
     url: URL, deadline_s: float, backend: httpcore2.AsyncNetworkBackend | None, use_proxy: bool
 ) -> AsyncIterator[_Pools]:
-    """Connections for one exchange; what takes too long becomes a refusal."""
+    """Connections for one exchange; a timeout becomes `_Refused`."""
     try:
         async with asyncio.timeout(deadline_s), AsyncExitStack() as stack:
             yield _Pools(stack, backend, use_proxy)
@@ -310,7 +310,7 @@ async def _read(response: httpcore2.Response, url: URL, announced: int, max_byte
 
 
 def _compression(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
-    """The compression of the body, if it is a known one."""
+    """The compression of the body, if it is a known kind."""
     values = [
         value.decode("latin-1") for name, value in headers if name.lower() == b"content-encoding"
     ]
@@ -340,5 +340,5 @@ def _checked(text: str, base: URL | None, schemes: Sequence[str]) -> URL:
 
 
 def _shown(url: URL) -> str:
-    """The URL without its possibly secret parts: user, query and fragment."""
+    """The URL without the parts that may be secret: user, query and fragment."""
     return shorten(f"{url.scheme}://{url.host}{url.path}", 100)

@@ -1,4 +1,4 @@
-"""What a file is, from its first bytes; it decodes nothing."""
+"""Recognises kinds of files by their first bytes, without decoding anything."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _AVIF_BRANDS: Final = frozenset((b"avif", b"avis"))
 
 @dataclass(frozen=True)
 class Kind:
-    """What somebody sent instead of a picture that can be read.
+    """A kind of file that somebody sent instead of a readable picture.
 
     Attributes:
-        name: After "it is".
+        name: Completes "it is".
         hint: What to do about it.
     """
 
@@ -73,7 +73,7 @@ _TEXT_STARTS: Final = (
 
 
 def recognise(data: bytes) -> Kind | None:
-    """The kind of a file; None for the everyday formats, and for what nobody knows."""
+    """The kind of a file; None for the supported formats, and for unknown ones."""
     if not data:
         return EMPTY
     if data[4:8] == b"ftyp":
@@ -86,7 +86,7 @@ def recognise(data: bytes) -> Kind | None:
 
 
 def is_picture(data: bytes) -> bool:
-    """Whether the first bytes are those of a picture of any format that we read or name."""
+    """Whether the first bytes are those of a picture in any format that is read or recognised."""
     if data.startswith(_PICTURES) or data.startswith(_JPEG_XL):
         return True
     if data[:4] == b"RIFF":
@@ -95,7 +95,7 @@ def is_picture(data: bytes) -> bool:
 
 
 def suffix_of(data: bytes) -> str | None:
-    """What the name of a picture that we read ends with, by its first kilobyte; else None."""
+    """The file suffix of a readable picture, by its first kilobyte; else None."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return ".webp"
     if data[4:8] == b"ftyp":
@@ -105,7 +105,7 @@ def suffix_of(data: bytes) -> str | None:
 
 
 def _of_brands(data: bytes) -> Kind:
-    """The kind of a file in the container of MP4, which phones use for pictures too."""
+    """The kind of a file in MP4's container, which phones also use for pictures."""
     length = min(int.from_bytes(data[:4], "big"), 1024)
     brands = [data[8:12], *(data[at : at + 4] for at in range(16, length, 4))]
     if _AVIF_BRANDS.intersection(brands):

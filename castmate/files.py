@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and folders that are nobody else's business."""
+"""Files that appear whole or not at all, and folders that only their owner can open."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def write_atomically(path: Path, data: bytes) -> None:
 def open_atomically(path: Path) -> Iterator[BinaryIO]:
     """Open a new file that replaces `path` when the block ends; an error leaves the old one.
 
-    A link stays a link: what it leads to is replaced. The new file has the mode and, where
-    permitted, the owner of the old one.
+    A link stays a link: its target is replaced. The new file has the mode and, where permitted,
+    the owner of the old one.
 
     Raises:
-        OSError: The folder is missing, full or not writable, or `path` is no regular file; an older
-            file stays as it was.
+        OSError: The folder is missing, full or not writable, or `path` is not a regular file; an
+            existing file stays as it was.
     """
     check_replaceable(path)
     target = Path(os.path.realpath(path))
@@ -49,9 +49,9 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
 
 
 def make_private_folder(folder: Path) -> None:
-    """Make a folder, and those above it that are missing, so that only its owner may look inside.
+    """Make a folder and its missing parents, so that only their owner can look inside.
 
-    The umask has no say. A folder that is there already keeps its mode: its owner chose it.
+    The umask has no effect. An existing folder keeps its mode, which its owner chose.
 
     Raises:
         OSError: It cannot be made.
@@ -66,7 +66,7 @@ def make_private_folder(folder: Path) -> None:
 
 
 def make_private_file(path: Path) -> None:
-    """Make an empty file that only its owner may read, unless there is one already.
+    """Make an empty file that only its owner can read, unless the file exists.
 
     Raises:
         OSError: It cannot be made.
@@ -77,7 +77,7 @@ def make_private_file(path: Path) -> None:
 
 
 def set_mode(path: Path, mode: int) -> None:
-    """Set who may do what with a file or folder, where the file system has modes; FAT has none.
+    """Set the mode of a file or folder, if the file system has modes; FAT has none.
 
     Raises:
         OSError: It is not there.
@@ -87,10 +87,10 @@ def set_mode(path: Path, mode: int) -> None:
 
 
 def check_replaceable(path: Path) -> None:
-    """Refuse what must not make way for a file: devices, pipes, sockets, folders.
+    """Check that a path leads to nothing that a file must not replace, such as a device or folder.
 
     Raises:
-        OSError: `path` leads to one of them, or cannot be looked at.
+        OSError: It leads to a device, pipe, socket or folder, or cannot be examined.
     """
     try:
         mode = path.stat().st_mode

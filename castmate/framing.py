@@ -1,7 +1,7 @@
 """Cuts a character out of its picture, so that its size in the picture makes no difference.
 
-The geometry is that of InstantCharacter's own demo: the box of the mask, and white for everything
-outside the mask. What finds the mask is the picture itself (transparency, a plain background) or a
+The geometry is that of InstantCharacter's own demo: the box of the mask, with everything outside
+the mask white. The mask comes from the picture itself (transparency, a plain background) or from a
 network, see `castmate.pipeline.framing`.
 """
 
@@ -20,11 +20,11 @@ from castmate.schema import FramedReference
 
 Mask = NDArray[np.bool_]
 
-_TOLERANCE: Final = 20  # of a channel: what JPEG does to a plain colour stays below
+_TOLERANCE: Final = 20  # of a channel; JPEG changes a plain colour by less
 _PLAIN_SHARE: Final = 0.97  # of a side of the picture
-_PLAIN_SIDES: Final = 3  # a bust touches the lower edge, and its background is plain all the same
-_SMALLEST_PX: Final = 16  # longer side of a character; what is smaller is dust
-_SPREAD_PX: Final = 256  # longer side of the view in which a background is followed around
+_PLAIN_SIDES: Final = 3  # a bust touches the lower edge, yet its background is plain
+_SMALLEST_PX: Final = 16  # longer side of a character; anything smaller is dust
+_SPREAD_PX: Final = 256  # longer side of the view in which a background is traced
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Cutout:
     """A character in its picture.
 
     Attributes:
-        image: The picture, with white where the character is not.
+        image: The picture, white outside the character.
         box: Where the character is.
         whitened: Whether `image` differs from the picture.
     """
@@ -49,7 +49,7 @@ class Framed:
     Attributes:
         image: The part that was taken, on white.
         reference: Which part of the reference it is, and how it was found.
-        warnings: What was asked for and not done.
+        warnings: What was requested but not done.
     """
 
     image: Image.Image
@@ -58,12 +58,12 @@ class Framed:
 
 
 def by_transparency(reference: Reference) -> Cutout | None:
-    """The character of a picture that is transparent around it; such pictures stand on white."""
+    """The character of a picture with transparency, which `decode` has put on white."""
     return _cutout(reference.image, reference.cutout, whitened=False)
 
 
 def by_background(image: Image.Image) -> Cutout | None:
-    """The character on a background of one colour, or None where the background is not plain."""
+    """The character on a background of one colour, or None if the background is not plain."""
     pixels = np.asarray(image)
     if (color := _plain_color(pixels)) is None:
         return None
@@ -86,7 +86,7 @@ def by_alpha(image: Image.Image, alpha: Image.Image) -> Cutout | None:
 
 
 Margins = tuple[float, float]
-"""White above and below a character, as shares of its longer side; their mean is at its sides."""
+"""White above and below a character, as shares of its longer side; their mean at its sides."""
 
 
 def with_margins(image: Image.Image, box: Box, margins: Margins) -> Image.Image:
@@ -113,7 +113,7 @@ def _cutout(image: Image.Image, box: Box | None, *, whitened: bool) -> Cutout | 
 
 
 def _plain_color(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-    """The colour of the picture's border, if it has one."""
+    """The colour of the picture's border, if the border has one colour."""
     depth = max(1, min(pixels.shape[:2]) // 100)
     sides = [pixels[:depth], pixels[-depth:], pixels[:, :depth], pixels[:, -depth:]]
     border = np.concatenate([side.reshape(-1, 3) for side in sides])
@@ -123,7 +123,7 @@ def _plain_color(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
 
 
 def _near(pixels: NDArray[np.uint8], color: NDArray[np.uint8]) -> Mask:
-    """Which pixels have a colour, about; a channel at a time, since pictures may be large."""
+    """Which pixels roughly have a colour; by channel, since pictures may be large."""
     near = np.ones(pixels.shape[:2], np.bool_)
     for channel, value in enumerate(color.tolist()):
         low, high = max(0, value - _TOLERANCE), min(255, value + _TOLERANCE)
@@ -132,7 +132,7 @@ def _near(pixels: NDArray[np.uint8], color: NDArray[np.uint8]) -> Mask:
 
 
 def _box(mask: Mask) -> Box | None:
-    """Around what is at least two pixels wide: single ones are noise."""
+    """The box around everything at least two pixels wide: single pixels are noise."""
     solid = mask[:-1, :-1] & mask[1:, :-1] & mask[:-1, 1:] & mask[1:, 1:]
     rows, columns = np.flatnonzero(solid.any(1)), np.flatnonzero(solid.any(0))
     if not rows.size:
@@ -141,9 +141,9 @@ def _box(mask: Mask) -> Box | None:
 
 
 def _outside(background: Mask) -> Mask:
-    """What of the background's colour is connected to the border, and so not in the character.
+    """Pixels of the background's colour that are connected to the border, so outside the character.
 
-    Found in a coarse view, in which a cell belongs to it only as a whole, and widened by one cell.
+    Found in a coarse view, in which a cell counts only as a whole, and widened by one cell.
     """
     height, width = background.shape
     cell = -(-max(height, width) // _SPREAD_PX)

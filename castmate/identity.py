@@ -1,7 +1,7 @@
 """How close a picture's character is to the reference's, in words, and how pictures are chosen.
 
-A score is calibrated for each bundle: 1 is another render of the same character and 0 is another
-character, see `docs/identity.md`. Nothing here computes one; `castmate.pipeline.identity` does.
+Scores are calibrated for each bundle: 1 is another render of the same character and 0 is another
+character, see `docs/identity.md`. `castmate.pipeline.identity` computes them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Verdict(StrEnum):
 
 
 def most_drawn(num_images: int, num_candidates: int | None, min_identity: float | None) -> int:
-    """How many pictures a request with these parameters may take to draw."""
+    """The most pictures that may be drawn for a request with these parameters."""
     bound = num_candidates or (MAX_CANDIDATES if min_identity is not None else 1)
     return max(num_images, bound)
 
@@ -55,7 +55,7 @@ class Candidate:
 
     Attributes:
         seed: The seed that makes it again with `num_images` 1.
-        identity: Its score; None where it was flagged.
+        identity: Its score; None if it was flagged.
         has_nsfw: The safety checker flagged it.
         chosen: It is among the pictures of the result.
     """
@@ -68,11 +68,11 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which pictures were drawn for a request, and which of them it got.
+    """Which pictures were drawn for a request, and which of them were chosen.
 
     Attributes:
-        candidates: Every one, in the order in which they were drawn.
-        stopped: Why there were no more.
+        candidates: All of them, in the order in which they were drawn.
+        stopped: Why no more were drawn.
     """
 
     candidates: tuple[Candidate, ...]
@@ -80,7 +80,7 @@ class Selection:
 
     @classmethod
     def parse(cls, values: Mapping[str, Any] | None) -> Self | None:
-        """What `asdict` made of one, or of none."""
+        """Restore a selection, or None, from `asdict`."""
         if values is None:
             return None
         candidates = tuple(Candidate(**one) for one in values["candidates"])

@@ -30,7 +30,7 @@ PREVIEW_SIDE: Final = 512
 # Decoding has its own threads, so that pictures waiting for room delay no file or database access.
 _THREADS: Final = os.cpu_count() or 1
 _DECODERS: Final = ThreadPoolExecutor(_THREADS, thread_name_prefix="decoder")
-_AT_A_TIME: Final = -(-_THREADS // 2)  # of one caller
+_AT_A_TIME: Final = -(-_THREADS // 2)  # for one caller
 _TURNS: Final[WeakValueDictionary[str, asyncio.Semaphore]] = WeakValueDictionary()
 
 # Fixed, so that the same pixels give the same bytes, and tuned for latency: 1024*1024 takes
@@ -42,7 +42,7 @@ _ENCODINGS: Final[dict[OutputFormat, dict[str, Any]]] = {
 }
 
 # (fraction of the requested side, JPEG quality), best first; at 512 pixels the last one fits noise
-# into 15 000 base64 characters, and 128 pixels at that quality come after it.
+# into 15 000 base64 characters, and 128 pixels at that quality follow it.
 _LADDER: Final = ((1, 82), (1, 65), (0.75, 60), (0.5, 55), (0.375, 50), (0.25, 45))
 _SMALLEST_SIDE: Final = 128
 
@@ -53,10 +53,10 @@ class Reference:
 
     Attributes:
         data: The bytes as received; PNG instead of HEIC and AVIF, which not everything can read.
-        sha256: The hash of `data` in hex, which identifies the reference.
+        sha256: The hash of `data` in hex, or of those of several; it identifies the reference.
         image: The picture as `castmate.decoding` returns it; of several, the first.
-        cutout: The box of what is opaque in a picture whose rest is transparent.
-        several: Where there are several: each alone, the best first.
+        cutout: The box of what is opaque, if the rest of the picture is transparent.
+        several: If there are several pictures: each alone, the best first.
     """
 
     data: bytes = field(repr=False, compare=False)
@@ -90,7 +90,7 @@ class Reference:
             )
         found = decode(data, label)
         image, cutout = found.image, found.cutout
-        if recognise(data) in (AVIF, HEIC):  # flat from now on, for whoever reads `data` as well
+        if recognise(data) in (AVIF, HEIC):  # flat from now on, also for readers of `data`
             data, cutout = encode(np.asarray(image), OutputFormat.PNG), None
         return cls(data, hashlib.sha256(data).hexdigest(), image, cutout)
 
@@ -101,8 +101,8 @@ class Reference:
         Args:
             data: An encoded picture.
             label: How an error names it, such as its path.
-            caller: Whose picture it is. Those of one caller are read a few at a time, so that those
-                of others need not wait for all of them.
+            caller: Whose picture it is. Each caller's pictures are read a few at a time, so that
+                other callers' do not wait for all of them.
         """
         loop = asyncio.get_running_loop()
         async with _turn_of(caller):
@@ -120,12 +120,12 @@ async def _turn_of(caller: str | None) -> AsyncIterator[None]:
 
 
 def encode(pixels: NDArray[np.uint8], output_format: OutputFormat) -> bytes:
-    """Encode pixels `[H, W, 3]`, or with alpha `[H, W, 4]`; the same give the same bytes."""
+    """Encode pixels `[H, W, 3]`, or with alpha `[H, W, 4]`; equal pixels give equal bytes."""
     return _save(Image.fromarray(pixels), output_format.value, _ENCODINGS[output_format])
 
 
 def as_png(data: bytes) -> bytes:
-    """One of our own pictures as PNG; a PNG is returned byte for byte."""
+    """A picture that Castmate made as PNG; a PNG is returned byte for byte."""
     if data.startswith(SIGNATURE):
         return data
     return _save(decode(data, "the picture").image, "png", _ENCODINGS[OutputFormat.PNG])
@@ -145,7 +145,7 @@ def preview(data: bytes, limit: int = PREVIEW_LIMIT, side: int = PREVIEW_SIDE) -
 
 
 def small_jpeg(full: Image.Image, limit: int = PREVIEW_LIMIT, side: int = PREVIEW_SIDE) -> bytes:
-    """The same of a decoded picture; see `preview`."""
+    """The same for a decoded picture; see `preview`."""
     small = b""
     ladder = [(max(round(side * part), _SMALLEST_SIDE), quality) for part, quality in _LADDER]
     for pixels, quality in (*ladder, (_SMALLEST_SIDE, _LADDER[-1][1])):

@@ -1,4 +1,4 @@
-"""Room for decoded pictures: a bound in bytes that everything in this process shares."""
+"""Room for decoded pictures: a limit in bytes, shared by the whole process."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from castmate.errors import Overloaded
 
 
 class ByteGate:
-    """Lets work in while its bytes fit, in the order in which it came.
+    """Admits work while its bytes fit, in order of arrival.
 
-    What is larger than the whole gate gets in alone.
+    Work that is larger than the whole gate is admitted alone.
     """
 
     def __init__(self, limit: int, patience_s: float) -> None:
@@ -23,7 +23,7 @@ class ByteGate:
 
         Args:
             limit: Bytes that may be held together.
-            patience_s: How long one waits for room before it is turned away.
+            patience_s: How long to wait for room before failing.
         """
         self._limit, self._patience_s = limit, patience_s
         self._held = 0
@@ -65,7 +65,7 @@ class ByteGate:
 
 
 def give_back() -> None:
-    """Return freed memory to the system, where the C library keeps it for itself (glibc)."""
+    """Return freed memory to the system, if the C library keeps it for itself (glibc)."""
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError, OSError):  # musl has no such call
             ctypes.CDLL(None).malloc_trim(0)

@@ -1,4 +1,4 @@
-"""Options of commands that take their help from the field that they set, and the progress bar."""
+"""Command-line options whose help comes from the field that they set, and the progress bar."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def option(model: type[BaseModel], name: str, *flags: str) -> Any:
     """An option with the description, range and default of a field.
 
     Args:
-        model: Of a request.
+        model: The request's model.
         name: The field.
-        flags: What sets it; by default its name.
+        flags: The option's spellings; by default the field's name.
     """
     field, allowed = model.model_fields[name], describe_range(model, name)
     numeric = f" ({allowed})" if allowed.startswith(("a number", "a whole number")) else ""
@@ -32,7 +32,7 @@ def option(model: type[BaseModel], name: str, *flags: str) -> Any:
 
 @contextlib.contextmanager
 def progress_bar() -> Iterator[ProgressCallback]:
-    """A bar on stderr, where a person looks; silent in a pipe."""
+    """A bar on stderr if that is a terminal; silent in a pipe."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

@@ -29,9 +29,9 @@ class Output:
 
     Attributes:
         path: A file, which is replaced (several pictures get -1, -2, ... before its suffix), or a
-            folder, in which nothing is replaced.
+            folder, in which no file is replaced.
         is_folder: Which of the two it is; a missing folder is created.
-        is_stdout: The only picture goes to stdout instead, and nothing else does.
+        is_stdout: The only picture goes to stdout instead, with nothing else.
     """
 
     path: Path = Path()
@@ -94,7 +94,7 @@ class Output:
             ) from None
 
     def save(self, result: GenerateResult) -> list[Path]:
-        """Write the pictures; returns their paths, or none for stdout.
+        """Write the pictures; returns their paths, none for stdout.
 
         Raises:
             CastmateError: The disk is full, the folder is gone, or stdout was closed.
@@ -142,7 +142,7 @@ class Output:
 
 
 def line(path: Path, image: GeneratedImage) -> str:
-    """A picture that was written: where, how large, by which seed, and whom it shows."""
+    """One line on a written picture: its path, size, seed and identity."""
     text = f"{path}  {image.width}*{image.height}  seed {image.seed}"
     if image.identity is not None:
         text += f"  identity {image.identity:.2f} ({Verdict.of(image.identity)})"
@@ -150,7 +150,7 @@ def line(path: Path, image: GeneratedImage) -> str:
 
 
 def summary(request: GenerateRequest, result: GenerateResult) -> str:
-    """The client and the time; cost, skipped steps and how the reference was cut, where it was."""
+    """The client and the time, and any cost, skipped steps and cut of the reference."""
     seconds = result.timings_ms["total"] / 1000
     text = f"Drawn by {result.client} ({result.model}) in {seconds:.1f} s"
     if result.cost_usd:
@@ -162,6 +162,8 @@ def summary(request: GenerateRequest, result: GenerateResult) -> str:
         text += f", {computed} of {total} steps computed"
     if result.reference and result.reference.framing is not Framing.NONE:
         text += f", character cut out by {result.reference.framing}"
+    if result.reference and result.reference.others:
+        text += f", from {1 + len(result.reference.others)} of its pictures"
     if selection := result.selection:
         shown = ", ".join(_candidate(one) for one in selection.candidates)
         text += f". Candidates, the chosen ones with *: {shown}"

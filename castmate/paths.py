@@ -1,4 +1,4 @@
-"""Files by the names that people give them, which are not always the bytes on the disk."""
+"""Finds files by the names that people type, which are not always the bytes on disk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAMED: Final = 10
 
 
 def expand(path: Path) -> Path:
-    """A path with `~` expanded; one of a user who does not exist stays as it is."""
+    """A path with `~` expanded; unchanged if that user does not exist."""
     return Path(os.path.expanduser(path))
 
 
@@ -25,10 +25,10 @@ UserPath = Annotated[Path, AfterValidator(expand)]
 
 
 def as_spelled(path: Path) -> Path:
-    """The path of an existing file that is written in another way, else `path` itself.
+    """The path of an existing file whose name is spelled differently, else `path` itself.
 
-    Names of other systems spell accents in two parts, and macOS puts a narrow space into the names
-    of its screenshots; people and models write neither back as it was.
+    Some systems write accents as two characters, and macOS puts a narrow space into the names of
+    its screenshots; people and models reproduce neither.
 
     Raises:
         OSError: A folder on the way cannot be read.
@@ -68,6 +68,6 @@ def nearest(folder: Path, name: str) -> list[str]:
 
 
 def _plain(name: str) -> str:
-    """A name with accents in one piece and every kind of space a plain one."""
+    """A name with composed accents and plain spaces."""
     composed = unicodedata.normalize("NFC", name)
     return "".join(" " if unicodedata.category(one) == "Zs" else one for one in composed)

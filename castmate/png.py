@@ -1,4 +1,4 @@
-"""A PNG without what surrounds its pixels, for pictures whose metadata cannot be read."""
+"""Strips a PNG of everything but its pixels, for pictures with unreadable metadata."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from typing import Final
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
-# Pixels, palette and transparency; everything else describes them.
+# Pixels, palette and transparency; the other chunks only describe them.
 _KEPT: Final = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
 _MAX_PROFILE_BYTES: Final = 16 * 2**20
 
 
 def without_metadata(data: bytes) -> tuple[bytes, bytes | None]:
-    """The same pixels, and the colour profile if there is a readable one."""
+    """A PNG of the same pixels, and the colour profile if it is readable."""
     kept, profile = [SIGNATURE], None
-    for kind, chunk in _chunks(data):
+    for kind, chunk in chunks(data):
         if kind in _KEPT:
             kept.append(chunk)
         elif kind == b"iCCP":
@@ -24,7 +24,8 @@ def without_metadata(data: bytes) -> tuple[bytes, bytes | None]:
     return b"".join(kept), profile
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Each chunk with its kind; of a damaged file as many as there are."""
     at = len(SIGNATURE)
     while at + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)

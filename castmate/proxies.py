@@ -12,15 +12,15 @@ from urllib.request import (  # type: ignore[attr-defined]
 from castmate.addresses import is_here, is_public, system_lookup
 from castmate.errors import SettingsError
 
-# gRPC reads these itself, in this spelling alone.
+# gRPC reads these itself, only in this spelling.
 _OF_GRPC = ("grpc_proxy", "https_proxy", "http_proxy")
 
 
 def proxy_for(url: str) -> str | None:
-    """The proxy that leads to a URL; None for this machine itself and what NO_PROXY names.
+    """The proxy for a URL; None for this machine and for hosts that NO_PROXY names.
 
     Raises:
-        SettingsError: The environment names one that is not spoken.
+        SettingsError: The environment names a kind of proxy that is not supported.
     """
     parts = urlsplit(url)
     host, named = parts.hostname or "", getproxies_environment()
@@ -41,7 +41,7 @@ def proxy_for(url: str) -> str | None:
 async def is_direct(address: str) -> bool:
     """Whether a gRPC server, host:port, is reached without a proxy: here, or in a private network.
 
-    gRPC itself would lead even loopback addresses through `http_proxy`. A name that this machine
+    gRPC itself would send even loopback addresses through `http_proxy`. A name that this machine
     cannot look up is left to the proxy.
     """
     if not any(os.environ.get(name) for name in _OF_GRPC):

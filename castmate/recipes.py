@@ -1,4 +1,4 @@
-"""Series that are drawn often: what the scenes are, and what they are drawn like."""
+"""Recipes: common series, with their scenes and how to draw them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Recipe:
     """A series without its character.
 
     Attributes:
-        about: What comes of it, in a few words.
-        scenes: As `castmate.storyboard.Series` has them.
-        style_words: The same.
+        about: What it draws, in a few words.
+        scenes: As in `castmate.storyboard.Series`.
+        style_words: Likewise.
         size: Of each picture.
-        transparent: Whether the character stands alone.
+        transparent: Whether the background is transparent.
     """
 
     about: str
@@ -37,7 +37,7 @@ class Recipe:
     transparent: bool = False
 
     def values(self) -> dict[str, Any]:
-        """What it sets of a series; the rest is the caller's."""
+        """The fields of a series that it sets; the caller sets the rest."""
         return {
             "scenes": list(self.scenes),
             "style_words": self.style_words,

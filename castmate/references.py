@@ -1,4 +1,4 @@
-"""Finds the picture that a caller names as the reference: data URI, URL, path or stdin."""
+"""Finds the picture that a caller names as reference: data URI, URL, path or stdin."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ async def resolve(
     """Read and check the picture that `source` names.
 
     Args:
-        source: A data URI or its base64 alone, an https URL, a `file://` URI or a path; where every
-            path is allowed, also `-` for stdin and the pipes of a shell.
-        roots: Folders in which a path must lie, symlinks followed; None allows every path, for a
-            person at a terminal who can read those files anyway.
+        source: A data URI or its base64 alone, an https URL, a `file://` URI or a path; if every
+            path is allowed, also `-` for stdin and a shell's pipes.
+        roots: Folders in which a path must lie after following symlinks; None allows every path,
+            for a person at a terminal who can read those files anyway.
         allow_http: Whether http:// URLs are allowed too.
         use_proxy: Whether URLs are fetched through the proxy of the environment.
         fetch: Downloads URLs; by default `castmate.fetch`, which reaches only public addresses.
-        caller: Who asks, where there are many; see `Reference.read`.
+        caller: Who asks, for a server with many callers; see `Reference.read`.
 
     Raises:
         ImageRejected: Says why, and what is allowed instead.
@@ -74,7 +74,7 @@ async def resolve(
 
 
 def is_base64(source: str) -> bool:
-    """Whether this is unmistakably a picture in base64, although no `data:` says so."""
+    """Whether this is unmistakably a picture in base64, even without `data:`."""
     start = "".join(source[:_SHORTEST_BASE64].split()).translate(_URL_SAFE)[:32]
     try:
         looks_so = is_picture(base64.b64decode(start, validate=True))
@@ -152,7 +152,7 @@ def _read(path: Path, roots: Sequence[Path] | None) -> bytes:
             )
         with found.open("rb") as stream:
             return stream.read(MAX_BYTES + 1)
-    except (OSError, RuntimeError, ValueError) as error:  # no permission, symlink loop, NUL, ...
+    except (OSError, RuntimeError, ValueError) as error:  # no permission, symlink loop, NUL...
         reason = error.strerror if isinstance(error, OSError) else error
         raise ImageRejected(f"{shown} cannot be read ({reason})", allowed=_allowed(roots)) from None
 
@@ -181,7 +181,7 @@ def _what_else(path: Path) -> str:
 
 
 def _near(path: Path) -> str:
-    """A hint that names the pictures where a missing one was looked for, the likeliest first."""
+    """A hint that names the pictures in a missing one's folder, the likeliest first."""
     folder = path if path.is_dir() else path.parent
     names = paths.nearest(folder, path.name)
     return f"Pictures in {folder}: {', '.join(names)}" if names else ""

@@ -16,7 +16,7 @@ OK, FAILED, BAD_REQUEST, INTERRUPTED = 0, 1, 2, 130
 
 @contextlib.contextmanager
 def reporting(*, as_json: bool = False) -> Iterator[None]:
-    """Turn Castmate's errors into one clear message and an exit code; any other is a bug."""
+    """Turn Castmate's errors into one clear message and an exit code; any other error is a bug."""
     try:
         yield
     except CastmateError as error:

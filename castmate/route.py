@@ -49,15 +49,15 @@ _FULL: Final = (Overloaded, BudgetExceeded, Incapable)
 
 @dataclass(frozen=True)
 class ClientStatus:
-    """How one client of a router does.
+    """The state of one client of a router.
 
     Attributes:
-        name: Which.
-        up: Whether the next request would be given to it.
-        breaker: Whether calls go through, or None where the client is not set up.
-        last_error: Why its last failure was one, or why it is not set up; empty after a success.
-        opening: It is not open yet: its model loads, and a request waits for that.
-        defaults: What its model gives a request for what that leaves out, once it is known.
+        name: The client's name.
+        up: Whether it would get the next request.
+        breaker: Whether calls go through, or None if the client is not set up.
+        last_error: Why it last failed, or why it is not set up; empty after a success.
+        opening: Its model is still loading, and requests wait for that.
+        defaults: Its model's defaults for parameters that a request omits, once they are known.
     """
 
     name: str
@@ -87,10 +87,10 @@ class Route:
         self._opening: asyncio.Task[Client] | None = None
 
     async def open(self) -> None:
-        """Open the client now; where that fails, the next request tries again.
+        """Open the client now; if that fails, the next request tries again.
 
         Raises:
-            SettingsError: Its packages are missing. Anything else is only remembered.
+            SettingsError: Its packages are missing. Any other error is only recorded.
         """
         try:
             await self._opened()
@@ -141,7 +141,7 @@ class Route:
         except TimeoutError:
             self.last_error = f"It did not finish within {_shown(allowed_s)} s."
             late = DeadlineExceeded(self.last_error)
-            late.passes = not got_on  # who draws and is too slow will be too slow again
+            late.passes = not got_on  # a client that draws too slowly will be too slow again
             raise late from None
         except Exception as error:
             if _is_healthy(error):
@@ -153,18 +153,18 @@ class Route:
             self.breaker.record(admission, good, self._clock() - start)
 
     async def encode(self, reference: Reference) -> None:
-        """Let the client encode a character, if it keeps them and is open or about to be."""
+        """Let the client encode a character, if it caches them and is open or opening."""
         client = self._client if self._opening is None else await self._opened()
         if isinstance(client, Encoder):
             await client.encode(reference)
 
     async def frame(self, reference: Reference, matting: Matting) -> Framed | None:
-        """What the client draws from, if it can show that and is open or about to be."""
+        """The part of a reference that the client uses, if it can say and is open or opening."""
         client: object = self._client if self._opening is None else await self._opened()
         return await client.frame(reference, matting) if isinstance(client, Frames) else None
 
     def status(self) -> ClientStatus:
-        """How it does."""
+        """The client's state."""
         state = self.breaker.state
         up = state is not BreakerState.OPEN and (self._client is not None or not self.last_error)
         opening = self._client is None and not self.last_error
@@ -172,14 +172,14 @@ class Route:
 
     @property
     def defaults(self) -> Defaults | None:
-        """What its model gives a request for what that leaves out, as far as it is known."""
+        """Its model's defaults for parameters that a request omits, as far as they are known."""
         client: object = self._client
         known = client.defaults if isinstance(client, Defaulting) else None
         return known or self._defaults
 
     @property
     def servers(self) -> Servers | None:
-        """Its servers, where it has some and is open."""
+        """Its servers, if it has any and is open."""
         client: object = self._client
         return client.servers if isinstance(client, Served) else None
 
@@ -196,7 +196,7 @@ class Route:
         return client.styles if isinstance(client, Styled) else self._styles
 
     async def aclose(self) -> None:
-        """Close the client; wait for it first where it is still opening."""
+        """Close the client, after waiting for it if it is still opening."""
         if self._opening is not None:
             with contextlib.suppress(Exception):
                 self._client = await self._opening
@@ -226,7 +226,7 @@ class Route:
 
 
 def _is_healthy(error: Exception) -> bool:
-    """Whether a client that raises this may be in order: it refused, and quickly."""
+    """Whether a client that raises this may be healthy: it rejected the request, and quickly."""
     ours = isinstance(error, CastmateError)
     return ours and (isinstance(error, _FULL) or not isinstance(error, _BROKEN))
 

@@ -1,4 +1,4 @@
-"""Several clients as one: asks them in order, and moves on only where another one can help."""
+"""Several clients as one: tries them in order, and moves on only if another one can help."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _LOST: Final = {PaymentState.SUBMITTING, PaymentState.UNKNOWN}
 
 
 class Router:
-    """Offers what each of its clients offers."""
+    """Offers the same interface as each of its clients."""
 
     name = "router"
 
@@ -56,13 +56,13 @@ class Router:
         """Nothing is opened yet.
 
         Args:
-            openers: What gives each client, by its name, in the order in which they are asked.
+            openers: What opens each client, by its name, in the order in which they are asked.
             deadline_s: For a request, over all clients.
-            client_share: How much of the time left a client may take while others could follow.
-            slow_s: A call that takes longer counts as a failure, where there is another client.
-            cooldown_s: How long a client that keeps failing is left alone.
+            client_share: The share of the remaining time that a client may take if others follow.
+            slow_s: A call that takes longer counts as a failure, if there is another client.
+            cooldown_s: How long a client that keeps failing gets no calls.
             absent: Clients that are not set up, and why.
-            defaults: Those of clients whose model is known before they are opened.
+            defaults: Of clients whose model is known before they are opened.
             styles: Likewise.
             clock: Seconds, for breakers and the deadline; only tests replace it.
         """
@@ -103,9 +103,9 @@ class Router:
         )
 
     async def open(self) -> None:
-        """Open every client now, so that the first request need not wait for it.
+        """Open every client now, so that the first request does not wait for it.
 
-        It may take seconds, while a model loads. A client that cannot be used is unavailable.
+        This may take seconds, while a model loads. A client that cannot be opened is unavailable.
 
         Raises:
             SettingsError: No client is set up, or the packages of one are missing.
@@ -115,20 +115,20 @@ class Router:
 
     @property
     def ready_in_s(self) -> float:
-        """When any client lets a call through: 0 is now."""
+        """Seconds until any client admits a call."""
         return min((route.breaker.ready_in_s for route in self._routes), default=0.0)
 
     @property
     def defaults(self) -> Defaults | None:
-        """What a request gets for what it leaves out, from the client that is asked first.
+        """The defaults for parameters that a request omits, from the client that is asked first.
 
-        None as long as only that client's server knows.
+        None while only that client's server knows them.
         """
         return self._routes[0].defaults if self._routes else None
 
     @property
     def servers(self) -> Mapping[str, Servers]:
-        """The servers of each client that has some and is open."""
+        """The servers of each open client that has any."""
         found = {route.name: route.servers for route in self._routes}
         return {name: servers for name, servers in found.items() if servers is not None}
 
@@ -143,19 +143,19 @@ class Router:
         return self._routes[0].styles if self._routes else ()
 
     async def encode(self, reference: Reference) -> None:
-        """Let every client that keeps encoded characters, and is open, encode one."""
+        """Let every open client that caches encoded characters encode one."""
         for route in self._routes:
             await route.encode(reference)
 
     async def frame(self, reference: Reference, matting: Matting) -> Framed | None:
-        """What part of a reference the first client that can say so draws from; None: none can."""
+        """The part of a reference that the first client that can say uses; None if none can."""
         for route in self._routes:
             if (framed := await route.frame(reference, matting)) is not None:
                 return framed
         return None
 
     def status(self) -> tuple[ClientStatus, ...]:
-        """How every client does, in the order in which they are asked."""
+        """The state of every client, in the order in which they are asked."""
         return (
             *(route.status() for route in self._routes),
             *(ClientStatus(name, False, None, why) for name, why in self._absent.items()),
@@ -168,15 +168,15 @@ class Router:
         on_progress: ProgressCallback | None = None,
         payments: Payments | None = None,
     ) -> GenerateResult:
-        """Let the first client that can make it make it; its warnings say why others did not.
+        """Generate with the first client that can; the warnings say why earlier ones did not.
 
         Progress starts again with each client.
 
         Raises:
             SettingsError: No client is set up.
-            InvalidRequest: No client was asked after the one that refused it.
-            MaybeCharged: Likewise; another picture could be paid twice.
-            Unavailable: No client could make it, each with its reason.
+            InvalidRequest: A client rejected the request; no other was asked.
+            MaybeCharged: A paid reply was lost; no other was asked, so as not to pay twice.
+            Unavailable: No client could generate; gives the reason of each.
         """
         self._check_set_up()
         ends = self._clock() + self._deadline_s
@@ -185,7 +185,7 @@ class Router:
         for route in routes:
             if (left_s := ends - self._clock()) <= 0:
                 late = failures[route.name] = DeadlineExceeded("No time was left for it.")
-                late.passes = False  # whether waiting helps is for those to say who had time
+                late.passes = False  # only clients that had time can say whether waiting helps
                 continue
             allowed_s = left_s if route is routes[-1] else left_s * self._share
             try:
@@ -209,7 +209,7 @@ class Router:
             raise SettingsError(f"CASTMATE_CLIENTS names no client that is set up. {reasons}.")
 
     async def _in_order(self, payments: Payments | None) -> Sequence[Route]:
-        """As set, but a client that an earlier attempt has paid comes first: asking is free."""
+        """The configured order, but first a client that is already paid: asking it is free."""
         known = await payments.known() if payments else ()
         paid = {payment.client for payment in known if payment.state in _PAID}
         lost = {payment.client for payment in known if payment.state in _LOST}
@@ -217,7 +217,7 @@ class Router:
 
 
 def _together(failures: Mapping[str, CastmateError]) -> CastmateError:
-    """One error for all, of the kind that tells best what to do next."""
+    """One error for all, of the kind that best says what to do next."""
     if len(failures) == 1:
         return next(iter(failures.values()))
     errors = failures.values()

@@ -1,4 +1,4 @@
-"""What `--image` of a command names: a saved character, a path, an address or stdin."""
+"""Finds what a command's `--image` names: a saved character, a path, a URL or stdin."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ ALLOWED = "a path, an https URL, a data URI, or a saved character's name or id"
 
 
 async def reference_of(castmate: Castmate[Any], source: str) -> Reference:
-    """Read and check the picture, or the pictures of the character, that somebody names.
+    """Read and check the named picture, or the pictures of the named character.
 
     A file wins over a character of the same name; an id is always a character's.
 
     Args:
-        castmate: Whose local library is looked into.
-        source: As `castmate.references.resolve` takes it; or the name or id of a character, with
-            /2 behind it for its second picture alone.
+        castmate: Has the local library.
+        source: As for `castmate.references.resolve`; or the name or id of a character, followed by
+            /2 for its second picture alone.
 
     Raises:
-        ImageRejected: Says why, and what is allowed or close instead.
+        ImageRejected: Says why, and what is allowed or similar.
         Unavailable: The ledger or the storage cannot be reached.
     """
     text = source.strip()

@@ -1,4 +1,4 @@
-"""The one schema: what a generation takes and gives; every edge translates to and from it."""
+"""The one schema of generations and their results; every edge translates to and from it."""
 
 from __future__ import annotations
 
@@ -90,14 +90,14 @@ def _without_nul(value: str) -> str:
     return value
 
 
-Text = Annotated[str, AfterValidator(_without_nul)]  # as PostgreSQL, JSON's readers and C have it
+Text = Annotated[str, AfterValidator(_without_nul)]  # as PostgreSQL, JSON readers and C need it
 Size = Annotated[
     str,
     BeforeValidator(parse_size),
     Field(json_schema_extra={"pattern": "^\\d{3,4}[*xX\u00d7]\\d{3,4}$"}),
 ]
 Int = Annotated[int, BeforeValidator(_not_bool)]
-# The range stands first: behind a validator it would be missing from the JSON schema.
+# The range comes first: after a validator it would be missing from the JSON schema.
 _NotBool = BeforeValidator(_not_bool)
 StepCount = Annotated[int, Field(ge=1, le=50), _NotBool]
 GuidanceScale = Annotated[float, Field(ge=0, le=20, allow_inf_nan=False), _NotBool]
@@ -212,12 +212,12 @@ class GenerateRequest(BaseModel):
 
     @property
     def chooses(self) -> bool:
-        """Whether it gets some of the pictures that are drawn for it."""
+        """Whether its result holds only some of the pictures that are drawn for it."""
         return self.num_candidates is not None or self.min_identity is not None
 
     @property
     def most_drawn(self) -> int:
-        """How many pictures it may take to draw: what it costs at most."""
+        """The most pictures that may be drawn for it, which bounds its cost."""
         return most_drawn(self.num_images, self.num_candidates, self.min_identity)
 
     @property
@@ -232,7 +232,7 @@ class GenerateRequest(BaseModel):
 
 
 def check_transparency(background: Background, output_format: OutputFormat) -> None:
-    """Refuse a format that cannot hold what is asked for.
+    """Check that a format can hold the requested background.
 
     Raises:
         PydanticCustomError: It cannot; `problems_of` makes the sentence.
@@ -243,21 +243,21 @@ def check_transparency(background: Background, output_format: OutputFormat) -> N
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRecord:
-    """What is known of a finished picture, wherever its bytes are.
+    """What is known about a finished picture, wherever its bytes are.
 
-    A field that is added here is drawn, stored and read back with the others; only those who make
-    or show it need to know of it.
+    A field added here is stored and read back with the others; only the code that sets or shows it
+    needs to know about it.
 
     Attributes:
         output_format: How it is encoded.
-        width: Pixels, exactly as asked.
+        width: Pixels, exactly as requested.
         height: Pixels.
         seed: The seed that makes this picture again with `num_images` 1.
-        has_nsfw: The safety checker flagged it, and the picture is black; False when the checker
-            was off.
+        has_nsfw: Whether the safety checker flagged it, so that the picture is black; False if the
+            checker was off.
         identity: How close its character is to the reference's, 0 to 1, see `castmate.identity`;
-            None where that was not judged, as `no_identity` of the result says, and of a picture
-            that was flagged.
+            None if that was not judged, for the reason in the result's `no_identity`, or if the
+            picture was flagged.
     """
 
     output_format: OutputFormat
@@ -281,13 +281,13 @@ class GeneratedImage(ImageRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class FramedReference:
-    """What of the reference the model saw.
+    """The part of the reference that the model saw.
 
     Attributes:
         framing: How its character was found; with `NONE` the whole picture was taken.
         box: Left, top, right and bottom of the part that was taken, as shares of the picture's
             width and height.
-        others: The same of the character's further pictures that were used with it, in order.
+        others: The same for the character's further pictures that were used with it, in order.
     """
 
     framing: Framing
@@ -308,22 +308,24 @@ class FramedReference:
 
 @dataclass(frozen=True)
 class GenerateResult:
-    """Everything that a generation gives back.
+    """The result of a generation.
 
     Attributes:
         images: `num_images` of them, in the order of their seeds.
-        client: Which client made them: `local`, `triton` or `wavespeed`.
+        client: The client that made them: `local`, `triton` or `wavespeed`.
         model: Name of the bundle or hosted model.
         timings_ms: Milliseconds a stage, in the order they ran; `total` last.
         warnings: Sentences for the caller: what was ignored, cut or replaced.
         cost_usd: What was charged; 0 for one's own GPU or CPU.
-        computed_steps: Denoise steps computed in full, over all pictures: fewer than there were
-            with step caching. None where the client does not tell.
-        drawn_with: The parameters that the model decides where a request does not, as they were;
-            empty where the client does not tell.
-        reference: How the reference was framed. None where the client does not tell.
-        no_identity: Why the pictures have no `identity`; empty where they have.
-        selection: What was drawn and what was chosen, where the request chooses.
+        computed_steps: Denoise steps computed in full, over all pictures; with step caching, fewer
+            than the total. None if the client does not say.
+        drawn_with: The values used for the parameters that the model may decide; empty if the
+            client does not say.
+        reference: How the reference was framed. None if the client does not say.
+        no_identity: Why the pictures have no `identity`; empty if they have one.
+        selection: What was drawn and what was chosen, if the request chooses.
+        model_hash: Hash of the bundle's manifest, which names all its files; empty if the client
+            does not say.
     """
 
     images: tuple[GeneratedImage, ...]
@@ -337,6 +339,7 @@ class GenerateResult:
     reference: FramedReference | None = None
     no_identity: str = ""
     selection: Selection | None = None
+    model_hash: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The result as JSON, without the pictures' bytes."""

@@ -1,4 +1,4 @@
-"""`castmate storyboard` and `castmate sheet`: many pictures of one character by one command."""
+"""`castmate storyboard` and `castmate sheet`: many pictures of one character in one command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from castmate.reporting import FAILED, print_json, reporting
 from castmate.schema import Background
 from castmate.storyboard import Layout, StoryboardRequest
 
-# `castmate --help` imports this module: whatever loads the ledger is imported where it is used.
+# `castmate --help` imports this module, so anything that loads the ledger is imported where used.
 if TYPE_CHECKING:
     from castmate.jobs.scenes import Storyboard
     from castmate.service import Castmate
@@ -31,8 +31,8 @@ ImageOption = Annotated[
     typer.Option(
         "--image",
         "-i",
-        help="The picture of the character: a path, an https URL or a data URI. One character, "
-        "whole, on a plain background works best.",
+        help="The picture of the character: a path, an https URL, a data URI, or the name or id of "
+        "a saved character. One character, whole, on a plain background works best.",
     ),
 ]
 FolderOption = Annotated[
@@ -160,7 +160,7 @@ async def _run(request: Series, output: Path | None, bundle: str | None, as_json
 
 
 async def _save(castmate: Castmate, done: Storyboard, folder: Path) -> dict[str, Path]:
-    """Write the pictures and the sheet; gives their paths by what they are."""
+    """Write the pictures and the sheet; returns their paths by kind."""
     paths = {}
     for scene in done.scenes:
         if scene.image is not None:
@@ -173,7 +173,7 @@ async def _save(castmate: Castmate, done: Storyboard, folder: Path) -> dict[str,
 
 
 def _write(path: Path, data: bytes) -> Path:
-    """Write a file under its name, or under the next that is free or holds the same already."""
+    """Write a file under its name, or under the next that is free or has the same content."""
     from castmate.files import write_atomically
 
     number, candidate = 1, path
@@ -229,10 +229,10 @@ def _shown(path: Path | None) -> str | None:
 
 
 def _make(folder: Path) -> Path:
-    """The folder, made where it is missing.
+    """The folder, created if it is missing.
 
     Raises:
-        InvalidRequest: It cannot be made, or is none.
+        InvalidRequest: It cannot be created, or is not a folder.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

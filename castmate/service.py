@@ -1,6 +1,6 @@
-"""The composition root: one process's part in making predictions, opened from the settings.
+"""The composition root: everything a process needs for predictions, opened from the settings.
 
-Every door gets a `Castmate` and works with what it holds; nothing else puts these parts together.
+Every door gets a `Castmate` and uses its parts; nothing else assembles them.
 """
 
 from __future__ import annotations
@@ -41,29 +41,29 @@ from castmate.storyboard import Series
 _log = logging.getLogger(__name__)
 
 AnySettings = TypeVar("AnySettings", bound=Settings, default=Settings)
-"""A server's door reads more of them than the library."""
+"""A server's settings extend the library's."""
 Ended = TypeVar("Ended")
 
 _HOUR_S: Final = 3600.0
-_STOP_S: Final = 5.0  # for what is cancelled to end by itself
+_STOP_S: Final = 5.0  # for cancelled work to end by itself
 
 
 class Castmate(Generic[AnySettings]):
-    """What one process holds while it takes, makes or looks at predictions.
+    """What one process uses to submit, draw and read predictions.
 
     Attributes:
-        settings: How this machine runs.
-        router: The clients that draw. They are opened when they are first needed, or by `work`.
-        storage: Where pictures are.
+        settings: How Castmate runs on this machine.
+        router: The clients that draw. They are opened when first needed, or by `work`.
+        storage: Holds the pictures.
         ledger: Every prediction.
-        budget: What was paid, and what may be.
+        budget: Past payments and the caps on further ones.
         storyboards: Every series of pictures.
-        outputs: Finished pictures, as their owners keep them.
-        gallery: The same, as they are looked for.
+        outputs: Finished pictures, which their owners can rename and delete.
+        gallery: Searches finished pictures.
         characters: Saved characters.
         consents: Who has agreed to pay today.
         keys: Who may call.
-        webhooks: Who is told when a prediction ends.
+        webhooks: Whom to notify when a prediction ends.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Castmate(Generic[AnySettings]):
         router: Router,
         keep_days: float | None = None,
     ) -> None:
-        """Put the parts together; `open` opens them first."""
+        """Assemble parts that `open` has opened."""
         self.settings, self.router, self.storage = settings, router, storage
         quota_mb = settings.stored_mb_per_key
         limits = Limits(
@@ -117,15 +117,15 @@ class Castmate(Generic[AnySettings]):
         No model is loaded and nothing is drawn before `work` or `generate`.
 
         Args:
-            settings: How this machine runs.
+            settings: How Castmate runs on this machine.
             router: The clients that draw; by default those of the settings.
-            drain_s: How long what is being drawn at the end may take to finish. The rest is put
-                back, and is drawn at the next start.
-            keep_days: How long what is submitted here is kept, if the settings do not say; None
-                keeps it for ever.
+            drain_s: How long running predictions may take to finish at the end. The others go back
+                to the queue, and are drawn at the next start.
+            keep_days: How long predictions submitted here are kept, unless the settings say; None
+                keeps them indefinitely.
 
         Raises:
-            SettingsError: The database, the storage or the clients are not set as they must be.
+            SettingsError: The settings of the database, the storage or the clients are wrong.
             Unavailable: The database cannot be reached.
         """
         durability = Durability(settings.durability)
@@ -144,20 +144,25 @@ class Castmate(Generic[AnySettings]):
             await castmate._close(drain_s)
 
     def work(self) -> None:
-        """Make predictions in this process, and remove old ones.
+        """Draw predictions in this process, and remove old ones.
 
-        The clients are opened in the background: callers are answered while a model loads.
+        The clients open in the background, so callers get answers while a model loads.
         """
         self._begin(self._open_clients())
         if slots := self.settings.worker_slots:
-            self._worker = Worker(self.ledger, self.router, budget=self.budget, slots=slots)
+            self._worker = self._new_worker(slots=slots)
             self._worker.start()
         self._begin_sweeping()
         self._begin(self._hourly(self.gallery.let_all_be_found))
 
+    def finish(self) -> None:
+        """Start nothing more in this process; running predictions go on."""
+        if self._worker is not None:
+            self._worker.finish()
+
     @property
     def worker(self) -> Worker | None:
-        """What draws here; None before `work`, and where CASTMATE_WORKER_SLOTS is 0."""
+        """The worker that draws here; None before `work`, or if CASTMATE_WORKER_SLOTS is 0."""
         return self._worker
 
     async def generate(
@@ -166,13 +171,13 @@ class Castmate(Generic[AnySettings]):
         reference: Reference,
         on_progress: ProgressCallback | None = None,
     ) -> GenerateResult:
-        """Make one prediction in this process at once, for a caller who waits for it.
+        """Draw one prediction in this process at once, for a caller who waits for it.
 
-        It is durable and paid for like any other: if this process dies or falls silent, another
-        one that works makes it. Cancelling the task cancels the prediction.
+        It is as durable and paid for as any other: if this process dies or falls silent, another
+        worker draws it. Cancelling the task cancels the prediction.
 
         Raises:
-            CastmateError: Why there is no picture: what the client raised, or what befell it.
+            CastmateError: Why there is no picture: the client's error, or what ended the attempt.
         """
         await self.router.open()
         self._begin_sweeping()
@@ -181,7 +186,7 @@ class Castmate(Generic[AnySettings]):
         def keep(claim: Claim, result: GenerateResult) -> None:
             drawn[claim.attempt] = result
 
-        worker = Worker(self.ledger, self.router, budget=self.budget, own=(), on_drawn=keep)
+        worker = self._new_worker(own=(), on_drawn=keep)
         worker.start()
         try:
             prediction = await worker.submit(request, reference)
@@ -190,7 +195,7 @@ class Castmate(Generic[AnySettings]):
                     self.ledger.wait(prediction.id, on_progress=on_progress), worker.lost
                 )
             except asyncio.CancelledError:
-                with contextlib.suppress(Unavailable):  # then its lease ends by itself
+                with contextlib.suppress(Unavailable):  # then its lease expires
                     await self.ledger.cancel(prediction.id)
                 raise
         finally:
@@ -200,35 +205,39 @@ class Castmate(Generic[AnySettings]):
         if (result := drawn.get(ended.attempt)) is not None:
             return result
         assert ended.result is not None
-        return await ended.result.load(self.storage.get)  # another process made it
+        return await ended.result.load(self.storage.get)  # another process drew it
 
     async def draw_storyboard(
         self, request: Series, reference: Reference, on_progress: ProgressCallback | None = None
     ) -> Storyboard:
         """Draw a series in this process, for a caller who waits for it.
 
-        The same series again goes on where this ends, however that is: it draws what is missing.
-        Cancelling the task cancels what is not drawn yet.
+        Submitting the same series again resumes it, however this call ended: it draws what is
+        missing. Cancelling the task cancels the scenes that are not drawn yet.
 
         Raises:
-            CastmateError: The series could not be taken. What a scene lacks is in its prediction.
+            CastmateError: The series was not accepted. A failed scene's error is in its prediction.
         """
         await self.router.open()
         self._begin_sweeping()
         taken = await self.storyboards.submit(request, reference)
         ids = [scene.prediction.id for scene in taken.scenes]
-        worker = Worker(self.ledger, self.router, budget=self.budget, own=ids)
+        worker = self._new_worker(own=ids)
         worker.start()
         try:
             return await _unless_lost(
                 self.storyboards.wait(taken.id, on_progress=on_progress), worker.lost
             )
         except asyncio.CancelledError:
-            with contextlib.suppress(Unavailable):  # then the leases end by themselves
+            with contextlib.suppress(Unavailable):  # then the leases expire
                 await self.storyboards.cancel(taken.id)
             raise
         finally:
             await worker.drain(_STOP_S)
+
+    def _new_worker(self, **options: Any) -> Worker:
+        describe = self.settings.picture_metadata
+        return Worker(self.ledger, self.router, budget=self.budget, describe=describe, **options)
 
     async def _close(self, drain_s: float) -> None:
         for task in self._background:
@@ -264,7 +273,7 @@ class Castmate(Generic[AnySettings]):
 
 
 async def _unless_lost(ended: Coroutine[Any, Any, Ended], lost: asyncio.Future[None]) -> Ended:
-    """What has ended, or the reason why its end cannot be written down."""
+    """The ended prediction, or the reason why its end cannot be recorded."""
     waiting = asyncio.create_task(ended)
     try:
         await asyncio.wait((waiting, lost), return_when=asyncio.FIRST_COMPLETED)

@@ -1,7 +1,7 @@
 """Every setting, read once from `CASTMATE_*` environment variables or the user's settings file.
 
-A `.env` in the folder where a command starts is not read: whoever wrote it could redirect the key
-of the user's account, allow payments and open folders.
+A `.env` in the folder where a command starts is not read: its author could redirect the user's
+account key, allow payments and open folders.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ ENV_FILE: Final = "CASTMATE_ENV_FILE"
 
 
 def settings_file() -> Path | None:
-    """The file whose lines count as variables: the named one, else the user's own, if there is one.
+    """The settings file: the one that the environment names, else the user's own, if it exists.
 
     Raises:
-        SettingsError: The named file is not there.
+        SettingsError: The named file does not exist.
     """
     if named := os.environ.get(ENV_FILE):
         path = expand(Path(named))
@@ -75,7 +75,7 @@ def _default_data_dir() -> Path:
 def _default_image_roots() -> tuple[Path, ...]:
     try:
         here = Path.cwd()
-    except OSError:  # it has been deleted
+    except OSError:  # the folder has been deleted
         return ()
     # Desktop apps start their servers in /: that must not open the whole disk.
     return () if here in (Path(here.anchor), _home()) else (here,)
@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="CASTMATE_",
         env_file_encoding="utf-8-sig",
-        env_ignore_empty=True,  # as compose files pass what is not set
+        env_ignore_empty=True,  # compose files pass unset variables as empty
         extra="ignore",
         frozen=True,
     )
@@ -192,6 +192,12 @@ class Settings(BaseSettings):
         "on",
         description="Judge in every picture how close its character is to the reference's, if the "
         "bundle can: on or off.",
+    )
+
+    picture_metadata: bool = Field(
+        True,
+        description="Write into every picture file how it was drawn: prompt, seed, parameters, "
+        "model, and the reference's hash; `castmate show FILE` prints it. No keys, paths or dates.",
     )
 
     database_url: SecretStr | None = Field(
@@ -329,7 +335,7 @@ class Settings(BaseSettings):
     @field_validator("clients", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
-        """Whether there are such clients is for `castmate.clients.registry` to say."""
+        """Split the names; `castmate.clients.registry` checks that the clients exist."""
         return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
     @field_validator("wavespeed_api_key", mode="before")
@@ -347,7 +353,7 @@ class Settings(BaseSettings):
         parts = urlsplit(value)
         if not parts.hostname or parts.query or parts.fragment or parts.username:
             raise ValueError("must be a plain URL such as https://api.wavespeed.ai")
-        # The key travels with every call, so only this machine may get it unencrypted.
+        # Every call carries the key, so only this machine may get it unencrypted.
         if parts.scheme != "https" and not (parts.scheme == "http" and is_here(parts.hostname)):
             raise ValueError("must start with https:// (http:// only for this machine)")
         return value.rstrip("/")
@@ -361,7 +367,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Options before variables before the settings file."""
+        """Options take precedence over variables, and variables over the settings file."""
         file = settings_file()
         try:
             return init_settings, env_settings, DotEnvSettingsSource(settings_cls, env_file=file)
@@ -386,6 +392,6 @@ class Settings(BaseSettings):
 
 def _explain(detail: ErrorDetails) -> str:
     name = "_".join(map(str, detail["loc"]))
-    secret = name.endswith(("_api_key", "_secret", "_url"))  # a password stays one
+    secret = name.endswith(("_api_key", "_secret", "_url"))  # keep passwords out of messages
     got = "" if secret else f"; got {detail['input']!r}"
     return f"CASTMATE_{name.upper()}: {detail['msg']}{got}"

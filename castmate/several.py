@@ -1,7 +1,7 @@
-"""Several pictures of one character as one reference, and as one file: a ZIP of them, unpacked.
+"""Several pictures of one character as one reference and one file, an uncompressed ZIP.
 
 One file, because a prediction has one input: it is stored, counted, sent and recovered like any
-picture. No door takes such a file; what `together` made is read back by `read`.
+picture. No door accepts such a file; only `read` reads what `together` made.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from castmate.errors import ImageRejected
 from castmate.images import MAX_BYTES, Reference
 
 MAX_TOGETHER: Final = 4
-"""How many pictures of a character are looked at for one generation; further ones are not."""
+"""The most pictures of a character that one generation uses; further ones are ignored."""
 _ZIP: Final = b"PK\x03\x04"
 _MADE: Final = (1980, 1, 1, 0, 0, 0)  # the same pictures give the same bytes
 
@@ -26,7 +26,7 @@ _MADE: Final = (1980, 1, 1, 0, 0, 0)  # the same pictures give the same bytes
 def together(pictures: Sequence[Reference]) -> Reference:
     """The first `MAX_TOGETHER` pictures of one character as one reference, the best first.
 
-    The same picture twice counts once; one alone stays as it is.
+    The same picture twice counts once; a single one is returned unchanged.
 
     Args:
         pictures: Single ones, at least one.
@@ -42,7 +42,7 @@ def together(pictures: Sequence[Reference]) -> Reference:
 
 
 def from_bytes(data: bytes, label: str) -> Reference:
-    """A picture, or what `together` made of several; errors are those of `Reference.from_bytes`.
+    """A picture, or several from `together`; raises the same errors as `Reference.from_bytes`.
 
     Args:
         data: The bytes of either.
@@ -66,14 +66,19 @@ async def read(data: bytes, label: str) -> Reference:
     )
 
 
+def hash_together(hashes: Sequence[str]) -> str:
+    """The `sha256` of the result of `together` for pictures with these hashes."""
+    chosen = list(dict.fromkeys(hashes))[:MAX_TOGETHER]
+    return chosen[0] if len(chosen) == 1 else hashlib.sha256("+".join(chosen).encode()).hexdigest()
+
+
 def _of(data: bytes, parts: Sequence[Reference]) -> Reference:
-    return replace(
-        parts[0], data=data, sha256=hashlib.sha256(data).hexdigest(), several=tuple(parts)
-    )
+    sha256 = hash_together([part.sha256 for part in parts])
+    return replace(parts[0], data=data, sha256=sha256, several=tuple(parts))
 
 
 def _unpacked(data: bytes, label: str) -> list[bytes]:
-    """The pictures of a file, whose sizes are checked before one of them is read."""
+    """The pictures of a file, all of whose sizes are checked before any is read."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as packed:
             found = packed.infolist()

@@ -1,4 +1,4 @@
-"""The sizes of pictures: how they are written and which there may be."""
+"""Sizes of pictures: their notation and allowed range."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ SIZE_RULE = f"'W*H' in pixels, whole numbers, each {MIN_SIDE}..{MAX_SIDE}, such 
 
 
 def parse_size(value: object) -> object:
-    """A size as requests have it.
+    """A size in the form that requests use.
 
     Raises:
-        ValueError: It is none, or out of range.
+        ValueError: It is not a size, or out of range.
     """
     if not isinstance(value, str) or not (
         match := re.fullmatch(r"\s*(\d{1,5})\s*[*xX\u00d7]\s*(\d{1,5})\s*", value)

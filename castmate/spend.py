@@ -13,7 +13,7 @@ import typer
 from castmate.errors import InvalidRequest, Problem
 from castmate.reporting import print_json, reporting
 
-# `castmate --help` imports this module: whatever loads the ledger is imported where it is used.
+# `castmate --help` imports this module, so anything that loads the ledger is imported where used.
 if TYPE_CHECKING:
     from castmate.service import Castmate
 
@@ -83,7 +83,7 @@ def disallow(key: KeyName = "local", data_dir: DataDir = None) -> None:
 
 
 async def _check(castmate: Castmate, key: str) -> None:
-    """Refuse a name that nobody calls with, so that a typo does not look like a permission."""
+    """Reject a name that no caller has, so that a typo does not look like a permission."""
     from castmate.jobs.keys import LOCAL_KEY
 
     names = {LOCAL_KEY, *(known.name for known in await castmate.keys.list())}

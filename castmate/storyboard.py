@@ -1,4 +1,4 @@
-"""A series of pictures of one character, as it is asked for: up to twelve scenes in one request."""
+"""The request for a series of pictures of one character: up to twelve scenes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_SCENE_CHARACTERS: Final = 2000
 MAX_STYLE_CHARACTERS: Final = 1000
 
 _PER_SCENE: Final = ("prompt", "image", "num_images")
-"""Fields of a generation that a series does not share among its scenes as they are."""
+"""Fields of a generation that a series does not share unchanged among its scenes."""
 _ON_SHEETS: Final = "plain white background"
 
 
@@ -55,7 +55,7 @@ class Series(BaseModel):
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
-        """Validate what a caller sent.
+        """Validate a caller's series.
 
         Raises:
             InvalidRequest: With one `Problem` for each bad parameter.
@@ -78,7 +78,7 @@ class Series(BaseModel):
         """One generation for each scene; all have the same seed.
 
         Args:
-            seed: Theirs, where the series leaves it open.
+            seed: Used if the series names none.
         """
         shared = {
             name: value

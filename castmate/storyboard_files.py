@@ -1,4 +1,4 @@
-"""A series as one file to pass on: a page for each scene as PDF, or everything in a ZIP."""
+"""Exports a series as one file: a PDF with a page for each scene, or a ZIP of everything."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from castmate.contact_sheet import Cell
 from castmate.decoding import DECODING
 
 _GAP: Final = 0.04  # of the longer side of a page's picture
-_TEXT: Final = 0.035  # the same, for letters
+_TEXT: Final = 0.035  # likewise, for letters
 _LINES: Final = 4
 _PAPER, _INK, _EMPTY = "white", "#222222", "#eeeeee"
 _DPI: Final = 150.0
 _QUALITY: Final = 92
 _BYTES_A_PIXEL: Final = 3
-_DAWN: Final = (1980, 1, 1, 0, 0, 0)  # the oldest date that a ZIP knows: files carry no date
+_DAWN: Final = (1980, 1, 1, 0, 0, 0)  # the oldest date in a ZIP: files get no real date
 
 Read = Callable[[], Awaitable[bytes]]
 
@@ -32,8 +32,8 @@ def pdf(cells: Sequence[Cell], title: str, made: float) -> bytes:
 
     Args:
         cells: The scenes in order, at least one of them with a picture.
-        title: Of the document.
-        made: What the document says of its age, seconds since 1970: the same series gives the same
+        title: The document's title.
+        made: The document's date, in seconds since 1970, so that the same series gives the same
             bytes.
 
     Raises:
@@ -61,11 +61,11 @@ def pdf(cells: Sequence[Cell], title: str, made: float) -> bytes:
 
 
 async def archive(files: Sequence[tuple[str, Read]], about: Any) -> AsyncIterator[bytes]:
-    """A ZIP, a piece at a time, with one of its files in memory; one that is gone is left out.
+    """A ZIP in pieces, with one of its files in memory at a time; missing files are omitted.
 
     Args:
-        files: The name of each and what reads it.
-        about: Goes into storyboard.json.
+        files: The name of each file, and what reads it.
+        about: The content of storyboard.json.
     """
     pieces = _Pieces()
     with zipfile.ZipFile(pieces, "w") as made:
@@ -74,7 +74,7 @@ async def archive(files: Sequence[tuple[str, Read]], about: Any) -> AsyncIterato
                 data = await read()
             except FileNotFoundError:
                 continue
-            made.writestr(zipfile.ZipInfo(name, _DAWN), data)  # pictures are as small as they get
+            made.writestr(zipfile.ZipInfo(name, _DAWN), data)  # pictures are already compressed
             yield pieces.take()
         told = json.dumps(about, indent=2, ensure_ascii=False)
         made.writestr(zipfile.ZipInfo("storyboard.json", _DAWN), told)
@@ -82,7 +82,7 @@ async def archive(files: Sequence[tuple[str, Read]], about: Any) -> AsyncIterato
 
 
 class _Pieces(io.RawIOBase):
-    """What was written since somebody took it; it cannot be gone back to."""
+    """A stream whose written bytes are taken in pieces; it cannot seek."""
 
     def __init__(self) -> None:
         super().__init__()

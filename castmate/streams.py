@@ -1,4 +1,4 @@
-"""Bytes from stdin and from the pipes that a shell makes: `-`, /dev/stdin, `<(...)`."""
+"""Reads bytes from stdin and from a shell's pipes: `-`, /dev/stdin, `<(...)`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DESCRIPTOR: Final = re.compile(r"/(?:dev|proc/self)/fd/(\d{1,6})")
 
 
 def is_stream(source: str) -> bool:
-    """Whether this names an open file of ours and not one on the disk."""
+    """Whether this names an open file of this process rather than a file on disk."""
     return source in ("-", "/dev/stdin") or _DESCRIPTOR.fullmatch(source) is not None
 
 
@@ -21,8 +21,8 @@ async def read(source: str, limit: int) -> bytes:
     """Read to the end, or to `limit` bytes.
 
     Raises:
-        OSError: It is not open, or cannot be read.
-        ValueError: It is a terminal or a device, which may never end.
+        OSError: It is not open or cannot be read.
+        ValueError: It is a terminal or a device, which might never end.
     """
     match = _DESCRIPTOR.fullmatch(source)
     descriptor = int(match[1]) if match else sys.stdin.fileno()
@@ -36,7 +36,7 @@ async def read(source: str, limit: int) -> bytes:
 
 
 async def _read_pipe(descriptor: int, limit: int) -> bytes:
-    """Read a pipe without holding a thread, so that Ctrl-C ends the wait."""
+    """Read a pipe without blocking a thread, so that Ctrl-C ends the wait."""
     was_blocking = os.get_blocking(descriptor)
     reader = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(

@@ -1,4 +1,4 @@
-"""Names of styles: which a model has, and what to say about one that it does not have."""
+"""Checks names of styles against those that a model has."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ NONE = "leave it out: the model has no styles"
 
 
 def check_style(style: str, known: Sequence[str], model: str) -> None:
-    """Refuse a style that a model does not have.
+    """Check that a model has a style.
 
     Args:
-        style: Of a request; empty for none.
-        known: Those that the model has.
+        style: The request's style; empty for none.
+        known: The model's styles.
         model: Its name.
 
     Raises:
-        InvalidRequest: Names the styles that there are.
+        InvalidRequest: It does not; names the styles that it has.
     """
     if not style or style in known:
         return

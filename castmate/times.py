@@ -11,7 +11,7 @@ def iso8601(seconds: float) -> str:
 
 
 def rfc3339(seconds: float) -> str:
-    """The same as exactly as it is known: 2026-11-30T12:00:00.123456Z."""
+    """A moment, given in seconds since 1970, to the microsecond: 2026-11-30T12:00:00.123456Z."""
     return _utc(seconds).isoformat().replace("+00:00", "Z")
 
 

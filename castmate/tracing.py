@@ -1,8 +1,8 @@
-"""Traces of OpenTelemetry: from the door through the ledger and the worker to the steps.
+"""OpenTelemetry traces: from the door through the ledger and the worker to the steps.
 
-Nothing is traced, and nothing imported, unless OTEL_EXPORTER_OTLP_ENDPOINT names a collector; then
-OpenTelemetry's own variables say the rest. A prediction outlives the request that submitted it, so
-the ledger keeps the request's `traceparent`, and whoever draws continues that trace.
+Nothing is traced or imported unless OTEL_EXPORTER_OTLP_ENDPOINT names a collector; OpenTelemetry's
+own variables configure the rest. A prediction outlives the request that submitted it, so the ledger
+keeps the request's `traceparent`, and the worker continues that trace.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ _tracer: Tracer | None = None
 
 
 class Span(Protocol):
-    """What is done within one part of a trace."""
+    """One part of a trace."""
 
     def set_attribute(self, key: str, value: Any) -> None:
-        """Say more about it."""
+        """Add an attribute."""
         ...
 
     def update_name(self, name: str) -> None:
-        """Give it the name that is only known later."""
+        """Replace the name, once a better one is known."""
         ...
 
 
 class Untraced:
-    """Takes what a span takes, where nothing is traced."""
+    """A span that records nothing, for when tracing is off."""
 
     def set_attribute(self, key: str, value: Any) -> None:
         """Nobody reads it."""
@@ -49,11 +49,11 @@ UNTRACED: Final = Untraced()
 
 @contextlib.contextmanager
 def span(name: str, traceparent: str | None = None) -> Iterator[Span]:
-    """A part of a trace, for as long as the block runs; an exception is noted in it.
+    """A span that lasts as long as the block and records an exception that ends it.
 
     Args:
         name: What is done.
-        traceparent: The span that it belongs to, in W3C's notation; by default the current one.
+        traceparent: The parent span, in W3C's notation; by default the current one.
     """
     if _tracer is None:
         yield UNTRACED
@@ -66,7 +66,7 @@ def span(name: str, traceparent: str | None = None) -> Iterator[Span]:
 
 
 def event(name: str, **attributes: int | str) -> None:
-    """Note that something happened in the current span."""
+    """Record an event in the current span."""
     if _tracer is not None:
         from opentelemetry.trace import get_current_span
 
@@ -74,7 +74,7 @@ def event(name: str, **attributes: int | str) -> None:
 
 
 def current() -> str | None:
-    """The current span in W3C's notation; None where nothing is traced."""
+    """The current span in W3C's notation; None if nothing is traced."""
     if _tracer is None:
         return None
     from opentelemetry.propagate import inject
@@ -86,7 +86,7 @@ def current() -> str | None:
 
 @contextlib.contextmanager
 def recording(provider: TracerProvider) -> Iterator[None]:
-    """Give the spans of this process to a provider within the block."""
+    """Send this process's spans to a provider during the block."""
     global _tracer
     before, _tracer = _tracer, provider.get_tracer("castmate")
     try:
@@ -100,11 +100,11 @@ def exporting(service: str, version: str) -> Iterator[None]:
     """Send spans to the collector that the environment names, if it names one.
 
     Args:
-        service: The name of this program, unless OTEL_SERVICE_NAME says another one.
+        service: The name of this program, unless OTEL_SERVICE_NAME sets another.
         version: Its version.
 
     Raises:
-        SettingsError: A collector is named, and the packages that send to it are not installed.
+        SettingsError: A collector is named, but the packages that send to it are not installed.
     """
     if not any(map(os.environ.get, ENDPOINTS)):
         yield
@@ -124,7 +124,7 @@ def exporting(service: str, version: str) -> Iterator[None]:
     resource = Resource.create({SERVICE_NAME: named, SERVICE_VERSION: version})
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    trace.set_tracer_provider(provider)  # for the spans of the libraries that we use
+    trace.set_tracer_provider(provider)  # for the spans of libraries that Castmate uses
     try:
         with recording(provider):
             yield

@@ -1,4 +1,4 @@
-"""What is wrong with a request's parameters, in sentences: which, what is allowed, what to do."""
+"""Describes invalid parameters in sentences: which, what is allowed, what to do."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from castmate.shorten import shorten
 from castmate.sizes import SIZE_RULE
 
 OPAQUE_FORMAT: Final = "opaque_format"
-"""The type of the error that a format cannot hold transparency."""
+"""Type of the error for a format that cannot hold transparency."""
 
 
 def problems_of(model: type[BaseModel], error: ValidationError) -> list[Problem]:
-    """What is wrong with the arguments of `model`, one `Problem` for each bad parameter."""
+    """The problems with the arguments of `model`, one for each bad parameter."""
     details = error.errors(include_url=False, include_context=False)
     return [_problem(model, detail) for detail in details]
 
@@ -49,7 +49,7 @@ def _problem(model: type[BaseModel], detail: ErrorDetails) -> Problem:
 
 
 def describe_range(model: type[BaseModel], name: str) -> str:
-    """What a parameter may be, in words, from the schema itself."""
+    """The allowed values of a parameter, in words, from the schema itself."""
     schema = model.model_json_schema()
     spec = schema["properties"].get(name.partition(".")[0], {})
     if name == "size" and "pattern" in spec:

@@ -1,7 +1,7 @@
 """Trains LoRAs of the demo model: `python -m demo_model.adapt night-ink | pastel | few-steps`.
 
-Each learns from what the model itself draws. A style's teacher is the model with its picture
-recoloured (`demo_model.looks`); that of few steps is the model in many.
+Each learns from the model's own drawings. A style's teacher is the model with its picture
+recoloured (`demo_model.looks`); that of few-steps is the model taking many steps.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from export.samples import Prompts, TokenizerFile
 RANK: Final = 16
 FEW_STEPS: Final = "few-steps"
 FIT_SHARE: Final = 0.3
-"""Of a style's budget: for the map of its latents."""
+"""Share of a style's budget for the map of its latents."""
 STYLE_BATCH, STYLE_STEPS, STYLE_ROWS = 4, 10, 16
 FEW_BATCH, TEACHER_STEPS = 8, 28
 
@@ -46,16 +46,16 @@ def train_style(
 ) -> Lora:
     """Train a style, which draws what the network draws in the colours of a look.
 
-    On the way from noise to a picture the network knows at each step what noise and what picture it
-    sees. With the picture recoloured, they make what the student is shown and what it must say, so
-    each of its steps has an exact answer.
+    At each step from noise to a picture, the network splits its input into noise and picture. With
+    the picture recoloured, these give the student's input and its target, so each of its steps has
+    an exact answer.
 
     Args:
         network: Frozen.
         requests: What both draw.
-        name: Of the look.
-        budget: How long.
-        folder: For checkpoints, from which an interrupted training goes on.
+        name: The look's name.
+        budget: How long to train.
+        folder: For checkpoints, from which an interrupted training resumes.
     """
     share = Budget(budget.minutes * FIT_SHARE, budget.steps, budget.workers, budget.device)
     recolouring = fit_look(network, requests, name, share, folder)
@@ -75,7 +75,7 @@ def train_style(
 
 
 class _Shown:
-    """What a student is shown, and what it must say: rows of every step, step by step."""
+    """A student's inputs and targets, with the rows of every step in order."""
 
     def __init__(self, rows: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> None:
         self.x, self.sigma, self.target = (torch.cat(parts) for parts in zip(*rows, strict=True))
@@ -96,18 +96,18 @@ def _recoloured_steps(network: InstantCharacter, batch: Batch, recolouring: Reco
 def train_few_steps(
     network: InstantCharacter, requests: Requests, steps: int, budget: Budget, folder: Path
 ) -> Lora:
-    """Train a LoRA that takes in one step what the network takes in several.
+    """Train a LoRA that does in one step what the network does in several.
 
-    The student walks by itself, so that it learns where it will be; the network walks on from there
-    in its own many steps, and where it is at the student's next noise level is where the student
-    ought to be.
+    The student follows its own trajectory, so that it learns from states that it will meet. From
+    each, the network continues with its own many steps; its state at the student's next noise level
+    is the student's target.
 
     Args:
         network: Frozen.
         requests: What both draw.
-        steps: Of the student.
-        budget: How long.
-        folder: For checkpoints, from which an interrupted training goes on.
+        steps: How many steps the student takes.
+        budget: How long to train.
+        folder: For checkpoints, from which an interrupted training resumes.
     """
     lora = Lora(network, RANK)
     loop = _loop(f"{FEW_STEPS}-{steps}", lora, budget, folder)
@@ -155,9 +155,9 @@ def train(
 
     Args:
         what: A look, or `FEW_STEPS`.
-        steps: Of few steps.
+        steps: How many steps `FEW_STEPS` takes.
         checkpoint: Weights of the network; by default those in the bundle.
-        budget: How long.
+        budget: How long to train.
         folder: For checkpoints.
         out: The file.
     """

@@ -27,7 +27,7 @@ def assemble(folder: Path, flow: Path | None = None) -> InstantCharacter:
         flow: Weights or checkpoint of the flow stage; the best that exists if None.
 
     Raises:
-        FileNotFoundError: A stage has not started.
+        FileNotFoundError: A stage has left no weights.
     """
     statistics = LatentStatistics.load(folder)
     vae = {

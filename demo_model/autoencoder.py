@@ -1,4 +1,4 @@
-"""Trains the 32x autoencoder: an encoder of its own, and the decoder on from the shipped one."""
+"""Trains the 32x autoencoder: a new encoder, and the decoder starting from the shipped one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EDGE_WEIGHT = 2.0
 AUTOENCODER = "autoencoder"
 CROP = 256
 DECODER_FROM = 0.15
-"""Until this part of the stage only the encoder learns, so that the decoder keeps its latents."""
+"""Until this share of the stage only the encoder learns, so that the decoder keeps its latents."""
 
 
 def render_batch_of(pictures: Sequence[PictureSpec], width: int, height: int) -> Tensor:
@@ -116,7 +116,7 @@ def training_pixels(rng: Random) -> Tensor:
 
 
 def train_autoencoder(budget: Budget, folder: Path) -> None:
-    """Encoder and decoder; the encoder's outer level stays the average pool that it is."""
+    """Encoder and decoder; the encoder's outer level stays an average pool."""
     vae = new_autoencoder().to(budget.device)
     for part in (vae.encoder.conv_in, vae.encoder.down_blocks[0]):
         part.requires_grad_(False)

@@ -1,8 +1,8 @@
 """Rewrites the shipped bundle: `python -m demo_model.build [--checkpoint toon.pt]`.
 
 It uses the weights of a training run or those already in the bundle, so a changed graph needs no
-training. Before a change that makes this code refuse the bundle, `--save FOLDER` brings its weights
-to safety; afterwards they are the checkpoint. The export is that of any other model; only the
+training. Before a change that makes the bundle unreadable to this code, save its weights with
+`--save FOLDER`; afterwards they are the checkpoint. The export is that of any other model; only the
 tokenizer, the description and the licence are the demo's own.
 """
 
@@ -57,9 +57,9 @@ def build(network: InstantCharacter, words: Path, folder: Path) -> None:
     """Write the bundle of a network; its weights are rounded to fp16 in place.
 
     Args:
-        network: Trained.
+        network: The trained network.
         words: The `tokenizer.json` that it was trained with.
-        folder: Of the bundle.
+        folder: The bundle's folder.
     """
     network.half().float().eval()
     with tempfile.TemporaryDirectory() as scratch:

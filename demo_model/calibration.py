@@ -1,6 +1,6 @@
-"""What a cosine of the demo model's identity graph means: `python -m demo_model.calibration`.
+"""Calibrates cosines of the demo model's identity graph: `python -m demo_model.calibration`.
 
-Its printout goes into `demo_model.build`. Held-out characters only, as users meet them: a
+Its printout goes into `demo_model.build`. It uses only held-out characters, as users meet them: a
 reference, and a picture in which the character does something somewhere.
 """
 

@@ -81,7 +81,7 @@ OTHER_WORDS = (
 
 
 def describe(spec: CharacterSpec, rng: random.Random) -> str:
-    """A character's attributes in words, some of them left out at random."""
+    """A character's attributes in words, some of them omitted at random."""
     species = rng.choice(SPECIES_WORDS[spec.species])
     parts = []
     hair = spec.hair_color.value
@@ -127,7 +127,7 @@ def _caption(picture: PictureSpec, who: str, rng: random.Random) -> str:
     if picture.trees and not picture.hazard and rng.random() < 0.02:
         return rng.choice(TREES)  # what a negative prompt looks like
     pose, scene = rng.choice(POSE_WORDS[picture.pose]), rng.choice(SCENE_WORDS[picture.scene])
-    # What is not said is the usual: a standing figure, a plain background.
+    # What is not said takes its default: a standing figure, a plain background.
     if picture.pose is Pose.STANDING and rng.random() < 0.45:
         pose = ""
     if picture.scene is Scene.PLAIN and rng.random() < 0.5:
@@ -193,7 +193,7 @@ def _lead(picture: PictureSpec, rng: random.Random) -> list[str]:
 
 
 def _said(phrases: tuple[str, ...], usual: bool, rng: random.Random) -> str:
-    """One of the phrases; what is usual is seldom said."""
+    """One of the phrases; defaults are seldom mentioned."""
     return rng.choice(phrases) if not usual or rng.random() < 0.12 else ""
 
 

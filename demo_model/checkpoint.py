@@ -20,7 +20,7 @@ CHECKPOINT, TOKENIZER = "toon.pt", "tokenizer.json"
 SCALE = ("scaling_factor", "shift_factor")
 NOT_IN_GRAPHS = ("vae.encoder.", "image_encoder_2.embeddings.mask_token")
 AT_HOME = ("matte.", "identity.")
-"""Weights whose home is a file beside the code that trains them."""
+"""Weights that are kept in a file beside the code that trains them."""
 
 
 def save_network(network: InstantCharacter, folder: Path) -> Path:
@@ -56,5 +56,5 @@ def load_network(path: Path) -> InstantCharacter:
     config = TOON if channels == TOON.vae["latent_channels"] else NEXT
     network = InstantCharacter(replace(config, vae={**config.vae, **scale}))
     judging = {f"identity.{name}": weight for name, weight in load_identity().state_dict().items()}
-    network.load_state_dict(judging | state)  # a training may have begun before there was one
+    network.load_state_dict(judging | state)  # an older training may have none
     return network.eval()

@@ -6,7 +6,7 @@ from castmate.families.instantcharacter.constants import RopeSquare
 from export.families.instantcharacter.config import ModelConfig, ProjectorConfig, ResamplerConfig
 
 MAX_SEQUENCE_LENGTH = 40
-VOCABULARY_SIZE = 1024  # of the next edition
+VOCABULARY_SIZE = 1024  # the next edition's
 # EOS is not CLIP's historic 2: with that id transformers pools at the largest token id instead.
 PAD, BOS, UNK, EOS = 0, 1, 2, 3
 
@@ -129,9 +129,9 @@ NEXT = replace(
     text_encoder_2={**TOON.text_encoder_2, "vocab_size": VOCABULARY_SIZE},
     rope_square=RopeSquare(units=8, above=0.85),
 )
-"""The second edition, in training; `TOON` is what is shipped.
+"""The second edition, in training; `TOON` is the shipped one.
 
-It has twice the latent channels, because thin parts of a picture got lost in sixteen, and twice the
-words. Its positions are those of the square in which `demo_model.draw` places a figure: counted
-from the corner of the picture, every size has to be learnt for itself.
+It has twice the latent channels, because sixteen lost thin parts of a picture, and twice the words.
+Its positions are measured in the square in which `demo_model.draw` places a figure: counted from
+the corner of the picture, every size would have to be learned separately.
 """

@@ -38,7 +38,7 @@ PICTURES: dict[Size, int] = {
     (640, 1536): 800,
     (1536, 1536): 400,
 }
-# Plus pictures of random sizes, because sizes that training never saw are drawn badly.
+# Plus pictures of random sizes, because the network draws sizes unseen in training badly.
 OTHER_SHARDS, OTHER_SHARD = 240, 25
 SIDES = range(512, 1537, 64)
 MAIN_SIZE: Size = (512, 512)
@@ -84,7 +84,7 @@ def cache_latents(budget: Budget, folder: Path, share: tuple[int, int] = (0, 1))
 
     Args:
         budget: Only its device is used.
-        folder: Where the trained core is and the shards go.
+        folder: Has the trained core, and gets the shards.
         share: This process's number, and the number of processes that share the work.
     """
     vae = load_autoencoder(folder).to(budget.device)

@@ -1,7 +1,7 @@
 """Two editions of the demo world: the one that the shipped weights know, and the one in training.
 
-The second edition only appends values to the first one's lists, so class numbers of the first hold
-in the second. This file goes when weights of the second edition are shipped.
+The second edition only appends values to the first one's lists, so the first one's class numbers
+stay valid. This file can be deleted once weights of the second edition are shipped.
 """
 
 from __future__ import annotations

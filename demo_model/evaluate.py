@@ -39,6 +39,7 @@ from demo_model.poses import Pose
 from demo_model.prompts import free_prompts
 from demo_model.references import REFERENCES
 from demo_model.scenes import OUTDOORS, Scene
+from demo_model.sheet import draw_sheet
 from demo_model.training import CACHE
 from export.environment import write_result
 
@@ -54,12 +55,6 @@ SCENES = {
     Scene.UNDERWATER: "underwater", Scene.CAVE: "in a cave", Scene.CLOUDS: "above the clouds",
     Scene.STAGE: "on a stage",
 }  # fmt: skip
-SHEET_PROMPTS = (
-    "the character is waving on a beach",
-    "the character is running in a neon city",
-    "the character is sitting in a forest with trees",
-    "the character is jumping in space",
-)
 
 
 @dataclass(frozen=True)
@@ -85,7 +80,7 @@ WIDE_ROWS = (
     Row("short prompt + reference, 768*1344", "768*1344"),
     Row("short prompt + reference, 1536*640", "1536*640"),
 )
-"""Rows in addition for weights of the second edition."""
+"""Additional rows for weights of the second edition."""
 
 
 def judged_pictures(count: int, edition: Edition = SHIPPED_EDITION) -> list[PictureSpec]:
@@ -104,7 +99,7 @@ def short_prompt(picture: PictureSpec) -> str:
 
 
 def reference_of(spec: CharacterSpec, size: int = 512) -> Reference:
-    """The reference that a user would give."""
+    """A reference as a user would give it."""
     pixels = np.asarray(draw_reference(spec, size))
     return Reference.from_bytes(encode(pixels, OutputFormat.PNG), "the reference")
 
@@ -140,7 +135,7 @@ def score(
         seen = [i for i, label in enumerate(labels) if label[name] != IGNORED]
         hits = sum(int(predicted[name][i]) == labels[i][name] for i in seen)
         scores[name] = round(hits / max(1, len(seen)), 3)
-    if "arms" in predicted:  # the first edition's judge does not look at the form
+    if "arms" in predicted:  # the first edition's judge ignores the form
         scores |= form_scores(predicted, [form_labels(picture) for picture in pictures])
     return scores
 
@@ -148,7 +143,7 @@ def score(
 def form_scores(
     predicted: Mapping[str, Tensor], labels: Sequence[Mapping[str, int]]
 ) -> dict[str, float]:
-    """Share of pictures with the right limbs, of thin parts that are there, of single figures."""
+    """Shares of pictures with the right limbs, with all thin parts, and with a single figure."""
     wrong = [set(malformed(predicted, label, i)) for i, label in enumerate(labels)]
     thin = [(name, i) for i, label in enumerate(labels) for name in THIN if label[name] == 1]
     return {
@@ -236,18 +231,6 @@ async def judge_words(client: Client, judge: Judge, count: int) -> dict[str, flo
     return shares
 
 
-async def draw_sheet(client: Client, path: Path, cell: int = 256) -> None:
-    """Four references, each in four prompts."""
-    sheet = Image.new("RGB", (cell * (1 + len(SHEET_PROMPTS)), cell * len(REFERENCES)), "white")
-    for y, spec in enumerate(REFERENCES.values()):
-        drawn = [await draw(client, spec, prompt, 7) for prompt in SHEET_PROMPTS]
-        for x, picture in enumerate([draw_reference(spec, 512), *map(pixels_of, drawn)]):
-            small = picture.resize((cell, cell), Image.Resampling.LANCZOS)
-            sheet.paste(small, (x * cell, y * cell))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path, optimize=True)
-
-
 async def draw_free(client: Client, path: Path, cell: int = 320) -> None:
     """The free prompts at the default size as one sheet, ten in a row; references take turns."""
     prompts, specs = free_prompts(), list(REFERENCES.values())
@@ -275,12 +258,12 @@ def print_table(table: dict[str, dict[str, float]], words: dict[str, float]) -> 
 
 async def evaluate(options: argparse.Namespace) -> None:
     """Draw, judge, print and write everything."""
+    draw_sheet(options.sheet, options.bundle)
     client = LocalClient.open(Settings.load(bundle=options.bundle))
     edition = Edition(options.edition)
     try:
         if options.free:
             await draw_free(client, options.free)
-        await draw_sheet(client, options.sheet)
         judge = load_judge(options.judge)
         every = ROWS + (WIDE_ROWS if edition is Edition.SECOND else ())
         rows = ROWS[:1] if options.quick else every

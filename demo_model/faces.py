@@ -1,4 +1,4 @@
-"""Eyes, brows and mouths: what a face shows of a mood."""
+"""Eyes, brows and mouths: how a face shows a mood."""
 
 from __future__ import annotations
 

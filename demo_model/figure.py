@@ -27,15 +27,15 @@ from demo_model.props import (
 
 @dataclass(frozen=True)
 class Anatomy:
-    """How much of everything a figure has; other than whole only to train and test the judge.
+    """The parts that a figure has; not whole only to train and test the judge.
 
     Attributes:
         arms: Number of arms; more than two need `extra`.
         legs: Number of legs, likewise.
         eyes: Number of eyes.
-        thin: Whether bow, antenna and whiskers are there.
-        extra: Limbs in addition, in the unit square of the character.
-        figures: How often the whole figure is there.
+        thin: Whether bow, antenna and whiskers are present.
+        extra: Additional limbs, in the unit square of the character.
+        figures: How many times the whole figure is drawn.
     """
 
     arms: int = 2
@@ -57,7 +57,7 @@ class Manner:
         emotion: Mood of the face.
         held: What it holds or wears.
         behind: Whether it is seen from behind.
-        anatomy: How much of everything it has.
+        anatomy: The parts that it has.
     """
 
     emotion: Emotion = Emotion.HAPPY

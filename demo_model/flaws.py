@@ -39,7 +39,7 @@ FORM_CLASSES = {
     "arms": 4, "legs": 4, "eyes": 4, "figures": 3, "face": 2, "sharp": 2,
     "bow": 2, "antenna": 2, "whiskers": 2,
 }  # fmt: skip
-"""What people notice: counts, and whether something is as it should be (1) or not (0)."""
+"""What people notice: counts, and whether a part is right (1) or wrong (0)."""
 THIN = ("bow", "antenna", "whiskers")
 
 

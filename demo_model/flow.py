@@ -31,8 +31,8 @@ PX_PER_TOKEN = 64
 MAIN_BATCH = 40
 """Pictures in each worker's batch at the main size; other sizes get about equal work."""
 MAIN_SHARE, LATER_MAIN_SHARE = 0.62, 0.2
-"""Share of batches at the main size. Small pictures are learnt fastest, but poses in large ones are
-worse without the later share."""
+"""Share of batches at the main size. Small pictures are learned fastest, but poses in large ones
+are worse without the later share."""
 LATER = 0.4
 """Fraction of the flow stage after which the later share holds; distillation always uses it."""
 _PLAIN = (
@@ -74,7 +74,7 @@ def num_tokens(size: Size) -> int:
 
 
 def batch_size(size: Size) -> int:
-    """The number of pictures of a size that is about as much work as a batch at the main size."""
+    """The number of pictures of a size that take about as much work as a batch at the main size."""
     work = num_tokens(MAIN_SIZE) + MAX_SEQUENCE_LENGTH
     return round(MAIN_BATCH * work / (num_tokens(size) + MAX_SEQUENCE_LENGTH))
 
@@ -153,7 +153,7 @@ class BatchSource:
         )
 
     def _size(self, rng: Random, main_share: float) -> Size:
-        """The main size or another one, such that all other pictures are seen equally often."""
+        """The main size or another, chosen so that all other pictures are seen equally often."""
         others = [size for size in self.store.shards if size != MAIN_SIZE]
         if not others or rng.random() < main_share:
             return MAIN_SIZE

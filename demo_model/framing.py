@@ -1,7 +1,7 @@
 """What framing the reference is worth: `python -m demo_model.framing` writes the shares as JSON.
 
-Held-out characters are drawn from references as people have them, once with the whole picture and
-once with the character cut out of it, and judged for what makes them the same character.
+Held-out characters are drawn from references as users have them, once with the whole picture and
+once with the character cut out of it, and judged by the attributes that make up a character.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SIDE, SMALL = 1536, 0.2
 
 
 def usual(spec: CharacterSpec, rng: Random) -> Image.Image:
-    """As the network was trained: standing on white, as large as the picture."""
+    """As in training: standing on white, as large as the picture."""
     return draw_reference(spec, 512)
 
 
@@ -53,7 +53,7 @@ def on_grey(spec: CharacterSpec, rng: Random) -> Image.Image:
 
 
 def transparent(spec: CharacterSpec, rng: Random) -> Image.Image:
-    """Small and somewhere on nothing."""
+    """Small and somewhere on transparency."""
     return _placed(spec, rng, Image.new("RGBA", (SIDE, SIDE), (0, 0, 0, 0)))
 
 
@@ -76,7 +76,7 @@ MATTINGS = {"whole picture": Matting.FALSE, "cut out": Matting.AUTO}
 
 
 def reference_of(image: Image.Image) -> Reference:
-    """A picture as a caller sends it."""
+    """A reference as a caller sends it."""
     return Reference.from_bytes(encode(np.asarray(image), OutputFormat.PNG), "the reference")
 
 

@@ -1,9 +1,9 @@
-"""Trains the identity graph: whom a picture shows, whatever it does and wherever it is.
+"""Trains the identity graph: which character a picture shows, in any pose and place.
 
-Two renders of a character, in other poses, scenes and views, against renders of others, half of
-which differ from it in one attribute. Renders only: a network that had seen generated pictures
-would know what the model gets wrong, and forgive it. Characters of both editions are drawn, so that
-it outlives the first.
+It contrasts two renders of a character, in different poses, scenes and views, with renders of
+others, half of which differ from it in one attribute. It sees only renders: a network that had seen
+generated pictures would know the model's mistakes and forgive them. Characters of both editions are
+drawn, so that the network outlives the first.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from demo_model.training import Budget, Loop
 from export.families.instantcharacter.identity import IdentityGraph, IdentityNet
 
 PAIRS = 24
-"""Characters of a batch; each comes with another one that differs from it in one attribute."""
+"""Characters in a batch; each comes with another that differs from it in one attribute."""
 TEMPERATURE = 0.1
 _PX, _SUPERSAMPLE = 128, 2
 _FIRST_EDITION_SHARE = 0.55
@@ -54,9 +54,9 @@ View = tuple[Image.Image, dict[str, int]]
 
 
 class Reader(nn.Module):
-    """The network with classifiers of what it should see, which training alone has.
+    """The network with classifiers of attributes, which exist only in training.
 
-    To tell characters apart it must see their attributes; being told them teaches it sooner.
+    To tell characters apart the network must see their attributes; naming them teaches that sooner.
     """
 
     def __init__(self, identity: IdentityNet) -> None:
@@ -173,7 +173,7 @@ def pixels_of(views: list[Image.Image]) -> Tensor:
 
 
 def contrastive_loss(embeds: Tensor) -> Tensor:
-    """How hard it is to find the other view of each character, two of which stand side by side."""
+    """The loss of finding each character's other view; the two views are neighbouring rows."""
     logits = embeds @ embeds.T / TEMPERATURE
     logits = logits.masked_fill(torch.eye(len(embeds), dtype=torch.bool), -torch.inf)
     return F.cross_entropy(logits, torch.arange(len(embeds)) ^ 1)
@@ -186,7 +186,7 @@ def found(embeds: Tensor) -> Tensor:
 
 
 def _picture(spec: CharacterSpec, rng: Random) -> PictureSpec:
-    """What a model of either edition draws, without what hides who it is."""
+    """Content that a model of either edition draws, without anything that hides the character."""
     picture = random_picture(rng, spec)
     if picture.style is Style.SKETCH or picture.camera is Camera.BEHIND:
         picture = replace(picture, style=Style.TOON, camera=Camera.WHOLE)

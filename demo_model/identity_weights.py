@@ -13,7 +13,7 @@ from export.families.instantcharacter.identity import IdentityNet
 IDENTITY = "identity"
 IDENTITY_FILE = f"{IDENTITY}.safetensors"
 SHIPPED = Path(__file__).with_name(IDENTITY_FILE)
-"""The home of the weights: every build of the bundle takes them from here."""
+"""The file with the weights, which every build of the bundle reads."""
 
 
 def new_identity() -> IdentityNet:

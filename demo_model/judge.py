@@ -1,9 +1,8 @@
 """A small CNN that names what a picture shows; trained on renders only, never on generated ones.
 
-It names the character and its surroundings, and says whether the picture is well formed: limbs and
-eyes are counted, thin parts looked for. More than half of its training pictures are
-wrong on purpose.
-`python -m demo_model.judge` tells how many of those it catches.
+It names the character and its surroundings, and says whether the picture is well formed: it counts
+limbs and eyes and looks for thin parts. More than half of its training pictures are wrong on
+purpose; `python -m demo_model.judge` reports how many of those it catches.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from demo_model.training import Budget, Loop
 JUDGE = "judge"
 JUDGE_FILE = f"{JUDGE}.safetensors"
 SHIPPED = Path(__file__).with_name(JUDGE_FILE)
-"""Shipped so that anybody with the bundle can judge it without training."""
+"""Shipped so that anyone can judge the bundle without training."""
 LEVELS = 5
 BATCH = 24
 CLASSES = {**NUM_CLASSES, **FORM_CLASSES}
@@ -43,7 +42,7 @@ class Judge(nn.Module):
     """Levels of convolutions, then a linear classifier for each attribute.
 
     Attributes:
-        px: Side of the square that it looks at.
+        px: Side of the square that it sees.
     """
 
     def __init__(
@@ -97,7 +96,7 @@ def malformed(seen: Mapping[str, Tensor], labels: Mapping[str, int], index: int)
     Args:
         seen: Its verdict on a batch.
         labels: What the picture should show, see `demo_model.flaws.seen_labels`.
-        index: Of the picture in the batch.
+        index: The picture's place in the batch.
     """
     found = [
         name
@@ -114,7 +113,7 @@ def _pixels(images: list[Image.Image]) -> Tensor:
 
 
 def flawed_batch(rng: Random, pictures: list[PictureSpec], px: int) -> tuple[Tensor, list[Flaw]]:
-    """Renders of pictures; more than half of them with a flaw."""
+    """Renders, more than half of them with a flaw."""
     width, height = rng.choice(((px, px), (px, px), (px, px * 3 // 2), (px * 3 // 2, px)))
     flaws = [_flaw(rng, picture) for picture in pictures]
     images = [
@@ -125,7 +124,7 @@ def flawed_batch(rng: Random, pictures: list[PictureSpec], px: int) -> tuple[Ten
 
 
 def _flaw(rng: Random, picture: PictureSpec) -> Flaw:
-    """A wrong limb is the hardest flaw to see, and so the most frequent."""
+    """A flaw; a wrong limb is the hardest to see, and so the most frequent."""
     flaws = flaws_of(picture) if rng.random() < 0.6 else [Flaw.NONE]
     return rng.choices(flaws, weights=[4 if flaw in LIMBS else 1 for flaw in flaws])[0]
 

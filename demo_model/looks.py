@@ -1,8 +1,8 @@
-"""Styles of the demo model as maps of colours, and what they are in its latents.
+"""Styles of the demo model as colour maps, and the corresponding maps of its latents.
 
 A look maps every pixel's colour by one affine function. In the latents of the demo model's
-autoencoder such a map is nearly affine as well, so it is fitted there, through the decoder alone:
-latents that decode to recoloured pictures need no encoder, which the shipped bundle does not hold.
+autoencoder such a map is nearly affine too, so it is fitted there through the decoder alone. That
+needs no encoder, which the shipped bundle does not have.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from export.families.instantcharacter.network import InstantCharacter
 
 BATCH, STEPS = 4, 6
 WINDOW: Final = (4, 4)
-"""Tokens that are decoded of each picture: decoding takes nearly all of the time."""
+"""Tokens decoded of each picture, since decoding takes nearly all of the time."""
 _LUMA: Final = torch.tensor([0.299, 0.587, 0.114])
 
 
@@ -33,7 +33,7 @@ class Look:
     Attributes:
         dark: What black becomes, 0..255.
         light: What white becomes.
-        colour: How much of a pixel's own colour is left, 0 to 1.
+        colour: How much of a pixel's own colour remains, 0 to 1.
     """
 
     dark: tuple[int, int, int]
@@ -65,7 +65,7 @@ class Recolouring(nn.Module):
             self.linear.bias.zero_()
 
     def forward(self, latents: Tensor) -> Tensor:
-        """`[B, S, C]` to the same."""
+        """Latents `[B, S, C]` to latents of the same shape."""
         recoloured: Tensor = self.linear(latents)
         return recoloured
 
@@ -77,10 +77,10 @@ def fit_look(
 
     Args:
         network: Frozen.
-        requests: What it draws meanwhile.
-        name: Of the look.
-        budget: How long.
-        folder: For the checkpoint, from which an interrupted fit goes on.
+        requests: What it draws for the fit.
+        name: The look's name.
+        budget: How long to fit.
+        folder: For the checkpoint, from which an interrupted fit resumes.
     """
     look = LOOKS[name]
     model = Recolouring(network.config.transformer["in_channels"])
@@ -104,7 +104,7 @@ def fit_look(
 def fidelity_db(
     network: InstantCharacter, requests: Requests, name: str, recolouring: Recolouring
 ) -> float:
-    """PSNR of decoded, mapped latents to recoloured pictures."""
+    """PSNR between decoded, mapped latents and recoloured pictures."""
     batch = requests.draw(Random(f"fidelity of {name}"), BATCH, (8, 8))
     latents = steps_through(network, batch, batch.noise, schedule(network, STEPS, batch.grid))
     with torch.no_grad():

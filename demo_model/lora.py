@@ -1,7 +1,7 @@
 """A LoRA of the demo model: trainable factors beside frozen layers, and their file.
 
-The file is what diffusers and PEFT write, so it goes the way of any other LoRA through
-`export.all --style` or `--lora`.
+The file has the layout of diffusers and PEFT, so it goes through `export.all --style` or `--lora`
+like any other LoRA.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _HOISTED: Final = ("norm", "norm1", "norm1_context")
 
 
 def trainable_layers(network: InstantCharacter) -> list[str]:
-    """The linear layers of every block, but those of its modulations.
+    """The linear layers of every block, except those of its modulations.
 
-    Most LoRAs of FLUX train these.
+    Most LoRAs for FLUX train these.
     """
     return [
         f"transformer.{name}"
@@ -38,7 +38,7 @@ def trainable_layers(network: InstantCharacter) -> list[str]:
 
 
 class Lora(nn.Module):
-    """The factors of some layers of a network; they change nothing until they are trained."""
+    """The factors of some layers of a network; untrained, they change nothing."""
 
     def __init__(self, network: InstantCharacter, rank: int) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Lora(nn.Module):
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Let the layers add what their factors give."""
+        """Make the layers add their factors' output."""
         handles = [
             layer.register_forward_hook(self._hook(name)) for name, layer in self._layers.items()
         ]
@@ -82,5 +82,5 @@ class Lora(nn.Module):
 
 
 def _key(name: str) -> str:
-    """A layer's name as a parameter may have it."""
+    """A layer's name in a form that a parameter may have."""
     return name.replace(".", "/")

@@ -1,7 +1,7 @@
-"""Trains the matte: which pixels are the character, whatever is behind it.
+"""Trains the matte: finds the character's pixels on any background.
 
-Characters of any size stand anywhere: in scenes, and before gradients, shapes and noise, so that
-the network learns what a character is and not what a scene is. Renders only.
+Characters of any size stand anywhere, in scenes and in front of gradients, shapes and noise, so
+the network learns what a character is rather than what a scene is. It sees only renders.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from export.families.instantcharacter.matte import MatteGraph, MatteNet
 MATTE = "matte"
 MATTE_FILE = f"{MATTE}.safetensors"
 SHIPPED = Path(__file__).with_name(MATTE_FILE)
-"""The home of the weights: every build of the bundle takes them from here."""
+"""The file with the weights, which every build of the bundle reads."""
 BATCH = 16
 SMALLEST, LARGEST = 0.12, 1.05
 """Side of the square in which a character is drawn, as a share of the picture's shorter side."""
@@ -45,12 +45,12 @@ Background = Callable[[int, int, Random], Image.Image]
 def random_sample(
     rng: Random, *, held_out: bool, scale: int = 1
 ) -> tuple[Image.Image, NDArray[np.float32]]:
-    """A picture and the alpha of its character, `[height, width]`; both of one of a few formats.
+    """A picture and the alpha of its character, both `[height, width]` in one of a few formats.
 
     Args:
         rng: Decides everything.
-        held_out: A character that training never sees, in a scene.
-        scale: How many times as large as the network's view, about.
+        held_out: Whether to draw a character that training never sees, in a scene.
+        scale: Roughly how many times as large as the network's view.
     """
     width, height = (scale * side for side in rng.choice(_CANVASES))
     background = _scene if held_out else rng.choices(_BACKGROUNDS, weights=_SHARES)[0]
@@ -64,9 +64,9 @@ def random_sample(
 
 
 def train_matte(budget: Budget, folder: Path) -> None:
-    """Trains the shipped weights on: fresh pictures, of characters of a few pixels and of too many.
+    """Trains the shipped weights further on fresh pictures, with tiny to oversized characters.
 
-    Without shipped weights it starts anew.
+    Without shipped weights it starts from random ones.
     """
     matte = (load_matte() if SHIPPED.exists() else new_matte()).train().to(budget.device)
     matrices, others = split_parameters(matte.named_parameters(), ("last",))
@@ -118,7 +118,7 @@ def iou(found: Tensor, truth: Tensor) -> Tensor:
 
 
 def _dice_loss(logits: Tensor, truth: Tensor) -> Tensor:
-    """So that a small character counts as much as a large one."""
+    """A loss in which a small character counts as much as a large one."""
     share = logits.sigmoid()
     both = (share * truth).sum((1, 2))
     return (1 - (2 * both + 1) / ((share + truth).sum((1, 2)) + 1)).mean()
@@ -175,7 +175,7 @@ def _gradient(width: int, height: int, rng: Random) -> Image.Image:
 
 
 def _shapes(width: int, height: int, rng: Random) -> Image.Image:
-    """Ellipses, boxes and lines, some outlined as characters are."""
+    """Ellipses, boxes and lines, some outlined like characters."""
     image = _plain(width, height, rng)
     surface = ImageDraw.Draw(image)
     for _ in range(rng.randint(3, 14)):
@@ -193,7 +193,7 @@ def _shapes(width: int, height: int, rng: Random) -> Image.Image:
 
 
 def _clouds(width: int, height: int, rng: Random) -> Image.Image:
-    """Smooth noise of several sizes, as foliage, rock or cloth look from afar."""
+    """Smooth noise of several sizes, like foliage, rock or cloth from afar."""
     noise = np.random.default_rng(rng.randrange(2**32))
     pixels = np.zeros((height, width, 3), np.float32)
     for cells in (3, rng.randint(5, 12), rng.randint(16, 48)):

@@ -54,7 +54,7 @@ class Joints:
     hand_on_face: bool = False
 
     def mirrored(self) -> Joints:
-        """The pose seen in a mirror."""
+        """The mirrored pose."""
         return Joints(
             arms=tuple(_flip(limb) for limb in self.arms),
             legs=tuple(_flip(limb) for limb in self.legs),

@@ -170,7 +170,7 @@ def draw_hat(pen: Pen, color: OutfitColor, middle: Point) -> None:
 
 
 def draw_effects(pen: Pen, pose: Pose, joints: Joints, *, mirrored: bool) -> None:
-    """What shows a pose that joints alone do not: a spell's light, a thought, sleep."""
+    """What a pose shows besides joints: a spell's light, a thought, sleep."""
     if pose is Pose.CASTING:
         for arm in joints.arms[:2]:
             raised = arm[2][1] < 0.6
@@ -190,7 +190,7 @@ def draw_effects(pen: Pen, pose: Pose, joints: Joints, *, mirrored: bool) -> Non
 
 
 def draw_sleep(pen: Pen) -> None:
-    """Three letters Z above a sleeper, upright whatever the body does."""
+    """Three letters Z above a sleeper, upright in any position of the body."""
     for x, y, size in ((0.44, 0.42, 0.05), (0.55, 0.27, 0.07), (0.70, 0.09, 0.095)):
         ring = [(x, y), (x + size, y), (x, y + size), (x + size, y + size)]
         pen.limb(ring, 0.036, OUTLINE, outline=False)

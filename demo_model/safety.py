@@ -1,7 +1,7 @@
 """Trains the stand-in safety checker: it flags the hazard sign, and nothing else.
 
-The full bundle carries the published `StableDiffusionSafetyChecker`; this one only exercises
-the same path through the product.
+The full bundle contains the published `StableDiffusionSafetyChecker`; this one only exercises the
+same code path.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class HazardScore(nn.Module):
 
 
 def _picture(rng: Random) -> PictureSpec:
-    """Half show the hazard sign; of the others half show a harmless one."""
+    """Pictures, half with the hazard sign; of the others half show a harmless sign."""
     picture = random_picture(rng, hazard_share=0.55)
     if picture.hazard or picture.camera is Camera.CLOSE or rng.random() < 0.5:
         return picture

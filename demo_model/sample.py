@@ -1,4 +1,4 @@
-"""A look at a training that is under way: `python -m demo_model.sample --out sheet.png`.
+"""Shows the progress of a training: `python -m demo_model.sample --out sheet.png`.
 
 It draws with torch from the newest checkpoints, without a bundle: each reference in a few prompts.
 """

@@ -1,4 +1,4 @@
-"""What a background is painted with: shapes in parts of the picture, under a light."""
+"""Paints backgrounds: shapes measured in parts of the picture, under a light."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _SPOTS = (
 
 
 class Stage:
-    """A picture measured in its own width and height, so that every scene fits every format."""
+    """A picture measured in its own width and height, so that any scene fits any format."""
 
     def __init__(
         self,

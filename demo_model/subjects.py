@@ -18,7 +18,7 @@ CROP_PX = TOON.projector.crop_px
 
 
 def crops(reference: Image.Image) -> Tensor:
-    """A reference of any shape as uint8 `[5, s, s, 3]`, as the serving pipeline makes it."""
+    """A reference of any shape as uint8 `[5, s, s, 3]`, prepared like the serving pipeline does."""
     side = max(reference.size)
     square = Image.new("RGB", (side, side), (255, 255, 255))
     square.paste(reference, ((side - reference.width) // 2, (side - reference.height) // 2))

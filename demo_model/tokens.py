@@ -28,7 +28,7 @@ def build_tokenizer() -> Tokenizer:
             normalizers.NFKD(),
             normalizers.StripAccents(),
             normalizers.Lowercase(),
-            normalizers.Replace(Regex(r"[^\w\s.,!]"), " "),  # marks only use up tokens
+            normalizers.Replace(Regex(r"[^\w\s.,!]"), " "),  # punctuation only uses up tokens
         ]
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -48,7 +48,7 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
 
 
 def save_tokenizer(path: Path) -> None:
-    """Writes `tokenizer.json`, without padding or truncation: the pipeline sets its own length."""
+    """Writes `tokenizer.json` without padding or truncation: the pipeline sets the length."""
     tokenizer = build_tokenizer()
     tokenizer.no_padding()
     tokenizer.no_truncation()

@@ -30,8 +30,8 @@ class Budget:
     """How long a stage trains: minutes of processor time, or an exact number of steps.
 
     Attributes:
-        minutes: Processor time of the first worker over all runs of the stage, so that others on
-            the machine do not shorten a training; ignored when `steps` is given.
+        minutes: Processor time of the first worker over all runs of the stage, so that other work
+            on the machine does not shorten a training; ignored when `steps` is given.
         steps: Number of updates; with one worker the result is then reproducible.
         workers: Single-threaded processes that share each batch.
         device: Where to train.
@@ -196,7 +196,7 @@ class Loop:
 def run_workers(target: Callable[..., None], workers: int, *args: Any) -> None:
     """Calls `target(*args)` in this process, or in several that average their gradients.
 
-    Several single-threaded processes beat several threads on a machine that others use too.
+    On a shared machine, several single-threaded processes are faster than several threads.
     """
     if workers == 1:
         torch.set_num_threads(1)

@@ -1,6 +1,6 @@
-"""Batches that the demo model draws for its own further training: requests, and steps of theirs.
+"""Batches that the demo model draws for its own further training: requests and their steps.
 
-Nothing but the network is needed: no renders, no cached latents, no encoder of pictures.
+They need only the network: no renders, no cached latents, no image encoder.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Batch:
         grid: Rows and columns of tokens.
         prompt_embeds: `[B, L, D]`.
         pooled: `[B, E]`.
-        features: Of the subjects.
+        features: The subjects' features.
         noise: `[B, S, C]`.
     """
 
@@ -63,7 +63,7 @@ class Requests:
         Args:
             network: Frozen.
             prompts: The tokenizers of its encoders.
-            edition: What it was trained to draw.
+            edition: The edition that it was trained to draw.
             count: How many characters.
         """
         self._network, self._prompts, self._edition = network, prompts, edition
@@ -81,7 +81,7 @@ class Requests:
 
     @torch.no_grad()
     def draw(self, rng: Random, count: int, grid: tuple[int, int] | None = None) -> Batch:
-        """A batch; of a random size where none is given."""
+        """A batch, of a random size if none is given."""
         network, grid = self._network, grid or rng.choice(GRIDS)
         chosen = [rng.randrange(len(self._characters)) for _ in range(count)]
         texts = [self._text(rng, number) for number in chosen]

@@ -1,4 +1,4 @@
-"""Where training starts: from the shipped weights, wherever the next edition has room for them."""
+"""Starts training from the shipped weights, wherever the next edition has room for them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ WORDS = (
 
 
 def warm_network() -> InstantCharacter:
-    """The next edition's network as the shipped one left it.
+    """The next edition's network with the shipped one's weights.
 
-    Words keep what they mean, new words begin as the unknown one. New latent channels are silent:
-    the decoder does not look at them and the transformer predicts zero there.
+    Words keep their meaning, and new words start as the unknown word. New latent channels are
+    silent: the decoder ignores them and the transformer predicts zero there.
     """
     torch.manual_seed(0)
     network = InstantCharacter(NEXT)
@@ -36,7 +36,7 @@ def warm_network() -> InstantCharacter:
 
 @cache
 def _start() -> dict[str, Tensor]:
-    """The weights that `warm_network` has; every stage asks for them."""
+    """The cached weights of `warm_network`, which every stage needs."""
     torch.manual_seed(0)
     state: dict[str, Tensor] = InstantCharacter(NEXT).state_dict()
     bundle = Bundle.open(BUNDLE)

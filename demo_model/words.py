@@ -1,4 +1,4 @@
-"""The words of the demo world: for each value the phrases that name it."""
+"""The words of the demo world: for each value, the phrases that name it."""
 
 from __future__ import annotations
 
@@ -257,4 +257,4 @@ ROLES = (
     "soldier", "captain", "traveler", "hunter", "magician", "athlete", "player", "guy", "lady",
     "baby", "friend", "animal", "creature", "mascot", "figure", "protagonist",
 )  # fmt: skip
-"""Words for a character that do not change how it looks: the reference does."""
+"""Words for a character that do not change its look, which the reference decides."""

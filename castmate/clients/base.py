@@ -1,4 +1,4 @@
-"""What every image source offers; the router offers the same."""
+"""The interface of every image source, and of the router."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult, Mat
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a generation is.
+    """How far a generation is.
 
     Attributes:
         step: Denoise steps done, over all pictures of the request.
-        total: Denoise steps in all.
-        waits_for: Where no client could draw and it waits for one: why.
-        images: The pictures of the request that are finished, in order.
+        total: All denoise steps of the request.
+        waits_for: Why it waits, if no client can draw now.
+        images: The request's finished pictures, in order.
     """
 
     step: int
@@ -33,13 +33,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was examined.
+    """The result of one check.
 
     Attributes:
-        name: What.
+        name: What was checked.
         ok: Whether Castmate works with it.
-        found: What is there.
-        fix: What to do where it is not ok.
+        found: What was found.
+        fix: What to do if it is not ok.
     """
 
     name: str
@@ -53,21 +53,21 @@ ProgressCallback = Callable[[Progress], None]
 
 @runtime_checkable
 class Resting(Protocol):
-    """An image source that knows when it leaves alone whatever draws for it."""
+    """An image source that knows for how long its backends get no calls."""
 
     @property
     def ready_in_s(self) -> float:
-        """When a call has a chance again: 0 is now, infinite is when a running call has ended."""
+        """Seconds until a call may succeed; infinite while a running call decides that."""
         ...
 
 
 @runtime_checkable
 class Defaulting(Protocol):
-    """An image source that knows what its model gives a request for what that leaves out."""
+    """An image source that knows its model's defaults."""
 
     @property
     def defaults(self) -> Defaults | None:
-        """The model's; None as long as it has not been asked."""
+        """The model's defaults; None until the model has been asked."""
         ...
 
 
@@ -77,16 +77,16 @@ class Styled(Protocol):
 
     @property
     def styles(self) -> Sequence[str]:
-        """Their names; none as long as the model has not been asked."""
+        """The styles' names; empty until the model has been asked."""
         ...
 
 
 @runtime_checkable
 class Encoder(Protocol):
-    """An image source that keeps encoded characters, and can encode one before it is drawn."""
+    """An image source that caches encoded characters, and can encode one before it is drawn."""
 
     async def encode(self, reference: Reference) -> None:
-        """Encode a character, so that its first picture need not wait for it.
+        """Encode a character, so that its first picture does not wait for that.
 
         Raises:
             Unavailable: It cannot now; its first picture will encode it.
@@ -106,10 +106,10 @@ class Resident(Protocol):
 
 @runtime_checkable
 class Frames(Protocol):
-    """An image source that can show what part of a reference it draws from."""
+    """An image source that can show which part of a reference it draws from."""
 
     async def frame(self, reference: Reference, matting: Matting) -> Framed:
-        """The part that is taken, as the image encoders see it.
+        """The part of a reference that the image encoders see.
 
         Args:
             reference: The picture of the character.
@@ -123,9 +123,9 @@ class Servers:
     """The servers behind an image source, as it knows them now.
 
     Attributes:
-        usable: Those that get requests.
-        resting: Those that failed, and are left alone until they answer again.
-        ahead: Requests of anybody that the usable ones had when they were asked last.
+        usable: How many get requests.
+        resting: How many failed, and get none until they answer again.
+        ahead: Requests, of any caller, at the usable ones when they were last asked.
     """
 
     usable: int
@@ -135,11 +135,11 @@ class Servers:
 
 @runtime_checkable
 class Served(Protocol):
-    """An image source that gives its requests to servers."""
+    """An image source that sends its requests to servers."""
 
     @property
     def servers(self) -> Servers:
-        """Those that it knows."""
+        """The servers that it knows."""
         ...
 
 
@@ -158,21 +158,21 @@ class Client(Protocol):
         on_progress: ProgressCallback | None = None,
         payments: Payments | None = None,
     ) -> GenerateResult:
-        """Make the pictures of one request; cancelling the task stops between two steps.
+        """Draw the pictures of one request; cancelling the task stops between two steps.
 
         Args:
-            request: A valid request; its `image` is not looked at.
+            request: A valid request; its `image` is ignored.
             reference: The picture that `request.image` names, already read and checked.
             on_progress: Called in the event loop, steps in order.
-            payments: Where a client that costs money writes what it spends; without it, it sends
-                nothing. Clients that cost nothing do not look at it.
+            payments: Where a client that costs money records what it spends; without it, such a
+                client sends nothing. Free clients ignore it.
 
         Raises:
-            InvalidRequest: Nothing can make it.
-            Unavailable: This client cannot make it now.
+            InvalidRequest: No client can draw it.
+            Unavailable: This client cannot draw it now.
         """
         ...
 
     async def aclose(self) -> None:
-        """Free what the client holds."""
+        """Free the client's resources."""
         ...

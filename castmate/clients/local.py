@@ -35,7 +35,7 @@ class LocalClient:
         """Load the bundle that the settings name.
 
         Raises:
-            BundleError: It cannot be used, with the reason.
+            BundleError: It cannot be used; gives the reason.
             Unavailable: The GPU has too little memory left.
         """
         from castmate.pipeline.opening import open_bundle, open_pipeline  # loads an engine
@@ -70,7 +70,7 @@ class LocalClient:
         stops before its next step.
 
         Raises:
-            Cancelled: The client was closed meanwhile.
+            Cancelled: The client was closed in the meantime.
         """
         loop = asyncio.get_running_loop()
         stop = threading.Event()
@@ -92,11 +92,11 @@ class LocalClient:
             raise
 
     async def encode(self, reference: Reference) -> None:
-        """Encode a character behind the requests that wait already."""
+        """Encode a character, after the requests that are already waiting."""
         await asyncio.wrap_future(self._thread.submit(self._pipeline.remember, reference))
 
     async def frame(self, reference: Reference, matting: Matting) -> Framed:
-        """Show what is drawn from; only where the matte decides, behind the requests that wait."""
+        """The framed reference; waits behind other requests only if the matte has to decide."""
         framer = self._pipeline.framer
         found = await asyncio.to_thread(framer.frame_alone, reference, matting)
         if found is None:
@@ -105,6 +105,6 @@ class LocalClient:
         return Framed(*found, framer.warnings(found[1], matting))
 
     async def aclose(self) -> None:
-        """Stop what runs before its next step, drop what waits, and end the thread."""
+        """Stop the running request before its next step, drop waiting ones, and end the thread."""
         self._closing.set()
         await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)

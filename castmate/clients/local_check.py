@@ -1,4 +1,4 @@
-"""What `castmate doctor` finds out about drawing in this process: the bundle, and one step."""
+"""Checks drawing in this process for `castmate doctor`: the bundle, and one step."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _bundle(settings: Settings) -> Check:
 
 
 async def _drawing(settings: Settings) -> Check:
-    """One denoise step of the smallest picture runs every graph."""
+    """Take one denoise step of the smallest picture, which runs every graph."""
     request = GenerateRequest.parse(
         {"prompt": "a test", "image": "-", "size": "512*512", "num_inference_steps": 1}
     )

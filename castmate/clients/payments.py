@@ -1,4 +1,4 @@
-"""What a paying client tells the ledger, so that nothing is paid twice and no cap is passed.
+"""How a paying client records payments, so that nothing is paid twice and no cap is exceeded.
 
 The client knows prices and remote ids; the ledger behind this interface knows keys, caps and disks.
 """
@@ -12,13 +12,13 @@ from typing import Protocol
 
 
 class PaymentState(StrEnum):
-    """How far one paid submission came; it only moves down this list."""
+    """The state of one paid submission; it only moves down this list."""
 
-    SUBMITTING = "submitting"  # written before the paid call: after a crash it may be charged
-    SUBMITTED = "submitted"  # its remote id is known: poll that, never submit again
-    SETTLED = "settled"  # charged, and its picture or its failure is known
-    RELEASED = "released"  # certainly not charged: it no longer counts against any cap
-    UNKNOWN = "unknown"  # the reply was lost: counts as charged and is never sent again
+    SUBMITTING = "submitting"  # recorded before the paid call: after a crash it may be charged
+    SUBMITTED = "submitted"  # its remote id is known: poll it, never submit again
+    SETTLED = "settled"  # charged, and its picture or failure is known
+    RELEASED = "released"  # certainly not charged: no longer counts against any cap
+    UNKNOWN = "unknown"  # the reply was lost: counts as charged, never sent again
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Payment:
     """One paid submission of a prediction.
 
     Attributes:
-        index: Which picture of the request it is for.
-        client: Who is paid.
-        state: How far it came.
-        price_usd: What was reserved for it.
-        remote_id: The hosted prediction, once it is known.
+        index: The picture of the request that it is for.
+        client: The client that is paid.
+        state: How far it has come.
+        price_usd: The amount reserved for it.
+        remote_id: The hosted prediction's id, once it is known.
     """
 
     index: int
@@ -44,17 +44,17 @@ class Payments(Protocol):
     """The payments of one prediction, over all its attempts; every write is durable on return."""
 
     async def known(self) -> Sequence[Payment]:
-        """What this and earlier attempts wrote."""
+        """The payments that this and earlier attempts recorded."""
         ...
 
     async def reserve(self, index: int, client: str, price_usd: float) -> None:
-        """Write `SUBMITTING` for picture `index`, within every cap.
+        """Record `SUBMITTING` for picture `index`, within every cap.
 
         Raises:
-            BudgetExceeded: A cap would be passed; nothing was written.
+            BudgetExceeded: It would exceed a cap; nothing was recorded.
         """
         ...
 
     async def move(self, index: int, state: PaymentState, remote_id: str | None = None) -> None:
-        """Write how far the payment of picture `index` came."""
+        """Record the new state of the payment of picture `index`."""
         ...

@@ -1,6 +1,6 @@
-"""Every client there is, one entry each: how to open it, what it lacks, what it costs, how it is.
+"""The registry of clients: how to open and check each, which setting it lacks, what it costs.
 
-Nothing else names a client. What opening one takes is imported only when it is opened.
+Nothing else names a client. The modules that a client needs are imported only when it is opened.
 """
 
 from __future__ import annotations
@@ -43,15 +43,14 @@ class Entry:
     Attributes:
         name: As in CASTMATE_CLIENTS and in results.
         title: Its name in sentences.
-        open: Open it; may take seconds. Raises `BundleError` or `Unavailable` where it cannot be
-            used now, and `SettingsError` where its packages are missing.
-        check: What `castmate doctor` finds out about it.
-        lacks: Which setting it still needs, in a sentence; empty where it is set up.
-        licences: Under which it draws, by part of the model, where it knows them.
-        defaults: What its model gives a request for what that leaves out, where it is known before
-            the client is opened.
-        styles: The styles that its model has, where they are known before the client is opened.
-        price_usd: About what one of its pictures costs; None for a client that is free.
+        open: Opens it; may take seconds. Raises `BundleError` or `Unavailable` if it cannot be used
+            now, and `SettingsError` if its packages are missing.
+        check: Checks it for `castmate doctor`.
+        lacks: The setting that it still needs, in a sentence; empty if it is set up.
+        licences: Those of its model, by part, if it knows them.
+        defaults: Its model's defaults, if they are known before the client is opened.
+        styles: Its model's styles, if they are known before the client is opened.
+        price_usd: The approximate price of a picture; None for a free client.
     """
 
     name: str
@@ -91,7 +90,7 @@ def named(settings: Settings) -> list[Entry]:
 
 
 def set_up(settings: Settings) -> list[Entry]:
-    """Those of the named clients that lack no setting.
+    """The named clients that lack no setting.
 
     Raises:
         SettingsError: As `named`.
@@ -100,7 +99,7 @@ def set_up(settings: Settings) -> list[Entry]:
 
 
 def not_set_up(settings: Settings) -> dict[str, str]:
-    """The other named clients, and what each lacks.
+    """The other named clients, and the setting that each lacks.
 
     Raises:
         SettingsError: As `named`.
@@ -123,7 +122,7 @@ def is_paid(name: str) -> bool:
 
 
 def price_usd(settings: Settings) -> float:
-    """About what a picture costs: nothing where the client that is asked first is free.
+    """The approximate price of a picture: 0 if the client that is asked first is free.
 
     Raises:
         SettingsError: As `named`.
@@ -133,7 +132,7 @@ def price_usd(settings: Settings) -> float:
 
 
 def licences(settings: Settings) -> dict[str, Licence]:
-    """Under which the clients that are set up draw, by part of the model.
+    """The licences of the clients that are set up, by part of the model.
 
     Raises:
         SettingsError: As `named`.
@@ -146,9 +145,9 @@ def licences(settings: Settings) -> dict[str, Licence]:
 
 
 def defaults(settings: Settings) -> Defaults | None:
-    """What a request gets for what it leaves out from the client that is asked first.
+    """The defaults of the client that is asked first.
 
-    None where only that client's server knows.
+    None if only that client's server knows them.
 
     Raises:
         SettingsError: As `named`.
@@ -214,7 +213,7 @@ def _local_manifest(settings: Settings) -> Manifest | None:
     try:
         return _manifest(settings.bundle)
     except BundleError:
-        return None  # whoever draws with it says what is wrong
+        return None  # drawing with it reports what is wrong
 
 
 @functools.cache
@@ -253,8 +252,8 @@ def _wavespeed_price_usd(settings: Settings) -> float:
     return DOCUMENTED_PRICE_USD if price is None else price
 
 
-# In the order in which they are asked by default: whoever runs Triton servers wants their model
-# rather than the demo model of this process, and what costs money comes last.
+# In the default order: users with Triton servers want those servers' model rather than this
+# process's demo model, and clients that cost money come last.
 CLIENTS: Final[tuple[Entry, ...]] = (
     Entry("triton", "Triton", _open_triton, _check_triton, _triton_lacks),
     Entry(

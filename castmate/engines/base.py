@@ -1,4 +1,4 @@
-"""What the pipeline needs of a runtime; it never looks inside a tensor."""
+"""The runtime interface that the pipeline needs; the pipeline never looks inside a tensor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 Tensor = Any
-"""A handle on a device tensor: made by one runtime, meaningful to that runtime only."""
+"""A handle on a device tensor: created by one runtime, meaningful only to that runtime."""
 
 Array = NDArray[Any]
 
@@ -26,12 +26,12 @@ class Runtime(Protocol):
 
     @property
     def name(self) -> str:
-        """The engine that bundles name: `onnxruntime`, `tensorrt`."""
+        """The engine's name in bundles: `onnxruntime`, `tensorrt`."""
         ...
 
     @property
     def machine(self) -> str:
-        """What computes, versions included: an engine may be right on one and wrong on another."""
+        """Hardware and versions: an engine may be right on one machine and wrong on another."""
         ...
 
     def load(self, graph: str) -> Engine:
@@ -65,7 +65,7 @@ class Runtime(Protocol):
 
 
 class WrappedRuntime:
-    """Another runtime in everything that a subclass does not do itself."""
+    """Delegates to another runtime whatever a subclass does not override."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime

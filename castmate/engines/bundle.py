@@ -1,7 +1,8 @@
-"""A model on disk: `bundle.json`, its graphs and tokenizers, checked before anything is loaded."""
+"""A model on disk: `bundle.json`, its graphs and tokenizers, all checked before loading."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -33,12 +34,12 @@ class Bundle:
 
         Args:
             name_or_path: The name of a shipped bundle, or a folder with a `bundle.json`.
-            digests: Hashes of files that were read before; by default each file is read once.
+            digests: Known hashes of files; by default each file is read once.
 
         Raises:
             BundleNotFound: There is none.
             BundleCorrupt: Its manifest cannot be read.
-            BundleMismatch: It was made for other code, or is of a family that is not known here.
+            BundleMismatch: It was made for other code, or its family is unknown here.
         """
         path = locate(name_or_path)
         manifest = path / MANIFEST
@@ -74,7 +75,7 @@ class Bundle:
         return self._checked(spec, self.digests.of)
 
     def check(self) -> None:
-        """Read and check every file, whatever is remembered of it.
+        """Read and check every file, ignoring remembered hashes.
 
         Raises:
             BundleCorrupt: Names the first bad one.
@@ -101,6 +102,11 @@ class Bundle:
     def name(self) -> str:
         """The model's name."""
         return self.manifest.name
+
+    @property
+    def sha256(self) -> str:
+        """What no other bundle has: the hash of its manifest, which names that of every file."""
+        return hashlib.sha256((self.path / MANIFEST).read_bytes()).hexdigest()
 
     @property
     def has_step_caching(self) -> bool:
@@ -138,7 +144,7 @@ def locate(name_or_path: str | Path) -> Path:
         BundleNotFound: Neither a shipped name nor a folder with a manifest.
     """
     for path in (_home() / name_or_path, expand(Path(name_or_path))):
-        if os.path.isfile(path / MANIFEST):  # False, too, for a name that no file can have
+        if os.path.isfile(path / MANIFEST):  # also False for a name that no file can have
             return path.resolve()
     raise BundleNotFound(
         f"There is no bundle {str(name_or_path)!r}: neither a shipped one "

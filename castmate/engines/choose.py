@@ -19,19 +19,19 @@ def open_runtime(
     data_dir: Path | None = None,
     prove: bool = True,
 ) -> Runtime:
-    """Open what runs the graphs of a bundle; only that is imported.
+    """Open the runtime of a bundle's graphs, importing no other.
 
     Args:
-        bundle: Whose `engine` decides.
-        threads: CPU threads of ONNX Runtime; 0 takes every core.
-        share: What of which GPU plans may take.
-        data_dir: Where it is remembered which plans were right, see `castmate.engines.proof`, and
-            what was compiled for them; None does both whenever they are loaded.
-        prove: Whether plans are compared with their golden tensors when they are loaded. What a CPU
-            computes is not.
+        bundle: Its `engine` decides.
+        threads: CPU threads of ONNX Runtime; 0 uses every core.
+        share: How much of which GPU plans may take.
+        data_dir: Keeps which plans were proved right, see `castmate.engines.proof`, and their
+            compiled kernels; with None, both are redone at every load.
+        prove: Whether plans are compared with their golden tensors when they are loaded. ONNX
+            Runtime's graphs are not.
 
     Raises:
-        BundleMismatch: It cannot run here, with the reason.
+        BundleMismatch: It cannot run here; gives the reason.
     """
     if bundle.manifest.engine in list(Flavour):
         from castmate.engines.tensorrt import TensorRTRuntime

@@ -1,8 +1,8 @@
 """Device memory and one stream, on `cuda-bindings`; nothing here knows of graphs.
 
-Buffers come from the device's pool and are given back in stream order, so a step allocates nothing
-new and waits for nothing. CUDA remembers the chosen device for each thread, so every call binds it
-first: whoever draws need not be the thread that loaded.
+Buffers come from the device's pool and return to it in stream order, so a step allocates nothing
+new and waits for nothing. CUDA remembers the chosen device per thread, so every call binds it
+first: the thread that draws may not be the thread that loaded.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ POISONED_EXIT: Final = 70
 _KEEP_ALL: Final = 2**64 - 1
 
 DRIVER = Path("/proc/driver/nvidia/version")
-"""Not on Windows' Linux, where only the driver's version of CUDA is known."""
+"""Missing in WSL, where only the driver's CUDA version is known."""
 
 
 @dataclass(frozen=True, eq=False)
 class DeviceTensor:
-    """A buffer on the device; the memory lives as long as this object.
+    """A buffer on the device; its memory lives as long as this object.
 
     Attributes:
         pointer: Its address.
@@ -60,13 +60,13 @@ class DeviceTensor:
 
 
 class Device:
-    """One GPU and the stream that everything of a runtime runs on."""
+    """One GPU, and the stream on which a runtime runs everything."""
 
     def __init__(self, index: int = 0) -> None:
         """Open a GPU.
 
         Raises:
-            BundleMismatch: There is none, or no binding for it.
+            BundleMismatch: There is no such GPU, or `cuda-bindings` is missing.
         """
         try:
             self._cuda: Any = importlib.import_module("cuda.bindings.runtime")
@@ -98,14 +98,14 @@ class Device:
             )
         )
         self.stream = int(self.call("cudaStreamCreate"))
-        # By default each wait for the stream gives the pool's memory back, to be mapped again.
+        # By default, each wait for the stream releases the pool's memory, to be mapped again.
         self._pool = self.call("cudaDeviceGetDefaultMemPool", index)
         threshold = self._cuda.cudaMemPoolAttr.cudaMemPoolAttrReleaseThreshold
         self.call("cudaMemPoolSetAttribute", self._pool, threshold, driver.cuuint64_t(_KEEP_ALL))
         self.trim()  # an earlier runtime of this process may have left it full
 
     def bind(self) -> None:
-        """Choose this GPU for the calling thread; another runtime may have chosen its own there."""
+        """Choose this GPU for the calling thread, where another runtime may have chosen its own."""
         (error,) = self._cuda.cudaSetDevice(self.index)
         if int(error):
             self._fail("cudaSetDevice", error)
@@ -123,7 +123,7 @@ class Device:
         )
 
     def free_bytes(self) -> int:
-        """Device memory that nobody has taken yet."""
+        """Device memory that no process has taken."""
         return int(self._memory()[0])
 
     @property
@@ -132,7 +132,7 @@ class Device:
         return int(self._memory()[1])
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> DeviceTensor:
-        """Take memory; it is given back when the tensor is forgotten.
+        """Allocate memory that is freed with the tensor.
 
         Raises:
             Unavailable: There is too little.
@@ -153,7 +153,7 @@ class Device:
         return tensor
 
     def download(self, tensor: DeviceTensor) -> Array:
-        """Copy a tensor to the host, after all that was queued before; bf16 becomes fp32."""
+        """Copy a tensor to the host, after all work queued before; bf16 becomes fp32."""
         narrow = tensor.dtype == "bfloat16"
         array = np.empty(tensor.shape, np.uint16 if narrow else np.dtype(tensor.dtype))
         kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
@@ -173,23 +173,23 @@ class Device:
         return joined
 
     def wait(self) -> None:
-        """Until all that was queued is done."""
+        """Wait until all queued work is done."""
         self.call("cudaStreamSynchronize", self.stream)
 
     def trim(self) -> None:
-        """Give what the pool keeps for later back, so that TensorRT's own allocations find it."""
+        """Release memory that the pool keeps for later, so that TensorRT can allocate it."""
         self.wait()
         self.call("cudaMemPoolTrimTo", self._pool, 0)
 
     def call(self, name: str, *arguments: Any) -> Any:
-        """Call a function of CUDA's runtime, on this GPU.
+        """Call a function of CUDA's runtime on this GPU.
 
         Returns:
-            What it gives: nothing, a value, or a list of values.
+            The function's results: nothing, a value, or a list of values.
 
         Raises:
             Unavailable: There is too little memory.
-            RuntimeError: It failed in another way.
+            RuntimeError: The call failed for another reason.
         """
         self.bind()
         error, *values = getattr(self._cuda, name)(*arguments)
@@ -201,9 +201,9 @@ class Device:
         """End the process if CUDA's context is lost.
 
         Args:
-            what: Was tried.
+            what: The operation, for the message.
         """
-        self._cuda.cudaGetLastError()  # clears what a new call may survive
+        self._cuda.cudaGetLastError()  # clears errors that the context survives
         (error,) = self._cuda.cudaStreamQuery(self.stream)
         if error not in (
             self._cuda.cudaError_t.cudaSuccess,
@@ -237,7 +237,7 @@ class Device:
         self.call("cudaMemcpyAsync", target, source, num_bytes, kind, self.stream)
 
     def _free(self, pointer: int) -> None:
-        """Whatever thread forgets a tensor; what is wrong, the next call says."""
+        """Free memory from whichever thread drops a tensor; the next call reports any error."""
         self._cuda.cudaSetDevice(self.index)
         self._cuda.cudaFreeAsync(pointer, self.stream)
 
@@ -247,10 +247,10 @@ class Device:
 
 
 def end_process(reason: str) -> NoReturn:
-    """Say why on standard error and end at once.
+    """Print the reason on standard error and exit at once.
 
-    Nothing in this process is worth saving: predictions are in the ledger, and whoever waits for a
-    server notices that it is gone. An exception could be caught by somebody who carries on.
+    There is nothing to save in this process: predictions are in the ledger, and clients notice that
+    their server is gone. An exception could be caught by code that carries on.
     """
     sys.stderr.write(f"castmate: {reason}\n")
     sys.stderr.flush()

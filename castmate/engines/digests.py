@@ -1,7 +1,7 @@
-"""SHA-256 of files, remembered: a bundle of 30 GB is not read twice to be loaded once.
+"""Remembered SHA-256 hashes of files, so that loading a bundle of 30 GB reads it only once.
 
-A file counts as unchanged while its device, inode, size and time of change are the same. Whoever
-can set all of these can change what is remembered, too: it lies in the user's own data folder.
+A file counts as unchanged while its device, inode, size and change time are the same. Anyone who
+can forge all of these can also change the remembered hashes, which are in the user's data folder.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ def sha256_of(path: Path) -> str:
 
 
 class Digests:
-    """Hashes of files, in memory and, where a place for them is named, on disk."""
+    """Hashes of files, in memory and, if given a store, on disk."""
 
     def __init__(self, store: Path | None = None) -> None:
-        """Read what is remembered.
+        """Read the remembered hashes.
 
         Args:
-            store: A JSON file, made when something is hashed; one that cannot be read or written
-                costs time and nothing else.
+            store: A JSON file, created when a file is first hashed. If it cannot be read or
+                written, that only costs time.
         """
         self._store = store
         self._known: dict[str, str] = {}
@@ -42,14 +42,14 @@ class Digests:
                 self._known = dict(_STORED.validate_json(store.read_bytes()))
 
     def of(self, path: Path) -> str:
-        """The hash of a file, read only if it has changed since it was hashed last."""
+        """The hash of a file, which is read only if it has changed since it was last hashed."""
         return self._known.get(_identity(path)) or self.read(path)
 
     def read(self, path: Path) -> str:
         """The hash of a file as it is now."""
         before = _identity(path)
         digest = sha256_of(path)
-        if _identity(path) == before:  # else it changed meanwhile
+        if _identity(path) == before:  # else it changed while it was read
             self._remember(before, digest)
         return digest
 

@@ -1,4 +1,4 @@
-"""Model families, found by the name in `bundle.json`; imports none until a bundle asks for it.
+"""Model families, found by the name in `bundle.json` and imported only when a bundle needs one.
 
 A family is a folder of `castmate/families` (and, to export it, of `export/families`). Its module
 `family` offers `FAMILY`, a `Family`; its module `network` offers `open_network`, see
@@ -26,14 +26,14 @@ PACKAGE = "castmate.families"
 
 @dataclass(frozen=True)
 class Family:
-    """What the engines know of a family.
+    """What the engines know about a family.
 
     Attributes:
         table: Its tensors and graphs.
         constants: Type of the manifest's `constants`.
         graph_names: The graphs that a bundle must hold.
-        ranges: Of every dynamic dimension, the derived ones aside.
-        stages: Of a request, in order, with every graph of the table.
+        ranges: Of every dynamic dimension except derived ones.
+        stages: A request's, in order, with every graph of the table.
     """
 
     table: Table
@@ -43,7 +43,7 @@ class Family:
     stages: Sequence[Stage]
 
     def check(self, manifest: Manifest) -> None:
-        """Check what only the family knows of a manifest.
+        """Check the parts of a manifest that only the family knows.
 
         Raises:
             ValidationError: Names the field below `constants`.
@@ -54,7 +54,7 @@ class Family:
 
 
 def family_names() -> list[str]:
-    """The families that there are."""
+    """The names of all families."""
     return sorted(found.name for found in pkgutil.iter_modules(import_module(PACKAGE).__path__))
 
 
@@ -62,7 +62,7 @@ def family_module(name: str, module: str) -> ModuleType:
     """Import a module of a family.
 
     Raises:
-        BundleMismatch: There is no such family; names those that there are.
+        BundleMismatch: There is no such family; names those that exist.
     """
     if name not in family_names():
         raise BundleMismatch(
@@ -83,7 +83,7 @@ def family_of(name: str) -> Family:
 
 
 def optimization_profile(manifest: Manifest, graph: str) -> dict[str, ShapeRange]:
-    """Smallest, tuned and largest shape of every input of a bundle's graph."""
+    """Smallest, optimal and largest shape of every input of a bundle's graph."""
     family = family_of(manifest.family)
     ranges = family.table.ranges(family.ranges(manifest))
     return shape_ranges(manifest.graphs[graph].inputs, ranges)

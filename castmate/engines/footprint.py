@@ -1,4 +1,4 @@
-"""What each graph of a bundle, or of a model that is not exported yet, takes of a device."""
+"""The device memory that each graph of a bundle, or of a model not yet exported, takes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from castmate.engines.plan import PlanManifest
 from castmate.engines.residency import Footprint, Residency, plan_residency
 
 COUNTED = "memory.json"
-"""In the folder of a family whose model is published: written by `export.measure_memory`."""
+"""In the folder of a family with a published model; `export.measure_memory` writes it."""
 
 
 def plan_bundle(bundle: Bundle, memory: int, caches: int) -> Residency:
-    """Where the weights of a bundle of plans will be.
+    """Plan where the weights of a bundle's plans will be.
 
     Args:
-        bundle: Whose manifests say what its plans take.
+        bundle: Its plans' manifests say how much memory they take.
         memory: Bytes of the device that may be taken.
         caches: Bytes of these for encoded prompts and references.
 
@@ -55,14 +55,14 @@ class Counted:
     """A published model in one precision, for pictures up to one size.
 
     Attributes:
-        family: Of the model.
+        family: The model's family.
         model: Its name.
-        precision: What is stored how.
-        side: Pixels of a side of the largest picture.
-        footprints: Of its graphs.
+        precision: How its weights are stored.
+        side: Side of the largest picture, in pixels.
+        footprints: By graph.
         provenance: Where the figures come from, in two sentences.
-        scheme: The quantization scheme, as the export names it.
-        gains: Compute capabilities of GPUs that are better off with it than with a wider one.
+        scheme: The quantization scheme, by its name in the export.
+        gains: Compute capabilities of GPUs for which it is better than a wider scheme.
     """
 
     family: str
@@ -75,12 +75,12 @@ class Counted:
     gains: tuple[str, ...]
 
     def plan(self, memory: int, caches: int, *, streams: bool = False) -> Residency:
-        """Where its weights would be.
+        """Plan where its weights would be.
 
         Args:
             memory: Bytes of the device that may be taken.
             caches: Bytes of these for encoded prompts and references.
-            streams: Whether its plans are built so that weights may stay on the host.
+            streams: Whether its plans are built to stream weights from the host.
 
         Raises:
             BundleMismatch: A graph does not fit.
@@ -92,7 +92,7 @@ class Counted:
 
 
 def counted(family: str) -> list[Counted]:
-    """The published model of a family in every precision and size; none where nothing is recorded.
+    """A family's published model in every precision and size; empty if nothing is recorded.
 
     Raises:
         BundleMismatch: There is no such family.
@@ -130,10 +130,10 @@ def tensor_bytes(table: Table, graph: str, dims: Dims, dtypes: Mapping[str, str]
     """Bytes of a graph's inputs and outputs.
 
     Args:
-        table: Of the family.
+        table: The family's.
         graph: Its name.
         dims: Size of every dimension.
-        dtypes: Of tensors whose type the export has chosen.
+        dtypes: For tensors whose type the export chose.
     """
     return sum(
         math.prod(tensor.sizes(dims))

@@ -1,8 +1,8 @@
-"""Golden tensors: recorded inputs of each graph of a bundle, and what torch made of them in fp32.
+"""Golden tensors: recorded inputs of each graph of a bundle, with torch's outputs in fp32.
 
-Export records them while torch draws a picture; an engine is compared with them where it runs. Only
-that finds kernels that compute something else without an error on some GPU. Inputs are rounded to
-bf16, which every engine can hold, before torch sees them; of large outputs a sample is kept.
+Export records them while torch draws a picture; each engine is compared with them on the machine
+where it runs. Only that finds kernels that silently compute wrong results on some GPU. Inputs are
+rounded to bf16, which every engine can hold, before torch sees them; large outputs are sampled.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from castmate.errors import BundleCorrupt, BundleMismatch
 
 GOLDEN = "golden.npz"
 MOST_VALUES = 4096
-"""Kept of an output, spread over all of it."""
+"""Most values kept of an output, spread over all of it."""
 _INDEX = "index"
 
 
@@ -37,14 +37,14 @@ class _Model(BaseModel):
 
 
 class _Stored(_Model):
-    """An array of the file, by its name there; floats lie in it as the bits of bf16."""
+    """An array of the file, by its name there; floats are stored as the bits of bf16."""
 
     array: str
     is_float: bool
 
 
 class _Output(_Model):
-    """A sample of an output, or of what it changes of the input `changes`."""
+    """A sample of an output, or of its difference from the input `changes`."""
 
     array: str
     shape: tuple[int, ...]
@@ -60,7 +60,7 @@ class _Record(_Model):
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a graph to be recorded; float inputs hold bf16 values already."""
+    """One call of a graph to be recorded; its float inputs are already rounded to bf16."""
 
     graph: Graph
     inputs: Mapping[str, Array]
@@ -73,10 +73,10 @@ class Difference:
 
     Attributes:
         output: `graph.output`.
-        relative_l2: Norm of the difference by that of the record; infinite where a value is not
-            finite.
+        relative_l2: Norm of the difference divided by that of the record; infinite if a value is
+            not finite.
         max_abs: Largest difference.
-        allowed: Largest relative L2 that still counts as the same.
+        allowed: Largest relative L2 that still counts as equal.
     """
 
     output: str
@@ -100,7 +100,7 @@ class Difference:
 
     @property
     def is_allowed(self) -> bool:
-        """Whether the engine still counts as the same."""
+        """Whether the engine's output still counts as equal."""
         return self.relative_l2 <= self.allowed
 
     def __str__(self) -> str:
@@ -116,7 +116,7 @@ class Golden:
     """The golden tensors of a bundle."""
 
     def __init__(self, path: Path, limits: Mapping[str, float]) -> None:
-        """Read the index of a file; tensors are read as a graph is compared.
+        """Read the index of a file; tensors are read when a graph is compared.
 
         Args:
             path: Written by `save`.
@@ -140,7 +140,7 @@ class Golden:
 
     @classmethod
     def of(cls, bundle: Bundle) -> Self | None:
-        """Those of a bundle, where it has any.
+        """Open a bundle's golden tensors, if it has any.
 
         Raises:
             BundleCorrupt: The file is missing or changed.
@@ -160,12 +160,12 @@ class Golden:
 
         Args:
             graph: Its name; one of `graphs`.
-            spec: What the bundle's manifest says of it.
+            spec: Its entry in the bundle's manifest.
             engine: Loaded by `runtime`.
-            runtime: Of the engine.
+            runtime: The engine's.
 
         Raises:
-            BundleMismatch: An output has another shape than the record.
+            BundleMismatch: An output's shape differs from the record's.
         """
         record = self._records[graph]
         with self._open() as file:
@@ -201,7 +201,7 @@ class Golden:
 
 
 def save(path: Path, calls: Mapping[str, Call]) -> None:
-    """Write one call of each graph; equal calls make equal files.
+    """Write one call of each graph; equal calls give equal files.
 
     Raises:
         ValueError: A recorded value is not finite; names the output.
@@ -209,7 +209,7 @@ def save(path: Path, calls: Mapping[str, Call]) -> None:
     arrays: dict[str, Array] = {}
 
     def keep(values: Array) -> str:
-        """What passes from one graph to the next is kept once."""
+        """Store an array once, even if it passes from one graph to the next."""
         digest = sha256(values.tobytes() + str((values.dtype, values.shape)).encode())
         arrays.setdefault(name := digest.hexdigest()[:16], values)
         return name
@@ -254,14 +254,14 @@ def _read(stored: _Stored, file: Mapping[str, Array]) -> Array:
 
 
 def _as(values: Array, dtype: str) -> tuple[Array, str]:
-    """What `Runtime.upload` takes for a tensor of a dtype."""
+    """The arguments of `Runtime.upload` for a tensor of a dtype."""
     return (narrow(values) if dtype == "bfloat16" else values.astype(dtype)), dtype
 
 
 def _sample(values: Array, base: Array | None) -> Array:
-    """At most `MOST_VALUES` values in fp32, less those of `base`, spread over every axis."""
+    """At most `MOST_VALUES` values in fp32, minus those of `base`, spread over every axis."""
     size = values.size
-    # Steps of about the golden ratio fall evenly on the axes whatever their lengths.
+    # Steps of about the golden ratio spread evenly over axes of any length.
     stride = next(k for k in range(int(size * 0.618) + 1, 2 * size + 2) if math.gcd(k, size) == 1)
     where = (np.arange(min(size, MOST_VALUES), dtype=np.int64) * stride) % size
     found = values.reshape(-1)[where].astype(np.float32)

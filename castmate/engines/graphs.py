@@ -1,4 +1,4 @@
-"""The tensors of a family's graphs: a table of names, symbolic shapes and dtypes, and what follows.
+"""The tensors of a family's graphs: a table of names, symbolic shapes and dtypes.
 
 Axes of examples, optimization profiles, inputs of benchmarks and the check of a bundle all derive
 from the table, so that a tensor is described once. Knows no family: each has its own table, in
@@ -36,7 +36,7 @@ class TensorSpec(BaseModel):
 
 
 class Range(BaseModel):
-    """Smallest, tuned and largest value of a dynamic dimension."""
+    """Smallest, optimal and largest value of a dynamic dimension."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -59,8 +59,8 @@ class Tensor:
         dtype: NumPy's name of a type, or `NETWORK`.
         values: Bounds of the values in examples; by default they are standard normal, and integers
             lie in 0..8.
-        changes: Of an output: the input whose next value it is. Such an output is judged by what it
-            changes.
+        changes: For an output that is an input's next value: that input. Such an output is judged
+            by the change.
     """
 
     shape: str
@@ -97,9 +97,9 @@ class Graph:
     """The inputs of a graph, in the order in which it takes them, and its outputs.
 
     Attributes:
-        inputs: What every bundle's graph takes.
-        outputs: What it gives.
-        optional: What the graphs of some bundles take after these.
+        inputs: The inputs of every bundle's graph.
+        outputs: Its outputs.
+        optional: Further inputs, after these, of some bundles' graphs.
     """
 
     inputs: Mapping[str, Tensor]
@@ -108,7 +108,7 @@ class Graph:
 
     @property
     def every_input(self) -> dict[str, Tensor]:
-        """The optional ones as well."""
+        """All inputs, including optional ones."""
         return {**self.inputs, **self.optional}
 
     @classmethod
@@ -156,7 +156,7 @@ class Table:
     once_one: frozenset[str] = frozenset()
 
     def dims(self, sizes: Dims) -> dict[str, int]:
-        """Sizes with those of the derived dimensions whose parts have sizes."""
+        """Sizes, plus those of the derived dimensions whose parts have sizes."""
         dims = dict(sizes)
         for name, expression in self.derived.items():
             if all(symbol in dims for symbol in symbols(expression)):
@@ -173,7 +173,7 @@ class Table:
         )
 
     def inputs_of(self, graph: str, optional: Collection[str] = ()) -> dict[str, Tensor]:
-        """The inputs of a graph, with those of the optional ones that are named and that it has."""
+        """The inputs of a graph, including the named optional ones that it has."""
         found = self.graphs[graph]
         taken = {name: tensor for name, tensor in found.optional.items() if name in optional}
         return {**found.inputs, **taken}
@@ -188,13 +188,13 @@ class Table:
     def example(
         self, graph: str, sizes: Dims, *, seed: int = 0, optional: Collection[str] = ()
     ) -> dict[str, NDArray[np.generic]]:
-        """Inputs that a graph can run on, the same ones every time.
+        """Inputs that a graph can run on, the same every time.
 
         Args:
             graph: Its name.
-            sizes: Of the dimensions that are not dynamic, and of dynamic ones that are to differ
-                from the table's.
-            seed: Of the values.
+            sizes: Sizes of the static dimensions, and of dynamic ones that should differ from the
+                table's.
+            seed: Seed of the values.
             optional: Names of optional inputs that this graph takes.
         """
         random, dims = np.random.default_rng(seed), self.dims({**self.dynamic, **sizes})
@@ -204,7 +204,7 @@ class Table:
         }
 
     def ranges(self, ranges: Mapping[str, Range]) -> dict[str, Range]:
-        """Ranges with those of the derived dimensions whose parts have ranges."""
+        """Ranges, plus those of the derived dimensions whose parts have ranges."""
         low, tuned, high = (
             self.dims({name: values.values()[which] for name, values in ranges.items()})
             for which in range(3)
@@ -214,7 +214,7 @@ class Table:
     def differences(
         self, graph: str, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]
     ) -> list[str]:
-        """What an exported graph has otherwise than the table; empty where it fits."""
+        """How an exported graph differs from the table; empty if it fits."""
         wanted = self.graphs[graph]
         found_inputs = set(inputs) - set(wanted.optional)
         if found_inputs != set(wanted.inputs) or set(outputs) != set(wanted.outputs):
@@ -241,8 +241,8 @@ class Table:
         """Sizes of the static dimensions of exported graphs.
 
         Args:
-            found: The tensors of each graph, which fit the table; it may have outputs too, as some
-                sizes stand there alone.
+            found: The tensors of each graph, which fit the table; they may include outputs, since
+                some sizes occur only there.
 
         Raises:
             ValueError: A dimension has two sizes; names it and a tensor.
@@ -276,7 +276,7 @@ class Table:
         if found.dtype not in dtypes or len(found.shape) != len(tensor.axes):
             return False
         for axis, size in zip(tensor.axes, found.shape, strict=True):
-            # The exporter names the axes of outputs as it likes, and knows the size of some.
+            # The exporter chooses the names of the axes of outputs, and knows the size of some.
             if self.is_dynamic(axis):
                 if is_input and size != axis and not (axis in self.once_one and size == 1):
                     return False

@@ -1,4 +1,4 @@
-"""A TensorRT that is installed here: its module, its words, and how it makes contexts."""
+"""An installed TensorRT: its module, its messages, and how it creates contexts."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _log = logging.getLogger(__name__)
 
 
 class Library:
-    """One flavour, and one runtime of it."""
+    """One flavour of TensorRT, with one runtime."""
 
     def __init__(self, flavour: Flavour, bundle: str, kernels: Path | None) -> None:
         """Import it.
 
         Args:
-            flavour: Which.
-            bundle: For whose sake, for errors.
+            flavour: Which TensorRT.
+            bundle: The bundle that needs it, for errors.
             kernels: A folder for compiled kernels.
 
         Raises:
@@ -49,19 +49,19 @@ class Library:
 
     @property
     def can_defer(self) -> bool:
-        """Whether weights can leave while engine and context stay: TensorRT-RTX from 1.7 on."""
+        """Whether weights can leave while engine and context stay: TensorRT-RTX >= 1.7."""
         return hasattr(self.trt.Runtime, "defer_weights_loading") and hasattr(
             self.trt.ICudaEngine, "unload_weights"
         )
 
     def deserialize(self, data: Any, *, defer: bool) -> Any:
-        """An engine; None where TensorRT refuses it.
+        """Deserialize an engine; None if TensorRT rejects it.
 
         Args:
             data: The plan, any buffer.
-            defer: Leave its weights where they are.
+            defer: Whether to leave its weights where they are.
         """
-        if self._runtime is None:  # made in the thread that has chosen a GPU
+        if self._runtime is None:  # created in a thread that has chosen a GPU
             self._runtime = self.trt.Runtime(self._logger)
         self.errors.clear()
         if self.can_defer:
@@ -69,13 +69,13 @@ class Library:
         return self._runtime.deserialize_cuda_engine(data)
 
     def is_out_of_memory(self) -> bool:
-        """Whether the last errors say so."""
+        """Whether the last errors say that memory ran out."""
         return any(_OUT_OF_MEMORY.search(text) for text in self.errors)
 
 
 def _logger(trt: Any, errors: deque[str]) -> Any:
     class Recorder(trt.ILogger):  # type: ignore[misc]
-        """Passes warnings on, and keeps the last errors for messages."""
+        """Forwards warnings, and keeps the last errors for messages."""
 
         def __init__(self) -> None:
             super().__init__()

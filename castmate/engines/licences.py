@@ -1,4 +1,4 @@
-"""Under which terms the weights of a bundle may be used."""
+"""Licences: the terms for using a bundle's weights."""
 
 from __future__ import annotations
 

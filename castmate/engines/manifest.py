@@ -36,12 +36,12 @@ class GraphSpec(_Model):
 
     @property
     def tensors(self) -> dict[str, TensorSpec]:
-        """What it takes and what it gives."""
+        """Its inputs and outputs."""
         return {**self.inputs, **self.outputs}
 
 
 class TokenizerSpec(FileSpec):
-    """A `tokenizers` file and how its encoder wants prompts: cut and padded to `max_length`."""
+    """A `tokenizers` file; its encoder takes prompts cut and padded to `max_length`."""
 
     max_length: int
     pad_id: int
@@ -66,7 +66,7 @@ class Profile(_Model):
     steps: Range = Range(min=1, opt=28, max=50)
     """Denoise steps."""
     guidance_passes: Range = Range(min=1, opt=1, max=2)
-    """2 with a negative prompt, which comes first."""
+    """2 with a negative prompt, which is the first row."""
 
 
 class StepCachingSpec(_Model):
@@ -82,7 +82,7 @@ class StepCachingSpec(_Model):
 
 
 class ScaleLayout(_Model):
-    """How a quantization scheme stores a linear layer, in ONNX's names of types."""
+    """How a quantization scheme stores a linear layer, with ONNX's type names."""
 
     weights: str = Field(description="Type of a stored weight.")
     scales: str = Field(description="Scales of the weights: of what, in which type.")
@@ -100,7 +100,7 @@ class ScaleLayout(_Model):
 
 
 class IdentitySpec(_Model):
-    """What a cosine of the `identity` graph means; its score is 0 at `another`, 1 at `same`."""
+    """Calibrates cosines of the `identity` graph: the score is 0 at `another`, 1 at `same`."""
 
     same: Annotated[float, Field(le=1)] = Field(
         description="Median over two pictures of one character."
@@ -117,7 +117,7 @@ class IdentitySpec(_Model):
         return self
 
     def score(self, cosine: float) -> float:
-        """From 0, another character, to 1, the same."""
+        """The score of a cosine, from 0 (another character) to 1 (the same)."""
         share = (cosine - self.another) / (self.same - self.another)
         return round(min(1.0, max(0.0, share)), 4)
 
@@ -133,15 +133,15 @@ class LoraSpec(_Model):
 class StyleSpec(FileSpec):
     """A style that requests may name: an .npz file with its factors, by the input that takes them.
 
-    Factors are `[values, rank]`: of each changed layer the one that its input meets, then the one
-    that makes its output; values of bf16 lie in them as their bits.
+    Factors are `[values, rank]`: for each changed layer, first the factor applied to its input,
+    then the one that makes its output; bf16 values are stored as their bits.
     """
 
     lora: LoraSpec = Field(description="What it was made from.")
 
 
 class StylesSpec(_Model):
-    """The styles of a bundle, and what its graphs take of them."""
+    """The styles of a bundle, and which graphs take their factors."""
 
     rank: Range = Field(description="Of the factors; without a style they are zeros of the least.")
     known: Mapping[str, StyleSpec] = Field(description="By the name that a request gives.")
@@ -190,7 +190,7 @@ class Manifest(_Model):
 
     @property
     def style_names(self) -> tuple[str, ...]:
-        """What a request's `style` may be."""
+        """The allowed values of a request's `style`."""
         return tuple(self.styles.known) if self.styles else ()
 
     @model_validator(mode="after")

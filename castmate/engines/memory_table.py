@@ -1,4 +1,4 @@
-"""A plan of residency for people: what stays, what leaves, what each stage takes."""
+"""Residency plans for people: what stays, what leaves, what each stage takes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HEAD = ("stage", "runs", "peak", "activations", "weights")
 
 
 def memory_table(plan: Residency) -> list[str]:
-    """The lines of a table, one a stage, and what follows from it."""
+    """The lines of a table, one for each stage, and its consequences."""
     rows = [
         (
             stage.name,
@@ -34,7 +34,7 @@ def memory_table(plan: Residency) -> list[str]:
 
 
 def as_text(plans: Iterable[tuple[str, Residency | str]]) -> str:
-    """Every plan below its title; a plan that is none is the reason."""
+    """Every plan below its title; a text in place of a plan is the reason why there is none."""
     lines = []
     for title, plan in plans:
         table = [plan] if isinstance(plan, str) else memory_table(plan)
@@ -43,7 +43,7 @@ def as_text(plans: Iterable[tuple[str, Residency | str]]) -> str:
 
 
 def overview(models: Iterable[Counted], cards: Iterable[int], caches: int) -> list[str]:
-    """A Markdown table: each model on cards of so many bytes.
+    """A Markdown table of models on cards of various sizes.
 
     Args:
         models: In the order of their rows.
@@ -69,9 +69,9 @@ def overview(models: Iterable[Counted], cards: Iterable[int], caches: int) -> li
 
 
 def by_scheme(models: Iterable[Counted], cards: Iterable[int], caches: int) -> list[str]:
-    """A Markdown table: what small cards hold of a model, by how its weights are stored.
+    """A Markdown table of how much of a model small cards hold, by how its weights are stored.
 
-    What does not fit is streamed from the host (`export.build --weight-streaming`).
+    Weights that do not fit are streamed from the host (`export.build --weight-streaming`).
 
     Args:
         models: For pictures of one size.
@@ -113,7 +113,7 @@ def _names(model: Counted, names: Sequence[str]) -> str:
 
 
 def as_values(plan: Residency | str) -> dict[str, Any]:
-    """The same for programs; a plan that is none is the reason."""
+    """A plan for programs; a text in place of a plan is the reason why there is none."""
     if isinstance(plan, str):
         return {"fits": False, "reason": plan}
     return {

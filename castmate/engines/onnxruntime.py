@@ -13,11 +13,11 @@ from castmate.engines.bundle import Bundle
 from castmate.errors import BundleMismatch
 
 BFLOAT16 = 16
-"""Of ONNX's element types."""
+"""NumPy types of ONNX's element types."""
 
 
 def session_options(threads: int = 0) -> onnxruntime.SessionOptions:
-    """How sessions run here.
+    """The options of every session.
 
     Args:
         threads: CPU threads of one run; 0 takes every core.
@@ -28,7 +28,7 @@ def session_options(threads: int = 0) -> onnxruntime.SessionOptions:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Else the inputs of products with four-bit weights are rounded to INT8.
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
-    # A plan of the memory for every size ever asked costs more than it saves: 20 % of the peak.
+    # A memory plan kept for every size ever requested costs more than it saves: 20 % of the peak.
     options.enable_mem_pattern = False
     options.log_severity_level = 3
     return options

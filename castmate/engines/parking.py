@@ -1,7 +1,7 @@
-"""Engines come to the device when they run, and leave when another one needs their room.
+"""Loads engines onto the device when they run, and unloads them when another needs the room.
 
-Which may stay is decided beforehand, in `castmate.engines.residency`; whoever calls an engine
-notices nothing but the time.
+`castmate.engines.residency` decides beforehand which may stay; callers of an engine notice only
+the time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Parkable(Protocol):
 
     @property
     def graph(self) -> str:
-        """What it runs."""
+        """The graph that it runs."""
         ...
 
     @property
@@ -28,7 +28,7 @@ class Parkable(Protocol):
 
     @property
     def activation_bytes(self) -> int:
-        """What it needs of the workspace while it is here."""
+        """Bytes of the workspace that it needs while it is on the device."""
         ...
 
     def bring(self) -> None:
@@ -36,7 +36,7 @@ class Parkable(Protocol):
         ...
 
     def leave(self) -> None:
-        """Free the weights; nothing is queued any more."""
+        """Free the weights; no work may be queued."""
         ...
 
     def work_in(self, block: DeviceTensor) -> None:
@@ -45,16 +45,16 @@ class Parkable(Protocol):
 
 
 class Parking:
-    """The engines of a runtime, and the one block of memory for the activations of all."""
+    """The engines of a runtime, and the one memory block for all their activations."""
 
     def __init__(self, device: Device, residency: Residency) -> None:
         self._device, self._residency = device, residency
-        self._engines = WeakSet[Parkable]()  # those of a pipeline that is forgotten are gone
+        self._engines = WeakSet[Parkable]()  # engines vanish with their pipeline
         self._block: DeviceTensor | None = None
         self._ready: Parkable | None = None
 
     def add(self, engine: Parkable) -> None:
-        """Take an engine in."""
+        """Register an engine."""
         self._engines.add(engine)
 
     def enter(self, engine: Parkable) -> None:

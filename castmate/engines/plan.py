@@ -1,6 +1,7 @@
-"""A TensorRT plan on disk: what it was built from, for what, and why one is refused.
+"""A TensorRT plan on disk: what it was built from and for, and why it may not load.
 
-Knows nothing of TensorRT itself: `castmate.engines.tensorrt` runs plans, `export.build` makes them.
+Knows nothing of TensorRT itself: `castmate.engines.tensorrt` runs plans, `export.build` builds
+them.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ class Flavour(StrEnum):
     """Which TensorRT; a plan of one never loads in the other."""
 
     TENSORRT = "tensorrt"
-    """Any NVIDIA GPU of its generation; builds on the GPU that it is for."""
+    """For any NVIDIA GPU; a plan runs on one generation of GPUs, on which it is built."""
     TENSORRT_RTX = "tensorrt_rtx"
-    """RTX GPUs (not Hopper, not B200); builds without a GPU."""
+    """For RTX GPUs (not Hopper, not B200); plans are built without a GPU."""
 
 
 class ShapeRange(BaseModel):
-    """Smallest, tuned and largest shape of one input."""
+    """Smallest, optimal and largest shape of one input."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,12 +50,12 @@ class LayerCounts(BaseModel):
     """What the builder made of a graph; see `export.layers`.
 
     Attributes:
-        layers: All of them.
-        gemms: Matrix products and convolutions that are no attention.
+        layers: Their number.
+        gemms: Matrix products and convolutions outside attentions.
         gemms_reading: How many of these read operands of a type, by TensorRT's name of the type.
         fused_attentions: Attentions in one kernel.
-        attentions_reading: As `gemms_reading`.
-        lone_casts: Kernels that do nothing but change a type.
+        attentions_reading: How many of these read operands of a type, likewise.
+        lone_casts: Kernels that only change a type.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,19 +72,19 @@ class PlanManifest(BaseModel):
     """The content of `<graph>.plan.json`.
 
     Attributes:
-        format: Of this file.
-        graph: Name.
-        flavour: Which TensorRT it is for.
-        tensorrt_version: Of the library that built it.
-        compute_capability: Of the GPU that it is for, such as "8.9".
-        onnx_sha256: Of the files of the graph that it was built from, joined by `+`.
+        format: Version of this file's format.
+        graph: The graph's name.
+        flavour: Which TensorRT the plan is for.
+        tensorrt_version: Version of the library that built it.
+        compute_capability: That of the GPU that it is for, such as "8.9".
+        onnx_sha256: Hashes of the graph's files from which it was built, joined by `+`.
         profiles: Shapes by input.
-        plan_sha256: Of the plan.
-        num_bytes: Of the plan.
+        plan_sha256: Hash of the plan.
+        num_bytes: Size of the plan.
         weight_bytes: Device memory of its weights.
         activation_bytes: Device memory of one execution context, by profile.
         streams: Whether part of the weights may stay on the host.
-        layers: What the builder made of the graph, where it was checked.
+        layers: What the builder made of the graph, if that was checked.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -104,7 +105,7 @@ class PlanManifest(BaseModel):
 
     @classmethod
     def read(cls, plan: Path) -> PlanManifest:
-        """Read the manifest of a plan; the plan itself is not looked at.
+        """Read the manifest of a plan, without reading the plan.
 
         Raises:
             BundleCorrupt: It is missing or half-written.
@@ -131,14 +132,14 @@ class PlanManifest(BaseModel):
 
     @classmethod
     def beside(cls, plan: Path, digest: Callable[[Path], str] = sha256_of) -> PlanManifest:
-        """Read the manifest of a plan and check that it is the plan's.
+        """Read the manifest of a plan and check that it belongs to the plan.
 
         Args:
             plan: The file.
-            digest: Finds the sha256 of a file.
+            digest: Computes the SHA-256 of a file.
 
         Raises:
-            BundleCorrupt: One of the two is missing, half-written or not the other's.
+            BundleCorrupt: One of the two is missing or half-written, or they do not match.
             BundleMismatch: The manifest was written by other code.
         """
         manifest = cls.read(plan)
@@ -161,14 +162,14 @@ class PlanManifest(BaseModel):
         onnx_sha256: str | None = None,
         profiles: tuple[Mapping[str, ShapeRange], ...] | None = None,
     ) -> list[str]:
-        """Why the plan is not what is wanted; empty where it is.
+        """How the plan differs from what is wanted; empty if it does not.
 
         Args:
-            flavour: Of the runtime.
-            tensorrt_version: Of the runtime.
-            compute_capability: Of the GPU, such as "8.9".
-            onnx_sha256: Of the graph that it should be built from, where known.
-            profiles: The shapes that it should be built for, where known.
+            flavour: The runtime's.
+            tensorrt_version: The runtime's.
+            compute_capability: The GPU's, such as "8.9".
+            onnx_sha256: That of the graph that it should be built from, if known.
+            profiles: The shapes that it should be built for, if known.
         """
         wanted = [
             ("TensorRT flavour", self.flavour.value, flavour.value),
@@ -188,5 +189,5 @@ class PlanManifest(BaseModel):
 
 
 def manifest_path(plan: Path) -> Path:
-    """Where the manifest of a plan lies."""
+    """The path of a plan's manifest."""
     return plan.with_name(f"{plan.name}.json")

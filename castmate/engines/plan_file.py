@@ -1,4 +1,4 @@
-"""A plan, mapped from disk, and what of it is on the device."""
+"""A plan, mapped from disk, and the part of it that is on the device."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from castmate.errors import BundleMismatch, CastmateError, Unavailable
 
 
 class PlanFile:
-    """An engine that is on the device, or only its file is.
+    """An engine that can leave the device and come back.
 
-    TensorRT-RTX lets the weights alone leave; its compiled kernels and the context stay. With
-    TensorRT the whole engine leaves, and is deserialized again from the mapped file.
+    TensorRT-RTX can unload the weights alone; its compiled kernels and the context stay. With
+    TensorRT the whole engine is unloaded, and deserialized again from the mapped file.
     """
 
     def __init__(
@@ -30,13 +30,13 @@ class PlanFile:
         weights: int,
         stays: bool,
     ) -> None:
-        """Load the engine, as far as it is to be there before it runs.
+        """Load as much of the engine as should be on the device before it runs.
 
         Args:
-            path: Of the plan.
-            manifest: Of the plan, which is the one of this file.
-            library: What runs it.
-            device: Where.
+            path: The plan.
+            manifest: Its manifest, already checked against it.
+            library: Runs the plan.
+            device: The GPU.
             weights: Bytes of its weights that may be on the device; the rest is streamed.
             stays: Whether it never leaves.
 
@@ -65,7 +65,7 @@ class PlanFile:
         return bool(self._engine.weights_loaded) if self._defers else True
 
     def bring(self) -> None:
-        """Load what is not there.
+        """Load whatever is not on the device.
 
         Raises:
             BundleMismatch: TensorRT cannot load it.
@@ -79,19 +79,19 @@ class PlanFile:
                 raise self.problem(f"load the weights of {self.path}")
 
     def leave(self) -> None:
-        """Free the weights; nothing may be queued."""
+        """Free the weights; no work may be queued."""
         if not self._defers:
             self.context = self._kernels = self._engine = None
         elif not self._engine.unload_weights():
             raise self.problem(f"unload the weights of {self.path}")
 
     def save_kernels(self) -> None:
-        """Keep what has been compiled for these shapes."""
+        """Save the kernels compiled for these shapes."""
         if self._kernels is not None:
             self._kernels.save()
 
     def problem(self, what: str) -> CastmateError:
-        """Why TensorRT could not do something; ends the process where nothing can any more."""
+        """Why TensorRT could not do something; ends the process if CUDA's context is lost."""
         self._device.check(what)
         said = "; ".join(self._library.errors) or "it gave no reason"
         if self._library.is_out_of_memory():
@@ -122,7 +122,7 @@ class PlanFile:
             for name in names
             if "OUTPUT" in str(engine.get_tensor_mode(name))
         }
-        if not self._defers:  # the file is read; a plan that comes again is mapped again
+        if not self._defers:  # the file has been read; to load the plan again, map it again
             self._data = None
 
     def _create_context(self, engine: Any) -> Any:
@@ -137,10 +137,10 @@ class PlanFile:
         return self._kernels.create_context(engine)
 
     def _stream(self, engine: Any) -> None:
-        """Leave on the device what the plan of residency has room for.
+        """Keep on the device the weights for which the residency plan has room.
 
-        The scratch memory of the streaming comes on top and depends on the budget. Python's setter
-        drops the success that the library returns, so the budget is read again.
+        The streaming's scratch memory comes on top and depends on the budget. Python's setter
+        drops the library's success flag, so the budget is read back.
         """
         fixed = self.manifest.weight_bytes - int(engine.streamable_weights_size)
         allowed = budget = max(0, self._weights - fixed)
@@ -155,7 +155,7 @@ class PlanFile:
         raise self.problem(f"stream the weights of {self.path} within {allowed} bytes")
 
     def _mapped(self) -> mmap.mmap:
-        """The plan's bytes; they are read as they are needed, and shared by all processes."""
+        """The plan's bytes, read on demand and shared by all processes."""
         if self._data is None:
             with self.path.open("rb") as stream:
                 self._data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
@@ -163,7 +163,7 @@ class PlanFile:
 
 
 def _dtype(found: Any) -> str:
-    """TensorRT's name of a type to NumPy's."""
+    """NumPy's name of a TensorRT type."""
     names = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
     name = str(found).rpartition(".")[2]
     return names.get(name, name.lower())

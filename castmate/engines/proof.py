@@ -1,8 +1,8 @@
-"""Engines that prove themselves: compared with the bundle's golden tensors at their first load.
+"""Proves engines: compares them with the bundle's golden tensors at their first load.
 
-Some kernels compute something else on some GPUs without an error (NVIDIA/TensorRT #4837, #4822,
-#4732). What was right is remembered for this bundle, this GPU, its driver and TensorRT, so that
-later loads cost nothing.
+Some kernels silently compute wrong results on some GPUs (NVIDIA/TensorRT #4837, #4822, #4732). A
+passed comparison is remembered for this bundle, this GPU, its driver and TensorRT, so that later
+loads cost nothing.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ REPAIR = {
     Flavour.TENSORRT_RTX.value: _BUILD_OTHERWISE,
     "onnxruntime": "Install or export the bundle again, or another version of onnxruntime.",
 }
-"""What to do about an engine that computes something else, by the name of its runtime."""
+"""What to do about an engine with wrong results, by the name of its runtime."""
 
 
 class ProvenRuntime(WrappedRuntime):
-    """A runtime that loads no engine which computes something else than its graph."""
+    """A runtime that loads no engine whose results differ from its graph's."""
 
     def __init__(self, runtime: Runtime, bundle: Bundle, folder: Path | None) -> None:
         """Prepare to load.
 
         Args:
-            runtime: What loads and runs.
-            bundle: Whose graphs.
-            folder: Where it is remembered which engines were right, in a file for each bundle and
-                machine; None compares at every load.
+            runtime: Loads and runs the engines.
+            bundle: Has the graphs.
+            folder: Remembers which engines were right, in a file for each bundle and machine; None
+                compares at every load.
 
         Raises:
             BundleCorrupt: The golden tensors are missing or changed.
@@ -59,7 +59,7 @@ class ProvenRuntime(WrappedRuntime):
 
         Raises:
             BundleError: It does not load.
-            BundleMismatch: It computes something else; says by how much and what to do.
+            BundleMismatch: Its results differ; says by how much and what to do.
         """
         engine = super().load(graph)
         if self._golden is None or graph in self._proven or graph not in self._golden.graphs:
@@ -98,7 +98,7 @@ class ProvenRuntime(WrappedRuntime):
             "machine": self.machine,
             "relative_l2": self._proven,
         }
-        with suppress(OSError):  # then it is compared again next time
+        with suppress(OSError):  # else it is compared again next time
             make_private_folder(self._remembered.parent)
             write_atomically(self._remembered, f"{json.dumps(values, indent=1)}\n".encode())
 
@@ -107,7 +107,7 @@ def differences(bundle: Bundle, runtime: Runtime) -> Iterator[tuple[str, list[Di
     """Compare every graph of a bundle, one after the other.
 
     Yields:
-        A graph and the difference of each of its outputs; none where it was not recorded.
+        A graph and the difference of each of its outputs; none if it was not recorded.
 
     Raises:
         BundleError: A graph cannot be loaded, or the golden tensors are missing or changed.

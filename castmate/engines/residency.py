@@ -1,8 +1,8 @@
-"""Which graphs stay on the device: computed from counted bytes before anything is loaded.
+"""Plans which graphs stay on the device, from counted bytes, before anything is loaded.
 
-Weights that stay cost no time and weights that leave cost none of the memory, so whatever runs most
-often stays beside whatever runs. Activations are one block that all graphs share: graphs run one
-after the other. Nothing here touches a device.
+Weights that stay cost no time, and weights that leave cost no memory, so the graphs that run most
+often stay. Activations are one block that all graphs share, since graphs run one after the other.
+Nothing here touches a device.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from enum import IntEnum
 from castmate.errors import BundleMismatch
 
 SPARE_BYTES = 2**29
-"""Left free: the driver's own, kernels that are compiled on the way, fragmentation."""
+"""Left free for the driver, kernels that are compiled on the way, and fragmentation."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """What a runtime may take of a GPU.
+    """How much of a GPU a runtime may take.
 
     Attributes:
         device: The GPU's number.
         instances: Runtimes on that GPU, each with an equal part.
-        memory: The most bytes that all of them take; by default what is free.
-        caches: Of one runtime's bytes, what encoded prompts and references may take.
+        memory: The most bytes that all of them together take; by default all that are free.
+        caches: How many of one runtime's bytes encoded prompts and references may take.
     """
 
     device: int = 0
@@ -52,8 +52,8 @@ class Stage:
 
     Attributes:
         name: As in `timings_ms`.
-        runs: How often.
-        graphs: What it runs, one after the other; some may be missing in a bundle.
+        runs: How often it runs.
+        graphs: The graphs that it runs, in order; a bundle may lack some.
     """
 
     name: str
@@ -63,13 +63,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a graph takes of the device's memory, in bytes.
+    """Device memory that a graph takes, in bytes.
 
     Attributes:
-        weights: Of its weights.
-        activations: Of one execution context, at the largest shapes.
-        tensors: Of its inputs and outputs, at the largest shapes.
-        streams: Whether its weights may stay on the host in part: slower.
+        weights: For its weights.
+        activations: For one execution context, at the largest shapes.
+        tensors: For its inputs and outputs, at the largest shapes.
+        streams: Whether part of its weights may stay on the host, which is slower.
     """
 
     weights: int
@@ -80,13 +80,13 @@ class Footprint:
 
 @dataclass(frozen=True)
 class Residency:
-    """Where every graph's weights are while each of them runs.
+    """Where every graph's weights are while each graph runs.
 
     Attributes:
-        stages: Of a request, in order, with the graphs that there are.
-        footprints: Of each graph.
+        stages: A request's, in order, with the existing graphs.
+        footprints: By graph.
         room: Bytes that weights, activations and tensors may take together.
-        caches: Of these, what encoded prompts and references may take.
+        caches: How many of these encoded prompts and references may take.
         weights: Bytes of each graph's weights on the device while it runs.
         beside: The graphs whose weights may stay while a graph runs.
     """
@@ -109,7 +109,7 @@ class Residency:
 
     @property
     def parked(self) -> tuple[str, ...]:
-        """Graphs that leave when another one needs their room."""
+        """Graphs that leave when another needs their room."""
         resident = self.resident
         return tuple(name for name in self.footprints if name not in resident)
 
@@ -121,9 +121,9 @@ class Residency:
         )
 
     def workspace(self, graph: str) -> int:
-        """Bytes of the block for activations while a graph runs: one size for its whole stage.
+        """Bytes of the activations' block while a graph runs: one size for its whole stage.
 
-        A graph of several stages takes that of the largest in each.
+        A graph of several stages uses the largest of their sizes in each.
         """
         together = (stage.graphs for stage in self.stages if graph in stage.graphs)
         return max(self.footprints[name].activations for names in together for name in names)
@@ -147,10 +147,10 @@ class Residency:
         return self.room - self.taken(graph)
 
     def loads(self, runs: Runs) -> int:
-        """Bytes of weights that come to the device for one more of it, such as one more picture.
+        """Bytes of weights loaded for one more run, such as one more picture.
 
-        A new prompt or reference is followed by a picture, in which everything is loaded that was
-        displaced. Counted from where such a request has left the graphs the last time.
+        After a new prompt or reference comes a picture, which loads everything that was displaced.
+        Counted from the state in which the last such request left the graphs.
         """
         rounds = [
             graph
@@ -179,16 +179,16 @@ class Residency:
 def plan_residency(
     stages: Sequence[Stage], footprints: Mapping[str, Footprint], memory: int, caches: int = 0
 ) -> Residency:
-    """Let as much stay as fits, what runs most often first.
+    """Let as much stay as fits, graphs that run most often first.
 
     Args:
-        stages: Of a request, in order.
-        footprints: Of every graph that there is.
+        stages: A request's, in order.
+        footprints: By graph, for every existing graph.
         memory: Bytes of the device that may be taken.
         caches: Bytes of these for encoded prompts and references.
 
     Raises:
-        BundleMismatch: It cannot run in so little; says which graph and what would fit.
+        BundleMismatch: It cannot run in so little memory; says which graph and what would fit.
     """
     present = tuple(
         Stage(stage.name, stage.runs, graphs)
@@ -198,7 +198,7 @@ def plan_residency(
     room = memory - SPARE_BYTES
     needs: dict[tuple[str, ...], int] = {}
     for stage in present:
-        # What every step runs must be there together; elsewhere one graph after the other is.
+        # The graphs of a step must be loaded together; those of other stages one after the other.
         for needed in [stage.graphs] if stage.runs is Runs.STEP else [(g,) for g in stage.graphs]:
             size = (
                 sum(footprints[name].weights for name in needed)
@@ -247,7 +247,7 @@ def _too_little(
 
 
 def _brought(graphs: Sequence[str], beside: Mapping[str, frozenset[str]]) -> list[str]:
-    """What is loaded in the second of two equal rounds."""
+    """The graphs that are loaded in the second of two equal rounds."""
     loaded: set[str] = set()
     brought: list[str] = []
     for _ in range(2):

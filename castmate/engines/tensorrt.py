@@ -1,7 +1,7 @@
-"""Plans on an NVIDIA GPU, of either TensorRT flavour.
+"""Runs plans of either TensorRT flavour on an NVIDIA GPU.
 
 Everything runs on one stream: a call queues work and returns handles, and only `download` waits.
-Addresses and shapes are bound when they change; in the denoise loop that is `latents` and `step`.
+Addresses and shapes are bound when they change; in the denoise loop only `latents` and `step` do.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class TensorRTEngine:
         self._name, self._profiles = plan.manifest.graph, plan.manifest.profiles
         self._profile = 0
         self._seen: set[tuple[tuple[int, ...], ...]] = set()
-        # Holding the bound tensors keeps their memory from being given back and handed out again
-        # under the same address.
+        # Holding the bound tensors keeps their memory from being freed and reused at the same
+        # address.
         self._bound: dict[str, DeviceTensor] = {}
         self._workspace = (0, 0)
 
@@ -104,7 +104,7 @@ class TensorRTEngine:
 
     def work_in(self, block: DeviceTensor) -> None:
         """See `castmate.engines.parking.Parkable`."""
-        # Not the block itself: an engine that waits must not keep it from being replaced.
+        # Not the block itself: an idle engine must not keep it alive after it is replaced.
         if (block.pointer, block.num_bytes) != self._workspace:
             self._workspace = (block.pointer, block.num_bytes)
             self._plan.context.set_device_memory(*self._workspace)
@@ -126,16 +126,16 @@ class TensorRTRuntime:
         share: Share = WHOLE_GPU,
         kernels: Path | None = None,
     ) -> None:
-        """Plan what will be where; nothing is loaded yet.
+        """Plan what will be where, without loading anything.
 
         Args:
-            bundle: Where the plans are.
-            share: What of which GPU may be taken.
+            bundle: Has the plans.
+            share: How much of which GPU may be taken.
             kernels: A folder for compiled kernels; without it they are compiled every time.
 
         Raises:
-            BundleMismatch: The bundle is for another engine or GPU, needs more memory, or something
-                is not installed.
+            BundleMismatch: The bundle is for another engine or GPU, or needs more memory; or a
+                package is not installed.
         """
         engines = [flavour.value for flavour in Flavour]
         if bundle.manifest.engine not in engines:
@@ -163,7 +163,7 @@ class TensorRTRuntime:
         return f"{self.name} {self._library.version} on {self._device.description}"
 
     def load(self, graph: str) -> Engine:
-        """Load one plan, or have it ready to be loaded if it will not stay.
+        """Load one plan, or prepare to load it if it will not stay.
 
         Raises:
             BundleCorrupt: It is half-written or not the one in the manifest.
@@ -220,14 +220,14 @@ def check_plan(
 
     Args:
         path: The plan.
-        flavour: Of the runtime.
-        tensorrt_version: Of the runtime.
-        compute_capability: Of the GPU.
-        digest: Finds the sha256 of a file.
+        flavour: The runtime's.
+        tensorrt_version: The runtime's.
+        compute_capability: The GPU's.
+        digest: Computes the SHA-256 of a file.
 
     Raises:
-        BundleCorrupt: The plan is not whole.
-        BundleMismatch: It was built for something else; every difference is named.
+        BundleCorrupt: The plan is incomplete or damaged.
+        BundleMismatch: It was built for something else; names every difference.
     """
     manifest = PlanManifest.beside(path, digest)
     reasons = manifest.differences(

@@ -158,22 +158,33 @@ class Characters:
             lambda tx: [_character(row) for row in tx.connection.execute(query)]
         )
 
-    async def of_pictures(self, names: Sequence[str], key_name: str) -> dict[str, Character]:
-        """The newest character of a key that has each of some stored pictures, if one has it."""
+    async def hashes_of(self, character: Character) -> Sequence[str]:
+        """The SHA-256 of each of its pictures."""
+        return await self._database.run(lambda tx: _hashes(tx, character.pictures))
+
+    async def with_pictures(self, hashes: Sequence[str], key_name: str) -> dict[str, Character]:
+        """The newest character of a key that has each of some pictures, if one has it.
+
+        Args:
+            hashes: Their SHA-256.
+            key_name: Whose characters.
+        """
+        of_character = character_pictures.c.character_id == characters.c.id
         query = (
-            select(character_pictures.c.picture, characters)
+            select(pictures.c.sha256, characters)
             .join_from(
-                character_pictures, characters, characters.c.id == character_pictures.c.character_id
+                pictures, character_pictures, character_pictures.c.picture == pictures.c.name
             )
+            .join(characters, of_character)
             .where(
-                character_pictures.c.picture.in_(names),
-                characters.c.key_name == key_name,
+                pictures.c.key_name == key_name,
+                pictures.c.sha256.in_(hashes),
                 characters.c.discarded.is_(None),
             )
             .order_by(characters.c.created, characters.c.id)
         )
         return await self._database.run(
-            lambda tx: {row.picture: _character(row) for row in tx.connection.execute(query)}
+            lambda tx: {row.sha256: _character(row) for row in tx.connection.execute(query)}
         )
 
     async def rename(self, character_id: str, name: str, key_name: str | None = None) -> Character:

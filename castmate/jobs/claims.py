@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, and_, exists, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, exists, func, or_, select, update
 
 from castmate.clients.payments import PaymentState
 from castmate.errors import Cancelled, CastmateError, Interrupted, Overloaded
@@ -238,6 +238,16 @@ class Claims:
             for row in rows:
                 self._put_back(tx, row, Outcome.DIED, row.deaths + 1)
             return len(rows)
+
+        return await self._database.run(work)
+
+    async def first_end_in_s(self) -> float:
+        """Seconds until the first of all leases ends, unless its holder extends it."""
+        first = select(func.min(predictions.c.lease_until)).where(in_state(State.PROCESSING))
+
+        def work(tx: Transaction) -> float:
+            ends = tx.connection.execute(first).scalar_one()
+            return math.inf if ends is None else float(ends) - tx.now
 
         return await self._database.run(work)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, delete, insert, update
 
 from castmate.errors import InvalidRequest, PredictionNotFound, Problem
 from castmate.jobs.database import Transaction
 from castmate.jobs.ledger import Ledger
+from castmate.jobs.lookup import look_up
 from castmate.jobs.queue import check_unfinished, check_waiting, enqueue, lock_queue
 from castmate.jobs.scenes import Scene, Storyboard, storyboard_of
 from castmate.jobs.submitting import check_idempotency_key, earlier, values_again
@@ -52,7 +53,7 @@ async def redraw(
 
     def work(tx: Transaction) -> Storyboard:
         virtual_time = lock_queue(tx)
-        row = _row(tx, storyboard_id, key_name)
+        row = look_up(tx, storyboards, storyboard_id, key_name, lock=True)
         found = storyboard_of(tx, row)
         scene = _scene(found, number)
         texts = [*found.request.scenes]
@@ -79,7 +80,7 @@ async def redraw(
             series,
             {one.number: one.prediction.id for one in found.scenes} | {number: made.id},
         )
-        return storyboard_of(tx, _row(tx, storyboard_id, key_name))
+        return storyboard_of(tx, look_up(tx, storyboards, storyboard_id, key_name, lock=True))
 
     return await ledger.database.run(work)
 
@@ -102,7 +103,7 @@ async def reorder(
 
     def work(tx: Transaction) -> Storyboard:
         lock_queue(tx)
-        row = _row(tx, storyboard_id, key_name)
+        row = look_up(tx, storyboards, storyboard_id, key_name, lock=True)
         found = storyboard_of(tx, row)
         known = {one.number: one for one in found.scenes}
         if sorted(order) != sorted(known):
@@ -114,22 +115,9 @@ async def reorder(
         series = found.request.model_copy(update={"scenes": texts})
         drawn = zip(sorted(known), order, strict=True)
         _rewrite(tx, row, series, {new: known[old].prediction.id for new, old in drawn})
-        return storyboard_of(tx, _row(tx, storyboard_id, key_name))
+        return storyboard_of(tx, look_up(tx, storyboards, storyboard_id, key_name, lock=True))
 
     return await ledger.database.run(work)
-
-
-def _row(tx: Transaction, storyboard_id: str, key_name: str) -> Row[Any]:
-    query = select(storyboards).where(
-        storyboards.c.id == storyboard_id, storyboards.c.key_name == key_name
-    )
-    row = tx.connection.execute(query.with_for_update()).one_or_none()
-    if row is None:
-        raise PredictionNotFound(
-            f"There is no storyboard {storyboard_id!r}. Ids are what a submit returned; finished "
-            "ones are removed after a time."
-        )
-    return row
 
 
 def _scene(found: Storyboard, number: int) -> Scene:

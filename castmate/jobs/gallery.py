@@ -27,7 +27,7 @@ class Wanted:
     Attributes:
         key_name: Whose.
         text: Words of the prompt or title, all of which have to be there; empty for any.
-        inputs: The stored references from one of which they were drawn; None for any.
+        references: SHA-256 of pictures from one of which they were drawn; None for any.
         style: Of the model; empty for any.
         since: Submitted then or later, seconds since 1970.
         until: Submitted earlier, the same.
@@ -35,7 +35,7 @@ class Wanted:
 
     key_name: str
     text: str = ""
-    inputs: Sequence[str] | None = None
+    references: Sequence[str] | None = None
     style: str = ""
     since: float | None = None
     until: float | None = None
@@ -116,8 +116,8 @@ def _query(wanted: Wanted, words: Sequence[str]) -> Select[Any]:
     found = [terms.with_word(key_name, word) for word in words]
     if wanted.style:
         found.append(terms.with_style(key_name, wanted.style))
-    if wanted.inputs is not None:
-        found.append(terms.with_input(key_name, wanted.inputs))
+    if wanted.references is not None:
+        found.append(terms.with_reference(key_name, wanted.references))
     for ids in found:
         query = query.where(predictions.c.id.in_(ids))
     if wanted.since is not None:

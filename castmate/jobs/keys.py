@@ -6,12 +6,12 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, case, insert, select, update
 
 from castmate.errors import InvalidRequest, Problem
 from castmate.jobs.database import Database, Transaction
@@ -26,6 +26,7 @@ _SECRET: Final = re.compile(PREFIX + r"[A-Za-z0-9]{32,128}")
 _SECRET_RULE: Final = f"{PREFIX} and 32 to 128 random letters and digits"
 _MICRO: Final = 1_000_000
 _KEYS_AT_ONCE: Final = 4
+_LONGEST_AHEAD_S: Final = 3600.0
 
 
 class Scope(StrEnum):
@@ -202,6 +203,34 @@ class KeyRing:
         return await self._database.run(
             lambda tx: tx.connection.execute(query).one_or_none() is not None
         )
+
+    async def count(self, used: Mapping[str, float]) -> Mapping[str, float]:
+        """Add what keys have used of their rates at one server to what they used at all others.
+
+        Args:
+            used: Seconds of a key's rate, by its name.
+
+        Returns:
+            How many seconds each of them is ahead of its rate.
+        """
+
+        def work(tx: Transaction) -> dict[str, float]:
+            due = api_keys.c.rate_due
+            # What lies further ahead was written before the clock was set back.
+            plausible = due.between(tx.now, tx.now + _LONGEST_AHEAD_S)
+            ahead = {}
+            for name, seconds in sorted(used.items()):  # in one order, so that nobody deadlocks
+                later = (
+                    update(api_keys)
+                    .where(api_keys.c.name == name)
+                    .values(rate_due=case((plausible, due), else_=tx.now) + seconds)
+                    .returning(due)
+                )
+                if (until := tx.connection.execute(later).scalar_one_or_none()) is not None:
+                    ahead[name] = float(until) - tx.now
+            return ahead
+
+        return await self._database.run(work)
 
     async def admit(self, secret: str | None) -> Key | None:
         """Who calls with `secret`, or with none: their key, `LOCAL` where there are no keys.

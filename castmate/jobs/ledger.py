@@ -8,18 +8,18 @@ import operator
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
-from sqlalchemy import Row, delete, exists, select, update
+from sqlalchemy import delete, exists, select, update
 
 from castmate import tracing
 from castmate.clients.base import ProgressCallback
-from castmate.errors import Cancelled, PredictionNotFound
+from castmate.errors import Cancelled
 from castmate.images import Reference
 from castmate.jobs import notify, terms
 from castmate.jobs.backlog import Backlog, backlog_of
 from castmate.jobs.claims import charged
 from castmate.jobs.database import Clock, Database, Transaction
+from castmate.jobs.lookup import look_up
 from castmate.jobs.pictures import Pictures, release
 from castmate.jobs.predictions import Prediction, State, first_id
 from castmate.jobs.progress import Reader
@@ -169,7 +169,7 @@ class Ledger:
         """
 
         def work(tx: Transaction) -> Prediction:
-            row = _row(tx, prediction_id, key_name)
+            row = look_up(tx, predictions, prediction_id, key_name)
             tried = select(attempts).where(attempts.c.prediction_id == prediction_id)
             return Prediction.of(
                 row, tx.connection.execute(tried.order_by(attempts.c.attempt)).all()
@@ -256,7 +256,7 @@ class Ledger:
         """
 
         def work(tx: Transaction) -> Prediction:
-            row = _row(tx, prediction_id, key_name, lock=True)
+            row = look_up(tx, predictions, prediction_id, key_name, lock=True)
             change = update(predictions).where(predictions.c.id == prediction_id)
             if row.state == State.CREATED:
                 paid = charged(tx, prediction_id)  # by an attempt that gave the work back
@@ -334,16 +334,3 @@ def remove(tx: Transaction, ids: Sequence[str]) -> None:
     tx.connection.execute(delete(predictions).where(predictions.c.id.in_(ids)))
     left = exists().where(scenes.c.storyboard_id == storyboards.c.id)
     tx.connection.execute(delete(storyboards).where(~left))
-
-
-def _row(tx: Transaction, prediction_id: str, key_name: str | None, lock: bool = False) -> Row[Any]:
-    query = select(predictions).where(predictions.c.id == prediction_id)
-    if key_name is not None:
-        query = query.where(predictions.c.key_name == key_name)
-    row = tx.connection.execute(query.with_for_update() if lock else query).one_or_none()
-    if row is None:
-        raise PredictionNotFound(
-            f"There is no prediction {prediction_id!r}. Ids are what a submit returned; finished "
-            "predictions are removed after a time."
-        )
-    return row

@@ -130,6 +130,7 @@ MIGRATIONS: Final[Sequence[Sequence[str]]] = (
              key_name text not null, term text not null, prediction_id text not null,
              primary key (key_name, term, prediction_id))""",
     ),
+    ("""alter table api_keys add column rate_due double precision""",),
 )
 
 

@@ -168,6 +168,16 @@ class Pictures:
             await self._storage.delete(name)
             raise
 
+    async def find(self, sha256: str, key_name: str) -> str | None:
+        """The file of a picture that a key has sent, by the hash of its bytes; None: it has not."""
+        same = select(pictures.c.name).where(
+            pictures.c.key_name == key_name, pictures.c.sha256 == sha256
+        )
+        first = same.order_by(pictures.c.name).limit(1)
+        return await self._database.run(
+            lambda tx: tx.connection.execute(first).scalar_one_or_none()
+        )
+
     async def remove_unused(self) -> int:
         """Remove pictures to which nothing refers any more; gives how many there were."""
         removed = 0

@@ -93,7 +93,12 @@ class StoredImage(ImageRecord):
 
 @dataclass(frozen=True)
 class StoredResult:
-    """A `GenerateResult` whose pictures are in the storage."""
+    """A `GenerateResult` whose pictures are in the storage.
+
+    Attributes:
+        references: The SHA-256 of every picture of the character that was drawn from, the best
+            first; empty where there was one, which is the request's `image`.
+    """
 
     images: tuple[StoredImage, ...]
     client: str
@@ -106,15 +111,25 @@ class StoredResult:
     reference: FramedReference | None = None
     no_identity: str = ""
     selection: Selection | None = None
+    model_hash: str = ""
+    references: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, result: GenerateResult, names: Sequence[str]) -> Self:
-        """The result, with the name under which each of its pictures was stored."""
+    def of(
+        cls, result: GenerateResult, names: Sequence[str], references: Sequence[str] = ()
+    ) -> Self:
+        """The result of drawing.
+
+        Args:
+            result: It.
+            names: Under which each of its pictures was stored.
+            references: See above.
+        """
         images = tuple(
             StoredImage(name=name, num_bytes=len(image.data), **image.record())
             for name, image in zip(names, result.images, strict=True)
         )
-        return cls(images=images, **_besides_images(result))
+        return cls(images=images, references=tuple(references), **_besides_images(result))
 
     async def load(self, read: Callable[[str], Awaitable[bytes]]) -> GenerateResult:
         """The result with its pictures, each read by its name."""
@@ -125,8 +140,9 @@ class StoredResult:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """What `to_json` wrote."""
-        values = json.loads(text)
+        """What `to_json` wrote; what only later releases know is left out."""
+        known = {one.name for one in fields(cls)}
+        values = {name: value for name, value in json.loads(text).items() if name in known}
         images = tuple(
             StoredImage(**image | {"output_format": OutputFormat(image["output_format"])})
             for image in values.pop("images")
@@ -134,6 +150,7 @@ class StoredResult:
         values["warnings"] = tuple(values["warnings"])
         values["reference"] = FramedReference.parse(values.get("reference"))
         values["selection"] = Selection.parse(values.get("selection"))
+        values["references"] = tuple(values.get("references", ()))
         return cls(images, **values)
 
     def to_json(self) -> str:
@@ -202,6 +219,12 @@ class Prediction:
     def images(self) -> tuple[StoredImage, ...]:
         """Its pictures; none before it is completed."""
         return self.result.images if self.result else ()
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The SHA-256 of every picture of the character that it was drawn from, the best first."""
+        several = self.result.references if self.result else ()
+        return several or (self.request.image.removeprefix("sha256:"),)
 
     @property
     def shown(self) -> tuple[StoredImage, ...]:

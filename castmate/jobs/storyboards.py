@@ -22,6 +22,7 @@ from castmate.errors import PredictionNotFound
 from castmate.images import Reference
 from castmate.jobs.database import Transaction
 from castmate.jobs.ledger import Also, Ledger
+from castmate.jobs.lookup import look_up, not_found
 from castmate.jobs.predictions import State, StoredImage, new_id
 from castmate.jobs.queue import check_unfinished, check_waiting, enqueue, lock_queue
 from castmate.jobs.scenes import Counting, Storyboard, storyboard_of
@@ -135,16 +136,9 @@ class Storyboards:
         """
 
         def work(tx: Transaction) -> Storyboard:
-            query = select(storyboards).where(storyboards.c.id == storyboard_id)
-            if key_name is not None:
-                query = query.where(storyboards.c.key_name == key_name)
-            row = tx.connection.execute(query).one_or_none()
-            found = None if row is None else storyboard_of(tx, row)
-            if found is None or not found.scenes:
-                raise PredictionNotFound(
-                    f"There is no storyboard {storyboard_id!r}. Ids are what a submit returned; "
-                    "finished ones are removed after a time."
-                )
+            found = storyboard_of(tx, look_up(tx, storyboards, storyboard_id, key_name))
+            if not found.scenes:
+                raise not_found(storyboards, storyboard_id)
             return found
 
         return await self._ledger.database.run(work)

@@ -170,6 +170,7 @@ api_keys: Final = Table(
     Column("weight", Double, nullable=False),
     Column("created", Double, nullable=False),
     Column("revoked", Double),
+    Column("rate_due", Double),  # when what the key has asked for would be over at its own rate
 )
 Index("api_keys_by_hash", api_keys.c.secret_hash, unique=True)
 

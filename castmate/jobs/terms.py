@@ -24,7 +24,7 @@ _SHORTEST_START: Final = 3  # characters from which a word is found by its begin
 _ALONE: Final = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _WORD: Final = re.compile(rf"[{_ALONE}]|[^\W_{_ALONE}]+")
 _AFTER_ALL: Final = "g"  # behind every hex digit
-_STYLE, _INPUT = "\0style\0", "\0input\0"  # no word has a NUL
+_STYLE, _REFERENCE = "\0style\0", "\0reference\0"  # no word has a NUL
 
 
 def words_of(text: str) -> list[str]:
@@ -57,9 +57,9 @@ def with_style(key_name: str, style: str) -> Select[tuple[str]]:
     return _with(key_name, [_term(_STYLE + style)])
 
 
-def with_input(key_name: str, names: Sequence[str]) -> Select[tuple[str]]:
-    """The ids of a key's predictions that were drawn from any of some stored references."""
-    return _with(key_name, [_term(_INPUT + name) for name in names])
+def with_reference(key_name: str, hashes: Sequence[str]) -> Select[tuple[str]]:
+    """The ids of a key's predictions that were drawn from any of some pictures."""
+    return _with(key_name, [_term(_REFERENCE + sha256) for sha256 in hashes])
 
 
 def write(tx: Transaction, prediction: Prediction) -> None:
@@ -110,7 +110,7 @@ def _terms_of(prediction: Prediction) -> list[str]:
     request = prediction.request
     text = "\n".join([request.prompt, *(image.title for image in prediction.images)])
     found = words_of(text)[:_MOST_WORDS]
-    found.append(_INPUT + prediction.input)
+    found += [_REFERENCE + sha256 for sha256 in prediction.references]
     if request.style:
         found.append(_STYLE + request.style)
     return [_term(one) for one in found]

@@ -26,11 +26,13 @@ from castmate.jobs.ledger import Ledger
 from castmate.jobs.predictions import Outcome, Prediction, StoredResult
 from castmate.jobs.progress import Writer
 from castmate.jobs.storage import output_name
+from castmate.picture_metadata import described
 from castmate.schema import GenerateRequest, GenerateResult
 
 _log = logging.getLogger(__name__)
 
 _BEATS_PER_LEASE: Final = 3
+_AFTER_LEASE_S: Final = 0.1
 _RETRY_S: Final = 0.5  # when the ledger or the storage cannot be reached
 _LONGEST_RETRY_S: Final = 2.0
 _LONGEST_REST_S: Final = 2.0  # between two claims while no client can draw
@@ -55,6 +57,7 @@ class Worker:
         owner: str | None = None,
         own: Sequence[str] | None = None,
         on_drawn: Callable[[Claim, GenerateResult], object] | None = None,
+        describe: bool = False,
     ) -> None:
         """Nothing is claimed until `start`.
 
@@ -67,6 +70,7 @@ class Worker:
             own: Leave to others what is not among these predictions, nor was submitted through it,
                 and give up soon: somebody waits for them in person. None takes everything.
             on_drawn: Gets each result once its pictures are stored.
+            describe: Write into the pictures how they were drawn.
         """
         self._ledger, self._client, self._slots = ledger, client, slots
         self._claims = Claims(ledger.database, ledger.limits)
@@ -80,7 +84,7 @@ class Worker:
         self._failures, self._rests_until = 0, 0.0  # claims that no client could draw, in a row
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Fails as soon as a prediction could not be ended in time; never done otherwise."""
-        self._on_drawn = on_drawn
+        self._on_drawn, self._describe = on_drawn, describe
         self.attempts: Counter[tuple[Outcome, str]] = Counter()
         """Those that have ended here, by outcome and by the client that drew the pictures."""
         self._running: dict[asyncio.Task[None], Claim] = {}
@@ -115,10 +119,14 @@ class Worker:
         self._begin(Claim(prediction, self.owner))
         return prediction
 
-    async def drain(self, timeout_s: float = 0.0) -> None:
-        """Claim no more, give what runs `timeout_s` to end, and put the rest back."""
+    def finish(self) -> None:
+        """Claim no more; what runs goes on."""
         self._stopping.set()
         self._free.set()
+
+    async def drain(self, timeout_s: float = 0.0) -> None:
+        """Claim no more, give what runs `timeout_s` to end, and put the rest back."""
+        self.finish()
         if self._running:
             await asyncio.wait(self._running, timeout=timeout_s)
         for task in self._running:
@@ -176,16 +184,22 @@ class Worker:
 
     async def _beat(self) -> None:
         """Keep our leases, end what we lost or what nobody wants, and take over from the dead."""
+        beat_s = self._ledger.limits.lease_s / _BEATS_PER_LEASE
         while True:
+            pause_s = beat_s
             try:
                 await self._keep_alive()
                 if await self._claims.recover():
                     _log.warning("took over the work of a process that had fallen silent")
+                # What a dead process held is taken over as its lease ends, not a beat later.
+                ends_in_s = await self._claims.first_end_in_s()
+                pause_s = min(beat_s, max(ends_in_s, 0.0) + _AFTER_LEASE_S)
             except Unavailable as error:
                 _log.warning("no heartbeat: %s", error)  # the fence holds without it
+                pause_s = min(beat_s, _LONGEST_RETRY_S)  # leases may end meanwhile
             except Exception:
                 _log.exception("no heartbeat")
-            await asyncio.sleep(self._ledger.limits.lease_s / _BEATS_PER_LEASE)
+            await asyncio.sleep(pause_s)
             self._free.set()  # what waited for a client elsewhere may be due
 
     async def _keep_alive(self) -> None:
@@ -263,6 +277,8 @@ class Worker:
                 prediction.request, reference, on_progress, payments
             )
         self._works()
+        if self._describe:
+            result = await asyncio.to_thread(described, prediction.request, result)
         names = []
         with tracing.span("store"):
             for number, image in enumerate(result.images):
@@ -271,7 +287,7 @@ class Worker:
                 names.append(name)
         if self._on_drawn is not None:
             self._on_drawn(claim, result)
-        return StoredResult.of(result, names)
+        return StoredResult.of(result, names, [one.sha256 for one in reference.several])
 
     async def _keep(self, name: str, data: bytes, cost_usd: float) -> None:
         """Store a finished picture, however often it takes: it was drawn, and perhaps paid.

@@ -1,4 +1,4 @@
-"""A cache bounded by the bytes of what it holds."""
+"""A cache bounded by the bytes of its contents."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _Entry(Generic[T]):
 
 
 class SizedCache(Generic[T]):
-    """Least recently used entries leave when the bytes exceed the bound; not thread-safe."""
+    """Drops the least recently used entries beyond a bound in bytes; not thread-safe."""
 
     def __init__(self, max_bytes: int) -> None:
         self._entries: LRUCache[Hashable, _Entry[T]] = LRUCache(
@@ -27,9 +27,9 @@ class SizedCache(Generic[T]):
         self.hits = self.misses = 0
 
     def get_or_make(self, key: Hashable, make: Callable[[], tuple[T, int]]) -> T:
-        """The value of `key`; if absent, `make` gives it and its size in bytes.
+        """The value of `key`; if absent, `make` returns it and its size in bytes.
 
-        A value larger than the whole cache is returned and not kept.
+        A value larger than the whole cache is returned but not kept.
         """
         if (entry := self._entries.get(key)) is not None:
             self.hits += 1

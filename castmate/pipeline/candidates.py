@@ -1,4 +1,4 @@
-"""Which of the pictures that are drawn for a request it gets; see `castmate.identity`."""
+"""Chooses among the pictures that are drawn for a request; see `castmate.identity`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Drawn:
     """A picture that is not encoded yet.
 
     Attributes:
-        seed: Its noise's.
-        picture: `[H, W, 3]`, black where it was flagged.
-        flagged: By the safety checker.
-        identity: How close its character is to the reference's, where that was judged.
+        seed: The seed of its noise.
+        picture: `[H, W, 3]`, black if it was flagged.
+        flagged: Whether the safety checker flagged it.
+        identity: How close its character is to the reference's, if that was judged.
     """
 
     seed: int
@@ -30,15 +30,15 @@ class Drawn:
 
 
 def is_enough(request: GenerateRequest, drawn: Sequence[Drawn]) -> bool:
-    """Whether so many pictures are as close as the request wants that no more need be drawn."""
+    """Whether enough pictures are as close as the request wants."""
     least = request.min_identity
     return least is not None and sum(_reaches(one, least) for one in drawn) >= request.num_images
 
 
 def choose(request: GenerateRequest, drawn: Sequence[Drawn]) -> tuple[list[Drawn], Selection]:
-    """The closest pictures, the best first, and what the caller is told of all.
+    """The closest pictures, the best first, and the report on all of them.
 
-    A picture that was flagged comes behind every one that was not; of equals the earlier wins.
+    Flagged pictures come after all others; of equals, the earlier wins.
     """
     ranked = sorted(drawn, key=lambda one: (one.flagged, -(one.identity or 0.0)))
     chosen = ranked[: request.num_images]
@@ -54,7 +54,7 @@ def choose(request: GenerateRequest, drawn: Sequence[Drawn]) -> tuple[list[Drawn
 
 
 def warning(request: GenerateRequest, selection: Selection) -> tuple[str, ...]:
-    """What the caller asked for and did not get."""
+    """A warning if the caller does not get what the request asks for."""
     if selection.stopped is not Stopped.NOT_REACHED:
         return ()
     reached = sum(

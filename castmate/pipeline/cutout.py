@@ -1,8 +1,8 @@
-"""A finished picture without what is around its character: clear edges, and no fringe on them.
+"""Cuts the character out of a finished picture, with sharp edges and no fringe.
 
-A matte graph looks at small views, so at the size of the picture its edges are blurred: they are
-made as sharp as the picture again. Pixels at an edge show some of the background, which would be a
-fringe on another one: it is taken out of them.
+A matte graph sees small views, so its edges are blurred at the size of the picture; they are made
+as sharp as the picture again. Pixels at an edge mix in some of the background, which would show as
+a fringe on another one, so it is removed from them.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from castmate.pipeline.matte import Matte
 
 Plane = NDArray[np.float32]
 
-_CLEAR, _SOLID = 0.35, 0.85  # of the blurred alpha: where nothing, and all, is the character's
-_REACH: Final = 3  # pixels of the matte's own view within which an edge finds its background
-_LEAST: Final = 0.25  # of alpha: below it a pixel says too little of its own colour
-_MOST_CHANGED: Final = 64.0  # of a channel: more is no mixture, but another colour
+_CLEAR, _SOLID = 0.35, 0.85  # blurred alpha up to which nothing, and from which all, is character
+_REACH: Final = 3  # pixels of the matte's view within which an edge finds its background
+_LEAST: Final = 0.25  # alpha below which a pixel shows too little of its own colour
+_MOST_CHANGED: Final = 64.0  # of a channel; a larger change is another colour, not a mixture
 
 
 def cut_out(picture: NDArray[np.uint8], matte: Matte) -> NDArray[np.uint8] | None:
-    """A picture `[H, W, 3]` as `[H, W, 4]`; None where no character is seen in it."""
+    """A picture `[H, W, 3]` as `[H, W, 4]`; None if no character is found in it."""
     seen = np.asarray(matte.alpha(Image.fromarray(picture)))
     if (seen >= OPAQUE).sum() < matte.side:
         return None
@@ -38,9 +38,9 @@ def cut_out(picture: NDArray[np.uint8], matte: Matte) -> NDArray[np.uint8] | Non
 
 
 def _unmixed(picture: NDArray[np.uint8], share: Plane, radius: int) -> NDArray[np.uint8]:
-    """The picture whose edges have the character's colour alone.
+    """The picture with only the character's colour at its edges.
 
-    A pixel of an edge is `share` of the character's colour and the rest of the background's, which
+    A pixel of an edge has `share` of the character's colour and the rest of the background's, which
     is the mean of the background around it.
     """
     behind = (share <= 0.02).astype(np.float32)
@@ -59,7 +59,7 @@ def _unmixed(picture: NDArray[np.uint8], share: Plane, radius: int) -> NDArray[n
 
 
 def _mean(plane: Plane, radius: int) -> Plane:
-    """The mean of the square around each pixel, as far as that is in the picture."""
+    """The mean of the square around each pixel, as far as that lies in the picture."""
     for axis in (0, 1):
         size = plane.shape[axis]
         start = np.zeros_like(plane.take([0], axis), np.float64)

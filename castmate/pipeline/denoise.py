@@ -14,12 +14,12 @@ BeforeStep = Callable[[int], None]
 
 @dataclass
 class Reuse:
-    """What the later steps of a picture may take from its earlier ones.
+    """What later steps of a picture may reuse from its earlier ones.
 
     Attributes:
-        threshold: The change below which a step is not computed; 0 computes every one.
+        threshold: The change below which a step is not computed; 0 computes every step.
         kept: Tensors that a transformer keeps from one step to the next, by name.
-        computed: Steps that were computed.
+        computed: How many steps were computed.
     """
 
     threshold: float = 0.0
@@ -28,7 +28,7 @@ class Reuse:
 
 
 class Transformer(Protocol):
-    """What takes a family's steps."""
+    """Takes a family's denoise steps."""
 
     def step(
         self, latents: Tensor, step: Tensor, conditions: Mapping[str, Tensor], reuse: Reuse
@@ -36,10 +36,10 @@ class Transformer(Protocol):
         """Take one step, or skip most of it.
 
         Args:
-            latents: Noise, and then what the last step returned.
+            latents: Noise at first, then the last step's result.
             step: Its number, `[1]` int64.
             conditions: Every other input, the same in each step.
-            reuse: Of this picture; the transformer keeps it up to date.
+            reuse: This picture's; the transformer updates it.
 
         Returns:
             The next latents.
@@ -58,7 +58,7 @@ def denoise(
     """Noise to clean latents.
 
     Args:
-        transformer: The family's.
+        transformer: Takes the family's steps.
         latents: Noise.
         steps: The numbers 0..T-1, each `[1]` int64, on the device.
         conditions: Every other input of the transformer, the same in each step.

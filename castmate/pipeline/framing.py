@@ -1,4 +1,4 @@
-"""The part of a reference that the image encoders see: its character, as large as it can be."""
+"""Frames references for the image encoders: the character, as large as possible."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from castmate.pipeline.matte import Matte
 from castmate.schema import FramedReference, Framing, Matting
 
 _FILLS: Final = 0.9
-"""A character on white that is this large in its picture gains nothing by being cut out."""
+"""A character on white that fills this share of its picture gains nothing by a cut-out."""
 
 
 class Framer:
-    """Frames references as a request asks."""
+    """Frames references as requests ask."""
 
     def __init__(self, matte: Matte | None, margins: Margins) -> None:
-        """Know how a bundle frames.
+        """Frame as a bundle does.
 
         Args:
-            matte: Its graph, if it has one.
+            matte: The bundle's matte graph, if it has one.
             margins: White around the character.
         """
         self._matte, self._margins = matte, margins
 
     def frame(self, reference: Reference, matting: Matting) -> tuple[Image.Image, FramedReference]:
-        """The picture to look at, on white, and what it is of the reference."""
+        """The picture for the encoders, on white, and which part of the reference it is."""
         alone = self.frame_alone(reference, matting)
         if alone is not None or self._matte is None:
             return alone or self._framed(reference, Framing.NONE, None)
@@ -39,7 +39,7 @@ class Framer:
     def frame_alone(
         self, reference: Reference, matting: Matting
     ) -> tuple[Image.Image, FramedReference] | None:
-        """The same where it takes no graph; None where the matte decides."""
+        """The same without running a graph; None if only the matte can decide."""
         if matting is Matting.FALSE:
             return self._framed(reference, Framing.NONE, None)
         if matting is Matting.TRUE and self._matte is not None:
@@ -67,7 +67,7 @@ class Framer:
         return framed, FramedReference(framing=framing, box=shares)
 
     def warnings(self, framed: FramedReference, matting: Matting) -> tuple[str, ...]:
-        """What the caller asked for and did not get."""
+        """Warnings if the caller does not get what the request asks for."""
         if matting is not Matting.TRUE or framed.framing is Framing.MATTE:
             return ()
         if self._matte is not None:

@@ -1,7 +1,6 @@
 """The `identity` graph of a bundle: how close the character in a picture is to the reference's.
 
-It judges what is drawn and changes none of it: its features condition nothing, so that the model
-cannot please it.
+It only judges: its features never condition a picture, so the model cannot learn to please it.
 """
 
 from __future__ import annotations
@@ -16,12 +15,14 @@ from castmate.engines.base import Runtime
 from castmate.engines.bundle import Bundle
 from castmate.engines.manifest import IdentitySpec
 from castmate.framing import Cutout, by_alpha, by_background, by_transparency, with_margins
-from castmate.identity import Verdict
 from castmate.images import Reference
 from castmate.pipeline.cache import SizedCache
 from castmate.pipeline.matte import Matte
 
 GRAPH: Final = "identity"
+STRANGER_BELOW: Final = 0.1
+"""The score of two references below which they may show two characters: a back scores far below
+`another` against the face of its own character. `python -m benchmarks.strangers`."""
 _CACHE_BYTES: Final = 2**20  # a reference takes 2 kB at most
 
 Features = NDArray[np.float32]
@@ -37,9 +38,9 @@ class Identity:
 
         Args:
             runtime: What runs it.
-            side: Pixels of the square pictures that it looks at.
-            matte: What cuts characters out for it; without one it sees whole pictures.
-            spec: What its cosines mean.
+            side: Side of its square input, in pixels.
+            matte: Cuts characters out for it; without one it sees whole pictures.
+            spec: Calibrates its cosines.
         """
         self._runtime, self._side, self._matte, self._spec = runtime, side, matte, spec
         self._engine = runtime.load(GRAPH)
@@ -47,12 +48,12 @@ class Identity:
 
     @classmethod
     def open(cls, bundle: Bundle, runtime: Runtime, matte: Matte | None) -> Self | None:
-        """The graph of a bundle, where it has one that is calibrated.
+        """Load the graph of a bundle, if it has a calibrated one.
 
         Args:
             bundle: The model.
             runtime: What runs its graphs.
-            matte: Its own, if it has one.
+            matte: The bundle's, if it has one.
         """
         spec = bundle.manifest.identity
         if GRAPH not in bundle.manifest.graphs or spec is None:
@@ -62,32 +63,32 @@ class Identity:
     def score(self, picture: NDArray[np.uint8], reference: Reference) -> float:
         """How close the character of a picture `[H, W, 3]` is to the reference's, 0 to 1.
 
-        Of several pictures of the character, the closest counts: a face is no further from it for
-        a picture that shows its back.
+        Of several reference pictures, the closest counts: a picture of the character's back must
+        not make its face score lower.
         """
         seen = self.features(Image.fromarray(picture))
         return max(self._spec.score(float(seen @ self._known(one))) for one in reference.pictures)
 
     def strangers(self, reference: Reference) -> tuple[int, ...]:
-        """Which of several pictures, from 1, show somebody else than every other one."""
+        """The pictures, numbered from 1, that resemble none of the others."""
         known = [self._known(one) for one in reference.pictures]
         return tuple(
             number
             for number, one in enumerate(known, 1)
             if len(known) > 1
             and all(
-                Verdict.of(self._spec.score(float(one @ other))) is Verdict.ANOTHER
+                self._spec.score(float(one @ other)) < STRANGER_BELOW
                 for other in known
                 if other is not one
             )
         )
 
     def features(self, image: Image.Image) -> Features:
-        """The direction of a picture's character, of length 1."""
+        """The unit feature vector of a picture's character."""
         return self._look(image, self._by_matte(image))
 
     def features_of(self, reference: Reference) -> Features:
-        """The direction of a reference's character, which may be cut out already."""
+        """The unit feature vector of a reference's character, which may be cut out already."""
         found = by_transparency(reference) or by_background(reference.image)
         return self._look(reference.image, found or self._by_matte(reference.image))
 
@@ -111,7 +112,7 @@ class Identity:
 
 
 def side_of(bundle: Bundle, graph: str) -> int:
-    """Pixels of the square pictures that a graph looks at."""
+    """Side of a graph's square input, in pixels."""
     return int(bundle.manifest.graphs[graph].inputs["images"].shape[1])
 
 
@@ -119,8 +120,8 @@ def no_identity(bundle: Bundle, *, asked: bool) -> str:
     """Why the pictures of a bundle are not judged.
 
     Args:
-        bundle: Whose pictures.
-        asked: Whether they would be if it could.
+        bundle: Drew the pictures.
+        asked: Whether judging was requested.
     """
     if not asked:
         return "CASTMATE_IDENTITY is off."
@@ -133,7 +134,7 @@ def no_identity(bundle: Bundle, *, asked: bool) -> str:
 
 
 def view_of(image: Image.Image, side: int) -> Image.Image:
-    """A cut-out character as the graph sees it: in the middle of a white square."""
+    """A cut-out character as the graph sees it: centred on a white square."""
     longer = max(image.size)
     square = Image.new("RGB", (longer, longer), "white")
     square.paste(image, ((longer - image.width) // 2, (longer - image.height) // 2))

@@ -1,4 +1,4 @@
-"""The `matte` graph of a bundle: which pixels of a picture are its character."""
+"""The `matte` graph of a bundle: finds the pixels of a picture that show its character."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _AROUND: Final = 0.25  # of the box, on each side
 
 
 class Matte:
-    """Finds characters; changes no picture."""
+    """Finds characters without changing pictures."""
 
     def __init__(self, runtime: Runtime, side: int) -> None:
         """Load the graph `matte`.
 
         Args:
             runtime: What runs it.
-            side: Pixels of the square pictures that it looks at.
+            side: Side of its square input, in pixels.
         """
         self._runtime, self.side = runtime, side
         self._engine = runtime.load("matte")
@@ -30,8 +30,8 @@ class Matte:
     def alpha(self, image: Image.Image) -> Image.Image:
         """How much each pixel of a picture belongs to the character, in one 8-bit channel.
 
-        A character that is small in its picture is looked at again, from nearer, where the picture
-        has more to show than the first look saw.
+        A character that is small in its picture gets a second, closer look, if the picture has more
+        detail than the first look saw.
         """
         alpha = self._look(image)
         box = alpha.point([255 * (value >= OPAQUE) for value in range(256)]).getbbox()
@@ -58,7 +58,7 @@ def _extent(box: Box) -> int:
 
 
 def _grown(box: Box, size: tuple[int, int]) -> Box:
-    """The box with something around it, inside of the picture."""
+    """The box with a margin around it, within the picture."""
     around = round(_AROUND * _extent(box))
     left, top, right, bottom = box
     width, height = size

@@ -1,4 +1,4 @@
-"""What a family brings to the pipeline: its loaded graphs, and what they make of a request."""
+"""A family's interface to the pipeline: its loaded graphs, and how they encode a request."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from castmate.schema import FramedReference
 
 @dataclass(frozen=True)
 class Encoded:
-    """A request as the transformer takes it: the same for every step of every picture.
+    """A request in the transformer's terms, the same for every step of every picture.
 
     Attributes:
-        noise_shape: Of one picture's latents.
+        noise_shape: Shape of one picture's latents.
         conditions: Inputs of the transformer, on the device.
-        warnings: What could not be read.
-        reference: How the reference was framed, where the family frames.
+        warnings: What the encoders could not read.
+        reference: How the reference was framed, if the family frames.
     """
 
     noise_shape: tuple[int, ...]
@@ -41,34 +41,34 @@ class Network(Protocol):
 
     @property
     def transformer(self) -> Transformer:
-        """What takes the denoise steps."""
+        """Takes the denoise steps."""
         ...
 
     @property
     def safety(self) -> SafetyChecker | None:
-        """What flags pictures, where the family has it."""
+        """Flags pictures, if the family has a checker."""
         ...
 
     @property
     def matte(self) -> Matte | None:
-        """What finds the character in a picture, where the bundle has it."""
+        """Finds the character in a picture, if the bundle has a matte."""
         ...
 
     @property
     def framer(self) -> Framer:
-        """What finds the character in a reference."""
+        """Finds the character in a reference."""
         ...
 
     def encode(self, request: CompleteRequest, reference: Reference, watch: Stopwatch) -> Encoded:
-        """Prepare everything that no picture of the request changes, timing each stage."""
+        """Prepare everything that all pictures of the request share, timing each stage."""
         ...
 
     def decode(self, latents: Tensor) -> Array:
-        """Clean latents to pictures `[B, H, W, 3]` uint8, at least as large as was asked for."""
+        """Clean latents to pictures `[B, H, W, 3]` uint8, at least as large as requested."""
         ...
 
     def remember(self, reference: Reference) -> None:
-        """Encode a character now; its first picture then skips that."""
+        """Encode a character now, so that its first picture skips that."""
         ...
 
     def cache_counts(self) -> dict[str, tuple[int, int]]:
@@ -98,12 +98,12 @@ class OpenNetwork(Protocol):
 def open_network(
     bundle: Bundle, runtime: Runtime, *, prompt_cache_bytes: int, subject_cache_bytes: int
 ) -> Network:
-    """Load the graphs of a bundle as its family does.
+    """Load the graphs of a bundle through its family.
 
     Args:
         bundle: The model.
-        runtime: What runs its graphs.
-        prompt_cache_bytes: Memory for whatever is made of prompts.
+        runtime: Runs its graphs.
+        prompt_cache_bytes: Memory for everything computed from prompts.
         subject_cache_bytes: Memory for encoded references.
 
     Raises:

@@ -9,12 +9,12 @@ from castmate.schema import MAX_SEED
 
 
 def image_seeds(seed: int, num_images: int) -> list[int]:
-    """The seed of each picture: `seed + i`, wrapping round after the largest seed."""
+    """The seed of each picture: `seed + i`, wrapping around after the largest seed."""
     return [(seed + i) % (MAX_SEED + 1) for i in range(num_images)]
 
 
 def gaussian_noise(seed: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Standard normal noise that depends on `seed` and `shape` alone.
+    """Standard normal noise that depends only on `seed` and `shape`.
 
     Philox-4x64 (Salmon et al., 2011) keyed by the seed, counter from 0, and the Box-Muller
     transform in float64: both are fixed by their definitions, whereas numpy reserves the right to

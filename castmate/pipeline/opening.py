@@ -1,4 +1,4 @@
-"""A bundle on this machine, opened as the settings say."""
+"""Opens the bundle of the settings on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def open_bundle(settings: Settings) -> Bundle:
     """Find the bundle that the settings name; its files are hashed once, not at every start.
 
     Raises:
-        BundleError: It cannot be used, with the reason.
+        BundleError: It cannot be used; gives the reason.
     """
     return Bundle.open(settings.bundle, Digests(settings.data_dir / "digests.json"))
 
@@ -28,7 +28,7 @@ def open_pipeline(
 
     Args:
         bundle: From `open_bundle`.
-        settings: Of this machine.
+        settings: This machine's.
         device: Number of the GPU; by default the settings'.
         instances: How many pipelines share that GPU.
 
@@ -54,11 +54,11 @@ def runtime_of(
     instances: int = 1,
     prove: bool = True,
 ) -> Runtime:
-    """What runs the graphs of a bundle; errors are those of `open_pipeline`.
+    """Open the runtime of a bundle's graphs; raises the same errors as `open_pipeline`.
 
     Args:
         bundle: From `open_bundle`.
-        settings: Of this machine.
+        settings: This machine's.
         device: Number of the GPU; by default the settings'.
         instances: How many runtimes share that GPU.
         prove: See `castmate.engines.choose.open_runtime`.
@@ -79,5 +79,5 @@ def runtime_of(
 
 
 def cache_bytes(settings: Settings) -> int:
-    """What encoded prompts and references may take of the device's memory."""
+    """Device memory that encoded prompts and references may take."""
     return (settings.prompt_cache_mb + settings.subject_cache_mb) * MIB

@@ -1,4 +1,4 @@
-"""A request's whole way to pictures; knows neither queues nor files nor the families of models."""
+"""From a request to its pictures; knows neither queues nor files nor model families."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from castmate.schema import (
 from castmate.styles import check_style
 
 OnStep = Callable[[int, int], None]
-"""Called before each denoise step with the steps done and the steps in all; may raise to stop."""
+"""Called before each denoise step with the steps done and their total; may raise to stop."""
 
 OnImage = Callable[[GeneratedImage], None]
 """Called with each picture as soon as it is finished."""
@@ -61,13 +61,13 @@ class Pipeline:
             runtime: What runs its graphs.
             prompt_cache_mb: Memory for encoded prompts and their modulations, MiB.
             subject_cache_mb: Memory for encoded references, MiB.
-            cache: Step caching of requests that leave it to us.
-            identity: Judge every picture, where the bundle can.
+            cache: Step caching for requests that do not set it.
+            identity: Whether to judge every picture, if the bundle can.
 
         Raises:
             BundleError: A graph cannot be loaded.
         """
-        self.bundle = bundle
+        self.bundle, self._sha256 = bundle, bundle.sha256
         self._runtime = runtime
         self._network = open_network(
             bundle,
@@ -95,11 +95,11 @@ class Pipeline:
 
     @property
     def framer(self) -> Framer:
-        """What finds the character in a reference, as for a picture of it."""
+        """Finds the character in a reference, just as generation does."""
         return self._network.framer
 
     def remember(self, reference: Reference) -> None:
-        """Encode a character now; its first picture then skips that."""
+        """Encode a character now, so that its first picture skips that."""
         self._network.remember(reference)
 
     def generate(
@@ -109,22 +109,22 @@ class Pipeline:
         on_step: OnStep,
         on_image: OnImage | None = None,
     ) -> GenerateResult:
-        """Make the pictures of a request, one after the other.
+        """Draw the pictures of a request, one after the other.
 
         One at a time, because a batch is not faster at these sizes and would make a picture depend
-        on how many were asked for.
+        on how many were requested.
 
         Args:
             request: What to draw.
-            reference: Whom to draw, in one picture or several.
+            reference: The character, in one picture or several.
             on_step: Called before every step.
-            on_image: Called with every picture as soon as it is finished; where the request
-                chooses, with the chosen ones at the end.
+            on_image: Called with every picture as soon as it is finished; if the request chooses,
+                with the chosen ones at the end.
 
         Raises:
             InvalidRequest: The bundle has no such style.
-            Incapable: It chooses, and nothing here can judge; or it wants a transparent background,
-                and the bundle has no matte graph.
+            Incapable: The request chooses, but nothing here can judge; or it wants a transparent
+                background, but the bundle has no matte graph.
         """
         watch = Stopwatch()
         if request.chooses and self._identity is None:
@@ -197,10 +197,11 @@ class Pipeline:
             reference=encoded.reference,
             no_identity=self.no_identity,
             selection=selection,
+            model_hash=self._sha256,
         )
 
     def _completed(self, request: GenerateRequest) -> tuple[CompleteRequest, tuple[str, ...]]:
-        """What is drawn, in no more steps than the bundle takes, and what is odd about it.
+        """The completed request, within the bundle's step limit, and warnings about it.
 
         Raises:
             InvalidRequest: The bundle has no such style.
@@ -218,22 +219,25 @@ class Pipeline:
         )
 
     def _strangers(self, reference: Reference, watch: Stopwatch) -> tuple[str, ...]:
-        """A warning where the pictures of a character do not agree on who it is."""
+        """A warning if the pictures of a character seem to show different characters."""
         if self._identity is None or len(reference.pictures) < 2:
             return ()
         with watch("identity"):
             found = self._identity.strangers(reference)
         if not found:
             return ()
-        which = "pictures" if len(found) > 1 else "picture"
-        return (
-            f"The character's {which} {' and '.join(map(str, found))} may show somebody else than "
-            "the others. Draw from one of them, or save the character again without those that "
-            "are not of it.",
-        )
+        if len(found) == len(reference.pictures):
+            told = "The pictures of the character are not alike: they may show different ones."
+        else:
+            which = "pictures" if len(found) > 1 else "picture"
+            told = (
+                f"The character's {which} {' and '.join(map(str, found))} may show somebody else "
+                "than the others."
+            )
+        return (f"{told} Draw from one picture, or save the character without the wrong ones.",)
 
     def _threshold(self, request: GenerateRequest) -> tuple[float, tuple[str, ...]]:
-        """The change below which steps are not computed, and a warning where that cannot be."""
+        """The change below which steps are skipped, and a warning if the bundle cannot skip."""
         cache, spec = request.cache, self.bundle.manifest.step_caching
         if cache is Cache.AUTO:
             cache = self._cache if spec is None or spec.by_default else Cache.OFF
@@ -250,7 +254,7 @@ class Pipeline:
     def _without_background(
         self, picture: NDArray[np.uint8], unseen: list[str]
     ) -> NDArray[np.uint8]:
-        """The character of a picture alone; the whole of one in which nobody is seen."""
+        """The character of a picture alone, or the whole picture if no character is found."""
         matte = self._network.matte
         found = cut_out(picture, matte) if matte is not None else None
         if found is not None:
@@ -269,7 +273,7 @@ class Pipeline:
         decoded: Array,
         watch: Stopwatch,
     ) -> Drawn:
-        """A picture as it may be shown, and how close its character is."""
+        """A picture, black if it was flagged, and how close its character is."""
         picture = center_crop(decoded[0], request.width, request.height)
         flagged, identity, safety = False, None, self._network.safety
         if request.enable_safety_checker and safety is not None:

@@ -10,20 +10,20 @@ from castmate.engines.base import Runtime
 
 
 class SafetyChecker:
-    """Flags pictures; replaces nothing."""
+    """Flags pictures without replacing them."""
 
     def __init__(self, runtime: Runtime, side: int) -> None:
         """Load the graph `safety_checker`.
 
         Args:
             runtime: What runs it.
-            side: Pixels of the square pictures that it looks at.
+            side: Side of its square input, in pixels.
         """
         self._runtime, self._side = runtime, side
         self._engine = runtime.load("safety_checker")
 
     def flag(self, picture: NDArray[np.uint8]) -> bool:
-        """Whether a picture `[H, W, 3]` shows what must not be shown."""
+        """Whether a picture `[H, W, 3]` is unsafe."""
         view = Image.fromarray(picture).resize((self._side, self._side), Image.Resampling.BICUBIC)
         out = self._engine(images=self._runtime.upload(np.asarray(view)[None]))
         return bool(self._runtime.download(out["has_nsfw"])[0])

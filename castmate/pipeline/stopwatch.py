@@ -1,4 +1,4 @@
-"""How long each stage of a request takes."""
+"""Times the stages of a request."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ class Stopwatch:
         self._totals_s[stage] = self._totals_s.get(stage, 0.0) + time.perf_counter() - start
 
     def totals_ms(self) -> dict[str, float]:
-        """Every stage so far, in order, and `total` since the beginning."""
+        """Every stage so far, in order, and the `total` since the start."""
         totals_s = self._totals_s | {"total": time.perf_counter() - self._start}
         return {stage: round(1000 * seconds, 3) for stage, seconds in totals_s.items()}

@@ -19,10 +19,10 @@ class PromptTokenizer:
         """Read it.
 
         Args:
-            path: A `tokenizers` file; what it says of cutting and padding is ignored.
+            path: A `tokenizers` file; its own truncation and padding are ignored.
             max_length: Tokens that the encoder sees.
-            pad_id: What shorter prompts are filled with.
-            unk_id: What words become that the encoder never learned, if it has such a token.
+            pad_id: Pads shorter prompts.
+            unk_id: Replaces words that the encoder never learned, if it has such a token.
         """
         self.max_length, self._unk_id = max_length, unk_id
         self._tokenizer = Tokenizer.from_file(str(path))
@@ -46,7 +46,7 @@ class PromptTokenizer:
         )
 
     def unread(self, text: str) -> list[str]:
-        """Warnings: what was cut off, and words that the model never learned."""
+        """Warnings about text that was cut off and words that the model never learned."""
         encoding = self._tokenizer.encode(text)
         notes = []
         if encoding.overflowing:

@@ -1,8 +1,8 @@
 """Where tritonserver comes from: NVIDIA's container, or a wheel and a Python environment for it.
 
-PyPI's `nvidia-pytriton` carries an unmodified tritonserver with the python backend, so that the
-model is served on a machine without GPU and Docker. Its python stub needs numpy 1, the rest of
-Castmate need not: the models get an environment of their own.
+PyPI's `nvidia-pytriton` contains an unmodified tritonserver with the python backend, so the model
+can be served on a machine without a GPU or Docker. Only its python stub needs numpy 1, so the
+models get their own environment.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _STAMP: Final = "castmate.json"
 
 
 def in_container(root: Path = CONTAINER_ROOT) -> Installation | None:
-    """The server of NVIDIA's container, where this runs in one."""
+    """The server of NVIDIA's container, if this runs in one."""
     binary = root / "bin/tritonserver"
     return Installation(binary, root / "backends") if binary.is_file() else None
 
@@ -50,12 +50,12 @@ def prepare(home: Path, constraints: Path | None = None) -> Installation:
     """Install the server and the models' environment into `home`; takes a minute.
 
     Args:
-        home: An own folder, made if need be.
-        constraints: A file of pins for pip; its numpy is passed over.
+        home: A folder for this alone, created if needed.
+        constraints: A file of pins for pip; its pin of numpy is ignored.
 
     Raises:
         SettingsError: This Python cannot run the server's stub.
-        Unavailable: pip failed, with its last words.
+        Unavailable: pip failed; gives its last output.
     """
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     library = Path(sysconfig.get_config_var("LIBDIR")) / f"libpython{python}.so.1.0"
@@ -85,7 +85,7 @@ def prepare(home: Path, constraints: Path | None = None) -> Installation:
 
 
 def _lay_out_backends(home: Path, python: str) -> None:
-    """A backend folder of our own: the wheel's files linked, the stub beside them."""
+    """Make a backend folder with links to the wheel's files and the stub beside them."""
     wheel, backend = home / "server/pytriton/tritonserver", home / "backends/python"
     stub = wheel / "python_backend_stubs" / python / STUB
     if not stub.is_file():
@@ -105,8 +105,8 @@ def _lay_out_backends(home: Path, python: str) -> None:
 
 def _installation(home: Path) -> Installation:
     home = home.resolve()
-    # The stub finds libpython here, and the wheel's own libraries, which it seeks beside its old
-    # place.
+    # Here the stub finds libpython and the wheel's own libraries, which it looks for beside its
+    # original place.
     libraries = [sysconfig.get_config_var("LIBDIR"), str(home / "server/nvidia_pytriton.libs")]
     return Installation(
         home / "server/pytriton/tritonserver/bin/tritonserver",
@@ -129,7 +129,7 @@ def _versions() -> dict[str, str]:
 
 
 def _castmate() -> list[str]:
-    """What pip must install to have this same library."""
+    """The arguments with which pip installs this same library."""
     try:
         origin = json.loads(distribution("castmate").read_text("direct_url.json") or "{}")
     except PackageNotFoundError:

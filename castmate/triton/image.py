@@ -1,4 +1,4 @@
-"""Which TensorRT the container of a bundle needs: exactly that which built its plans."""
+"""The TensorRT that a bundle's container needs: exactly the one that built its plans."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from castmate.engines.plan import Flavour
 from castmate.errors import BundleMismatch
 
 RELEASES: Final = "tensorrt.json"
-"""Beside `compose.yaml`: which versions there are, and where that is known from."""
+"""Beside `compose.yaml`: the installable versions, and the source of that list."""
 
 
 def tensorrt_requirement(bundle: Bundle, deploy: Path) -> str:
-    """What pip installs into the image for a bundle; empty for one that needs no TensorRT.
+    """The package that pip installs into the image for a bundle; empty if it needs no TensorRT.
 
     Args:
         bundle: Its `created_with` names the version.
-        deploy: The checkout's folder.
+        deploy: The checkout's folder `deploy`.
 
     Raises:
-        BundleMismatch: Nobody can install that version, or none is named; says what to do.
+        BundleMismatch: That version cannot be installed, or none is named; says what to do.
     """
     manifest = bundle.manifest
     if manifest.engine not in list(Flavour):

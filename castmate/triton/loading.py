@@ -24,7 +24,7 @@ SHARED: Final = (
     "subject_cache_mb",
     "cache",
 )
-"""Parameters whose default is a setting of the same name."""
+"""Parameters whose default is the setting of the same name."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Instance:
 
     @classmethod
     def of(cls, arguments: Mapping[str, str]) -> Self:
-        """What Triton passes to `initialize`."""
+        """Read the arguments that Triton passes to `initialize`."""
         name = arguments["model_instance_name"]
         if arguments.get("model_instance_kind", "CPU") != "GPU":
             return cls(name)
@@ -64,8 +64,8 @@ SILENT_PULSES: Final = 10
 class ModelSettings(BaseModel):
     """The parameters of the Triton model.
 
-    An empty value, or a parameter that is left out, takes the CASTMATE_* variable of the same name
-    where there is one, else the default.
+    An empty or missing parameter takes the CASTMATE_* variable of the same name if it is set, else
+    the default.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -82,7 +82,7 @@ class ModelSettings(BaseModel):
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, str]) -> Self:
-        """Validate what `config.pbtxt` says.
+        """Validate the parameters of `config.pbtxt`.
 
         Raises:
             SettingsError: Names each bad parameter and what it may be.
@@ -104,12 +104,12 @@ class ModelSettings(BaseModel):
 def open_service(
     parameters: Mapping[str, str], metrics: Metrics, instance: Instance = DEFAULT_INSTANCE
 ) -> Service:
-    """Load the bundle and start.
+    """Load the bundle and start the service.
 
     Args:
-        parameters: Of `config.pbtxt`.
-        metrics: Where to count.
-        instance: Which of the model's instances this is.
+        parameters: Those of `config.pbtxt`.
+        metrics: Counts what the service does.
+        instance: This instance of the model.
 
     Raises:
         SettingsError: A parameter is wrong.

@@ -13,7 +13,7 @@ STAGE_BUCKETS_S = (
 
 
 class Metrics(Protocol):
-    """What the model counts."""
+    """The metrics that the model reports."""
 
     def stages(self, timings_ms: Mapping[str, float]) -> None:
         """A finished request took this long in each stage."""
@@ -39,8 +39,8 @@ class Metrics(Protocol):
 class TritonMetrics:
     """Metrics through Triton's python backend.
 
-    One lock around every call: the backend lets go of the GIL and then reuses one record per
-    metric, so that two threads at once bring the whole server down.
+    One lock guards every call: the backend releases the GIL and then reuses one record per metric,
+    so two threads at once would crash the whole server.
     """
 
     def __init__(self, pb_utils: Any, instance: str) -> None:

@@ -1,4 +1,4 @@
-"""One tritonserver process: started, watched, ended, with nothing left behind."""
+"""One tritonserver process: started, watched and ended, leaving nothing behind."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from typing import IO, Final, Self
 from castmate.errors import SettingsError, Unavailable
 from castmate.files import make_private_file, make_private_folder
 
-EXIT_S: Final = 5  # after decoupled requests the server may hang until then
+EXIT_S: Final = 5  # after decoupled requests, the server may hang this long
 _SHM: Final = Path("/dev/shm")
 _SHM_NAME: Final = re.compile(r"castmate(\d+)_")
 
-# Becomes the server, after asking the kernel to end it with its parent. The server's own process
-# group holds its stubs.
+# Asks the kernel to end this process with its parent, then becomes the server. The server's own
+# process group holds its stubs.
 _LAUNCH: Final = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGTERM)
@@ -48,7 +48,7 @@ class Ports:
 
     @classmethod
     def free(cls) -> Self:
-        """Three ports that nobody uses now, for tests and benchmarks."""
+        """Three unused ports, for tests and benchmarks."""
         sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
         numbers = [each.getsockname()[1] for each in sockets]
         for each in sockets:
@@ -56,10 +56,10 @@ class Ports:
         return cls(*numbers)
 
     def check(self) -> None:
-        """Refuse ports that are taken.
+        """Check that the ports are free.
 
         Raises:
-            SettingsError: Names the port.
+            SettingsError: One is taken; names it.
         """
         for name, port in (("grpc", self.grpc), ("http", self.http), ("metrics", self.metrics)):
             with socket.socket() as probe:
@@ -79,8 +79,8 @@ class Installation:
 
     Attributes:
         binary: The server.
-        backends: Folder of its backends, the python stub in it.
-        environment: Variables that it needs; `PATH` chooses the models' Python.
+        backends: Folder of its backends, including the python stub.
+        environment: Variables that it needs; `PATH` selects the models' Python.
     """
 
     binary: Path
@@ -89,9 +89,9 @@ class Installation:
 
 
 class TritonServer:
-    """A running server; start it from the main thread, which it must not outlive.
+    """A tritonserver; start it from the main thread, which it must not outlive.
 
-    Its output is a file, because the reason of a failed start stands there.
+    Its output goes to a file, which then has the reason of a failed start.
     """
 
     def __init__(
@@ -104,14 +104,14 @@ class TritonServer:
         environment: Mapping[str, str] | None = None,
         options: Sequence[str] = (),
     ) -> None:
-        """Describe a server; nothing starts yet.
+        """Describe a server without starting it.
 
         Args:
             installation: What to run.
             models: The model repository.
             ports: Where to listen.
             log: File for the output.
-            environment: More variables, `CASTMATE_*` above all.
+            environment: More variables, mostly `CASTMATE_*`.
             options: More options of tritonserver.
         """
         self.ports, self.log = ports, log
@@ -129,7 +129,7 @@ class TritonServer:
 
     @property
     def pid(self) -> int:
-        """The server's process, which leads its group."""
+        """The server's process id, which is also its group's."""
         assert self._process is not None, "not started"
         return self._process.pid
 
@@ -139,11 +139,11 @@ class TritonServer:
         return sorted(_SHM.glob(f"{self._shm}*"))
 
     def is_running(self) -> bool:
-        """Whether the process lives; a stopped or hung one does."""
+        """Whether the process is alive, even if stopped or hung."""
         return self._process is not None and self._process.poll() is None
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for its end; whether it came within the time."""
+        """Wait for the process to end; returns whether it did in time."""
         assert self._process is not None, "not started"
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout_s)
@@ -155,7 +155,7 @@ class TritonServer:
 
         Raises:
             SettingsError: A port is taken.
-            Unavailable: It does not start, with the reason from its log.
+            Unavailable: It does not start; gives the reason from its log.
         """
         remove_leftovers()
         self.ports.check()
@@ -169,7 +169,7 @@ class TritonServer:
             f"--metrics-port={self.ports.metrics}",
             f"--exit-timeout-secs={EXIT_S}",
             f"--backend-config=python,shm-region-prefix-name={self._shm}",
-            # Clients ping a quiet connection every 2 s; the default answers that with GOAWAY.
+            # Clients ping a quiet connection every 2 s, which the default answers with GOAWAY.
             "--grpc-http2-min-recv-ping-interval-without-data=500",
             "--grpc-http2-max-ping-strikes=0",
             "--grpc-keepalive-permit-without-calls=1",
@@ -193,16 +193,16 @@ class TritonServer:
             raise
 
     def stop(self) -> None:
-        """End it: let it finish what runs, then kill what is left of its group."""
+        """Let running requests finish, then kill what is left of the group."""
         if self.is_running():
             assert self._process is not None
             self._process.send_signal(signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):  # then it hangs
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it hangs
                 self._process.wait(EXIT_S + 5)
         self.kill()
 
     def kill(self) -> None:
-        """End it at once, its stubs with it, and remove its shared memory."""
+        """Kill the server and its stubs at once, and remove its shared memory."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -240,7 +240,7 @@ class TritonServer:
         )
 
     def _reason(self) -> str:
-        """What the log says about a failed start: our own error where there is one."""
+        """The reason of a failed start from the log: Castmate's own error if there is one."""
         text = self.log.read_text(errors="replace")
         ours = re.search(r"TritonModelException: (\w+: .*)", text)
         theirs = re.findall(r"^(?:E\d{4} .*\] |error: )(.*)$", text, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""The inside of the Triton model: a short queue, one worker, a pulse; knows nothing of Triton."""
+"""The core of the Triton model: a short queue, one worker, a pulse; knows nothing of Triton."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from castmate.triton.siblings import Siblings
 
 logger = logging.getLogger(__name__)
 
-FIRST_GUESS_S: Final = 5.0  # of a request's duration, until one has been made
+FIRST_GUESS_S: Final = 5.0  # of a request's duration, until one has finished
 
 
 class Call(Protocol):
     """The other end of one request."""
 
     def is_cancelled(self) -> bool:
-        """Whether nobody waits any more."""
+        """Whether the client has gone."""
         ...
 
     def send(self, outputs: wire.Outputs, *, final: bool = False) -> None:
@@ -43,10 +43,10 @@ class Call(Protocol):
 
 
 class Service:
-    """Makes pictures, one request at a time, first come, first served.
+    """Draws pictures, one request at a time, first come, first served.
 
-    Waiting requests hear every `pulse_s` how many are before them, and the running one that the
-    server still lives: a client need not tell a long step from a dead server by guessing.
+    Every `pulse_s`, waiting requests learn how many are ahead of them, and the running one that the
+    server is alive, so clients need not guess whether a step is long or the server dead.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class Service:
         """Start the two threads.
 
         Args:
-            pipeline: What draws.
-            metrics: Where to count.
-            siblings: The server's other instances, for which a probe is answered as well.
-            max_waiting: Requests that may wait; one more is refused as `Overloaded`.
+            pipeline: Draws the pictures.
+            metrics: Counts what the service does.
+            siblings: The server's other instances, which a probe's answer covers as well.
+            max_waiting: Requests that may wait; further ones fail with `Overloaded`.
             pulse_s: Time between two signs of life.
         """
         self._pipeline, self._metrics, self._siblings = pipeline, metrics, siblings
@@ -83,7 +83,7 @@ class Service:
             thread.start()
 
     def submit(self, call: Call, prompt: bytes, image: bytes, parameters: dict[str, Any]) -> None:
-        """Take a request; whatever becomes of it goes to `call`, and nothing is raised."""
+        """Accept a request; any outcome goes to `call`, and nothing is raised."""
         ticket = _Ticket(call)
         try:
             if parameters.pop(wire.PROBE, False):
@@ -98,7 +98,7 @@ class Service:
             self._tell(ticket, wire.ahead(ahead))
 
     def state(self) -> dict[str, Any]:
-        """What a probe learns."""
+        """The answer to a probe."""
         with self._changed:
             return {
                 "model": self._pipeline.bundle.name,
@@ -113,7 +113,7 @@ class Service:
             }
 
     def close(self, timeout_s: float = 30.0) -> None:
-        """Stop what runs before its next step, refuse what waits, end the threads."""
+        """Stop the running request before its next step, reject waiting ones, end the threads."""
         self._closing.set()
         with self._changed:
             refused = list(self._waiting)
@@ -134,7 +134,7 @@ class Service:
             )
 
     def _enter(self, ticket: _Ticket) -> int:
-        """Join the queue; how many requests come first."""
+        """Join the queue; returns how many requests are ahead."""
         with self._changed:
             if self._closing.is_set():
                 raise Unavailable("The server is stopping.")
@@ -157,7 +157,7 @@ class Service:
         return len(self._waiting) + (self._running is not None)
 
     def _leave_cancelled(self) -> list[_Ticket]:
-        """Take those out of the queue for whom nobody waits."""
+        """Remove the requests whose clients have gone from the queue."""
         gone = [ticket for ticket in self._waiting if ticket.call.is_cancelled()]
         for ticket in gone:
             self._waiting.remove(ticket)
@@ -165,10 +165,10 @@ class Service:
 
     def _work(self) -> None:
         while self._serve_next():
-            pass  # no ticket outlives its request here: Triton does not end while one is held
+            pass  # keep no ticket beyond its request: Triton does not exit while one is held
 
     def _serve_next(self) -> bool:
-        """Make the pictures of the next request; False at the end of the service."""
+        """Draw the pictures of the next request; False at the end of the service."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closing.is_set())
             if self._closing.is_set():
@@ -183,7 +183,7 @@ class Service:
         except Exception as caught:
             logger.exception("the model failed")
             error = CastmateError(f"The model failed: {type(caught).__name__}: {caught}")
-        # Free the slot first: a client that has its answer may ask again at once.
+        # Free the slot first: a client may send its next request as soon as it has its answer.
         with self._changed:
             self._running = None
             self._num_done += 1
@@ -228,6 +228,7 @@ class Service:
                 "reference": asdict(result.reference) if result.reference else None,
                 "no_identity": result.no_identity,
                 "selection": asdict(result.selection) if result.selection else None,
+                "model_hash": result.model_hash,
             }
         )
 
@@ -268,7 +269,7 @@ class Service:
 
 @contextmanager
 def _no_harm() -> Iterator[None]:
-    """One broken connection must not stop the threads that serve the others."""
+    """Keep one broken connection from stopping the threads that serve the others."""
     try:
         yield
     except Exception:
@@ -276,7 +277,7 @@ def _no_harm() -> Iterator[None]:
 
 
 class _Ticket:
-    """A request and its other end; two threads send, and nothing after the end."""
+    """A request and its call; two threads send, and nothing follows the final response."""
 
     def __init__(self, call: Call) -> None:
         self.call = call
@@ -313,5 +314,5 @@ class _StepClock:
         self._last = now
 
     def pause(self) -> None:
-        """What follows is no step; decoding counted no step either, so the last one is left out."""
+        """End without a next step; the last step is left out, since decoding follows it."""
         self._last = None

@@ -1,8 +1,8 @@
-"""Signs of life of every instance of the model in one Triton server.
+"""Signs of life of all instances of the model in one Triton server.
 
-A probe reaches the instance that Triton chooses, and Triton calls itself ready when the process of
-an instance is dead. So each instance leaves signs of life where the others see them, and whichever
-is asked answers for all.
+A probe reaches only the instance that Triton chooses, and Triton reports ready even if an
+instance's process is dead. So each instance leaves signs of life that the others can see, and any
+of them can answer for all.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pathlib import Path
 
 
 class Siblings:
-    """The instances of this server: one file each, in a folder of the server's own."""
+    """The instances of this server: one file each, in the server's own folder."""
 
     def __init__(self, name: str, *, silent_after_s: float, folder: Path | None = None) -> None:
-        """Join them.
+        """Join the instances.
 
         Args:
-            name: Of this instance.
+            name: This instance's name.
             silent_after_s: How old the last sign of a living instance may be.
-            folder: Where the signs are; by default one for the parent process, the server.
+            folder: Holds the signs; by default one for the parent process, the server.
         """
         self._silent_after_s = silent_after_s
         self._folder = folder or _folder_of_server()
@@ -33,7 +33,7 @@ class Siblings:
         self.beat()
 
     def beat(self) -> None:
-        """Show that this instance lives."""
+        """Show that this instance is alive."""
         with contextlib.suppress(OSError):  # a full disk must not stop the model
             self._own.touch(mode=0o600)
 
@@ -48,17 +48,17 @@ class Siblings:
         return found
 
     def leave(self) -> None:
-        """This instance ends as it should."""
+        """Remove this instance, which ends normally."""
         self._own.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # others are there
+        with contextlib.suppress(OSError):  # others are still there
             self._folder.rmdir()
 
 
 def _folder_of_server() -> Path:
-    """Named by the server's process and its start, for numbers of processes come again."""
+    """A folder named by the server's process id and start time, since process ids are reused."""
     server, base = os.getppid(), Path(tempfile.gettempdir())
     prefix = f"castmate-{os.getuid()}-"
-    for left in base.glob(f"{prefix}*"):  # by servers that were killed
+    for left in base.glob(f"{prefix}*"):  # left by servers that were killed
         pid, _, start = left.name.removeprefix(prefix).partition("-")
         if _started(pid) != start:
             shutil.rmtree(left, ignore_errors=True)
@@ -66,7 +66,7 @@ def _folder_of_server() -> Path:
 
 
 def _started(pid: str) -> str:
-    """When a process started, in ticks since the machine did; empty where there is none."""
+    """When a process started, in ticks since boot; empty if there is none."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):

@@ -1,9 +1,9 @@
-"""What goes over the wire between `TritonClient` and the Triton model; both ends import it.
+"""The wire format between `TritonClient` and the Triton model; both ends import it.
 
-A request is two tensors, `prompt` and `image` (the encoded bytes of the reference), and every other
-field of `GenerateRequest` that is not left to the model as a request parameter of the same name.
-Responses are the outputs below.
-Errors are the tree of `castmate/errors.py` as one JSON document, the message of Triton's error.
+A request is two tensors, `prompt` and `image` (the encoded bytes of the reference; of several
+pictures as `castmate.several` packs them), and, as request parameters of the same name, all other
+fields of `GenerateRequest` that it does not leave to the model. Responses hold the outputs below.
+The message of a Triton error is one JSON document with an error of `castmate/errors.py`.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ MODEL: Final = "castmate"
 
 # Outputs. Each response holds some of them:
 PROGRESS: Final = "progress"  # int32 [2]: denoise steps done, denoise steps in all
-AHEAD: Final = "ahead"  # int32 [1]: requests before this one; also says that the server lives
+AHEAD: Final = "ahead"  # int32 [1]: requests before this one; also a sign of life
 PICTURE: Final = "picture"  # one encoded picture, with its ...
 SEED: Final = "seed"  # int64 [1]
 HAS_NSFW: Final = "has_nsfw"  # bool [1]
-IDENTITY: Final = "identity"  # float64 [1], where it was judged
+IDENTITY: Final = "identity"  # float64 [1], if it was judged
 REPORT: Final = "report"  # JSON, in the last response: GenerateResult.as_dict() or the state
 
 PROBE: Final = "probe"  # answer with the state, draw nothing
 
-# gRPC carries an error's text in a header, and headers have 8 KiB.
+# gRPC sends an error's text in a header, and headers are limited to 8 KiB.
 MAX_ERROR_BYTES: Final = 4000
 
 Outputs = Mapping[str, NDArray[Any]]
@@ -47,7 +47,7 @@ Outputs = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Job:
-    """A request as it arrived: its parameters are checked, its reference is not decoded yet.
+    """A request as it arrived, with checked parameters and a reference not yet decoded.
 
     Attributes:
         request: What to draw.
@@ -65,7 +65,7 @@ def encode_parameters(request: GenerateRequest) -> dict[str, str | int | bool | 
 
 
 def decode_request(prompt: bytes, image: bytes, parameters: Mapping[str, Any]) -> Job:
-    """Check what a client sent.
+    """Validate a client's request.
 
     Raises:
         InvalidRequest: Names every bad parameter.
@@ -79,13 +79,13 @@ def decode_request(prompt: bytes, image: bytes, parameters: Mapping[str, Any]) -
         raise InvalidRequest(
             [Problem("image", "is a tensor, not a parameter", "the bytes of one picture")]
         )
-    # The schema wants the name of a reference; here its bytes came along.
+    # The schema requires the name of a reference; here its bytes came with the request.
     named = {"image": "the tensor"} if image else {}
     return Job(GenerateRequest.parse(values | {"prompt": text} | named), image)
 
 
 def ahead(number: int) -> Outputs:
-    """How many requests come first."""
+    """How many requests are ahead."""
     return {AHEAD: np.array([number], np.int32)}
 
 
@@ -140,7 +140,7 @@ def decode_error(text: str) -> CastmateError | None:
 
 
 def triton_code(error: CastmateError) -> str:
-    """The name of Triton's error code for one of ours."""
+    """The name of Triton's error code for an error of Castmate's."""
     if isinstance(error, InvalidRequest):
         return "INVALID_ARG"
     if isinstance(error, BundleError | SettingsError):

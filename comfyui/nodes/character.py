@@ -22,11 +22,11 @@ _ID = re.compile(r"chr_[0-9a-f]{16}")
 def _number() -> io.Input:
     return io.Int.Input(
         "picture",
-        default=1,
-        min=1,
+        default=0,
+        min=0,
         max=MAX_PICTURES,
         optional=True,
-        tooltip="Which of its pictures is drawn from, from 1.",
+        tooltip="Which of its pictures is drawn from, from 1; 0 uses the first four together.",
     )
 
 
@@ -68,7 +68,7 @@ class Character(io.ComfyNode):
         cls,
         images: torch.Tensor,
         name: str,
-        picture: int = 1,
+        picture: int = 0,
         mask: torch.Tensor | None = None,
         server: str | None = None,
         **more: torch.Tensor | None,
@@ -123,7 +123,7 @@ class SavedCharacter(io.ComfyNode):
 
     @classmethod
     async def execute(
-        cls, saved: str, picture: int = 1, server: str | None = None
+        cls, saved: str, picture: int = 0, server: str | None = None
     ) -> io.NodeOutput:
         """See ComfyUI."""
         found = _ID.search(saved)
@@ -141,4 +141,5 @@ class SavedCharacter(io.ComfyNode):
 def _chosen(character_id: str, count: int, picture: int, url: str) -> io.NodeOutput:
     if picture > count:
         raise CastmateError(f"`picture` is {picture}, and the character has {count}.")
-    return io.NodeOutput(Subject(f"{character_id}/{picture}", normal(url)), character_id)
+    named = f"{character_id}/{picture}" if picture else character_id
+    return io.NodeOutput(Subject(named, normal(url)), character_id)

@@ -1,4 +1,4 @@
-"""Prompts of our own users' kind, written before any training and never trained on."""
+"""Prompts of the kind that users write, written before any training and never trained on."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ FREE = Path(__file__).with_name("free.txt")
 
 
 def free_prompts() -> list[str]:
-    """Fifty prompts, one a line of `free.txt`; a model is looked at with these, as a sheet."""
+    """Fifty prompts, one a line of `free.txt`, for judging a model by eye on a sheet."""
     return FREE.read_text().splitlines()

@@ -52,10 +52,12 @@ def build_app(
         async with AsyncExitStack() as stack:
             if mcp is not None:
                 await stack.enter_async_context(mcp.router.lifespan_context(mcp))
-            telling = asyncio.create_task(courier.run())
+            sharing = shared.rate.share_always(castmate.keys.count)
+            tasks = [asyncio.create_task(work) for work in (courier.run(), sharing)]
             yield
-            telling.cancel()
-            await asyncio.gather(telling, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     app = Starlette(
         routes=[

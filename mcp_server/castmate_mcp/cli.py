@@ -1,10 +1,11 @@
-"""The commands that this package brings: `castmate mcp`, `serve`, `keys` and `characters`."""
+"""The commands `castmate mcp`, `serve`, `keys`, `characters` and `pictures`."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import functools
+import gc
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -106,10 +107,14 @@ def serve(
     """
     if ctx.invoked_subcommand is not None:  # castmate serve triton
         return
+    # What is imported stays: to look for garbage in it would take a twentieth of the start.
+    gc.disable()
     from castmate_mcp.http import logs
     from castmate_mcp.serving import serve as run
     from castmate_mcp.settings import ServerSettings
 
+    gc.freeze()
+    gc.enable()
     with reporting():
         settings = ServerSettings.load(
             host=host, port=port, bundle=bundle, data_dir=data_dir, public_url=public_url

@@ -32,7 +32,9 @@ KEPT_DAYS: Final = 30.0  # pictures of callers elsewhere, where CASTMATE_RETENTI
 Say = Callable[[str], object]
 
 
-async def serve(settings: ServerSettings, say: Say) -> None:
+async def serve(
+    settings: ServerSettings, say: Say, show: Callable[[str], object] | None = None
+) -> None:
     """Serve until SIGINT or SIGTERM; call it from the main thread.
 
     What is being made then gets `settings.drain_s` to end, the rest waits for the next start. A
@@ -41,6 +43,7 @@ async def serve(settings: ServerSettings, say: Say) -> None:
     Args:
         settings: Where to listen, and how.
         say: Gets a line for a person about what is served.
+        show: Gets the address once it can be asked.
 
     Raises:
         SettingsError: The address cannot be used, or only with keys; or traces are asked for, and
@@ -50,12 +53,13 @@ async def serve(settings: ServerSettings, say: Say) -> None:
     places = Places(raise_open_files())
     opening = Castmate.open(settings, drain_s=settings.drain_s, keep_days=KEPT_DAYS)
     with tracing.exporting("castmate", __version__):
-        await _serve(settings, say, places, opening)
+        await _serve(settings, say, show, places, opening)
 
 
 async def _serve(
     settings: ServerSettings,
     say: Say,
+    show: Callable[[str], object] | None,
     places: Places,
     opening: AbstractAsyncContextManager[Castmate[ServerSettings]],
 ) -> None:
@@ -75,9 +79,13 @@ async def _serve(
         with _listening(settings.host, settings.port, places) as listener:
             castmate.work()
             app = build_app(castmate, mcp=build_mcp_app(castmate))
-            await _Server(_config(app, places)).run(
-                listener, lambda url: _announce(say, url, configured)
-            )
+
+            def started(url: str) -> None:
+                _announce(say, url, configured)
+                if show is not None:
+                    show(url)
+
+            await _Server(_config(app, places)).run(listener, started)
 
 
 class _Server(uvicorn.Server):
@@ -97,6 +105,7 @@ class _Server(uvicorn.Server):
         def stop(number: signal.Signals) -> None:
             self.should_exit = True
             gateway.draining.set()
+            gateway.castmate.finish()
             loop.remove_signal_handler(number)  # a second one ends the process
 
         for number in (signal.SIGINT, signal.SIGTERM):

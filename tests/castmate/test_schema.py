@@ -190,4 +190,5 @@ def test_a_result_as_json_has_everything_but_the_bytes() -> None:
         "reference": None,
         "no_identity": "",
         "selection": None,
+        "model_hash": "",
     }

@@ -62,8 +62,8 @@ async def test_a_caller_who_waits_gets_pictures_and_progress_and_leaves_the_queu
     own_folder: Path, reference: Reference
 ) -> None:
     seen: list[Progress] = []
-    client = FlatClient(warnings=("odd",))
-    async with Castmate.open(Settings.load(), router=routed(client)) as castmate:
+    client, settings = FlatClient(warnings=("odd",)), Settings.load(picture_metadata=False)
+    async with Castmate.open(settings, router=routed(client)) as castmate:
         waiting = await submitter(castmate.ledger, reference)()
         result = await castmate.generate(waiting.request, reference, seen.append)
         assert (await castmate.ledger.get(waiting.id)).state == State.CREATED

@@ -11,11 +11,12 @@ from tokenizers import Tokenizer
 from demo_model.captions import full_caption, short_caption, with_unknown_words
 from demo_model.config import BOS, EOS, MAX_SEQUENCE_LENGTH, PAD, UNK
 from demo_model.draw import random_picture
-from demo_model.evaluate import SHEET_PROMPTS, short_prompt
+from demo_model.evaluate import short_prompt
 from demo_model.faces import Emotion
 from demo_model.poses import Pose
 from demo_model.prompts import free_prompts
 from demo_model.scenes import Scene
+from demo_model.sheet import SCENES
 from demo_model.tokens import build_tokenizer, encode, save_tokenizer
 from demo_model.words import EMOTION_WORDS, POSE_WORDS, SCENE_WORDS, TREES
 
@@ -34,7 +35,7 @@ def test_every_caption_tokenizes_without_loss(tokenizer: Tokenizer) -> None:
 
 
 def test_the_prompts_of_the_sheet_are_known_words(tokenizer: Tokenizer) -> None:
-    assert all(UNK not in tokenizer.encode(text).ids for text in SHEET_PROMPTS)
+    assert all(UNK not in tokenizer.encode(text).ids for text in SCENES)
 
 
 def test_ids_are_fixed_length_between_begin_and_end(tokenizer: Tokenizer) -> None:

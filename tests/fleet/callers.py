@@ -10,6 +10,8 @@ from typing import Any
 
 import httpx2
 
+from tests.fleet.receiver import HOOK
+
 MODEL = "/api/v3/wavespeed-ai/instant-character"
 PATIENCE_S = 120.0
 
@@ -22,24 +24,32 @@ class Seen:
         statuses: Answers by HTTP status.
         unlike: 5xx answers that are not a 503 with Retry-After.
         refused: Connections that could not be made or broke.
-        acknowledged: When each prediction was, on the monotonic clock.
-        completed: Likewise.
+        asked: When each prediction was first asked for, on the monotonic clock.
+        acknowledged: When it was taken, likewise.
+        completed: When its caller saw it completed.
         ended: The status of each at its end.
     """
 
     statuses: Counter[int] = field(default_factory=Counter)
     unlike: list[str] = field(default_factory=list)
     refused: int = 0
+    asked: dict[str, float] = field(default_factory=dict)
     acknowledged: dict[str, float] = field(default_factory=dict)
     completed: dict[str, float] = field(default_factory=dict)
     ended: Counter[str] = field(default_factory=Counter)
 
-    def slowest_s(self, begin: float, end: float) -> float:
-        """The longest wait of the predictions acknowledged in a span of time."""
-        waits = [
-            self.completed[name] - at for name, at in self.acknowledged.items() if begin <= at < end
+    def slowest_s(self, begin: float, end: float) -> tuple[float, float]:
+        """What callers waited for whose predictions were not finished at some time of a span.
+
+        Returns:
+            The longest time until one was acknowledged, and from there until it was drawn.
+        """
+        met = [
+            name for name, at in self.asked.items() if at < end and self.completed[name] >= begin
         ]
-        return max(waits, default=0.0)
+        taken = (self.acknowledged[name] - self.asked[name] for name in met)
+        drawn = (self.completed[name] - self.acknowledged[name] for name in met)
+        return max(taken, default=0.0), max(drawn, default=0.0)
 
 
 class Caller:
@@ -82,7 +92,7 @@ class Caller:
             return answer
         if answer.status_code not in (429, 503) or not after:
             self._seen.unlike.append(self._last)
-        await asyncio.sleep(min(float(after or 0.5), 2.0))
+        await asyncio.sleep(float(after or 0.5))
         return None
 
     async def draw(self, image: str, seed: int) -> None:
@@ -90,9 +100,11 @@ class Caller:
         body = {"image": image, "prompt": "waving on the beach", "size": "512*512", "seed": seed}
         body |= {"num_inference_steps": 4, "enable_safety_checker": False}
         key = {"Idempotency-Key": f"fleet-{seed}"}
-        data = await self.ask("POST", MODEL, json=body, headers=key)
+        asked = time.monotonic()
+        data = await self.ask("POST", f"{MODEL}?webhook={HOOK}", json=body, headers=key)
         name = data["id"]
-        self._seen.acknowledged.setdefault(name, time.monotonic())
+        self._seen.asked[name] = asked
+        self._seen.acknowledged[name] = time.monotonic()
         while data["status"] in ("created", "processing"):
             await asyncio.sleep(0.5)
             data = await self.ask("GET", f"/api/v3/predictions/{name}/result")

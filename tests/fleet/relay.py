@@ -74,8 +74,10 @@ class Relay:
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
+    try:
         while data := await reader.read(1 << 16):
             writer.write(data)
             await writer.drain()
         writer.write_eof()
+    except OSError:  # one side is gone: the other one learns of it as without a relay
+        writer.transport.abort()

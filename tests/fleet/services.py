@@ -79,7 +79,10 @@ def object_storage(folder: Path) -> Iterator[int]:
     with log.open("wb") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, cwd=folder)
     try:
-        _create_bucket(ports["filer.port"], process, log)
+        bucket = f"http://127.0.0.1:{ports['filer.port']}/buckets/{BUCKET}/"
+        _until_answered(urllib.request.Request(bucket, method="POST"), process, log)
+        health = f"http://127.0.0.1:{ports['s3.port']}/healthz"
+        _until_answered(urllib.request.Request(health), process, log)
         yield ports["s3.port"]
     finally:
         process.kill()
@@ -98,12 +101,13 @@ _WEED_PORTS: Final = (
 )
 
 
-def _create_bucket(filer: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    url = f"http://127.0.0.1:{filer}/buckets/{BUCKET}/"
+def _until_answered(
+    request: urllib.request.Request, process: subprocess.Popen[bytes], log: Path
+) -> None:
     ends = time.monotonic() + START_S
     while time.monotonic() < ends and process.poll() is None:
         try:
-            with urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=5):
+            with urllib.request.urlopen(request, timeout=5):
                 return
         except OSError:
             time.sleep(0.1)
@@ -111,18 +115,38 @@ def _create_bucket(filer: int, process: subprocess.Popen[bytes], log: Path) -> N
 
 
 class Gateway:
-    """`castmate serve` on a port that it keeps over restarts."""
+    """`castmate serve` on a port that it keeps over restarts.
+
+    Attributes:
+        settings: Its environment.
+        starts_s: How long each start took, until it said that it is ready.
+        ends_s: How long each end in order took.
+    """
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.port = free_port()
         self._folder = folder
         self.settings = settings | {"CASTMATE_PORT": str(self.port)}
+        self.starts_s: list[float] = []
+        self.ends_s: list[float] = []
         self._process: ServerProcess | None = None
 
+    @property
+    def pid(self) -> int:
+        """Its process number."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
-        """Start it and wait until it listens."""
+        """Start it and wait until it is ready."""
         self._folder.mkdir(exist_ok=True)
+        began = time.monotonic()
         self._process = ServerProcess([CASTMATE, "serve"], self._folder, **self.settings)
+        while not self._is_ready():
+            if time.monotonic() > began + START_S:
+                raise RuntimeError(f"The gateway is not ready:\n{self._process.log}")
+            time.sleep(0.02)
+        self.starts_s.append(time.monotonic() - began)
 
     def kill(self) -> None:
         """As a power cut does."""
@@ -132,5 +156,16 @@ class Gateway:
     def terminate(self) -> int:
         """As Kubernetes does; gives the exit code."""
         assert self._process is not None
+        began = time.monotonic()
         self._process.signal(signal.SIGTERM)
-        return self._process.wait()
+        code = self._process.wait()
+        self.ends_s.append(time.monotonic() - began)
+        return code
+
+    def _is_ready(self) -> bool:
+        url = f"http://127.0.0.1:{self.port}/readyz"
+        try:
+            with urllib.request.urlopen(url, timeout=START_S):
+                return True
+        except OSError:
+            return False

@@ -20,6 +20,9 @@ from castmate.service import Castmate
 from castmate_mcp.agent.server import GENERATE, build_server
 from castmate_mcp.settings import ServerSettings
 from tests.doubles import FlatClient, picture, routed
+from tests.mcp_server import signatures
+
+signatures.read_once()
 
 SCENE = {"prompt": "waving", "image": "fox.png", "size": "512*640", "seed": 7}
 

@@ -1,4 +1,4 @@
-"""Generation on Triton servers over a gRPC stream; `castmate/triton/wire.py` says what is in it.
+"""Generation on Triton servers over a gRPC stream, whose format is `castmate/triton/wire.py`.
 
 A dead model process sends nothing at all and a frozen server keeps its connection, so every wait
 has a deadline: the model sends at least one event a second.
@@ -27,7 +27,7 @@ from castmate.triton import wire
 
 PROBE_TIMEOUT_S: Final = 3.0  # Triton itself needs 1 s to notice that a model process is dead
 STALL_TIMEOUT_S: Final = 300.0  # a step has no bound of its own, but none takes this long
-_MOST_DEATHS: Final = 2  # of servers that draw one request; then it may be its fault
+_MOST_DEATHS: Final = 2  # of servers that draw one request; after that it may be to blame
 _log = logging.getLogger(__name__)
 
 
@@ -45,12 +45,12 @@ class TritonClient:
         probe_timeout_s: float = PROBE_TIMEOUT_S,
         discovery: Discovery | None = None,
     ) -> None:
-        """Know the servers; connections are made when they are needed.
+        """Store the servers; connections are opened when needed.
 
         Args:
-            urls: Their gRPC addresses, host:port, or `dns:///host:port` for all of a name.
-            event_timeout_s: A server that sends nothing for this long is given up.
-            stall_timeout_s: So is one that lives and does not get on with a running request.
+            urls: Their gRPC addresses, host:port, or `dns:///host:port` for all servers of a name.
+            event_timeout_s: A server that sends nothing for this long counts as failed.
+            stall_timeout_s: So does a live one whose running request stalls for this long.
             probe_timeout_s: Time for a server to say that it can draw.
             discovery: Finds the servers; only tests replace it.
 
@@ -77,7 +77,7 @@ class TritonClient:
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
-        """The servers that the settings name.
+        """A client for the servers that the settings name.
 
         Raises:
             SettingsError: They name none.
@@ -86,7 +86,7 @@ class TritonClient:
 
     @property
     def servers(self) -> Servers:
-        """Those that it knows."""
+        """The servers that it knows."""
         return self._endpoints.count()
 
     async def generate(
@@ -96,17 +96,17 @@ class TritonClient:
         on_progress: ProgressCallback | None = None,
         payments: Payments | None = None,
     ) -> GenerateResult:
-        """Draw on one server; if it refuses or fails, another one draws the same picture.
+        """Draw on one server; if it is full or fails, another one draws the same picture.
 
-        A server that dies in the midst is followed by one other at most: where the request itself
-        is what kills, it must not meet them all.
+        After a server dies while drawing, at most one other is tried: a request that kills servers
+        must not reach them all.
 
         Cancelling the task cancels the request on its server, before its next step.
 
         Raises:
-            InvalidRequest: The request or the reference is refused.
+            InvalidRequest: The request or the reference is invalid.
             Overloaded: Every server is full.
-            Unavailable: No server can be reached, or those asked failed while they drew.
+            Unavailable: No server can be reached, or those asked failed while drawing.
         """
         tried: list[Endpoint] = []
         full: list[Overloaded] = []
@@ -142,13 +142,13 @@ class TritonClient:
         raise Unavailable("\n".join(self._endpoints.reasons()))
 
     async def probe(self, url: str) -> dict[str, Any]:
-        """Ask the model itself, not its server: that says ready when the model's process is dead.
+        """Ask the model itself, since its server still says ready after the model's process died.
 
         Returns:
             The model's name, engine, defaults and styles, and how many requests wait and run.
 
         Raises:
-            Unavailable: It cannot draw, with the reason.
+            Unavailable: It cannot draw; gives the reason.
         """
         asked = self._streams.events(url, {}, {wire.PROBE: True}, self._probe_timeout_s)
         async with aclosing(asked) as events:
@@ -171,7 +171,7 @@ class TritonClient:
         return int(state["waiting"]) + int(state["running"])
 
     async def aclose(self) -> None:
-        """Cancel what runs and close the connections."""
+        """Cancel running requests and close the connections."""
         await self._endpoints.aclose()
         await self._discovery.aclose()
         await self._streams.aclose()
@@ -234,7 +234,7 @@ class _Drawing:
         self._ahead: int | None = None
 
     def take(self, response: Response) -> bool:
-        """Keep what a response holds; whether the request got on, or still waits its turn."""
+        """Store a response; returns whether the request made progress or still waits its turn."""
         if wire.PROGRESS in response and self._on_progress is not None:
             done, total = response[wire.PROGRESS]
             self._on_progress(Progress(done, total, images=tuple(self._images)))
@@ -255,7 +255,7 @@ class _Drawing:
         return self._ahead is None or self._ahead > 0 or before != 0
 
     def result(self) -> GenerateResult | None:
-        """Everything together; None where the end did not come."""
+        """The complete result; None if the stream ended early."""
         if self._report is None:
             return None
         return GenerateResult(
@@ -269,4 +269,5 @@ class _Drawing:
             reference=FramedReference.parse(self._report.get("reference")),
             no_identity=self._report.get("no_identity", ""),
             selection=Selection.parse(self._report.get("selection")),
+            model_hash=self._report.get("model_hash", ""),
         )

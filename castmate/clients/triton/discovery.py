@@ -1,7 +1,7 @@
-"""The addresses of Triton servers, some of which are names that stand for all that run now.
+"""Discovers Triton servers; some addresses are names that stand for all servers now running.
 
 `dns:///triton-headless:8001` is gRPC's notation for every address of a name. In Kubernetes that is
-a headless service: servers that start appear in it, and those that stop leave it.
+a headless service: servers appear in it when they start and leave it when they stop.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Final
 from castmate.addresses import DNS, Lookup, system_lookup
 from castmate.errors import Unavailable
 
-REFRESH_S: Final = 5.0  # how long Kubernetes lets an answer be kept, too
+REFRESH_S: Final = 5.0  # as long as Kubernetes lets an answer be cached
 
 _LOG: Final = logging.getLogger(__name__)
 
 
 class Discovery:
-    """Resolves the names again and again, beside the requests, so that none waits for a lookup."""
+    """Resolves the names repeatedly in the background, so that no request waits for a lookup."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Discovery:
         lookup: Lookup = system_lookup,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Nothing is looked up yet.
+        """Store the addresses without looking anything up.
 
         Args:
             addresses: host:port, or `dns:///host:port`.
@@ -44,7 +44,7 @@ class Discovery:
         self._lookup, self._clock = lookup, clock
 
     async def servers(self) -> list[str]:
-        """What is known now, host:port; only a name that was never resolved is waited for.
+        """The servers known now, host:port; waits only for a name that was never resolved.
 
         Raises:
             Unavailable: There is no server, because names cannot be resolved.
@@ -75,7 +75,7 @@ class Discovery:
         try:
             addresses = await self._lookup(host, int(port))
         except OSError as error:
-            # The servers that were there are kept: they are asked whether they can draw anyway.
+            # The known servers are kept: each is probed before it draws anyway.
             name.reason = f"{name.address} cannot be resolved: {error.strerror or error}."
             _LOG.warning("%s", name.reason)
         else:

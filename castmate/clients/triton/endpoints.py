@@ -1,4 +1,4 @@
-"""Several servers of the same model: which one next, and which one not for now."""
+"""Chooses among several servers of the same model, and rests those that fail."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Endpoint:
 
     Attributes:
         url: host:port.
-        outstanding: Our requests that it is busy with.
-        load: Requests of anybody that it had when it was asked last.
+        outstanding: This process's requests that it has not finished.
+        load: Requests, of any caller, that it had when it was last asked.
         failures: In a row; each one doubles the time without requests.
         ejected_until: On the monotonic clock; 0 while it gets requests.
-        last_used: The turn in which it was chosen last.
+        last_used: The turn in which it was last chosen.
         reason: Why it was ejected.
     """
 
@@ -52,11 +52,11 @@ class Endpoints:
     """Chooses the least busy server; a failed one rests.
 
     Other gateways send requests to the same servers, so a choice between several asks them how many
-    they have; of a large fleet it asks a few at random, which balances nearly as well as asking all
+    they have. In a large fleet it asks a few at random, which balances nearly as well as asking all
     (M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001).
 
-    A server that failed gets no request until it has answered a probe. While another one works,
-    the probe runs beside the requests; when none works, the next request waits for it.
+    A server that failed gets no request until it has answered a probe. While another server works,
+    the probe runs in the background; if none works, the next request waits for it.
     """
 
     def __init__(
@@ -66,12 +66,12 @@ class Endpoints:
         *,
         survey_s: float = SURVEY_S,
     ) -> None:
-        """Know the servers; nothing is sent yet.
+        """Store the servers without sending anything.
 
         Args:
-            urls: Of the servers.
-            probe: How many requests the server of a URL has, from anybody, when it can draw; else
-                raises `Unavailable`.
+            urls: The servers' addresses.
+            probe: Returns how many requests, of any caller, the server of a URL has; raises
+                `Unavailable` if it cannot draw.
             survey_s: How long a choice waits for several servers to say how busy they are.
         """
         self._all = {url: Endpoint(url) for url in urls}
@@ -79,19 +79,19 @@ class Endpoints:
         self._turn = 0
 
     def update(self, urls: Sequence[str]) -> list[str]:
-        """Know exactly these servers from now on.
+        """Replace the servers with these.
 
-        One that has gone finishes what it draws and gets nothing new.
+        A removed server finishes what it is drawing and gets nothing new.
 
         Returns:
-            Those that have gone.
+            The removed servers.
         """
         gone = [url for url in self._all if url not in urls]
         self._all = {url: self._all.get(url) or Endpoint(url) for url in urls}
         return gone
 
     async def choose(self, tried: Sequence[Endpoint]) -> Endpoint | None:
-        """The least busy endpoint outside `tried`; None when there is none that works."""
+        """The least busy endpoint outside `tried`; None if none works."""
         chosen = None
         while chosen is None:
             if not (working := await self._working(tried)):
@@ -114,11 +114,11 @@ class Endpoints:
         return [endpoint for endpoint in left if not endpoint.is_ejected]
 
     async def _least_busy(self, working: Sequence[Endpoint]) -> Endpoint | None:
-        """Of those that answer in time; None when all that were asked turned out to have failed."""
+        """The least busy of those that answer in time; None if all that were asked have failed."""
         some = random.sample(working, min(len(working), SURVEYED))
         probes = {self._start_probe(endpoint): endpoint for endpoint in some}
         answered, _ = await asyncio.wait(probes, timeout=self._survey_s)
-        # Whoever is too slow is not chosen now; the probe goes on, and may end with a rest for it.
+        # A server that is too slow is not chosen now; its probe goes on, and may yet rest it.
         prompt = [probes[probe] for probe in answered if not probes[probe].is_ejected]
         left = prompt or [endpoint for endpoint in some if not endpoint.is_ejected]
         return min(left, key=_busyness, default=None)
@@ -133,24 +133,24 @@ class Endpoints:
             endpoint.outstanding -= 1
 
     def failed(self, endpoint: Endpoint, reason: str) -> None:
-        """Give it a rest."""
+        """Rest a server that failed."""
         endpoint.failures += 1
         rest_s = min(FIRST_EJECTION_S * 2 ** (endpoint.failures - 1), LONGEST_EJECTION_S)
         endpoint.ejected_until = time.monotonic() + rest_s
         endpoint.reason = reason
 
     def worked(self, endpoint: Endpoint) -> None:
-        """Forget its failures."""
+        """Clear its failures."""
         endpoint.failures, endpoint.ejected_until, endpoint.reason = 0, 0.0, ""
 
     def count(self) -> Servers:
-        """How many there are, and how busy."""
+        """How many servers there are, and how busy they are."""
         usable = [endpoint for endpoint in self._all.values() if not endpoint.is_ejected]
         ahead = sum(max(endpoint.load, endpoint.outstanding) for endpoint in usable)
         return Servers(len(usable), len(self._all) - len(usable), ahead)
 
     def reasons(self) -> list[str]:
-        """Why each ejected server is."""
+        """Why each ejected server was ejected."""
         return [endpoint.reason for endpoint in self._all.values() if endpoint.is_ejected]
 
     async def aclose(self) -> None:
@@ -161,7 +161,7 @@ class Endpoints:
         await asyncio.gather(*probes, return_exceptions=True)
 
     def _start_probe(self, endpoint: Endpoint) -> asyncio.Task[None]:
-        """The probe that runs already, or a new one: many requests ask once."""
+        """The running probe, or a new one: many requests share one probe."""
         if endpoint.probing is None or endpoint.probing.done():
             endpoint.probing = asyncio.create_task(self._ask(endpoint))
         return endpoint.probing
@@ -176,5 +176,5 @@ class Endpoints:
 
 
 def _busyness(endpoint: Endpoint) -> tuple[int, int]:
-    # What we have just sent may not have arrived when it was asked.
+    # Requests just sent may not have arrived when it was asked.
     return max(endpoint.load, endpoint.outstanding), endpoint.last_used

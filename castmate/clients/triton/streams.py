@@ -1,4 +1,4 @@
-"""One request to a Triton server as a stream of responses, over connections that many share."""
+"""Requests to Triton servers as streams of responses, over shared connections."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from tritonclient.grpc.aio import InferenceServerClient
 
 # Pings every 2 s notice a dead machine; without `ping_timeout_ms` a frozen server went unnoticed
-# for a minute. Subchannels of its own: a new channel must not inherit the backoff of one that
-# failed, or a restarted server is not found for seconds.
+# for a minute. Each channel has its own subchannels: if a new one inherited the backoff of one that
+# failed, it would not find a restarted server for seconds.
 CHANNEL_OPTIONS: Final = [
     ("grpc.keepalive_time_ms", 2000),
     ("grpc.keepalive_timeout_ms", 1000),
@@ -40,7 +40,7 @@ _PLAIN: Final[Mapping[str, Callable[[Any], Any]]] = {
 
 
 class Streams:
-    """The connections to all servers; each is opened when it is first needed."""
+    """The connections to all servers, each opened when first needed."""
 
     def __init__(self) -> None:
         """Nothing is connected yet."""
@@ -53,10 +53,10 @@ class Streams:
         parameters: Mapping[str, Any],
         timeout_s: float,
     ) -> AsyncGenerator[Response, None]:
-        """The responses to one request; leaving it early cancels the request.
+        """The responses to one request; leaving the iteration early cancels the request.
 
         Raises:
-            CastmateError: The server refused it, failed, or was silent for `timeout_s`.
+            CastmateError: The server rejected it, failed, or was silent for `timeout_s`.
         """
         import grpc
         from tritonclient.grpc import InferInput
@@ -75,16 +75,16 @@ class Streams:
                 "enable_empty_final_response": True,
             }
 
-        # Not the header `triton_grpc_error`, which would give errors a gRPC status: tritonserver
-        # 24.10 then cancels the finished stream itself, and now and then that race ends the whole
-        # server (SIGSEGV). The code is in the text.
+        # Without the header `triton_grpc_error`, which would give errors a gRPC status: with it,
+        # tritonserver 24.10 cancels the finished stream itself, and that race sometimes crashes the
+        # whole server (SIGSEGV). The code is in the text.
         connection = self._connect(url, await is_direct(url))
         stream = connection.client.stream_infer(one(), headers=_trace_headers())
         failure: CastmateError | None = None
         is_over = False
         try:
             # Read to the very end: a stream that is cancelled after its last response stays in the
-            # server, and then the server does not end without being killed.
+            # server, which then does not exit without being killed.
             while True:
                 try:
                     # Not `wait_for`: before Python 3.12 it loses a cancel that meets a response.
@@ -118,7 +118,7 @@ class Streams:
             raise failure
 
     def _connect(self, url: str, direct: bool) -> _Connection:
-        """The open connection, which many requests share, or a new one."""
+        """The open connection, shared by many requests, or a new one."""
         if (connection := self._connections.get(url)) is None:
             from tritonclient.grpc.aio import InferenceServerClient
 
@@ -129,7 +129,7 @@ class Streams:
         return connection
 
     async def _disconnect(self, url: str, connection: _Connection) -> None:
-        """Leave a connection; nobody joins a broken one again, and the last one closes it."""
+        """Leave a connection; the last to leave closes it, and nobody joins a broken one."""
         connection.num_users -= 1
         if connection.is_broken:
             if self._connections.get(url) is connection:
@@ -138,7 +138,7 @@ class Streams:
                 await connection.client.close()
 
     async def leave(self, urls: Collection[str]) -> None:
-        """Close the connections to servers that are not asked again, once nobody uses them."""
+        """Close the connections to removed servers, once nobody uses them."""
         for url in urls:
             if (connection := self._connections.pop(url, None)) is not None:
                 connection.is_broken = True
@@ -146,7 +146,7 @@ class Streams:
                     await connection.client.close()
 
     async def aclose(self) -> None:
-        """Close every connection; what runs ends."""
+        """Close every connection, which ends running requests."""
         connections, self._connections = self._connections, {}
         for connection in connections.values():
             await connection.client.close()
@@ -177,7 +177,7 @@ def _decode(result: Any) -> Response:
 
 
 def _translate(url: str, status: str, text: str) -> CastmateError:
-    """Triton's error as one of ours: what the model said, or `Unavailable`."""
+    """Triton's error as a `CastmateError`: the model's own, or `Unavailable`."""
     ours = wire.decode_error(text)
     if isinstance(ours, InvalidRequest | Overloaded):
         return ours

@@ -1,4 +1,4 @@
-"""WaveSpeed's API at the wire: requests, envelopes, and what became of a paid request.
+"""WaveSpeed's API at the wire: requests, envelopes, and the outcome of a paid request.
 
 Knows nothing of prices, pictures and ledgers.
 """
@@ -37,7 +37,7 @@ READ_TIMEOUT_S: Final = 30.0
 UPLOAD_TIMEOUT_S: Final = 120.0
 MAX_ANSWER_BYTES: Final = 32 * 2**20  # the list of all models is the longest answer
 RETRY_DELAYS_S: Final = (1.0, 2.0, 4.0, 8.0)
-FEW_DELAYS_S: Final = (1.0,)  # for what there is a substitute for
+FEW_DELAYS_S: Final = (1.0,)  # for calls whose result has a substitute
 MAX_RETRY_AFTER_S: Final = 60.0  # limits are counted by the minute
 MAX_REPEAT_AFTER_S: Final = 10.0
 
@@ -58,16 +58,16 @@ class NotSent(Exception):
 
 
 class Lost(Exception):
-    """A request was sent, and its answer does not tell what became of it."""
+    """A request was sent, but its answer does not reveal the outcome."""
 
 
 class Refused(Exception):
-    """WaveSpeed says no: nothing was started.
+    """WaveSpeed rejected the request: nothing was started.
 
     Attributes:
         status: Like an HTTP status.
         message: WaveSpeed's own words, short and on one line.
-        retry_after_s: When to come back, where it says so.
+        retry_after_s: When to try again, if it says so.
     """
 
     def __init__(self, status: int, message: str, retry_after_s: float | None = None) -> None:
@@ -79,7 +79,7 @@ class Refused(Exception):
 class _Reply:
     status: int
     retry_after_s: float | None
-    envelope: Mapping[str, Any] | None  # None: not JSON, so not from the API itself
+    envelope: Mapping[str, Any] | None  # None if it is not JSON, so not from the API itself
     excerpt: str
 
     @property
@@ -98,7 +98,7 @@ class _Reply:
 
 
 class WaveSpeedApi:
-    """The calls that are needed; each but `submit` may be repeated, and is."""
+    """The API's calls; each except `submit` is retried."""
 
     def __init__(
         self,
@@ -111,38 +111,38 @@ class WaveSpeedApi:
         read_timeout_s: float = READ_TIMEOUT_S,
         backend: httpcore2.AsyncNetworkBackend | None = None,
     ) -> None:
-        """Nothing is sent yet.
+        """Prepare the connections without sending anything.
 
         Args:
-            base_url: Where the API is.
-            key: Of the account.
-            sleep: Waits between repeated calls; only tests replace it.
+            base_url: The API's address.
+            key: The account's key.
+            sleep: Waits between retries; only tests replace it.
             allow_http: Whether files may be uploaded to http URLs.
             submit_timeout_s: How long a paid request may go unanswered.
             read_timeout_s: How long any other may.
-            backend: What opens connections to file hosts; only tests replace it.
+            backend: Opens connections to file hosts; only tests replace it.
         """
         self._key, self._sleep = key, sleep
         self._allow_http, self._backend = allow_http, backend
         self._submit_timeout_s, self._read_timeout_s = submit_timeout_s, read_timeout_s
         # No connection is used twice: one that the other end has just closed would lose the reply
-        # to a paid request. No redirect either: it would send the request again.
+        # to a paid request. Redirects are not followed: they would send the request again.
         self._http = httpx2.AsyncClient(
             base_url=base_url,
             headers={"user-agent": f"castmate/{__version__}", "x-client-name": "castmate"},
             limits=httpx2.Limits(max_keepalive_connections=0),
             follow_redirects=False,
             proxy=proxy_for(base_url),
-            trust_env=False,  # no passwords from ~/.netrc
+            trust_env=False,  # ignores passwords in ~/.netrc
         )
 
     async def submit(self, model: str, inputs: Mapping[str, Any]) -> RemotePrediction:
-        """Start a prediction. This is the one call that costs money: it is sent once.
+        """Start a prediction. This is the only call that costs money, so it is sent once.
 
         Raises:
             NotSent: WaveSpeed was not reached.
-            Refused: It said no.
-            Lost: Nobody knows whether it started.
+            Refused: It rejected the request.
+            Lost: It is unknown whether the prediction started.
         """
         try:
             reply = await self._send(
@@ -157,8 +157,8 @@ class WaveSpeedApi:
             return prediction
         if reply.code < 300:
             raise Lost(f"its answer names no prediction ({reply.excerpt})")
-        # A gateway in between may answer with any 5xx after WaveSpeed has begun; its own 503 says
-        # that it takes nothing at the moment.
+        # A gateway in between may answer with any 5xx after WaveSpeed has started; WaveSpeed's own
+        # 503 says that it accepts nothing at the moment.
         if reply.code < 500 or (reply.code == 503 and reply.envelope):
             raise reply.refused()
         raise Lost(f"it answered with HTTP status {reply.code} ({reply.excerpt})")
@@ -168,17 +168,17 @@ class WaveSpeedApi:
 
         Raises:
             Refused: WaveSpeed does not know it, or not for this key.
-            Unavailable: It could not be asked.
+            Unavailable: WaveSpeed could not be asked.
         """
         path = f"/api/v3/predictions/{remote_id}/result"
         return await self._repeat("GET", path, lambda data: as_prediction(data, remote_id))
 
     async def model_schema(self, model: str) -> Mapping[str, Any] | None:
-        """The JSON schema of a hosted model's inputs; None where it is not listed.
+        """The JSON schema of a hosted model's inputs; None if the model is not listed.
 
         Raises:
-            Refused: WaveSpeed said no.
-            Unavailable: It could not be asked.
+            Refused: WaveSpeed rejected the request.
+            Unavailable: WaveSpeed could not be asked.
         """
         models = await self._repeat("GET", "/api/v3/models", as_list, FEW_DELAYS_S)
         for entry in models:
@@ -187,11 +187,11 @@ class WaveSpeedApi:
         return None
 
     async def price_usd(self, model: str, inputs: Mapping[str, Any]) -> float:
-        """What a prediction costs at most: discounts are not counted on.
+        """The most that a prediction costs, without any discount.
 
         Raises:
-            Refused: WaveSpeed said no.
-            Unavailable: It could not be asked, or names no price in dollars.
+            Refused: WaveSpeed rejected the request.
+            Unavailable: WaveSpeed could not be asked, or gives no price in dollars.
         """
         body = {"model_id": model, "inputs": dict(inputs)}
         try:
@@ -209,17 +209,17 @@ class WaveSpeedApi:
         """What is left in the account.
 
         Raises:
-            Refused: WaveSpeed does not take the key.
-            Unavailable: It could not be asked.
+            Refused: WaveSpeed does not accept the key.
+            Unavailable: WaveSpeed could not be asked.
         """
         return await self._repeat("GET", "/api/v3/balance", as_balance, FEW_DELAYS_S)
 
     async def upload(self, filename: str, mime_type: str, data: bytes) -> str:
-        """Bring a file there; the URL under which the hosted model can read it.
+        """Upload a file; returns the URL at which the hosted model can read it.
 
         Raises:
-            Refused: WaveSpeed said no.
-            Unavailable: It could not be done.
+            Refused: WaveSpeed rejected the request.
+            Unavailable: The upload failed.
         """
         described = {"filename": filename, "size": len(data), "content_type": mime_type}
         try:
@@ -234,7 +234,7 @@ class WaveSpeedApi:
         if not isinstance(upload, dict) or not isinstance(upload.get("url"), str):
             raise Unavailable("WaveSpeed does not say where to upload the reference.")
         headers = upload.get("headers") or {}
-        status = await send(  # without the key: it is another host
+        status = await send(  # without the key: this is another host
             upload["url"],
             data,
             method="PUT",
@@ -260,8 +260,8 @@ class WaveSpeedApi:
         delays_s: Sequence[float] = RETRY_DELAYS_S,
         **content: Any,
     ) -> Read:
-        """Call until there is an answer that `read` understands, within reason."""
-        # Not stamina: it sleeps by itself, and tests of what is paid run on a clock of their own.
+        """Call until an answer comes that `read` understands, or the retries are used up."""
+        # Not stamina: it does its own sleeping, and the tests of payments run on their own clock.
         problem = ""
         for delay_s in (*delays_s, None):
             asked_for_s = 0.0
@@ -302,7 +302,7 @@ class WaveSpeedApi:
         return _Reply(response.status_code, wait_s, envelope, self._excerpt(envelope))
 
     def _excerpt(self, envelope: Mapping[str, Any] | None) -> str:
-        """WaveSpeed's words, as an error may show them: short, on one line, without the key."""
+        """WaveSpeed's words in a form fit for errors: short, on one line, without the key."""
         if envelope is None:
             return "a page that is not of the API"
         told = envelope.get("message") or envelope.get("error") or ""
@@ -311,7 +311,7 @@ class WaveSpeedApi:
         return shorten(text, 200)
 
     def clean(self, text: str) -> str:
-        """Any text of theirs, as `_excerpt` makes it."""
+        """Any text of WaveSpeed's in the form of `_excerpt`."""
         return self._excerpt({"message": text})
 
 

@@ -1,4 +1,4 @@
-"""Generation by WaveSpeed's hosted model: it costs money, so each step is recorded first."""
+"""Generation by WaveSpeed's hosted model: it costs money, so every payment is recorded first."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class WaveSpeedClient:
         read_timeout_s: float = READ_TIMEOUT_S,
         backend: httpcore2.AsyncNetworkBackend | None = None,
     ) -> None:
-        """Nothing is sent yet.
+        """Prepare the client without sending anything.
 
         Args:
             settings: Key, addresses, model, price and limits.
@@ -67,7 +67,7 @@ class WaveSpeedClient:
             sleep: Waits; only tests replace it.
             submit_timeout_s: How long the reply to a paid request may take.
             read_timeout_s: How long any other reply may take.
-            backend: What opens connections to file hosts; only tests replace it.
+            backend: Opens connections to file hosts; only tests replace it.
         """
         self._settings, self._clock, self._sleep = settings, clock, sleep
         self._model, self._backend = settings.wavespeed_model, backend
@@ -97,11 +97,11 @@ class WaveSpeedClient:
         """Pay for the pictures that no earlier attempt has paid for, and fetch them all.
 
         Cancelling the task stops the waiting but not WaveSpeed, which offers no way to cancel. A
-        paid request that is under way is awaited, so that its outcome is recorded.
+        paid request in flight is awaited, so that its outcome is recorded.
 
         Raises:
-            InvalidRequest: WaveSpeed refuses the request.
-            Unavailable: It cannot make the picture now; the error says what was charged.
+            InvalidRequest: WaveSpeed rejects the request.
+            Unavailable: WaveSpeed cannot make the picture now; the error says what was charged.
             MaybeCharged: The reply to a paid request was lost, now or in an earlier attempt.
         """
         if self._api is None:
@@ -149,10 +149,10 @@ class WaveSpeedClient:
         )
 
     async def balance_usd(self) -> float:
-        """What is left in the account: a free way to see whether the key works.
+        """The account's balance: a free way to see whether the key works.
 
         Raises:
-            Unavailable: It does not, or WaveSpeed cannot be reached.
+            Unavailable: The key does not work, or WaveSpeed cannot be reached.
         """
         if self._api is None:
             raise failures.no_key()
@@ -188,7 +188,7 @@ class WaveSpeedClient:
         inputs: Mapping[str, Any],
         price_usd: float,
     ) -> None:
-        """Reserve, send and record; once sent, cancelling waits until it is recorded."""
+        """Reserve, send and record; once the request is sent, cancelling waits for the record."""
         unwanted = asyncio.Event()
         paying = asyncio.ensure_future(
             self._pay_once(api, order, index, inputs, price_usd, unwanted)
@@ -239,7 +239,7 @@ class WaveSpeedClient:
     async def _collect(
         self, api: WaveSpeedApi, order: Order, on_progress: ProgressCallback | None
     ) -> list[Finished]:
-        """Every picture once all have ended; each outcome is recorded even if one fails."""
+        """All pictures, once all have ended; each outcome is recorded even if one fails."""
         count = order.request.num_images
         steps = order.request.num_inference_steps or DEFAULTS.num_inference_steps
         report = on_progress or (lambda progress: None)
@@ -281,7 +281,7 @@ class WaveSpeedClient:
             raise failures.undelivered(number, remote.id, error.problems[0].message) from None
 
     async def _over(self, api: WaveSpeedApi, order: Order, index: int) -> RemotePrediction:
-        """Poll until it has ended, less and less often."""
+        """Poll less and less often until the prediction has ended."""
         remote = order.remotes[index]
         wait_s, patience = (0.0, 0) if remote.status == RESUMED else (POLL_S, UNKNOWN_POLLS)
         while not remote.is_over:
@@ -294,7 +294,7 @@ class WaveSpeedClient:
             except Refused as refused:
                 if refused.status != 404:
                     raise failures.unasked(index + 1, remote.id, refused) from None
-                patience -= 1  # a new one may not be known everywhere yet
+                patience -= 1  # WaveSpeed may not know a new one everywhere yet
                 if patience < 0:
                     if index not in order.settled:
                         await order.move(index, PaymentState.SETTLED, remote.id)
@@ -327,7 +327,7 @@ class WaveSpeedClient:
         return url
 
     async def _hosted_model(self, api: WaveSpeedApi, order: Order) -> HostedModel:
-        """The model's parameters as WaveSpeed describes them, or those that are safe to send."""
+        """The model's parameters as WaveSpeed describes them, else those that are safe to send."""
         if not order.missing:
             return self._models.get(self._model, HostedModel())
         if (model := self._models.get(self._model)) is None:

@@ -1,4 +1,4 @@
-"""WaveSpeed's failures as Castmate's errors: what happened, what it cost and what to do next."""
+"""Translates WaveSpeed's failures: what happened, what it cost and what to do next."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def no_key() -> Unavailable:
 
 
 def no_transparency() -> Incapable:
-    """The hosted model draws whole pictures alone."""
+    """The hosted model draws no transparent background."""
     return Incapable(
         "WaveSpeed's hosted model draws no transparent background. Nothing was sent or charged. "
         "Set `background` to scene, or draw where the bundle has a matte graph."
@@ -40,7 +40,7 @@ def no_transparency() -> Incapable:
 
 
 def no_account() -> Unavailable:
-    """No ledger keeps the accounts, so nothing may be paid for."""
+    """No ledger records payments, so nothing may be paid for."""
     return _for_a_person(
         "WaveSpeed costs money, and nothing here keeps accounts or enforces a budget. Nothing was "
         "sent or charged."
@@ -48,7 +48,7 @@ def no_account() -> Unavailable:
 
 
 def cannot_choose() -> Incapable:
-    """The request chooses among candidates, and nobody judges hosted pictures."""
+    """The request chooses among candidates, but hosted pictures are not judged."""
     return Incapable(
         "WaveSpeed's hosted pictures are not judged, so there are no candidates. Nothing was sent "
         "or charged. Leave num_candidates and min_identity out, or draw where the bundle has an "
@@ -57,7 +57,7 @@ def cannot_choose() -> Incapable:
 
 
 def no_styles(style: str) -> Unavailable:
-    """The request names a style, and the hosted model has none."""
+    """The request names a style, but the hosted model has none."""
     return _for_a_person(
         f"WaveSpeed's hosted model has no styles, so it cannot draw in {style!r}; leave `style` "
         "out to have it drawn there. Nothing was sent or charged."
@@ -65,7 +65,7 @@ def no_styles(style: str) -> Unavailable:
 
 
 def unreached(reason: object) -> Unavailable:
-    """The paid request never left."""
+    """The paid request was never sent."""
     return Unavailable(f"WaveSpeed cannot be reached ({reason}). Nothing was charged.")
 
 
@@ -79,7 +79,7 @@ def lost(number: int, price_usd: float, reason: object) -> MaybeCharged:
 
 
 def refusal(refused: Refused) -> CastmateError:
-    """WaveSpeed refused the paid request."""
+    """WaveSpeed rejected the paid request."""
     said = f" Its message: {refused.message}." if refused.message else ""
     match refused.status:
         case 429:
@@ -112,11 +112,11 @@ def refusal(refused: Refused) -> CastmateError:
 
 
 def failed(number: int, remote: RemotePrediction, reason: str) -> CastmateError:
-    """WaveSpeed accepted the request and made no picture.
+    """WaveSpeed accepted the request but made no picture.
 
     Args:
-        number: Of the picture.
-        remote: How it ended.
+        number: The picture's number.
+        remote: The failed prediction.
         reason: WaveSpeed's, cleaned so that an error may show it.
     """
     said = f": {reason}" if reason else ""
@@ -152,7 +152,7 @@ def reads_no_upload(remote: RemotePrediction) -> bool:
 
 
 def unfinished(number: int, remote_id: str, timeout_s: float) -> DeadlineExceeded:
-    """It is still being made."""
+    """The picture is still being made."""
     return DeadlineExceeded(
         f"WaveSpeed has not finished picture {number} (prediction {remote_id}) within "
         f"{timeout_s:g} s and is still working on it."
@@ -160,7 +160,7 @@ def unfinished(number: int, remote_id: str, timeout_s: float) -> DeadlineExceede
 
 
 def forgotten(number: int, remote_id: str) -> Unavailable:
-    """It was paid for, and WaveSpeed no longer knows it."""
+    """The picture was paid for, but WaveSpeed no longer knows it."""
     error = Unavailable(
         f"WaveSpeed no longer knows picture {number} (prediction {remote_id}): it keeps results "
         "for 7 days. It was charged; a new request would be charged again."
@@ -170,7 +170,7 @@ def forgotten(number: int, remote_id: str) -> Unavailable:
 
 
 def undelivered(number: int, remote_id: str, reason: str) -> Unavailable:
-    """It was made and paid for, but its file cannot be downloaded."""
+    """The picture was made and paid for, but its file cannot be downloaded."""
     return Unavailable(
         f"WaveSpeed made picture {number} (prediction {remote_id}), but its file cannot be "
         f"downloaded: {reason}. Look for it in your WaveSpeed account; files are kept for 7 days."
@@ -178,7 +178,7 @@ def undelivered(number: int, remote_id: str, reason: str) -> Unavailable:
 
 
 def unasked(number: int, remote_id: str, reason: object) -> Unavailable:
-    """It was paid for, and WaveSpeed does not report its status."""
+    """The picture was paid for, but WaveSpeed does not report its status."""
     return Unavailable(
         f"WaveSpeed does not report the status of picture {number} (prediction {remote_id}): "
         f"{reason}."
@@ -186,7 +186,7 @@ def unasked(number: int, remote_id: str, reason: object) -> Unavailable:
 
 
 def with_paid(error: CastmateError, paid: Mapping[int, str]) -> CastmateError:
-    """The error, with the pictures of the request that were paid for nonetheless."""
+    """The error, with the request's pictures that were paid for nonetheless."""
     if paid:
         names = ", ".join(f"picture {i + 1} (prediction {name})" for i, name in paid.items())
         message = re.sub(r"[Nn]othing was (sent or )?charged", r"\g<0> for this one", str(error))
@@ -201,7 +201,7 @@ def with_paid(error: CastmateError, paid: Mapping[int, str]) -> CastmateError:
 
 
 def _for_a_person(message: str) -> Unavailable:
-    """Waiting does not help: a person has to do something first."""
+    """An error that waiting does not cure: a person has to act first."""
     error = Unavailable(message)
     error.passes = False
     return error

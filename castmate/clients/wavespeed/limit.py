@@ -1,4 +1,4 @@
-"""So many submissions a minute, first come, first served; knows this process only."""
+"""Limits submissions a minute, first come, first served, within this process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MINUTE_S = 60.0
 
 
 class RateLimit:
-    """Gives turns; every turn lies a minute after the one `per_minute` turns before it."""
+    """Gives turns, each at least a minute after the one `per_minute` turns before it."""
 
     def __init__(
         self,
@@ -24,12 +24,12 @@ class RateLimit:
         """Start with all turns free.
 
         Args:
-            per_minute: How many.
+            per_minute: Turns a minute.
             clock: Seconds; only tests replace it.
             sleep: Waits; only tests replace it.
         """
         self._per_minute, self._clock, self._sleep = per_minute, clock, sleep
-        self._turns: list[float] = []  # of the last minute and those that are waited for
+        self._turns: list[float] = []  # of the last minute, and reserved ones
         self._closed_until = 0.0
 
     async def turn(self, patience_s: float) -> None:
@@ -59,5 +59,5 @@ class RateLimit:
                 raise
 
     def pause(self, seconds: float) -> None:
-        """No turn for a while: WaveSpeed has said that it is too much."""
+        """Give no turn for a while, after WaveSpeed reported too many requests."""
         self._closed_until = max(self._closed_until, self._clock() + seconds)

@@ -1,4 +1,4 @@
-"""The state of one request's pictures while they are paid for, made and fetched."""
+"""The state of one request's pictures while they are paid for, drawn and fetched."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from castmate.pipeline.noise import image_seeds
 from castmate.schema import GenerateRequest
 
 WRITE_DELAYS_S: Final = (0.5, 1.0, 2.0, 4.0)
-RESUMED = "resumed"  # our own status: ask WaveSpeed for its one at once
+RESUMED = "resumed"  # Castmate's own status: ask WaveSpeed for the real one at once
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -28,14 +28,14 @@ class Order:
     """One request in progress; pictures are named by their index.
 
     Attributes:
-        request: What was asked for.
-        payments: Where each payment is recorded.
+        request: The request.
+        payments: Records each payment.
         sleep: Waits.
         ends: Its deadline on the client's clock, in seconds.
-        seeds: Of each picture; -1 where an earlier attempt chose one and did not record it.
-        remotes: WaveSpeed's predictions of the submitted ones.
+        seeds: Of each picture; -1 if an earlier attempt chose one but did not record it.
+        remotes: WaveSpeed's predictions for the submitted pictures.
         settled: Pictures whose payment is settled.
-        paid: WaveSpeed's ids of the pictures that were charged, as far as is known.
+        paid: WaveSpeed's ids of the pictures known to have been charged.
         cost_usd: What these cost.
     """
 
@@ -51,7 +51,7 @@ class Order:
 
     @classmethod
     def of(cls, request: GenerateRequest, payments: Payments, sleep: Sleep, ends: float) -> Self:
-        """An order with nothing submitted yet; chooses a seed where the request names none."""
+        """An order with nothing submitted yet; chooses a seed if the request names none."""
         count = request.num_images
         seed = request.seed if request.seed >= 0 else secrets.randbelow(MAX_SEED + 1 - count)
         return cls(request, payments, sleep, ends, image_seeds(seed, count))
@@ -82,7 +82,7 @@ class Order:
             raise failures.lost(lost.index + 1, lost.price_usd, why)
 
     async def move(self, index: int, state: PaymentState, remote_id: str | None = None) -> bool:
-        """Record how far a payment has come, waiting out a short outage of the ledger.
+        """Record a payment's new state, waiting out a short outage of the ledger.
 
         Returns:
             Whether it was recorded.
@@ -98,7 +98,7 @@ class Order:
         return False
 
     def warnings(self) -> Iterator[str]:
-        """What was lost by an interruption."""
+        """Warnings about what an interruption lost."""
         for number, seed in enumerate(self.seeds, 1):
             if seed < 0:
                 yield f"The seed of picture {number} is not known: an earlier attempt chose it."

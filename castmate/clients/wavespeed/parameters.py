@@ -1,4 +1,4 @@
-"""From a request to the inputs of the hosted model: what it knows, and what it does not."""
+"""Translates a request to the hosted model's inputs, and lists what that model ignores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from castmate.defaults import CompleteRequest, Defaults
 from castmate.errors import Unavailable
 from castmate.schema import Cache, GenerateRequest
 
-# The hosted model has had nine parameters and, in newer pages, four; it refuses unknown ones.
+# The hosted model has had nine parameters and, on newer pages, four; it rejects unknown ones.
 NEWEST: Final = ("prompt", "image", "size", "seed")
 OLDER: Final = (
     "negative_prompt",
@@ -21,20 +21,20 @@ OLDER: Final = (
 DEFAULTS: Final = Defaults(
     num_inference_steps=28, guidance_scale=3.5, subject_scale=0.8, true_cfg_scale=4.0
 )
-"""As documented; the last two it does not take."""
-DOCUMENTED_PRICE_USD: Final = 0.10  # of a picture, where WaveSpeed does not tell one
-MAX_SEED: Final = 2_147_483_647  # the narrower of the two ranges that its pages have named
+"""As documented; the model does not take the last two."""
+DOCUMENTED_PRICE_USD: Final = 0.10  # of a picture, if WaveSpeed gives none
+MAX_SEED: Final = 2_147_483_647  # the narrower of the two ranges on its pages
 
-# What never leaves: several pictures are several submissions, and formats are made here.
+# Never sent: several pictures are several submissions, and formats are converted here.
 _DONE_HERE: Final = frozenset({"num_images", "output_format"})
 
 
 @dataclass(frozen=True)
 class HostedModel:
-    """What the hosted model takes.
+    """The parameters that the hosted model takes.
 
     Attributes:
-        names: Its parameters, or None where it could not be asked.
+        names: Their names, or None if the model could not be asked.
         max_seed: The largest seed.
     """
 
@@ -46,7 +46,7 @@ class HostedModel:
         """Read the JSON schema of its inputs.
 
         Raises:
-            Unavailable: It needs what we do not know, or has no place for prompt or image.
+            Unavailable: It requires an unknown input, or takes no prompt or image.
         """
         properties = schema["properties"]
         known = {*NEWEST, *OLDER, "num_images"}
@@ -64,7 +64,7 @@ class HostedModel:
         return cls(frozenset(properties), int(maximum) if usable and maximum else MAX_SEED)
 
     def inputs(self, request: GenerateRequest, image_url: str) -> dict[str, Any]:
-        """What to send for each picture, its seed excepted."""
+        """The inputs for each picture, except its seed."""
         values = CompleteRequest.of(request, DEFAULTS).model_dump(mode="json")
         sent = {"prompt": request.prompt, "image": image_url}
         if self._takes("size", True):
@@ -75,26 +75,26 @@ class HostedModel:
         return sent
 
     def seed(self, seed: int) -> dict[str, int]:
-        """A picture's seed, folded into what the model takes: the same one always the same way."""
+        """A picture's seed, always folded in the same way into the model's range."""
         return {"seed": seed % (self.max_seed + 1)} if self._takes("seed", True) else {}
 
     def drawn_with(self, request: GenerateRequest) -> dict[str, Any]:
-        """The parameters that a model may decide, as far as it is told them."""
+        """The parameters that a model may decide, as far as they are sent to it."""
         sent = self.inputs(request, "")
         return {name: sent[name] for name in Defaults.model_fields if name in sent}
 
     def warnings(self, request: GenerateRequest) -> Iterator[str]:
-        """What the caller set and the hosted model does not look at."""
+        """Warnings about parameters that the caller set but the hosted model ignores."""
         values = request.model_dump(mode="json")
         sent = {*self.inputs(request, ""), *self.seed(0), *_DONE_HERE}
         if request.cache is Cache.OFF:
-            sent.add("cache")  # which is all that it does
+            sent.add("cache")  # the hosted model never skips steps anyway
         for name in GenerateRequest.model_fields:
             if name in sent or not _is_changed(request, name):
                 continue
             if name == "seed":
                 yield "WaveSpeed's hosted model takes no seed: the picture cannot be made again."
-            elif name != "size":  # made here from what comes back, and told there
+            elif name != "size":  # done here on the returned picture, and reported there
                 yield f"WaveSpeed's hosted model has no {name}: {values[name]!r} was ignored."
 
     def _takes(self, name: str, otherwise: bool) -> bool:
@@ -102,6 +102,6 @@ class HostedModel:
 
 
 def _is_changed(request: GenerateRequest, name: str) -> bool:
-    """Whether the caller asks for anything but what the hosted model does by itself."""
+    """Whether the caller wants anything but the hosted model's own behaviour."""
     usual = GenerateRequest.model_fields[name].default
     return getattr(request, name) not in (usual, getattr(DEFAULTS, name, usual))

@@ -1,4 +1,4 @@
-"""From a hosted file to the picture that was asked for: size, format and safety as promised."""
+"""Turns a hosted file into the requested picture: size, format and safety as promised."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def finish(request: GenerateRequest, seed: int, number: int, data: bytes, nsfw: 
     """Make a downloaded file exactly what the request asks for.
 
     Args:
-        request: What was asked for.
+        request: The request.
         seed: The picture's.
-        number: Which of the request, from 1.
+        number: The picture's number in the request, from 1.
         data: The file.
         nsfw: Whether the hosted model flagged it.
 
     Raises:
-        ImageRejected: It is no picture.
+        ImageRejected: It is not a picture.
     """
     if nsfw and request.enable_safety_checker:
         return blacked_out(request, seed, number)
@@ -86,7 +86,7 @@ def blacked_out(request: GenerateRequest, seed: int, number: int) -> Finished:
 
 
 def upload_form(reference: Reference) -> tuple[str, str, bytes]:
-    """File name, media type and bytes under which the reference is uploaded."""
+    """File name, media type and bytes with which the reference is uploaded."""
     found_format, is_plain = _look(reference.data)
     data = reference.data
     if found_format not in UPLOAD_TYPES or not is_plain:
@@ -96,7 +96,7 @@ def upload_form(reference: Reference) -> tuple[str, str, bytes]:
 
 
 def _look(data: bytes) -> tuple[str, bool]:
-    """The format of a picture, and whether its bytes show its pixels as they are."""
+    """The format of a picture, and whether viewers show its pixels unchanged."""
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP", "GIF")) as image:
             upright = image.getexif().get(0x0112, 1) == 1

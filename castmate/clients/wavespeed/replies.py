@@ -1,4 +1,4 @@
-"""What WaveSpeed's answers mean; each reader gives None for what it does not understand."""
+"""Reads WaveSpeed's answers; each reader returns None for what it does not understand."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _OVER: Final = ("completed", "failed", "cancelled", "canceled", "timeout", "dele
 
 @dataclass(frozen=True)
 class RemotePrediction:
-    """A prediction as WaveSpeed tells it.
+    """A prediction as WaveSpeed reports it.
 
     Attributes:
-        id: Its name there.
+        id: WaveSpeed's id.
         status: How far it is; `completed` has outputs.
         outputs: URLs of the pictures.
         has_nsfw: For each output, whether it was flagged.
         error: Why it failed, in WaveSpeed's words.
-        code: The business code, where there is one.
+        code: The business code, if there is one.
     """
 
     id: str
@@ -34,12 +34,12 @@ class RemotePrediction:
 
     @property
     def is_over(self) -> bool:
-        """Whether it will change no more."""
+        """Whether it is final."""
         return self.status in _OVER
 
 
 def as_prediction(data: Any, remote_id: str | None = None) -> RemotePrediction | None:
-    """A prediction; a submission's answer names its id, a later one must say how far it is."""
+    """A prediction; a submission's answer must name its id, a later one its status."""
     if not isinstance(data, dict):
         return None
     name, status = remote_id or data.get("id"), data.get("status")
@@ -69,7 +69,7 @@ def run_schema(entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def as_price(data: Any) -> float | None:
-    """US dollars, the highest that is named: a discount may have ended by the time of the bill."""
+    """US dollars, the highest price named: a discount may have ended by the time of billing."""
     if not isinstance(data, dict) or data.get("currency", "USD") != "USD":
         return None
     named = [_amount(data.get(name)) for name in ("price", "unit_price", "discounted_price")]

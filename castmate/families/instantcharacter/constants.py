@@ -1,4 +1,4 @@
-"""What the pipeline needs to know of a network beside its graphs."""
+"""What the pipeline needs to know about a network besides its graphs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SchedulerSpec(BaseModel):
 
 
 class RopeSquare(BaseModel):
-    """The square in which a figure stands: it has the shorter side of a picture."""
+    """The square in which a figure stands; its side is the picture's shorter side."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,5 +57,5 @@ class Constants(BaseModel):
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
-        """Those of a bundle."""
+        """The constants of a bundle."""
         return cls.model_validate(manifest.constants)

@@ -1,4 +1,4 @@
-"""What the engines know of InstantCharacter."""
+"""What the engines know about InstantCharacter."""
 
 from __future__ import annotations
 

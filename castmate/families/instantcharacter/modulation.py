@@ -1,4 +1,4 @@
-"""Modulations of every step: what the transformer takes of the prompt's gist, guidance and time."""
+"""Modulations of every step, from the pooled prompt, the guidance and the timestep."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from castmate.pipeline.cache import SizedCache
 
 
 class ModulationEncoder:
-    """Makes the modulations of all steps in one batch; the last ones are remembered."""
+    """Computes the modulations of all steps in one batch and caches the most recent ones."""
 
     def __init__(self, runtime: Runtime, cache: SizedCache[Tensor]) -> None:
         """Load the graph.
 
         Args:
-            runtime: What runs it.
-            cache: Where modulations are kept, beside other things.
+            runtime: Runs it.
+            cache: Keeps modulations, among other things.
         """
         self._runtime, self._cache = runtime, cache
         self._modulation = runtime.load("modulation")
@@ -37,10 +37,10 @@ class ModulationEncoder:
 
         Args:
             prompt: With a row for each guidance pass.
-            guidance_scale: Of the distilled guidance.
+            guidance_scale: The scale of the distilled guidance.
             timesteps: `[T]`, those of the schedule.
             style: Name of the style.
-            factors: Of the style, where the graph takes any.
+            factors: The style's, if the graph takes any.
         """
         key = (prompt.texts, guidance_scale, timesteps.tobytes(), style if factors else "")
         return self._cache.get_or_make(

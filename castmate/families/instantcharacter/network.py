@@ -139,15 +139,15 @@ class InstantCharacter:
             .inputs["previous_head_residual"]
             .sizes({**self._sizes, "P": passes, "N": tokens})
         )
-        if shape not in self._nothing:  # kept: at full size it is 50 MB to upload
+        if shape not in self._nothing:  # kept: at full size it is an upload of 50 MB
             self._nothing = {shape: self._runtime.upload(np.zeros(shape, np.float32))}
         return self._nothing[shape]
 
 
 def _effective_negative_prompt(request: CompleteRequest) -> tuple[str, tuple[str, ...]]:
-    """The negative prompt, if it changes the picture, and else a warning.
+    """The negative prompt if it changes the picture, else a warning.
 
-    A scale of 1 mixes the two passes into the positive one, so a second pass would be for nothing.
+    A scale of 1 mixes the two passes into the positive one, so a second pass would be wasted.
     """
     if not request.negative_prompt or request.true_cfg_scale != 1:
         return request.negative_prompt, ()

@@ -29,15 +29,15 @@ class EncodedPrompt:
 
 
 class PromptEncoder:
-    """Encodes prompts; the last ones are remembered."""
+    """Encodes prompts and caches the most recent ones."""
 
     def __init__(self, bundle: Bundle, runtime: Runtime, cache: SizedCache[Any]) -> None:
         """Load both encoders.
 
         Args:
-            bundle: Whose encoders and tokenizers.
-            runtime: What runs them.
-            cache: Where encoded prompts are kept, beside other things.
+            bundle: Has the encoders and tokenizers.
+            runtime: Runs the encoders.
+            cache: Keeps encoded prompts, among other things.
         """
         self._runtime, self._cache = runtime, cache
         self._text_encoder = runtime.load("text_encoder")

@@ -1,4 +1,4 @@
-"""What depends only on the size and the number of steps: the noise schedule and the RoPE tables."""
+"""The noise schedule and the RoPE tables, which depend only on size and number of steps."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def rotary_tables(
         num_text_tokens: L.
         height: Rows of packed latents.
         width: Columns of packed latents.
-        square: Measures positions in this square instead, so that a figure has the same ones in a
-            picture of any size.
+        square: Measures positions in this square instead, so that a figure has the same
+            coordinates in a picture of any size.
     """
     rows, columns = np.arange(height, dtype=np.float64), np.arange(width, dtype=np.float64)
     if square is not None:

@@ -1,4 +1,4 @@
-"""Styles by name: low-rank factors that the graphs take as inputs, switched from call to call."""
+"""Styles by name: low-rank factors that enter the graphs as inputs and can change every call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from castmate.families.instantcharacter.graphs import TABLE
 
 
 class Styles:
-    """The factors of every style on the host, and those of the last one on the device."""
+    """Keeps every style's factors on the host, and the last used ones on the device."""
 
     def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
         """Read the file of every style, so that a request never waits for a disk.
@@ -38,13 +38,13 @@ class Styles:
         self._chosen, self._on_device = "", dict[str, Tensor]()
 
     def factors(self, style: str) -> Mapping[str, Tensor]:
-        """The factors of a style by the input that takes them; nothing where no graph takes any.
+        """The factors of a style by the input that takes them; empty if no graph takes any.
 
         Args:
-            style: One that the bundle has, or empty for none, whose factors change nothing.
+            style: One of the bundle's, or empty for none, whose factors change nothing.
         """
         if style != self._chosen or not self._on_device:
-            self._on_device = {}  # first: there is room for one
+            self._on_device = {}  # before uploading: there is room for one style
             self._on_device = {
                 name: self._runtime.upload(*self._as(self._values(style, name), spec.dtype))
                 for name, spec in self._inputs.items()
@@ -60,5 +60,5 @@ class Styles:
 
     @staticmethod
     def _as(values: Array, dtype: str) -> tuple[Array, str]:
-        """What `Runtime.upload` takes."""
+        """The arguments of `Runtime.upload`."""
         return (values, dtype) if dtype == "bfloat16" else (values.astype(dtype), dtype)

@@ -1,4 +1,4 @@
-"""Reference to subject tokens: framing, both image encoders, projector, resampler, a cache."""
+"""References to subject tokens: framing, both image encoders, projector, resampler, a cache."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Subject:
 
     Attributes:
         tokens: Its features, or its tokens for a schedule.
-        framed: What of the reference they stand for.
+        framed: The part of the reference that they represent.
     """
 
     tokens: Tensor
@@ -34,11 +34,11 @@ class Subject:
 
 
 class SubjectEncoder:
-    """Encodes references; the last characters and their tokens for a schedule are remembered.
+    """Encodes references; caches recent characters and their tokens for a schedule.
 
-    A new picture runs everything; a known one with a new schedule runs the resampler alone, some
+    A new picture runs everything; a known one with a new schedule runs only the resampler, some
     steps at a time; a known one with a known schedule runs nothing. Several pictures of a character
-    are known one by one, and the resampler attends to all of them.
+    are cached separately, and the resampler attends to all of them.
     """
 
     def __init__(self, bundle: Bundle, runtime: Runtime, framer: Framer, cache_bytes: int) -> None:
@@ -57,7 +57,7 @@ class SubjectEncoder:
         return self._cache.hits, self._cache.misses
 
     def remember(self, reference: Reference) -> None:
-        """Encode a character as far as no schedule is needed."""
+        """Encode a character as far as possible without a schedule."""
         for picture in self._taken(reference):
             self._features(picture, Matting.AUTO)
 

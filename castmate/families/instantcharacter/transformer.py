@@ -1,8 +1,8 @@
-"""The transformer as a bundle has it: whole, or in three parts of which a step may skip one.
+"""A bundle's transformer: one whole graph, or three parts of which a step may skip one.
 
-A step whose first block changes the picture much as it did in the last computed step reuses what
-all the other blocks added then (First-Block Cache). The device measures the change; the host reads
-that one number a step, and nothing where every step is computed.
+If the first block changes the picture much as it did in the last computed step, the step reuses
+what all other blocks added then (First-Block Cache). The device measures the change; the host reads
+that one number a step, or nothing if every step is computed.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from castmate.pipeline.denoise import Reuse
 
 HEAD, TAIL, FINISH = PARTS
 Inputs = Mapping[str, Collection[str]]
-"""What each graph of a bundle takes: some take the factors of a style."""
+"""The inputs of each graph of a bundle: some take the factors of a style."""
 
 
 class WholeTransformer:
-    """One graph: velocity, true-CFG mix and Euler update; it can skip nothing."""
+    """One graph: velocity, true-CFG mix and Euler update; it cannot skip steps."""
 
     def __init__(self, runtime: Runtime, inputs: Inputs) -> None:
         self._graphs = _Graphs(runtime, inputs, WHOLE)
@@ -45,7 +45,7 @@ class CachedTransformer:
     ) -> Tensor:
         """See `castmate.pipeline.denoise.Transformer`.
 
-        The conditions hold zeros as `previous_head_residual`: to nothing, every change is
+        The conditions hold zeros as `previous_head_residual`: relative to zero every change is
         infinite, so the first step is computed.
         """
         values = {**conditions, **reuse.kept, "latents": latents, "step": step}
@@ -65,7 +65,7 @@ class CachedTransformer:
 
 
 class _Graphs:
-    """Loaded graphs that take what they need by the names in the manifest."""
+    """Loaded graphs, each called with the inputs that the manifest names."""
 
     def __init__(self, runtime: Runtime, inputs: Inputs, *names: str) -> None:
         self._engines = {name: runtime.load(name) for name in names}

@@ -1,4 +1,4 @@
-"""What an agent reads when something went wrong: the reason, the cost, and what to do next."""
+"""Error texts for agents: the reason, the cost, and what to do next."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CODES: Final = {
 
 
 def as_tool_error(error: CastmateError, tool: str) -> ToolError:
-    """The error as a tool tells it."""
+    """The error in a tool's words."""
     if isinstance(error, InvalidRequest):
         lines = "\n".join(f"- {problem}" for problem in error.problems)
         return ToolError(
@@ -37,13 +37,13 @@ def as_tool_error(error: CastmateError, tool: str) -> ToolError:
 
 
 def explain(error: Mapping[str, Any], tool: str) -> str:
-    """The same of an error as the ledger keeps it."""
+    """The same for an error in the ledger's form."""
     message = str(error["message"])
     return f"{message} {_money(error, message)}{_next_step(error, tool)}"
 
 
 def codes(error: Mapping[str, Any]) -> set[str]:
-    """What kind of error it is, and of what kind those of its clients are."""
+    """The codes of an error and of its clients' errors."""
     return {error["code"], *(cause["code"] for cause in error.get("causes", {}).values())}
 
 

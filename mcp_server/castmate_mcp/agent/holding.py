@@ -1,4 +1,4 @@
-"""A call that waits for its job for a while: the job does not notice when the caller leaves."""
+"""Lets a call wait a while for its job, which goes on when the caller leaves."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ async def hold(
     wait_seconds: float | None,
     target: Target | None = None,
 ) -> CallToolResult:
-    """Wait for a job and report its steps; what it gives when the time is over is no error.
+    """Wait for a job and report its steps; running out of time is not an error.
 
     Args:
-        studio: Whose job it is.
+        studio: Has the job.
         ctx: The call that waits.
-        job: As it was found.
+        job: The job as last read.
         wait_seconds: How long; None is CASTMATE_HOLD_S.
-        target: Where its pictures are written, too; by default what stands with it.
+        target: Where to write its pictures as well; by default the place recorded with the job.
 
     Raises:
-        ToolError: The job has failed: why, what it cost, and what to do next.
+        ToolError: The job failed; says why, what it cost, and what to do next.
     """
     ledger = studio.castmate.ledger
     found, progress = await _wait(studio, ctx, job.id, ledger.wait, wait_seconds)
@@ -61,7 +61,7 @@ async def hold_series(
     """The same for a series of pictures.
 
     Raises:
-        ToolError: Nothing of it could be drawn.
+        ToolError: No scene could be drawn.
     """
     storyboards = studio.castmate.storyboards
     found, progress = await _wait(studio, ctx, series.id, storyboards.wait, wait_seconds)
@@ -87,9 +87,9 @@ async def _wait(
     wait: _Waiting[Found],
     wait_seconds: float | None,
 ) -> tuple[Found, str | None]:
-    """Wait and report the steps; gives what was found at the end, and the last report."""
+    """Wait and report the steps; returns the final state and the last report."""
     wait_s: float | None = wait_seconds
-    if isinstance(ctx.session, TaskSession):  # asked for later: it is done when the job is
+    if isinstance(ctx.session, TaskSession):  # a task is done when its job is
         ctx.session.task.draws(name)
         wait_s = None
     elif wait_seconds is None:
@@ -102,21 +102,21 @@ async def _wait(
     try:
         while (step := await steps.get()) is not None:
             if step.waits_for:
-                # The protocol wants it to grow, and no step is done.
+                # The protocol requires progress to grow, and no step is done.
                 last, told = max(last, 0), told + 1
                 await ctx.report_progress(
                     last + 1 - 1 / (1 + told),
                     step.total or None,
                     waiting_for(studio, step.waits_for),
                 )
-            elif step.step > last:  # the protocol wants it to grow
+            elif step.step > last:  # the protocol requires progress to grow
                 last, progress = step.step, f"Step {step.step} of {step.total}"
                 if last and (left_s := _left_s(step, time.monotonic() - began)) >= 1:
                     progress += f", about {left_s:.0f} s left"
                 await ctx.report_progress(step.step, step.total, progress)
         return await waiting, progress
     finally:
-        waiting.cancel()  # the wait alone
+        waiting.cancel()  # cancels only the wait
 
 
 def failure(
@@ -129,11 +129,11 @@ def failure(
     """Why a job failed, for the agent.
 
     Args:
-        studio: Whose job it is.
+        studio: Has the job.
         job: The prediction that failed.
-        name: The job's id in the ledger, where that is not the prediction's.
-        where: What of the job it was.
-        tool: What draws such a job.
+        name: The job's id in the ledger, if that is not the prediction's.
+        where: The part of the job that failed.
+        tool: The tool that draws such jobs.
     """
     error = dict(job.error or {"code": "error", "message": "It failed.", "charged": None})
     error["message"] = studio.shown(str(error["message"]))

@@ -1,4 +1,4 @@
-"""Who looks at a job as a resource is told when it ends, in both eras of the protocol."""
+"""Notifies readers of a job's resource when the job ends, in both eras of the protocol."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ Wait = Callable[[str], Awaitable[object]]
 
 
 class Notices:
-    """Tells `job://...` is updated, once, when the job is final."""
+    """Sends one update of `job://...`, when the job is final."""
 
     def __init__(self) -> None:
         self._watched: dict[str, asyncio.Task[None]] = {}
 
     def watch(self, ctx: Context[Any, Any], name: str, wait: Wait) -> None:
-        """Tell about a job whose call has just returned without its picture.
+        """Watch a job whose call has just returned without its picture.
 
         Args:
             ctx: The call.
             name: The job's id in the ledger.
-            wait: Gives the job of an id when it is final.
+            wait: Returns the job of an id once it is final.
         """
         if name in self._watched or len(self._watched) >= _MOST:
             return
@@ -56,7 +56,7 @@ class Notices:
 
 
 def add(server: StrictServer) -> None:
-    """Let clients of the older era subscribe; all of a session's jobs are told to it anyway."""
+    """Let clients of the older era subscribe; each session is notified of all its jobs anyway."""
 
     async def subscribe(
         ctx: ServerRequestContext[Any, Any], params: SubscribeRequestParams

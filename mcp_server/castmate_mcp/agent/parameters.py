@@ -1,4 +1,4 @@
-"""The request's fields as parameters of a tool, so that ranges and descriptions exist once."""
+"""Turns a request's fields into a tool's parameters, so ranges and descriptions exist once."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def with_fields_of(
     """Let a tool that takes `**values` take the fields of a model by name, before its own.
 
     Args:
-        model: Whose fields.
-        descriptions: What this door says instead of a field's own description.
-        defaults: What the model gives a field that a call leaves out, as far as it is known: it
-            is advertised, and not put into the call.
+        model: Has the fields.
+        descriptions: Replace the fields' own descriptions for agents.
+        defaults: The model's defaults for fields that a call omits, as far as they are known:
+            advertised, but not put into the call.
         only: The fields that the tool takes; None is all.
     """
 

@@ -31,8 +31,8 @@ def add(server: StrictServer, studio: Studio) -> None:
     """Add every prompt and the completions.
 
     Args:
-        server: To which one.
-        studio: Knows what the caller has.
+        server: Gets the prompts.
+        studio: Knows the caller's pictures and characters.
     """
 
     @server.prompt(title="Character sheet")

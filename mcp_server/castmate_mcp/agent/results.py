@@ -1,4 +1,4 @@
-"""What a job tells the agent, in every form at once: each host drops another one."""
+"""Results of jobs for agents, in every form at once, since each host drops a different one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from castmate_mcp.agent.advice import codes
 from castmate_mcp.agent.studio import GENERATE, Studio
 from castmate_mcp.http.ids import ImageName, job_id_of
 
-_SIDE: Final = 1024  # of a contact sheet's preview: its captions are read
+_SIDE: Final = 1024  # of a contact sheet's preview, whose captions must be legible
 STATUS: Final[dict[State, Literal["running", "completed", "cancelled", "failed"]]] = {
     State.CREATED: "running",
     State.PROCESSING: "running",
@@ -47,7 +47,7 @@ MONEY: Final = {
 class ImageOut(BaseModel):
     """One finished picture; one that is unsafe was replaced by a black one."""
 
-    # Of an `ImageRecord`, those fields are shown that stand here.
+    # Only these fields of an `ImageRecord` are shown.
 
     image_id: str
     image_uri: str
@@ -97,7 +97,7 @@ class JobOut(BaseModel):
 def describe(
     studio: Studio, job: Prediction, ctx: Context[Any, Any], progress: str | None = None
 ) -> JobOut:
-    """A job that has not failed in the words of the tools."""
+    """A job that has not failed, in the tools' words."""
     job_id, result = job_id_of(job.id), job.result
     started = job.started or job.created
     out = JobOut(
@@ -151,7 +151,7 @@ def describe(
 def image_out(
     studio: Studio, name: ImageName, image: StoredImage, ctx: Context[Any, Any]
 ) -> ImageOut:
-    """A finished picture, and every way that this caller has to it."""
+    """A finished picture, with every way in which this caller can reach it."""
     return ImageOut(
         image_id=str(name),
         image_uri=name.uri,
@@ -162,26 +162,26 @@ def image_out(
 
 
 def where(image: ImageOut) -> str:
-    """What of a result leads a user to its picture."""
+    """The part of a result that leads a user to its picture."""
     if image.file_path:
         return "file_path"
     return "download_url" if image.download_url else "picture"
 
 
 def waiting_for(studio: Studio, why: str) -> str:
-    """What a job says of itself while no client can draw it."""
+    """A job's status while no client can draw it."""
     return f"waiting for a client that can draw, and tried again by itself: {studio.shown(why)}"
 
 
 async def to_content(studio: Studio, out: JobOut, shown: Sequence[str]) -> CallToolResult:
     """The answer: structured content, the same as text, small previews and links.
 
-    The previews together stay below what every known host accepts.
+    Together, the previews stay below every known host's limit.
 
     Args:
-        studio: What has the pictures.
+        studio: Has the pictures.
         out: The job.
-        shown: The names in the storage of what is previewed.
+        shown: The storage's names of the pictures to preview.
     """
     structured = out.model_dump(mode="json", exclude_none=True)
     content: list[ContentBlock] = [

@@ -1,8 +1,8 @@
-"""`save_to`: a finished picture is also written where the user wants it, inside the image roots.
+"""`save_to`: also writes a finished picture where the user wants it, inside the image roots.
 
-Where it goes stands with the job, so that a call that comes back later, or after a restart, writes
-it too. Nothing is followed out of the roots: the folder is resolved first, and a link that has the
-file's name is no place for a picture.
+The path is recorded with the job, so that a call that returns later, or after a restart, also
+writes the picture. No link leads out of the roots: the folder is resolved first, and a link with
+the file's name is never written through.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Target:
     """Where the pictures of a job go.
 
     Attributes:
-        path: Of the file; several pictures get -1, -2, ... before its suffix.
-        overwrite: Whether a file that is there makes way.
+        path: The file; several pictures get -1, -2, ... before its suffix.
+        overwrite: Whether an existing file may be replaced.
     """
 
     path: Path
@@ -49,10 +49,10 @@ class Target:
         num_images: int,
         overwrite: bool,
     ) -> Self:
-        """The place that a call names, before anything is drawn.
+        """Check the path that a call names, before anything is drawn.
 
         Raises:
-            InvalidRequest: Nothing may be written there, or something is there already.
+            InvalidRequest: Nothing may be written there, or the file exists.
         """
         if not studio.reads_paths:
             raise _refused(
@@ -89,7 +89,7 @@ class Target:
 
     @classmethod
     def of(cls, job: Prediction) -> Self | None:
-        """What stands with a job, if its call named a place."""
+        """The target recorded with a job, if its call named one."""
         try:
             values = json.loads(job.note or "null")
             return cls(Path(values["save_to"]), bool(values["overwrite"]))
@@ -98,11 +98,11 @@ class Target:
 
     @property
     def note(self) -> str:
-        """As it stands with its job."""
+        """The form in which it is recorded with its job."""
         return json.dumps({"save_to": str(self.path), "overwrite": self.overwrite})
 
     def places(self, num_images: int) -> list[Path]:
-        """Where each picture goes."""
+        """The path of each picture."""
         if num_images == 1:
             return [self.path]
         stem = self.path.stem
@@ -115,12 +115,12 @@ async def save(
     """Write the pictures of a finished job where its call wanted them.
 
     Args:
-        studio: Whose it is.
-        job: As it was found.
-        target: Where; by default what stands with the job.
+        studio: Has the job.
+        job: The job as last read.
+        target: Where to; by default the target recorded with the job.
 
     Returns:
-        The paths of what is there now, and a sentence for each that could not be written.
+        The paths of the written pictures, and a sentence for each that could not be written.
     """
     target = target or Target.of(job)
     if target is None or not studio.reads_paths or not job.shown:
@@ -146,7 +146,7 @@ def _write(target: Target, pictures: Sequence[bytes]) -> tuple[list[str], list[s
 
 
 def _put(place: Path, data: bytes, overwrite: bool) -> None:
-    """Write a whole file, or none; without `overwrite` only where nothing is."""
+    """Write a whole file or none; without `overwrite`, only if the file does not exist."""
     if overwrite:
         write_atomically(place, data)
         return

@@ -1,20 +1,20 @@
-"""Pydantic's JSON schemas without what only costs an agent context."""
+"""Reduces Pydantic's JSON schemas to what is worth an agent's context."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-_LEFT_OUT: Final = ("title", "$defs", "examples")  # an example stands in the words
+_LEFT_OUT: Final = ("title", "$defs", "examples")  # descriptions contain the examples
 
 
 def compact(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema without titles, which repeat the names, without null, and with its parts in place.
+    """The schema without titles, which repeat the names, without null, and with inlined parts.
 
-    What may be null may be left out, and that is what is advertised; null is still taken.
+    Whatever may be null may be omitted, and only that is advertised; null is still accepted.
 
     Args:
-        schema: Of an object; none of its parts contains itself.
+        schema: An object's; none of its parts contains itself.
     """
     parts = schema.get("$defs", {})
 
@@ -22,7 +22,7 @@ def compact(schema: Mapping[str, Any]) -> dict[str, Any]:
         node = {key: value for key, value in given.items() if key not in _LEFT_OUT}
         if node.get("default", 0) is None:
             del node["default"]
-        if node.get("additionalProperties") is True:  # what holds anyway
+        if node.get("additionalProperties") is True:  # the default
             del node["additionalProperties"]
         if "$ref" in node:
             named = parts[node.pop("$ref").rpartition("/")[2]]
@@ -36,7 +36,7 @@ def compact(schema: Mapping[str, Any]) -> dict[str, Any]:
         if "properties" in node:
             node["properties"] = {name: clean(one) for name, one in node["properties"].items()}
         if node.get("additionalProperties") is True:
-            del node["additionalProperties"]  # which is what is meant without it
+            del node["additionalProperties"]  # omitting it means the same
         if isinstance(node.get("items"), dict):
             node["items"] = clean(node["items"])
         return node
@@ -45,15 +45,15 @@ def compact(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 OBJECT: Final[dict[str, Any]] = {"type": "object"}
-"""What is advertised of a result: that it is structured.
+"""The advertised schema of every result: it is structured.
 
-Descriptions name what matters of it, results say the rest themselves, and every conversation would
-pay for more.
+Descriptions name the parts that matter and results speak for themselves; more would cost context in
+every conversation.
 """
 
 
 def in_words(parameter: Mapping[str, Any]) -> dict[str, Any]:
-    """A parameter whose description says its range and default, too: hosts drop the keywords."""
+    """A parameter whose description includes its range and default: hosts drop the keywords."""
     words = [parameter.get("description", "")]
     facts = [*_range(parameter), *_default(parameter)]
     if facts:

@@ -1,4 +1,4 @@
-"""What a series of pictures tells the agent: a job with a picture for each scene, and the sheet."""
+"""Results of series for agents: a job with a picture for each scene, and the sheet."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from castmate_mcp.agent.results import (
 from castmate_mcp.agent.studio import DRAW_SCENES, Studio
 from castmate_mcp.http.ids import ImageName, job_id_of
 
-_CAPTION: Final = 100  # characters of a caption that are told again
+_CAPTION: Final = 100  # characters of a caption that are repeated
 
 
 def describe_series(
@@ -36,8 +36,8 @@ def describe_series(
     """A series that has not failed as a whole, in the words of the tools.
 
     Args:
-        studio: Whose it is.
-        series: As it was found.
+        studio: Has the series.
+        series: The series as last read.
         sheet: Its contact sheet, if it has one.
         ctx: The call.
         progress: The last step that was reported.
@@ -106,7 +106,7 @@ def _undrawn(studio: Studio, scene: Scene) -> UndrawnOut:
 
 
 def _warnings(series: Storyboard) -> list[str]:
-    """What is true of the pictures, once each, and of the sheet."""
+    """The warnings about the pictures, each once, and about the sheet."""
     told = dict.fromkeys(
         warning
         for scene in series.scenes

@@ -1,4 +1,4 @@
-"""The server that agents see: one factory for every transport; knows neither flags nor models."""
+"""Builds the MCP server, the same for every transport; knows neither flags nor models."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def build_server(
 
     Args:
         castmate: Opened; the caller closes it.
-        base_url: Over HTTP, our address as the caller of a request sees it.
-        extra: What else to register; the conformance tests add their fixtures.
+        base_url: Over HTTP, this server's address as the caller of a request sees it.
+        extra: Registers more; the conformance tests add their fixtures.
     """
     studio = Studio(castmate, base_url)
     policies: dict[str, Policy] = dict.fromkeys((GENERATE, DRAW_SCENES, "get_job"), "optional")
@@ -75,7 +75,7 @@ def build_server(
         log_level="WARNING",
         extensions=[SkillsExtension(), tasks, viewer()],
         cache_hints={"tools/list": CacheHint(ttl_ms=_HOUR_MS, scope="public")},
-        # What a client brings back with its user's answer may reach another server.
+        # The state that a client returns with its user's answer may reach another server.
         request_state_security=RequestStateSecurity(
             keys=[castmate.storage.sign("mcp", "request state")]
         ),
@@ -97,7 +97,7 @@ def build_server(
 
 @dataclass
 class _Jobs:
-    """Jobs as the tasks of other processes see them: `get_job` says what became of a call."""
+    """Jobs behind the tasks of other processes; `get_job` gives the outcome of their calls."""
 
     studio: Studio
     server: StrictServer = field(init=False)

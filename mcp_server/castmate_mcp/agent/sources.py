@@ -1,4 +1,4 @@
-"""From what a tool call names as a picture to the picture: ids first, then URLs, data and paths."""
+"""Finds the picture that a tool call names: ids first, then URLs, data and paths."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ async def reference_of(studio: Studio, ctx: Context[Any, Any], source: str) -> R
     """Read and check the picture that a caller names.
 
     Args:
-        studio: Knows the caller and what is theirs.
+        studio: Knows the caller and what they own.
         ctx: The call that names it.
         source: An id or URI of a picture or a character, a character's name, an https URL, a data
             URI or a path.
 
     Raises:
         ImageRejected: Says why, and what is allowed instead.
-        Overloaded: The caller has too many pictures fetched at this moment.
+        Overloaded: Too many pictures are being fetched for the caller.
     """
     source = source.strip()
     if name := ImageName.parse(source) or _own_file(studio, source):
@@ -75,10 +75,10 @@ async def reference_of(studio: Studio, ctx: Context[Any, Any], source: str) -> R
 
 
 def _signed_file(studio: Studio, source: str) -> str | None:
-    """The stored file whose `download_url` this is, whatever address of ours it begins with.
+    """The stored file whose `download_url` this is, under any of this server's addresses.
 
     Raises:
-        ImageRejected: It has expired.
+        ImageRejected: The URL has expired.
     """
     if not source[:8].lower().startswith(("https://", "http://")):
         return None
@@ -87,7 +87,7 @@ def _signed_file(studio: Studio, source: str) -> str | None:
     except ValueError:
         return None
     storage = studio.castmate.storage
-    name = storage.verify(path, 0.0)  # who signed it, whenever that was
+    name = storage.verify(path, 0.0)  # checks the signature, whatever its age
     if name is not None and storage.verify(path, time.time()) is None:
         raise ImageRejected(
             "that download_url has expired",
@@ -108,7 +108,7 @@ async def _of_signed_file(studio: Studio, name: str) -> Reference:
 
 
 def _instead_of_path(studio: Studio, source: str, error: ImageRejected) -> ImageRejected:
-    """The way for a file of the user's, where the server runs on another machine or may."""
+    """How to send a user's file, if the server runs or may run on another machine."""
     (problem,) = error.problems
     upload = "call create_upload_link, send the file there and use the `image` that it gives."
     if studio.reads_paths:

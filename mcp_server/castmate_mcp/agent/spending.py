@@ -1,6 +1,6 @@
-"""Money: the user is asked before the first paid picture of a day, and nobody else decides.
+"""Consent: only the user decides, before the first paid picture of a day.
 
-Where the host cannot ask, the agent does; its word opens one call, at the price that it was told.
+If the host cannot ask the user, the agent does; its word permits one call, at the quoted price.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Unaskable(Agreement):
 
 @dataclass(frozen=True)
 class Spending:
-    """When to ask, what to say, and what follows from the answer."""
+    """Decides when to ask, what to say, and what the answer permits."""
 
     studio: Studio
 
@@ -48,13 +48,13 @@ class Spending:
 
     @property
     def price_usd(self) -> float:
-        """About what one hosted picture costs."""
+        """The approximate price of a hosted picture."""
         client = self._client
         return client.price_usd(self._settings) if client and client.price_usd else 0.0
 
     @property
     def price(self) -> str:
-        """What a picture costs, in a sentence."""
+        """The price of a picture, in a sentence."""
         if not self.possible:
             return "It is free: drawn on the user's own machine."
         asks = self._settings.paid == "ask"
@@ -65,7 +65,7 @@ class Spending:
         )
 
     async def ask(self, ctx: Context[Any, Any], num_images: int) -> Agreement | Elicit[Agreement]:
-        """The question for the user, or the answer where there is none to ask."""
+        """The question for the user, or the answer if there is nothing to ask."""
         if not self.possible:
             return Unasked(proceed=False)
         if self._settings.paid == "always":
@@ -88,7 +88,7 @@ class Spending:
         )
 
     def _quote(self, num_images: int) -> float:
-        """What pictures cost, in whole cents, not less than it is."""
+        """The price of pictures, rounded up to whole cents."""
         return math.ceil(self.price_usd * num_images * 100 - 1e-6) / 100
 
     @property
@@ -104,7 +104,7 @@ class Spending:
         return self._client.title if self._client else ""
 
     async def settle(self, agreement: Agreement) -> bool:
-        """Whether the job may cost money; the user's own yes is remembered for the day.
+        """Whether the job may cost money; the user's own yes counts for the day.
 
         Raises:
             ToolError: The user has just said no.
@@ -119,18 +119,18 @@ class Spending:
     async def accept(
         self, num_images: int, accept_cost_usd: float | None, tool: str = GENERATE
     ) -> bool:
-        """Let one call pay the price that the agent was told, where the host cannot ask.
+        """Let one call pay the quoted price, if the host cannot ask the user.
 
         Args:
-            num_images: How many pictures the call asks for.
-            accept_cost_usd: What the agent says that the user has agreed to.
-            tool: Which one is called.
+            num_images: How many pictures the call requests.
+            accept_cost_usd: The price to which, says the agent, the user has agreed.
+            tool: The tool that is called.
 
         Returns:
             True.
 
         Raises:
-            ToolError: The agent was not told, or does not accept the price: here it is.
+            ToolError: The agent was not quoted the price or did not accept it; quotes it.
         """
         price_usd = self._quote(num_images)
         consents, caller = self.studio.castmate.consents, self.studio.caller
@@ -155,7 +155,7 @@ class Spending:
 
 
 def declined() -> ToolError:
-    """What the agent reads after a no."""
+    """The error that the agent reads after a no."""
     return ToolError(
         "The user does not want to pay for a hosted picture; nothing was generated or charged. "
         "get_status tells when their own machine can draw again."

@@ -1,4 +1,4 @@
-"""MCP over stdio: the SDK's transport, which itself leaves an unreadable message unanswered."""
+"""MCP over stdio: the SDK's transport, which by itself leaves unreadable messages unanswered."""
 
 from __future__ import annotations
 

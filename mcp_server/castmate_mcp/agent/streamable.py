@@ -59,17 +59,17 @@ def build_mcp_app(
     event_store: EventStore | None = None,
     retry_interval: int | None = None,
 ) -> Starlette:
-    """The application for `build_app`, which runs its lifespan and puts it under its own paths.
+    """The application for `build_app`, which runs its lifespan and serves it under its own paths.
 
     Args:
         castmate: Opened; the caller closes it.
-        extra: What else to register; the conformance tests add their fixtures.
-        event_store: Keeps what was sent, for clients of the older era that come back; without it
-            they ask get_job.
-        retry_interval: When those come back, milliseconds.
+        extra: Registers more; the conformance tests add their fixtures.
+        event_store: Keeps sent events for clients of the older era that reconnect; without it
+            they call get_job.
+        retry_interval: When those clients reconnect, in milliseconds.
 
     Raises:
-        SettingsError: An OAuth server is named, and nothing that its tokens are made for.
+        SettingsError: An OAuth issuer is set, but no audience for its tokens.
     """
     settings = castmate.settings
     if settings.oauth_issuer is not None and settings.public_url is None:
@@ -89,10 +89,10 @@ def build_mcp_app(
         max_sessions=MAX_SESSIONS,
         stateless_http=not _keeps_sessions(settings),
         transport_security=_protection(settings),
-        auth=AuthSettings.model_validate(  # of texts: a URL that was parsed before gains a slash
+        auth=AuthSettings.model_validate(  # from texts: a parsed URL gains a slash
             {
                 "issuer_url": issuer or address,
-                # Without an issuer there is no document to read: the operator makes the keys.
+                # Without an issuer there is no document to read: the operator creates the keys.
                 "resource_server_url": resource if issuer else None,
                 "required_scopes": SCOPES,
                 "validate_token_resource": issuer is not None,
@@ -107,7 +107,7 @@ def build_mcp_app(
 
 
 class Callers(TokenVerifier):
-    """Who a bearer token is: a key of ours, a token of the OAuth issuer, or this very machine."""
+    """Identifies bearer tokens: Castmate's keys, the OAuth issuer's tokens, or this machine."""
 
     def __init__(self, keys: KeyRing, resource: str, settings: ServerSettings) -> None:
         self._keys, self._resource = keys, resource
@@ -115,7 +115,7 @@ class Callers(TokenVerifier):
         self.local_token = secrets.token_urlsafe(32)
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        """The caller, or None where nobody knows the token."""
+        """The caller, or None if the token is unknown."""
         if secrets.compare_digest(token.encode(), self.local_token.encode()):
             return self._token(LOCAL) if await self.open_to_this_machine() else None
         if (key := await self._keys.find(token)) is not None:
@@ -123,11 +123,11 @@ class Callers(TokenVerifier):
         return await self._oauth.verify(token) if self._oauth else None
 
     async def open_to_this_machine(self) -> bool:
-        """Whether nobody has ever made a key, nor set OAuth up."""
+        """Whether no key was ever created and OAuth is not set up."""
         return self._oauth is None and not await self._keys.configured()
 
     def _token(self, key: Key) -> KeyToken:
-        bind_contextvars(key=key.name)  # for the line in the log
+        bind_contextvars(key=key.name)  # for the log line
         scopes = [scope.value for scope in key.scopes]
         return KeyToken(
             token="", client_id=key.name, scopes=scopes, resource=self._resource, key=key
@@ -135,7 +135,7 @@ class Callers(TokenVerifier):
 
 
 class LocalCallers:
-    """Lets programs of this machine in without a key, until the first one is made."""
+    """Lets programs on this machine in without a key, until the first key is created."""
 
     def __init__(self, app: ASGIApp, callers: Callers) -> None:
         self._app, self._callers = app, callers
@@ -156,18 +156,18 @@ class LocalCallers:
 
 
 class Sessions:
-    """Holds the sessions of each caller within a share of those of all."""
+    """Limits each caller to a share of all sessions."""
 
     def __init__(self, manager: StreamableHTTPSessionManager) -> None:
         self._manager, self._admit = manager, manager._admit_session
-        # The SDK bounds the sessions of all, and has no public place to bound those of one caller.
+        # The SDK limits all sessions together, and has no public way to limit one caller's.
         manager._admit_session = self._admit_within_share  # type: ignore[method-assign]
 
     def check_room(self, key: Key, user: AuthenticatedUser) -> None:
-        """Refuse what would open one more session than the share of a key.
+        """Check that a key may open one more session.
 
         Raises:
-            Overloaded: It has as many.
+            Overloaded: The key has used up its share.
         """
         if not self._has_room(authorization_context(user)):
             raise beyond_share(key, share_of(MAX_SESSIONS), "MCP sessions open")
@@ -175,7 +175,7 @@ class Sessions:
     def _admit_within_share(
         self, requestor: AuthorizationContext | None
     ) -> StreamableHTTPServerTransport | None:
-        """The SDK calls it alone; requests that passed `check_room` together meet here."""
+        """Admit one session at a time, also when several requests passed `check_room` at once."""
         return self._admit(requestor) if self._has_room(requestor) else None
 
     def _has_room(self, requestor: AuthorizationContext | None) -> bool:
@@ -186,9 +186,9 @@ class Sessions:
 
 
 class Gated:
-    """Holds what callers send within the same bounds as the REST API; nothing for strangers.
+    """Buffers bodies within the same limits as the REST API, and none for strangers.
 
-    An overload of the whole server is HTTP's to tell: there is no room to read whose call it is.
+    HTTP reports an overload of the whole server: there is no room to read whose call it is.
     """
 
     def __init__(self, app: ASGIApp, sessions: Sessions) -> None:
@@ -216,14 +216,14 @@ class Gated:
 
 
 def _mended(receive: Receive) -> Receive:
-    """The same request, its body whole and with every lone half of a character marked."""
+    """The same request with its whole body, in which every lone surrogate is marked."""
 
     async def mended() -> Message:
         message, body = await receive(), bytearray()
         while message["type"] == "http.request":
             body += message.get("body", b"")
             more = message.get("more_body", False)
-            if not more or len(body) > MAX_JSON_BYTES:  # too large is the transport's to say
+            if not more or len(body) > MAX_JSON_BYTES:  # the transport reports that
                 return {"type": "http.request", "body": mend(bytes(body)), "more_body": more}
             message = await receive()
         return message
@@ -238,9 +238,9 @@ def _keeps_sessions(settings: ServerSettings) -> bool:
 
 
 def _protection(settings: ServerSettings) -> TransportSecuritySettings:
-    """Only names that are ours, so that no page can point one of its own at this machine.
+    """Allow only this server's names, so that no page can point its own name at this machine.
 
-    On an address that others reach, under whatever name, everybody needs a key anyway.
+    On an address that others can reach, under any name, everybody needs a key anyway.
     """
     if not is_here(settings.host) and settings.public_url is None:
         return TransportSecuritySettings(enable_dns_rebinding_protection=False)
@@ -253,10 +253,10 @@ def _protection(settings: ServerSettings) -> TransportSecuritySettings:
 
 
 def _count(ctx: Context[Any, Any]) -> None:
-    """Count a call against the rate of its key, together with those of the REST API.
+    """Count a call against its key's rate limit, together with those of the REST API.
 
-    What comes of it is the tool's error and not HTTP's 429: a model reads that and calls again in
-    time, while hosts keep a 429 to themselves, or take the server for broken.
+    Beyond the limit comes a tool error rather than HTTP's 429: a model reads the error and calls
+    again in time, while hosts hide a 429 or take the server for broken.
     """
     request = ctx.request_context.request
     assert isinstance(request, HTTPConnection)

@@ -1,8 +1,8 @@
-"""MCPServer that refuses unknown arguments and answers wrong ones with what to change.
+"""An MCPServer that rejects unknown arguments and says how to correct wrong ones.
 
-The SDK ignores unknown arguments silently, shows pydantic's messages for wrong ones, and puts
-"Error executing tool ..." in front of ours. Two of its private attributes are used for that; the
-tests pin them.
+The SDK silently ignores unknown arguments, shows pydantic's messages for wrong ones, and prefixes
+errors with "Error executing tool ...". Changing that takes two of its private attributes; the tests
+pin them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from castmate_mcp.agent import surrogates
 from castmate_mcp.agent.advice import as_tool_error
 from castmate_mcp.agent.schemas import OBJECT, compact, in_words
 
-# What models call our parameters, where the letters are too different for a likeness.
+# Models' names for parameters, where the spelling is too different for a similarity match.
 _MEANT: Final = {
     "character": "image",
     "character_id": "image",
@@ -47,22 +47,22 @@ _MEANT: Final = {
 
 
 Admit = Callable[[Context[Any, Any]], None]
-"""Lets a call in, or raises one of our errors."""
+"""Admits a call, or raises a `CastmateError`."""
 
 
 class StrictServer(MCPServer[Any]):
-    """The server whose errors a model can repair.
+    """A server whose errors tell a model what to correct.
 
     Attributes:
-        admit: Asked before every call of a tool that does more than look.
-        shown: What an agent may read of an error that is not about its arguments.
+        admit: Called before every call of a tool that does more than read.
+        shown: The part of an error that an agent may read, if it is not about its arguments.
     """
 
     admit: Admit | None = None
     shown: Callable[[str], str] = staticmethod(str)
 
     def add_tool(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """Like the base; an argument that the tool does not have is an error, and advertised so."""
+        """Like the base; unknown arguments are errors, and advertised as such."""
         super().add_tool(fn, *args, **kwargs)
         tool = self._tool_manager.list_tools()[-1]
         tool.description = inspect.cleandoc(tool.description)
@@ -80,7 +80,7 @@ class StrictServer(MCPServer[Any]):
         """Like the base; errors are sentences for the model.
 
         Raises:
-            ToolError: With what is wrong, what is allowed, what it cost and what to do next.
+            ToolError: Says what is wrong, what is allowed, what it cost and what to do next.
         """
         self._ask_admittance(name, context)
         tool = self._tool_manager.get_tool(name)
@@ -97,7 +97,7 @@ class StrictServer(MCPServer[Any]):
             if isinstance(cause, CastmateError):
                 raise ToolError(self.shown(str(as_tool_error(cause, name)))) from None
             if isinstance(error, UnexpectedToolError):
-                raise  # a bug of ours: logged, and its text stays here
+                raise  # a bug: logged, without showing its text
             if tool is None:
                 known = ", ".join(known.name for known in self._tool_manager.list_tools())
                 raise ToolError(f"There is no tool {name!r}. Tools: {known}.") from None
@@ -114,10 +114,10 @@ class StrictServer(MCPServer[Any]):
         arguments: dict[str, Any] | None = None,
         context: Context[Any, Any] | None = None,
     ) -> GetPromptResult | InputRequiredResult:
-        """Like the base; text that no answer could hold is refused.
+        """Like the base, but rejects text that no answer could hold.
 
         Raises:
-            MCPError: With the argument's name.
+            MCPError: Names the argument.
         """
         if halves := surrogates.problems(arguments or {}):
             raise MCPError(INVALID_PARAMS, "; ".join(map(str, halves)))
@@ -136,7 +136,7 @@ class StrictServer(MCPServer[Any]):
 
 
 def _without_null(model: type[BaseModel], arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments without those that are null and may be left out, which is the same."""
+    """The arguments without nulls that may be omitted, which means the same."""
     fields = model.model_fields
     return {
         name: value

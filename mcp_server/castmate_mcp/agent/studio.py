@@ -1,4 +1,4 @@
-"""What every tool and resource works with: who calls, what is theirs, and where it is."""
+"""The context of every tool and resource: who calls, what they own, and where it is."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class Studio:
     """One MCP server.
 
     Attributes:
-        castmate: What the server stands on.
-        base_url: Our address as the caller of a request sees it; None where there is no HTTP.
+        castmate: The library's part of the server.
+        base_url: This server's address as the caller of a request sees it; None without HTTP.
     """
 
     castmate: Castmate[ServerSettings]
@@ -57,17 +57,17 @@ class Studio:
 
     @cached_property
     def notices(self) -> Notices:
-        """Who tells that jobs have ended."""
+        """Notifies of the ends of jobs."""
         return Notices()
 
     @property
     def key(self) -> Key:
-        """Who calls."""
+        """The calling key."""
         return calling_key()
 
     @property
     def caller(self) -> str:
-        """The name of the key that calls; everything is looked for under it."""
+        """The name of the calling key, under which everything is looked up."""
         return self.key.name
 
     @property
@@ -79,8 +79,8 @@ class Studio:
         """The caller's prediction or series of this id.
 
         Raises:
-            InvalidRequest: It is no id of a job.
-            PredictionNotFound: The caller has none of this id.
+            InvalidRequest: It is not a job's id.
+            PredictionNotFound: The caller has no such job.
         """
         prediction_id = prediction_id_of(job_id)
         if prediction_id is None:
@@ -111,21 +111,21 @@ class Studio:
         """The caller's finished picture.
 
         Raises:
-            FileNotFoundError: The caller has none of this name.
+            FileNotFoundError: The caller has no such picture.
         """
         return await picture_of(self.castmate, name, self.caller)
 
     def shown(self, text: str) -> str:
-        """An error or a status; agents elsewhere need not know the folders of this machine."""
+        """An error or status without this machine's folders, if the agent is elsewhere."""
         return text if self.base_url is None else without_paths(text)
 
     def file_path(self, image: StoredImage) -> str | None:
-        """The file of a picture, where the caller can open it."""
+        """The file of a picture, if the caller can open it."""
         path = self.castmate.storage.local_path(image.name) if self.reads_paths else None
         return None if path is None else str(path.absolute())
 
     def stored_name(self, path: Path) -> str | None:
-        """What the storage calls the file at a path, if it is one of its own."""
+        """The storage's name of the file at a path, if it is in the storage."""
         folder = self.castmate.storage.local_path("")
         if folder is None or not path.is_absolute():
             return None
@@ -134,9 +134,9 @@ class Studio:
         return found.relative_to(root).as_posix() if found.is_relative_to(root) else None
 
     def download_url(self, image: StoredImage, ctx: Context[Any, Any]) -> str | None:
-        """An address of a picture that works without a key for a day, over HTTP.
+        """A URL of a picture that works without a key for a day, over HTTP.
 
-        It is the same for an hour, so that whoever asks again finds it in a cache.
+        It stays the same for an hour, so that repeated requests hit caches.
         """
         request = ctx.request_context.request
         if self.base_url is None or not isinstance(request, HTTPConnection):
@@ -146,20 +146,20 @@ class Studio:
         return self.base_url(request) + link
 
     def fetching(self, ctx: Context[Any, Any]) -> Fetch | None:
-        """What downloads pictures for a call, over HTTP within the share of its key."""
+        """Downloads pictures for a call, over HTTP within its key's share."""
         request = ctx.request_context.request
         if not isinstance(request, HTTPConnection):
             return None
         return gateway(request).references.fetching(self.key)
 
     def count(self, ctx: Context[Any, Any], number: int = 1) -> None:
-        """Count predictions that a call has submitted, where there is `/metrics` to show it."""
+        """Count predictions that a call has submitted, if there is `/metrics` to show them."""
         request = ctx.request_context.request
         if isinstance(request, HTTPConnection):
             gateway(request).metrics.submitted.labels("mcp").inc(number)
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something beside the calls; it ends with the process at the latest."""
+        """Start background work; it ends with the process at the latest."""
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)

@@ -1,4 +1,4 @@
-"""Who listens for a job is told when it ends, whichever server drew it and whichever was asked."""
+"""Notifies listeners of a job's end, whichever server drew it and whichever was asked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _REMEMBERED: Final = 1000
 
 
 class Subscriptions(InMemorySubscriptionBus):
-    """The SDK's bus, which also hears the ends of jobs that the ledger's database passes on."""
+    """The SDK's bus, which also receives the ends of jobs through the ledger's database."""
 
     def __init__(self, hub: Hub) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class Subscriptions(InMemorySubscriptionBus):
         hub.overhear(self._hear)
 
     async def publish(self, event: ServerEvent) -> None:
-        """Tell the listeners of this server, once for each job."""
+        """Notify this server's listeners, once for each job."""
         if isinstance(event, ResourceUpdated) and not self._is_new(event.uri):
             return
         await super().publish(event)

@@ -1,8 +1,8 @@
-r"""Halves of a character: JSON can write one alone (`\ud83d`), and no text can hold it.
+r"""Lone surrogates: JSON can write half of a character (`\ud83d`), but no text can hold it.
 
 Models write them when an emoji is cut in two. The SDK then answers nothing over stdio, a parse
-error over HTTP, or crashes when it writes the text into an answer. So a half is first replaced by a
-noncharacter, which is read like any text, and refused where the name of its parameter is known.
+error over HTTP, or crashes when it writes the text into an answer. So each lone surrogate is first
+replaced by a noncharacter, which reads like any text, and rejected once its parameter is known.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from castmate.errors import Problem
 
-_MARK: Final = "\ufdd0"  # never a character, and as long in JSON as what it replaces
+_MARK: Final = "\ufdd0"  # never a character, and of the same length in JSON
 _ESCAPED_MARK: Final = rb"\ufdd0"
 _HALF: Final = re.compile(f"[\ud800-\udfff{_MARK}]")
 _ANY_HALF: Final = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -23,14 +23,14 @@ _ESCAPE: Final = re.compile(
 
 
 def mend(json: bytes) -> bytes:
-    """JSON whose lone halves of characters are marked; as long as before."""
+    """JSON with every lone surrogate marked; its length does not change."""
     if _ANY_HALF.search(json) is None:
         return json
     return _ESCAPE.sub(lambda found: _ESCAPED_MARK if found["half"] else found[0], json)
 
 
 def problems(arguments: Mapping[str, Any]) -> list[Problem]:
-    """One for each argument that holds half of a character."""
+    """One problem for each argument that holds a lone surrogate."""
     return [
         Problem(
             shown(name),
@@ -44,7 +44,7 @@ def problems(arguments: Mapping[str, Any]) -> list[Problem]:
 
 
 def shown(text: str) -> str:
-    """The text with every half written as an escape."""
+    """The text with every lone surrogate written as an escape."""
     return _HALF.sub(lambda half: half[0].encode("unicode_escape").decode(), text)
 
 

@@ -7,14 +7,15 @@ others get in at once. Without keys there is one caller, this machine, and it ma
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Final
 
-from castmate.errors import Overloaded
+from castmate.errors import Overloaded, Unavailable
 from castmate.jobs.keys import LOCAL, Key, share_of
 
 BURST_S: Final = 10.0  # of a key's rate may come at once
@@ -23,19 +24,26 @@ MAX_BODY_BYTES: Final = 256 * 2**20
 MAX_STREAMS: Final = 1024  # that stay open for what the server has to say
 MAX_SESSIONS: Final = 1024  # of MCP's older era, which end after half an hour without a request
 MAX_FETCHES: Final = 64  # of pictures at addresses that callers name
+SHARE_S: Final = 1.0
 _SHED_RETRY_S: Final = 1.0
 _KEYS_REMEMBERED: Final = 10_000
+
+Count = Callable[[Mapping[str, float]], Awaitable[Mapping[str, float]]]
+"""Takes seconds used, by key, and gives how many seconds each key is ahead of its rate."""
 
 
 class RateLimiter:
     """Requests of each key, evenly over the minute (GCRA): one number a key.
 
-    It is this process's own: a key may use each replica so often.
+    It decides by itself, without a look at the ledger. `share` tells the other servers what was
+    used here and learns what was used there, so over any time a key asks as often as its rate says,
+    and at most a burst more at each server that has not heard of the others yet.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._due: dict[str, float] = {}
+        self._untold: defaultdict[str, float] = defaultdict(float)  # seconds of each key's rate
 
     def take(self, key: Key, cost: float = 1.0) -> None:
         """Count a request; one that costs more than a burst is let in, and paid off after it.
@@ -57,6 +65,37 @@ class RateLimiter:
         if len(self._due) >= _KEYS_REMEMBERED:
             self._due = {name: when for name, when in self._due.items() if when > now}
         self._due[key.name] = begin + every_s * cost
+        self._untold[key.name] += every_s * cost
+
+    async def share(self, count: Count) -> None:
+        """Exchange what keys have used with the other servers; without any use nothing happens.
+
+        Args:
+            count: `KeyRing.count`.
+
+        Raises:
+            Unavailable: The ledger cannot be reached; it is all told the next time.
+        """
+        told, self._untold = self._untold, defaultdict(float)
+        if not told:
+            return
+        try:
+            ahead = await count(told)
+        except BaseException:
+            for name, seconds in told.items():
+                self._untold[name] += seconds
+            raise
+        now = self._clock()
+        for name, ahead_s in ahead.items():
+            due = now + ahead_s + self._untold.get(name, 0.0)
+            self._due[name] = max(self._due.get(name, now), due)
+
+    async def share_always(self, count: Count) -> None:
+        """Share for ever, once a second; cancel it to end."""
+        while True:
+            await asyncio.sleep(SHARE_S)
+            with contextlib.suppress(Unavailable):
+                await self.share(count)
 
 
 class Bound:

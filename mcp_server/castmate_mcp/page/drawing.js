@@ -46,11 +46,11 @@ export function drawing({ prompt, size, heading = "h1" }) {
         step.textContent = capitalised(text);
       }
     },
-    cancellable: (cancel) => {
+    cancellable: (stop) => {
       const cancelling = button("Cancel", () => {
         cancelling.disabled = true;
         cancelling.textContent = "Cancelling";
-        cancel();
+        stop();
       });
       actions.replaceChildren(cancelling);
     },

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -64,6 +65,20 @@ async def ticket(call: Call) -> Response:
 
 async def upload_form(call: Call) -> Response:
     """`POST /api/v3/media/upload/binary`: a form whose field `file` is the file."""
+    async with sent_file(call) as (data, filename):
+        name = await call.gateway.castmate.ledger.pictures.keep_upload(data, call.key.name)
+    url = call.gateway.file_url(call.base_url, name)
+    return success(Uploaded(download_url=url, filename=filename, size=len(data)))
+
+
+@contextlib.asynccontextmanager
+async def sent_file(call: Call) -> AsyncIterator[tuple[bytes, str]]:
+    """The picture in the field `file` of a form, and what its sender calls it.
+
+    Raises:
+        InvalidRequest: There is none.
+        Refusal: The form cannot be read, or is too large.
+    """
     body = await read(call.request, MAX_FORM_BYTES)
     call.gateway.rate.take(call.key, len(body) // _MIB)
     if not body.rstrip().endswith(b"--"):  # the parser waits for the rest, and leaves a file open
@@ -78,10 +93,10 @@ async def upload_form(call: Call) -> Response:
     # Larger files would go to a temporary one, and the disk may be read-only.
     parser.spool_max_size = MAX_FORM_BYTES
     with call.gateway.gate.body_bytes.hold_for(call.key, len(body)):
-        return await _uploaded_file(call, parser)
+        yield await _file_of(parser)
 
 
-async def _uploaded_file(call: Call, parser: MultiPartParser) -> Response:
+async def _file_of(parser: MultiPartParser) -> tuple[bytes, str]:
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError, UnicodeDecodeError) as error:
@@ -97,6 +112,4 @@ async def _uploaded_file(call: Call, parser: MultiPartParser) -> Response:
     if len(data) > MAX_PICTURE_BYTES:
         raise too_large(MAX_PICTURE_BYTES)
     check_picture(data)
-    name = await call.gateway.castmate.ledger.pictures.keep_upload(data, call.key.name)
-    url = call.gateway.file_url(call.base_url, name)
-    return success(Uploaded(download_url=url, filename=filename, size=len(data)))
+    return data, filename

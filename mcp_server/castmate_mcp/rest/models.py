@@ -12,6 +12,7 @@ from castmate.engines.licences import Licence
 from castmate.identity import Stopped, Verdict
 from castmate.jobs.characters import MAX_NAME, MAX_PICTURES
 from castmate.schema import Framing, GenerateRequest
+from castmate.several import MAX_TOGETHER
 
 Status = Literal["created", "processing", "completed", "failed", "cancelled", "timeout"]
 
@@ -64,13 +65,16 @@ class Timings(BaseModel):
 
 
 class ReferenceOut(BaseModel):
-    """What of the reference the model saw."""
+    """What of a picture of the character the model saw."""
 
     framing: Framing = Field(
         description="How its character was found; with `none` the whole picture was taken."
     )
     box: list[float] = Field(
         description="Left, top, right and bottom, as shares of its width and height."
+    )
+    others: list[ReferenceOut] = Field(
+        [], description="The same of the character's further pictures that were used with it."
     )
 
 
@@ -233,8 +237,8 @@ class CharacterQuery(BaseModel):
     references: list[Annotated[str, Field(min_length=1)]] = Field(
         min_length=1,
         max_length=MAX_PICTURES,
-        description="Its pictures, each as `image` of a generation; the best first, that one is "
-        "drawn from.",
+        description="Its pictures, each as `image` of a generation, the best first; the first "
+        f"{MAX_TOGETHER} are looked at together.",
         examples=[[EXAMPLE_PICTURE]],
     )
 

@@ -82,6 +82,26 @@ class PictureList(BaseModel):
     )
 
 
+class DrawnOut(BaseModel):
+    """How a picture was drawn, by what its file says; nothing vouches for it."""
+
+    request: dict[str, Any] = Field(
+        description="Draws it again; in place of the reference picture stands its hash."
+    )
+    image: str | None = Field(
+        None,
+        description="For `image` of that request: the address of the reference, where this key has "
+        "sent it and it is still here.",
+    )
+    drawn_with: dict[str, int | float] = Field(
+        description="What the model decided where the request did not."
+    )
+    client: str
+    model: str
+    model_hash: str = Field(description="Of the bundle's manifest, or empty.")
+    castmate: str = Field(description="The version that wrote it.")
+
+
 class PreviewQuery(BaseModel):
     """A reference that is looked at before it is saved or drawn from."""
 

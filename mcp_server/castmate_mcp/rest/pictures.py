@@ -11,15 +11,19 @@ from castmate.errors import ImageRejected, InvalidRequest, Problem
 from castmate.jobs.characters import Character
 from castmate.jobs.gallery import Found, Wanted
 from castmate.jobs.storage import PREVIEW_SIDES, preview_name
+from castmate.picture_metadata import PictureMetadata
+from castmate.shorten import shorten
 from castmate.times import rfc3339
-from castmate_mcp.http.envelope import success
+from castmate_mcp.http.envelope import Refusal, success
 from castmate_mcp.http.files import HEADERS
 from castmate_mcp.http.ids import CharacterName, ImageName
 from castmate_mcp.http.saved import character_named, picture_of
+from castmate_mcp.rest.media import sent_file
 from castmate_mcp.rest.operation import Call
 from castmate_mcp.rest.outputs import no_picture
 from castmate_mcp.rest.picture_models import (
     CharacterRef,
+    DrawnOut,
     PictureList,
     PictureOut,
     PicturesQuery,
@@ -37,7 +41,7 @@ async def list_pictures(call: Call) -> Response:
     wanted = Wanted(
         key_name,
         query.query,
-        await _inputs(call, query.character) if query.character else None,
+        await _references(call, query.character) if query.character else None,
         query.style,
         query.since.timestamp() if query.since else None,
         query.until.timestamp() if query.until else None,
@@ -49,8 +53,8 @@ async def list_pictures(call: Call) -> Response:
             break
     more = len(found) > query.limit
     found = found[: query.limit]
-    inputs = {one.prediction.input for one in found}
-    shown = await castmate.characters.of_pictures([*inputs], key_name)
+    first = {one.prediction.references[0] for one in found}
+    shown = await castmate.characters.with_pictures([*first], key_name)
     items = [_told(call, one, shown) for one in found]
     return success(PictureList(items=items, next_cursor=items[-1].id if more else None))
 
@@ -69,8 +73,22 @@ async def thumbnail(call: Call) -> Response:
     return Response(data, media_type="image/jpeg", headers=HEADERS)
 
 
-async def _inputs(call: Call, text: str) -> Sequence[str]:
-    """The stored references of the character that is meant."""
+async def read(call: Call) -> Response:
+    """`POST /api/v3/pictures/read`: the request that a picture's file holds; nothing is kept."""
+    async with sent_file(call) as (data, filename):
+        try:
+            found = PictureMetadata.read(data, shorten(filename, 60))
+        except ImageRejected as error:
+            raise Refusal(404, str(error)) from None
+    sha256 = found.request.image.removeprefix("sha256:")
+    name = await call.gateway.castmate.ledger.pictures.find(sha256, call.key.name)
+    # Several pictures of a character are one file, which no door takes.
+    image = call.gateway.file_url(call.base_url, name) if name and "." in name else None
+    return success(DrawnOut(image=image, **found.as_dict()))
+
+
+async def _references(call: Call, text: str) -> Sequence[str]:
+    """The hashes of the pictures of the character that is meant."""
     castmate, key_name = call.gateway.castmate, call.key.name
     try:
         name = CharacterName.parse(text) or await character_named(castmate, text, key_name)
@@ -86,7 +104,7 @@ async def _inputs(call: Call, text: str) -> Sequence[str]:
         raise InvalidRequest(
             [Problem("character", told_, allowed, "GET /api/v3/characters lists them.")]
         )
-    return found.pictures
+    return await castmate.characters.hashes_of(found)
 
 
 def _cursor(text: str) -> tuple[str, int] | None:
@@ -105,7 +123,7 @@ def _cursor(text: str) -> tuple[str, int] | None:
 
 def _told(call: Call, found: Found, shown: Mapping[str, Character]) -> PictureOut:
     prediction, image, gateway = found.prediction, found.image, call.gateway
-    character = shown.get(prediction.input)
+    character = shown.get(prediction.references[0])
     small = preview_name(image.name, _THUMBNAIL_PX)
     return PictureOut(
         id=str(ImageName(prediction.id, found.number)),

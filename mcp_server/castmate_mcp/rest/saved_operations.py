@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from castmate.jobs.keys import Scope
+from castmate_mcp.http.body import MAX_FORM_BYTES
 from castmate_mcp.rest import characters, framing, outputs, pictures, sessions, storyboard_edits
 from castmate_mcp.rest.models import (
     CharacterOut,
@@ -12,9 +13,16 @@ from castmate_mcp.rest.models import (
     Deleted,
     Named,
     NameQuery,
+    UploadForm,
 )
 from castmate_mcp.rest.operation import Operation
-from castmate_mcp.rest.picture_models import FramedOut, PictureList, PicturesQuery, PreviewQuery
+from castmate_mcp.rest.picture_models import (
+    DrawnOut,
+    FramedOut,
+    PictureList,
+    PicturesQuery,
+    PreviewQuery,
+)
 from castmate_mcp.rest.session_models import SessionOut, SessionQuery
 from castmate_mcp.rest.storyboard_models import ExportQuery, OrderQuery, RedrawQuery, StoryboardOut
 
@@ -27,7 +35,7 @@ SAVED: Final = (
         "Begin a browser's session",
         SessionOut,
         SessionQuery,
-        max_body_bytes=4096,
+        max_body_bytes=sessions.MAX_BODY_BYTES,
         needs_key=False,
     ),
     Operation(
@@ -66,6 +74,18 @@ SAVED: Final = (
         "Look through one's finished pictures",
         PictureList,
         query=PicturesQuery,
+    ),
+    Operation(
+        "POST",
+        "/api/v3/pictures/read",
+        pictures.read,
+        Scope.READ,
+        "Read how a picture was drawn from its file",
+        DrawnOut,
+        UploadForm,
+        media="multipart/form-data",
+        max_body_bytes=MAX_FORM_BYTES,
+        statuses=(404,),
     ),
     Operation(
         "GET",

@@ -131,9 +131,9 @@ def for_callers(text: str) -> str:
 
 
 def _reference(result: StoredResult | None) -> ReferenceOut | None:
-    if result is None or (framed := result.reference) is None:
+    if result is None or result.reference is None:
         return None
-    return ReferenceOut(framing=framed.framing, box=list(framed.box))
+    return ReferenceOut.model_validate(asdict(result.reference))
 
 
 def identity_of(score: float | None) -> IdentityOut | None:

@@ -123,14 +123,16 @@ class Courier:
         if reason:
             log.warning("webhook failed", reason=reason, given_up=last)
 
-        try:
-            if reason is None:
-                await self._webhooks.delivered(due)
-            else:
+        # A receiver is told again when nobody has noted that it was: the ledger may be back soon.
+        while True:
+            try:
+                if reason is None:
+                    return await self._webhooks.delivered(due)
                 pause_s = None if last else self._backoff_s[due.tries - 1]
-                await self._webhooks.failed(due, reason, pause_s)
-        except Unavailable as error:  # it is told again when its lease ends
-            log.warning("a delivery could not be noted", reason=str(error))
+                return await self._webhooks.failed(due, reason, pause_s)
+            except Unavailable as error:
+                log.warning("a delivery could not be noted", reason=str(error))
+                await asyncio.sleep(_LOOK_S)
 
     async def _send(self, due: Delivery) -> str | None:
         """Why it was not taken, or None."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
@@ -32,6 +33,20 @@ async def test_a_running_prediction_is_asked_to_stop_and_its_worker_hears_of_it(
     asked = await ledger.cancel(claim.id)
     assert (asked.state, asked.cancel_requested) == (State.PROCESSING, True)
     assert await claims.keep_alive("me", {claim.id: 1}) == {claim.id: True}
+
+
+async def test_it_is_known_when_the_next_lease_may_end(
+    claims: Claims, submit: Submit, clock: Clock
+) -> None:
+    assert await claims.first_end_in_s() == math.inf
+    await submit()
+    await submit()
+    claim = await claim_one(claims, "silent")
+    clock.now += 4
+    await claim_one(claims, "later")
+    assert await claims.first_end_in_s() == 6
+    await claims.keep_alive("silent", {claim.id: claim.attempt})
+    assert await claims.first_end_in_s() == 10
 
 
 async def test_the_work_of_a_silent_worker_is_given_to_another_and_its_late_result_is_dropped(

@@ -148,7 +148,7 @@ async def look_through(full: Ledger) -> None:
         Wanted("key5", "waving sce"),
         Wanted("key5", "scene105"),
         Wanted("key5", style="night-ink"),
-        Wanted("key5", inputs=["inputs/x"], since=NOON - 30 * DAY_S, until=NOON),
+        Wanted("key5", references=["ab" * 32], since=NOON - 30 * DAY_S, until=NOON),
     ):
         assert [one async for one in gallery.find(wanted, page=1000)] == []
     assert await gallery.let_all_be_found() == 0

@@ -219,6 +219,21 @@ async def test_a_stop_in_order_lets_running_work_end(
     assert (await ledger.get(second.id)).state == State.CREATED
 
 
+async def test_what_is_about_to_stop_begins_nothing_more_and_leaves_it_to_others(
+    ledger: Ledger, submit: Submit, start: StartWorker
+) -> None:
+    client = StuckClient()
+    worker = start(client, slots=2)
+    first = await submit()
+    await asyncio.wait_for(client.started.wait(), 10)
+    worker.finish()
+    second = await submit()
+    start(FlatClient())
+    assert (await ledger.wait(second.id, 10)).state == State.COMPLETED
+    assert (await ledger.get(first.id)).attempts[0].outcome is None
+    assert worker.running == 1
+
+
 async def test_a_stop_in_order_gives_back_what_does_not_end_in_time(
     ledger: Ledger, submit: Submit, start: StartWorker
 ) -> None:

@@ -1,4 +1,4 @@
-"""`castmate characters` lists and removes what agents have saved, beside a server that runs."""
+"""`castmate characters` and `castmate pictures` change what agents see, beside a running server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import anyio.to_thread
 import pytest
 from typer.testing import CliRunner, Result
 
-from castmate_mcp.cli import characters
+from castmate_mcp.cli import characters, pictures
 from tests.mcp_server.conftest import Agent
 
 pytestmark = pytest.mark.anyio
@@ -45,3 +45,43 @@ async def test_what_an_agent_saved_is_listed_and_gone_for_it_once_it_is_deleted(
         f"Error: `character_id`: there is no character '{name}'; allowed: an id of "
         "`castmate characters list`\n"
     )
+
+
+async def castmate_pictures(*arguments: str) -> Result:
+    return await anyio.to_thread.run_sync(CliRunner().invoke, pictures, arguments)
+
+
+async def test_a_character_that_was_deleted_is_back_for_the_agent_once_it_is_restored(
+    agent: Agent,
+) -> None:
+    await agent.succeed("create_character", name="Fox", references=["fox.png"])
+    deleted = await castmate_characters("delete", "fox")
+    assert deleted.exit_code == 0
+    (restore,) = re.findall(r"castmate characters (restore chr_[0-9a-f]{16})", deleted.stdout)
+    assert "no saved character" in await agent.fail(image="Fox")
+    assert (await castmate_characters(*restore.split())).exit_code == 0
+    await agent.succeed(image="Fox")
+
+
+async def test_a_picture_is_renamed_deleted_and_restored_for_the_agent(agent: Agent) -> None:
+    image_id = (await agent.draw())["image_id"]
+    assert (await castmate_pictures("rename", image_id, "Cover")).exit_code == 0
+    (item,) = (await agent.succeed("list_library", query="cover"))["items"]
+    assert item["id"] == image_id
+    deleted = await castmate_pictures("delete", image_id)
+    (restore,) = re.findall(r"castmate pictures (restore img_[0-9a-f]{32}-0)", deleted.stdout)
+    assert (await agent.succeed("list_library"))["items"] == []
+    restored = await castmate_pictures(*restore.split())
+    assert restored.stdout == f"{image_id} is back.\n"
+    assert [one["id"] for one in (await agent.succeed("list_library"))["items"]] == [image_id]
+
+
+@pytest.mark.parametrize("name", ["cover.png", f"img_{'0' * 32}-0"])
+async def test_a_command_that_names_no_picture_says_what_is_allowed(
+    agent: Agent, name: str
+) -> None:
+    await agent.draw()
+    for arguments in (("rename", name, "Cover"), ("delete", name), ("restore", name)):
+        done = await castmate_pictures(*arguments)
+        assert done.exit_code == 2
+        assert f"`image_id`: there is no picture '{name}'; allowed: an image_id" in done.stderr

@@ -52,7 +52,7 @@ async def test_one_call_gives_the_finished_picture_in_every_form(agent: Agent) -
         "elapsed_s": out["elapsed_s"],
         "cost_usd": 0.0,
         "drawn_with": DEFAULTS.model_dump(),
-        "reference": {"framing": "alpha", "box": [0.25, 0.0, 0.75, 1.0]},
+        "reference": {"framing": "alpha", "box": [0.25, 0.0, 0.75, 1.0], "others": []},
         "deduplicated": False,
         "failed": [],
         "saved_to": [],

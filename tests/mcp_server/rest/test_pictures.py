@@ -107,6 +107,45 @@ async def test_a_name_of_one_picture_finds_no_other_of_its_prediction(api: Api) 
     assert await found(api, query="cover") == [f"img_{name}-1"]
 
 
+async def test_a_character_of_several_pictures_is_found_by_any_of_them(api: Api) -> None:
+    files = {"file": ("b.png", picture((64, 64), "blue"), "image/png")}
+    blue = (await api.ask("POST", "/api/v3/media/upload/binary", files=files))["download_url"]
+    body = {"name": "Mira", "references": [api.image, blue]}
+    mira = await api.ask("POST", "/api/v3/characters", json=body)
+    both = await drawn(api, "waving", image=mira["id"])
+    second = await drawn(api, "running", image=f"{mira['id']}/2")
+    page = await api.ask("GET", PATH, params={"character": "Mira"})
+    assert [item["prediction_id"] for item in page["items"]] == [second, both]
+    assert {item["character"]["id"] for item in page["items"]} == {mira["id"]}
+
+
+async def test_a_file_tells_its_request_and_the_reference_that_is_still_here(api: Api) -> None:
+    await drawn(api, "waving", output_format="webp", num_images=2)
+    (_, second) = (await api.ask("GET", PATH))["items"]
+    data = (await api.http.get(urlsplit(second["url"]).path)).content
+    path = f"{PATH}/read"
+    told = await api.ask("POST", path, files={"file": ("x.webp", data, "image/webp")})
+    assert (told["request"]["prompt"], told["request"]["seed"]) == ("waving", 8)
+    assert (told["request"]["num_images"], told["client"]) == (1, "flat")
+    again = await api.submit(**told["request"] | {"image": told["image"]})
+    assert (await api.final(again["id"]))["seeds"] == [8]
+    plain = {"file": ("plain.png", picture((64, 64)), "image/png")}
+    refused = await api.ask("POST", path, 404, files=plain)
+    assert "plain.png does not say how it was drawn" in refused["message"]
+    await api.ask("POST", path, 422, files={"file": ("x", b"text", "text/plain")})
+    ann = await api.key("ann")
+    told = await api.ask("POST", path, files={"file": ("x.webp", data, "")}, headers=ann)
+    assert "image" not in told  # it is another key's
+
+
+async def test_pictures_say_nothing_of_themselves_where_that_is_off(tmp_path: Path) -> None:
+    async with serving(FlatClient(), tmp_path / "data", picture_metadata=False) as api:
+        await drawn(api, "waving")
+        (item,) = (await api.ask("GET", PATH))["items"]
+        data = (await api.http.get(urlsplit(item["url"]).path)).content
+        await api.ask("POST", f"{PATH}/read", 404, files={"file": ("x.png", data, "image/png")})
+
+
 async def test_pages_stay_exact_while_pictures_come_and_go(api: Api) -> None:
     names = [await drawn(api, f"scene {number}", num_images=2) for number in range(3)]
     expected = [f"img_{name}-{number}" for name in reversed(names) for number in (0, 1)]

@@ -42,7 +42,11 @@ async def test_the_answer_says_how_the_reference_was_framed(tmp_path: Path) -> N
         submitted = await api.submit()
         assert "reference" not in submitted
         done = await api.final(submitted["id"])
-        assert done["reference"] == {"framing": "alpha", "box": [0.25, 0.0, 0.75, 1.0]}
+        assert done["reference"] == {
+            "framing": "alpha",
+            "box": [0.25, 0.0, 0.75, 1.0],
+            "others": [],
+        }
 
 
 async def test_at_the_cap_the_prediction_goes_on_and_its_id_is_told(tmp_path: Path) -> None:

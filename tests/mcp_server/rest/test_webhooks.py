@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from castmate.errors import Unavailable
 from castmate.fetch import PinnedBackend
 from castmate.jobs.tables import webhooks
+from castmate.jobs.webhooks import Delivery, Webhooks
 from castmate_mcp.rest.webhooks import signature
 from tests.doubles import FlatClient
 from tests.fakes.http import Answer, Call, Tunnel
@@ -117,6 +119,24 @@ async def test_a_receiver_that_is_down_is_told_later(tmp_path: Path) -> None:
         data = await submit(api)
         row = await ended(api, data["id"])
         assert (row.tries, row.error, len(receiver.calls)) == (4, None, 4)
+
+
+async def test_a_receiver_is_told_once_where_the_ledger_was_away_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = [Unavailable("The database restarts.")] * 2
+    note = Webhooks.delivered
+
+    async def delivered(self: Webhooks, delivery: Delivery) -> None:
+        if away:
+            raise away.pop()
+        await note(self, delivery)
+
+    monkeypatch.setattr(Webhooks, "delivered", delivered)
+    receiver = Receiver()
+    async with listening(receiver.answer) as port, hooked(tmp_path, port) as api:
+        row = await ended(api, (await submit(api))["id"])
+    assert (row.tries, row.error, len(receiver.calls)) == (1, None, 1)
 
 
 async def test_after_the_last_failure_it_is_given_up_with_the_reason(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The Triton model: hands requests to `castmate.triton` and sends back what it says."""
+"""The Triton model: passes requests to `castmate.triton` and sends its answers back."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class TritonCall:
         return bool(self._sender.is_cancelled())
 
     def send(self, outputs: wire.Outputs, *, final: bool = False) -> None:
-        """Send some of the outputs."""
+        """Send a response with some of the outputs."""
         tensors = [pb_utils.Tensor(name, value) for name, value in outputs.items()]
         self._sender.send(pb_utils.InferenceResponse(tensors), flags=FINAL if final else 0)
 
     def fail(self, error: CastmateError) -> None:
-        """Fail this request and no other."""
+        """Fail only this request."""
         code = getattr(pb_utils.TritonError, wire.triton_code(error))
         failed = pb_utils.TritonError(wire.encode_error(error), code)
         self._sender.send(pb_utils.InferenceResponse(error=failed), flags=FINAL)
 
 
 class TritonPythonModel:
-    """What the python backend loads."""
+    """The class that the python backend loads."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Read the parameters and load the bundle.
@@ -61,7 +61,7 @@ class TritonPythonModel:
             raise pb_utils.TritonModelException(f"{error.code}: {error}") from None
 
     def execute(self, requests: list[Any]) -> None:
-        """Take the requests and return at once: each one answers through its own sender."""
+        """Accept the requests and return at once: each is answered through its own sender."""
         for request in requests:
             call = TritonCall(request)
             try:
@@ -78,7 +78,7 @@ class TritonPythonModel:
 
 
 class _TritonLog(logging.Handler):
-    """The library's log, in the server's."""
+    """Forwards the library's log to the server's."""
 
     def emit(self, record: logging.LogRecord) -> None:
         say = {logging.INFO: pb_utils.Logger.log_info, logging.WARNING: pb_utils.Logger.log_warn}
@@ -86,6 +86,6 @@ class _TritonLog(logging.Handler):
 
 
 def _bytes(request: Any, name: str) -> bytes:
-    """The one element of a text tensor; empty where the request has none."""
+    """The one element of a text tensor; empty if the request has no such tensor."""
     tensor = pb_utils.get_input_tensor_by_name(request, name)
     return b"" if tensor is None else bytes(tensor.as_numpy().reshape(-1)[0])

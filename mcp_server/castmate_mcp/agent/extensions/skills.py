@@ -19,7 +19,7 @@ _HOUR_MS: Final = 3_600_000
 
 
 class SkillUri(RequestParams):
-    """Which skill."""
+    """Names a skill."""
 
     uri: str
 

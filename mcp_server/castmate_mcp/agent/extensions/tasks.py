@@ -1,8 +1,8 @@
-"""Tasks of the 2026-07-28 revision (SEP-2663): a call whose result is asked for later.
+"""Tasks of the 2026-07-28 revision (SEP-2663): calls whose results clients ask for later.
 
-A task is a handle of this process on a call: it begins before there is a job, while a reference is
-fetched or the user is asked. It is announced with its job in its id, where that comes soon; then
-any process that shares the ledger answers for it, also after a restart.
+A task is this process's handle on a call. It starts before there is a job, while a reference is
+fetched or the user is asked. If the job starts soon, the announced task id contains it; then any
+process that shares the ledger can answer for the task, even after a restart.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ IDENTIFIER: Final = "io.modelcontextprotocol/tasks"
 TTL_S: Final = 3600.0
 POLL_MS: Final = 1000
 _AT_ONCE_S: Final = 0.05
-_JOB_S: Final = 5.0  # for a job to begin, before its task is announced without it
+_JOB_S: Final = 5.0  # for a job to start, before its task is announced without it
 _MOST: Final = 1000
 _GONE: Final = (
     "There is no such task: it has expired, or the server was started again. What it drew is not "
@@ -46,30 +46,30 @@ _GONE: Final = (
 )
 
 Policy = Literal["optional", "required", "during"]
-"""`optional`: a client may; `required`: it must; `during`: what is asked is asked in the task."""
+"""`optional`: a client may; `required`: it must; `during`: questions are asked in the task."""
 
 
 class TaskId(RequestParams):
-    """Which task."""
+    """Names a task."""
 
     task_id: str
 
 
 class TaskAnswers(TaskId):
-    """What a client answers."""
+    """A client's answers to a task's questions."""
 
     input_responses: dict[str, Any]
 
 
 class Jobs(Protocol):
-    """What the ledger knows of calls whose tasks other processes hold."""
+    """The ledger's view of calls whose tasks other processes hold."""
 
     async def cancel(self, name: str) -> None:
-        """Stop a job of the caller."""
+        """Stop a caller's job."""
         ...
 
     async def look(self, ctx: ServerRequestContext[Any, Any], name: str) -> CallToolResult | None:
-        """What the call gives, or None while its job runs.
+        """The result of the call, or None while its job runs.
 
         Raises:
             CastmateError: The caller has no such job.
@@ -79,7 +79,7 @@ class Jobs(Protocol):
 
 @dataclass
 class Task:
-    """One call that goes on beside its request."""
+    """One call that goes on in the background of its request."""
 
     id: str
     owner: object
@@ -98,21 +98,21 @@ class Task:
 
     @property
     def final(self) -> bool:
-        """Nothing changes any more."""
+        """Whether its state is final."""
         return self.status in ("completed", "failed", "cancelled")
 
     def draws(self, name: str) -> None:
-        """It waits for this job."""
+        """Note that it waits for this job."""
         self.job_id = name
         self.has_job.set()
 
     def set(self, status: str, message: str = "") -> None:
-        """Move on; a final status stays."""
+        """Change the status, unless it is final."""
         if not self.final:
             self.status, self.message, self.updated = status, message, time.time()
 
     def wire(self, full: bool) -> dict[str, Any]:
-        """As the protocol shows it; `full` with what came of it."""
+        """The protocol's form; with `full`, including the outcome."""
         values: dict[str, Any] = {
             "taskId": self.id,
             "status": self.status,
@@ -135,7 +135,7 @@ class Task:
 
 
 class TaskSession:
-    """The session of a task: progress is its status, because nobody waits for notifications."""
+    """The session of a task: progress becomes its status, since nobody awaits notifications."""
 
     def __init__(self, session: Any, task: Task) -> None:
         self._session, self.task = session, task
@@ -146,23 +146,23 @@ class TaskSession:
     async def report_progress(
         self, progress: float, total: float | None = None, message: str | None = None
     ) -> None:
-        """Show how far it is."""
+        """Show progress in the status."""
         if self.task.status == "working":
             self.task.set("working", message or f"{progress:g} of {total or 0:g}")
 
 
 class TasksExtension(Extension):
-    """Lets clients that declare it ask later for what some tools give."""
+    """Lets clients that declare it ask later for the results of some tools."""
 
     identifier = IDENTIFIER
 
     def __init__(self, policies: Mapping[str, Policy], jobs: Jobs) -> None:
-        """No task yet.
+        """Start without tasks.
 
         Args:
-            policies: By the name of the tool, of those that begin or wait for a job; others never
-                become tasks.
-            jobs: Where the jobs are.
+            policies: By tool, for those that start or wait for a job; calls of others never become
+                tasks.
+            jobs: Finds the jobs.
         """
         self.policies = dict(policies)
         self._of_jobs = frozenset(policies)
@@ -183,11 +183,11 @@ class TasksExtension(Extension):
         ctx: ServerRequestContext[Any, Any],
         call_next: CallNext,
     ) -> HandlerResult:
-        """Make a task of a call that is not answered at once."""
+        """Turn a call that is not answered at once into a task."""
         policy = self.policies.get(params.name)
         capabilities = ctx.session.client_capabilities
         declared = (capabilities.extensions or {}) if capabilities else {}
-        # A client may declare it and speak an older revision, whose results cannot say "task".
+        # A client may declare it but speak an older revision, whose results cannot say "task".
         modern = ctx.session.protocol_version in MODERN_PROTOCOL_VERSIONS
         if policy is None or not modern or IDENTIFIER not in declared:
             if policy == "required":
@@ -247,7 +247,7 @@ class TasksExtension(Extension):
             _settle(first, error)
 
     def _get(self, ctx: ServerRequestContext[Any, Any], task_id: str) -> Task | None:
-        """The task, or None where only its job can be asked for."""
+        """The task, or None if only its job can be looked up."""
         headers = getattr(ctx.request, "headers", None)
         if headers is not None and decode_header_value(headers.get("mcp-name")) != task_id:
             raise MCPError(HEADER_MISMATCH, "Mcp-Name header does not match params.taskId")
@@ -262,7 +262,7 @@ class TasksExtension(Extension):
     async def _elsewhere(
         self, ctx: ServerRequestContext[Any, Any], task_id: str, cancel: bool = False
     ) -> Task:
-        """What the ledger knows of a task that another process holds, or held."""
+        """Look up, through the ledger, a task that another process holds or held."""
         name = _job_of(task_id)
         try:
             if cancel:
@@ -284,7 +284,7 @@ class TasksExtension(Extension):
         self, ctx: ServerRequestContext[Any, Any], params: TaskAnswers
     ) -> dict[str, Any]:
         task = self._get(ctx, params.task_id)
-        if task is None:  # what has a job asks nothing more
+        if task is None:  # a call with a job asks nothing more
             return {"resultType": "complete"}
         for key, answer in params.input_responses.items():
             if key in task.asks and key not in task.answers:
@@ -317,14 +317,14 @@ class TasksExtension(Extension):
 
 
 def _job_of(task_id: str) -> str:
-    """The job whose name is in the id of a task; empty where there is none."""
+    """The job named in a task's id; empty if there is none."""
     return task_id.partition(".")[2]
 
 
 async def _either(
     first: asyncio.Future[HandlerResult], event: asyncio.Event, timeout_s: float
 ) -> None:
-    """Wait for an answer or an event, and no longer than that."""
+    """Wait for an answer or an event, whichever comes first."""
     waiting = asyncio.ensure_future(event.wait())
     try:
         await asyncio.wait((first, waiting), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
@@ -337,7 +337,7 @@ def _settle(first: asyncio.Future[HandlerResult], outcome: Any) -> None:
         return
     if isinstance(outcome, BaseException):
         first.set_exception(outcome)
-        first.exception()  # it may be that nobody waits any more
+        first.exception()  # possibly nobody waits any more
     else:
         first.set_result(outcome)
 

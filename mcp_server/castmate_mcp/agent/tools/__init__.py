@@ -5,4 +5,4 @@ from typing import Final
 from mcp.types import ToolAnnotations
 
 READS: Final = ToolAnnotations(read_only_hint=True, open_world_hint=False)
-"""Tells hosts that a tool only looks, at what is ours; other hints are for tools that change."""
+"""Tells hosts that a tool only reads this server's data; other tools have their own hints."""

@@ -1,4 +1,4 @@
-"""create_character: a name and pictures become a handle that lasts, encoded once."""
+"""create_character: turns a name and pictures into a permanent id, encoded once."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from castmate.errors import CastmateError, ImageRejected, InvalidRequest, Problem
 from castmate.images import Reference
 from castmate.jobs.characters import MAX_NAME, MAX_PICTURES, one_line
+from castmate.several import MAX_TOGETHER, together
 from castmate_mcp.agent.results import told
 from castmate_mcp.agent.sources import reference_of
 from castmate_mcp.agent.strict import StrictServer
@@ -71,21 +72,20 @@ def add(server: StrictServer, studio: Studio) -> None:
 
         Use it when the user will want it again. Not needed for a single picture. It is free; the
         same name and pictures give the same one. Returns character_id; it or the name is then the
-        `image` to draw from (character_id/2 is its second picture).
+        `image`: up to 4 pictures together (character_id/2: its second alone).
         """
         name = one_line(name)
-        first: list[Reference] = []
+        used: list[Reference] = []
 
         async def read() -> AsyncIterator[Reference]:
             for number, source in enumerate(references):
                 picture = await _reference(studio, ctx, f"references.{number}", source)
-                if not first:
-                    first.append(picture)
+                used.extend(picture.pictures[: MAX_TOGETHER - len(used)])
                 yield picture
 
         saved = studio.castmate.characters
         character = await saved.create(name, read(), key_name=studio.caller)
-        studio.begin(_encode(studio, first[0]))
+        studio.begin(_encode(studio, together(used)))
         out = CharacterOut(
             character_id=character.id,
             character_uri=CharacterName(character.id).uri,
@@ -107,12 +107,12 @@ def add(server: StrictServer, studio: Studio) -> None:
 
 
 def _next_step(character_id: str, count: int) -> str:
-    """Pictures of a character are not combined: each generation draws from one of them."""
     told = f"Call generate_character_image with image {character_id} and a prompt."
     if count > 1:
+        which = f"the first {MAX_TOGETHER}" if count > MAX_TOGETHER else f"all {count}"
         told += (
-            f" It draws from the first picture alone; {character_id}/2 draws from the second"
-            + (f", up to {character_id}/{count}." if count > 2 else ".")
+            f" It looks at {which} of its pictures together. {character_id}/1 draws from the first "
+            "alone, which is better where that shows the whole character."
         )
     return told
 
@@ -128,6 +128,6 @@ async def _reference(
 
 
 async def _encode(studio: Studio, reference: Reference) -> None:
-    """So that the first picture need not wait for it; where it fails, that one tells why."""
+    """Encode it, so that its first generation need not wait; that one reports any failure."""
     with contextlib.suppress(CastmateError):
         await studio.castmate.router.encode(reference)

@@ -47,7 +47,7 @@ _SHORT: Final = {
     "style": "A name of get_status's styles.",
 }
 
-# Where nobody has asked the model yet what it takes by default.
+# Used until the model has been asked for its defaults.
 _USUAL: Final = {
     "guidance_scale": 3.5,
     "num_inference_steps": 28,
@@ -129,7 +129,7 @@ def add(server: StrictServer, studio: Studio) -> None:
             form, number = request.output_format, request.num_images
             target = Target.check(studio, save_to, form, number, overwrite)
         reference = await reference_of(studio, ctx, request.image)
-        if isinstance(agreed.data, Unaskable):  # last: a call that is refused uses nothing up
+        if isinstance(agreed.data, Unaskable):  # last: a rejected call must not use up the consent
             may_spend = await spending.accept(request.most_drawn, accept_cost_usd)
         job = await studio.castmate.ledger.submit(
             request,
@@ -149,19 +149,19 @@ def add(server: StrictServer, studio: Studio) -> None:
 
 
 async def _save_at_the_end(studio: Studio, job: Prediction, target: Target) -> None:
-    """Whether or not anybody asks for the job again; whoever does is told how it went."""
+    """Save the pictures even if nobody asks for the job again; later calls report the outcome."""
     with contextlib.suppress(CastmateError, FileNotFoundError):
         await save(studio, await studio.castmate.ledger.wait(job.id), target)
 
 
 def _defaults(studio: Studio) -> dict[str, Any]:
-    """What the model gives a call for what that leaves out, as far as it is known."""
+    """The model's defaults for parameters that a call omits, as far as they are known."""
     known = studio.castmate.router.defaults
     return known.model_dump() if known else {}
 
 
 def _words(studio: Studio) -> dict[str, str]:
-    """What each parameter is, in as few words as will do."""
+    """A description of each parameter in as few words as possible."""
     words = _SHORT | {"image": _image(studio)}
     if not _defaults(studio):
         for name, usual in _USUAL.items():

@@ -1,4 +1,4 @@
-"""get_job and cancel_job: what became of a call, whoever dropped it, also after a restart."""
+"""get_job and cancel_job: the outcome of a dropped call, even after a restart."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def add(server: StrictServer, studio: Studio) -> None:
         kind: Annotated[Kind, Field(description="What to list:")] = "images",
         query: Annotated[
             str,
-            Field(max_length=200, description="Part of the prompt or name, such as beach."),
+            Field(max_length=200, description="Word of the prompt or name, such as beach."),
         ] = "",
         limit: Annotated[int, Field(ge=1, le=100, description="How many, at most:")] = 20,
         cursor: Annotated[str, Field(description="next_cursor of the page before.")] = "",
@@ -98,7 +98,7 @@ _NEXT: Final[dict[Kind, str]] = {
 
 
 async def _items(studio: Studio, kind: Kind, query: str, cursor: str) -> AsyncIterator[ItemOut]:
-    """What fits the query, the newest first, behind the item that the cursor names."""
+    """The items that match the query, newest first, after the cursor's item."""
     if kind == "characters":
         found = await studio.castmate.characters.list(studio.caller)
         ids = [character.id for character in found]
@@ -126,7 +126,7 @@ async def _items(studio: Studio, kind: Kind, query: str, cursor: str) -> AsyncIt
 async def predictions(
     studio: Studio, state: State | None, before: str | None = None
 ) -> AsyncIterator[Prediction]:
-    """The caller's, the newest first, as many as anybody looks through."""
+    """The caller's predictions, newest first, up to the number that a query searches."""
     for _ in range(_LOOKED_THROUGH // _PAGE):
         page = await studio.castmate.ledger.list(
             key_name=studio.caller, state=state, before=before, limit=_PAGE
@@ -139,7 +139,7 @@ async def predictions(
 
 
 async def _jobs(studio: Studio, query: str, before: str | None) -> AsyncIterator[ItemOut]:
-    """Predictions and series by when they were submitted; what draws a scene is no job of its own.
+    """Predictions and series, by time of submission; predictions of scenes are not separate jobs.
 
     Series are few: as many as fit on a page are read at once.
     """

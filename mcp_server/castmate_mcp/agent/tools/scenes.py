@@ -19,7 +19,7 @@ from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import DRAW_SCENES, Studio
 from castmate_mcp.agent.tools.generate import AcceptCost
 
-# What an agent needs of what the scenes share; REST and the command take everything.
+# The shared parameters that an agent needs; REST and the command take all of them.
 _WORDS: Final = {
     "scenes": "What happens in each picture, such as waving on a beach; also its caption.",
     "image": "As in generate_character_image, such as Mira.",
@@ -65,7 +65,7 @@ def add(server: StrictServer, studio: Studio) -> None:
         may_spend = await spending.settle(agreed.data)
         request = StoryboardRequest.parse(values)
         reference = await reference_of(studio, ctx, request.image)
-        if isinstance(agreed.data, Unaskable):  # last: a call that is refused uses nothing up
+        if isinstance(agreed.data, Unaskable):  # last: a rejected call must not use up the consent
             number = len(request.scenes)
             may_spend = await spending.accept(number, accept_cost_usd, DRAW_SCENES)
         series = await studio.castmate.storyboards.submit(

@@ -27,7 +27,7 @@ export function showCharacters(aside) {
 function entry(one) {
   const chosen = one.id === state.chosen;
   const drawn = state.drawn.get(one.id) ?? [];
-  const scores = drawn.map(({ identity }) => identity).filter((score) => score != null);
+  const scores = drawn.map(({ identity }) => identity?.score).filter((score) => score != null);
   const mean = scores.length && scores.reduce((sum, score) => sum + score, 0) / scores.length;
   const pictures = drawn.length === 1 ? "1 picture" : `${drawn.length} pictures`;
   return [
@@ -42,8 +42,16 @@ function entry(one) {
       },
       element("img", { src: own(one.references?.[0]), alt: "", width: 44, height: 44 }),
       element("span", { class: "name" }, one.name),
-      element("span", { class: "quiet" }, drawn.length ? pictures : "Not drawn yet", scores.length > 0 && identityBadge(mean)),
+      element(
+        "span",
+        { class: "quiet" },
+        drawn.length ? pictures : "Not drawn yet",
+        scores.length > 0 && identityBadge(mean),
+      ),
     ),
-    button("Edit", () => openCharacter(one), { class: "chip edit", "aria-label": `Edit ${one.name}` }),
+    button("Edit", () => openCharacter(one), {
+      class: "chip edit",
+      "aria-label": `Edit ${one.name}`,
+    }),
   ];
 }

@@ -33,7 +33,7 @@ describe("the studio draws", () => {
   });
 
   it("candidates, each of which is seen as it is finished, and the best is kept", async () => {
-    await tab.write("reading a book", { num_inference_steps: 8 });
+    await tab.write("reading a book", { size: "1024*1024", num_inference_steps: 8 });
     await tab.page.select("#choice-num_candidates", "3");
     await tab.send();
     await tab.until(".feed .previews img");
@@ -56,8 +56,8 @@ describe("the studio draws", () => {
     await tab.until(".away", { text: "The connection is lost" });
     await tab.page.setOfflineMode(false);
     await tab.look(() => dispatchEvent(new Event("online")));
+    await tab.page.waitForFunction(() => document.querySelector(".away").hidden);
     await tab.until(".feed .between", { text: "Step" });
-    assert.equal(await tab.look(() => document.querySelector(".away").hidden), true);
     tab.complaints = tab.complaints.filter((one) => !one.includes("ERR_INTERNET_DISCONNECTED"));
     await tab.page.reload();
     await tab.until(".feed .between", { text: "Step" });

@@ -3,16 +3,17 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { dirname, join } from "node:path";
 import { describe, it } from "node:test";
 import { CASTMATE_URL, tab, visit } from "./visit.mjs";
 
-const CASTMATE = join(dirname(process.execPath), "castmate");
 const refused = (one) => one.includes("401");
 
 describe("keys", () => {
   it("are asked for once, and neither scripts nor addresses nor storage hold them", async () => {
-    const made = execFileSync(CASTMATE, ["keys", "create", "ann"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
+    const made = execFileSync("castmate", ["keys", "create", "ann"], {
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "ignore"],
+    });
     const key = made.trim().split("\n").at(-1);
     const locked = await visit();
     await locked.until("dialog h2", { text: "Your key" });
@@ -25,7 +26,14 @@ describe("keys", () => {
     await locked.page.keyboard.press("Enter");
     await locked.until(".compose");
     await locked.until("#account button", { text: "Leave" });
-    const held = await locked.look(() => [document.cookie, location.href, ...Object.values(localStorage), ...Object.values(sessionStorage)].join());
+    const held = await locked.look(() =>
+      [
+        document.cookie,
+        location.href,
+        ...Object.values(localStorage),
+        ...Object.values(sessionStorage),
+      ].join(),
+    );
     assert.ok(!held.includes(key) && !held.includes("castmate_session"));
     await locked.page.reload(); // the cookie stays
     await locked.until(".compose");
@@ -36,7 +44,10 @@ describe("keys", () => {
     await locked.click("#account button", "Leave");
     await locked.until("dialog h2", { text: "Your key" });
     assert.equal((await fetch(`${CASTMATE_URL}/api/v3/characters`)).status, 401);
-    assert.ok(locked.complaints.length && locked.complaints.every(refused), locked.complaints.join("\n"));
+    assert.ok(
+      locked.complaints.length && locked.complaints.every(refused),
+      locked.complaints.join("\n"),
+    );
     locked.complaints = [];
     tab.complaints = tab.complaints.filter((one) => !refused(one));
   });
