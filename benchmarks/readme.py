@@ -205,6 +205,28 @@ def step_caching(report: dict[str, Any]) -> Iterator[str]:
         )
 
 
+def few_steps(report: dict[str, Any]) -> Iterator[str]:
+    """What fewer steps cost, without a few-step base, alone and combined."""
+    yield _row(
+        f"{report['pictures']} held-out characters, {report['request']['size']}",
+        "steps computed",
+        "SSIM to the exact picture",
+        "identity, change",
+        "look, change",
+        "pose and scene, change",
+    )
+    yield _rule(6)
+    for name, row in report["rows"].items():
+        if row["class"] not in ("exact", "cached", "few steps") or row["computed_steps"] is None:
+            continue
+        yield _row(
+            "every step" if name == "castmate" else name.replace("_", chr(92) + "_"),
+            f"{row['computed_steps']['value']:.1f}",
+            f"{row['ssim']['value']:.3f}",
+            *(_change(row[f"{key}_change"]) for key in ("dino", "judge_look", "judge_prompt")),
+        )
+
+
 def fp8(report: dict[str, Any]) -> Iterator[str]:
     """What FP8 costs in quality."""
     yield _row(
@@ -304,6 +326,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], Iterator[str]]]] = {
     "latency-summary": ("latency-cpu.json", latency_summary),
     "latency": ("latency-cpu.json", latency),
     "step-caching": ("quality-cpu.json", step_caching),
+    "few-steps": ("one-core/quality.json", few_steps),
     "fp8": ("schemes-toon.json", fp8),
     "schemes": ("schemes-toon.json", schemes),
     "ledger": ("ledger.json", ledger),

@@ -47,6 +47,7 @@ FEWEST = 1
 SCHEME = FP8_ATTENTION
 """Of the step's graph."""
 SIDES = (1024, 1536)
+MILLION = 10**6
 FLAVOUR, TARGET = Flavour.TENSORRT_RTX, "8.9"
 
 Measured = dict[str, dict[str, dict[str, int]]]
@@ -128,7 +129,11 @@ def manifest_for(folder: Path, side: int) -> Manifest:
 
 
 def activations(folder: Path, name: str, side: int) -> int:
-    """Build one of the written graphs for pictures up to a side, and read what it takes."""
+    """Build one of the written graphs for pictures up to a side, and read what it takes.
+
+    Returns:
+        Bytes, rounded up to whole millions.
+    """
     manifest = manifest_for(folder, side)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         job = Job(
@@ -142,7 +147,7 @@ def activations(folder: Path, name: str, side: int) -> int:
         )
         run(job, Path(scratch) / "job.json")
         lines = [json.loads(line) for line in job.log.read_text().splitlines()]
-    return reported_bytes(name, lines)[1][0]
+    return -(-reported_bytes(name, lines)[1][0] // MILLION) * MILLION
 
 
 def measure(family: str, names: Collection[str], every: Sequence[int], scratch: Path) -> Measured:

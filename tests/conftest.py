@@ -34,6 +34,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 _THRESHOLD = gc.get_threshold()
 gc.set_threshold(100_000, 50, 100)
 
+TRITONSERVER = "tritonserver"
+
 # The same examples in every run, however busy the machine is.
 hypothesis.settings.register_profile("castmate", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("castmate")
@@ -56,11 +58,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)  # after `-m` has deselected
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Files with slow tests begin, so that no worker is left with one at the end."""
+    """The longest group begins, and then files with slow tests, so that no worker ends alone."""
     if config.getoption("one_case"):
         _keep_one_case(config, items)
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (_group(item.nodeid) != TRITONSERVER, item.path not in slow))
+
+
+def _group(nodeid: str) -> str:
+    """What runs in one worker, one test after the other.
+
+    A file's tests share its fixtures. Only one tritonserver runs at a time: what is tested there is
+    timing, and it takes every core.
+    """
+    file = nodeid.split("::")[0]
+    return TRITONSERVER if file.startswith("tests/triton_models/") else file
 
 
 def _keep_one_case(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -73,23 +85,19 @@ def _keep_one_case(config: pytest.Config, items: list[pytest.Item]) -> None:
     items[:] = [item for item in items if item in kept]
 
 
-class FileScheduling(LoadScopeScheduling):  # type: ignore[misc]
-    """A file's tests share its fixtures in one worker.
+class Groups(LoadScopeScheduling):  # type: ignore[misc]
+    """Hands out whole groups.
 
-    Only one tritonserver runs at a time: what is tested there is timing, and it takes every core.
-
-    `--dist loadgroup` would do this by marks, but pytest-xdist 3.8 loses them under pytest 9.2.
+    `--dist loadgroup` would do so by marks, but pytest-xdist 3.8 loses them under pytest 9.2.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.split("::")[0]
-        heavy = file.startswith(("tests/fleet/", "tests/triton_models/"))
-        return "tritonserver" if heavy else file
+        return _group(nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FileScheduling:
-    return FileScheduling(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Groups:
+    return Groups(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -172,6 +173,25 @@ def test_tests_of_ctrl_c_pass_in_the_background_under_nohup() -> None:
         [*ignoring, *command], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert "1 passed" in report.stdout, report.stdout
+
+
+@pytest.mark.slow
+def test_a_file_s_tests_share_a_worker_and_so_do_those_of_a_tritonserver() -> None:
+    groups = [
+        ("tests/castmate/test_errors.py",),
+        ("tests/triton_models/test_config.py", "tests/triton_models/test_model.py"),
+    ]
+    options = ["--verbose", "--numprocesses", "2", "--dist", "loadfile"]
+    command = [sys.executable, "-m", "pytest", *options, *(file for one in groups for file in one)]
+    environment = {name: value for name, value in os.environ.items() if "XDIST" not in name}
+    report = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100
+    )
+    ran = set(re.findall(r"^\[(gw\d)\] .* (tests/\S+\.py)", report.stdout, re.MULTILINE))
+    assert {file for _, file in ran} == {file for one in groups for file in one}, report.stdout
+    workers = [{worker for worker, file in ran if file in one} for one in groups]
+    assert sorted(map(len, workers)) == [1, 1]
+    assert workers[0] != workers[1]
 
 
 def test_a_precision_is_named_only_where_contributing_says_to_add_it() -> None:

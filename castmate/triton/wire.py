@@ -1,9 +1,9 @@
 """The wire format between `TritonClient` and the Triton model; both ends import it.
 
-A request is two tensors, `prompt` and `image` (the encoded bytes of the reference), and, as request
-parameters of the same name, all other fields of `GenerateRequest` that it does not leave to the
-model. Responses hold the outputs below. The message of a Triton error is one JSON document with an
-error of `castmate/errors.py`.
+A request is two tensors, `prompt` and `image` (the encoded bytes of the reference; of several
+pictures as `castmate.several` packs them), and, as request parameters of the same name, all other
+fields of `GenerateRequest` that it does not leave to the model. Responses hold the outputs below.
+The message of a Triton error is one JSON document with an error of `castmate/errors.py`.
 """
 
 from __future__ import annotations

@@ -23,7 +23,6 @@ from tests.fleet.receiver import Receiver
 from tests.fleet.relay import Relay
 from tests.fleet.services import ACCESS, BUCKET, Gateway, object_storage, postgres
 
-EVENT_TIMEOUT_S = 2.0
 BUSY_S = 60.0
 # A server ends with the thread that started it, and the relays' thread must not wait for it.
 STARTER = ThreadPoolExecutor(1)
@@ -41,6 +40,7 @@ class Plan:
         num_tritons: How many there are in all; those that join are the last ones.
         num_joining: How many of them join later.
         lease_s: After how long what a dead gateway drew is drawn by another one.
+        event_timeout_s: After how long a silent tritonserver is left.
     """
 
     events: Sequence[tuple[str, Event]]
@@ -50,6 +50,7 @@ class Plan:
     num_tritons: int
     num_joining: int = 0
     lease_s: int = 15
+    event_timeout_s: float = 2.0
 
 
 @dataclass
@@ -229,7 +230,7 @@ async def running(
         settings = {
             "CASTMATE_CLIENTS": "triton",
             "CASTMATE_TRITON_URLS": ",".join(server.url for server in tritons),
-            "CASTMATE_TRITON_EVENT_TIMEOUT_S": str(EVENT_TIMEOUT_S),
+            "CASTMATE_TRITON_EVENT_TIMEOUT_S": str(plan.event_timeout_s),
             "CASTMATE_DATABASE_URL": f"postgresql://postgres@127.0.0.1:{database.port}/postgres",
             "CASTMATE_STORAGE_URL": f"s3://{BUCKET}/pictures",
             "CASTMATE_FILES_SECRET": "0123456789abcdef" * 2,

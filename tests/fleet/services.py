@@ -79,7 +79,10 @@ def object_storage(folder: Path) -> Iterator[int]:
     with log.open("wb") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, cwd=folder)
     try:
-        _create_bucket(ports["filer.port"], process, log)
+        bucket = f"http://127.0.0.1:{ports['filer.port']}/buckets/{BUCKET}/"
+        _until_answered(urllib.request.Request(bucket, method="POST"), process, log)
+        health = f"http://127.0.0.1:{ports['s3.port']}/healthz"
+        _until_answered(urllib.request.Request(health), process, log)
         yield ports["s3.port"]
     finally:
         process.kill()
@@ -98,12 +101,13 @@ _WEED_PORTS: Final = (
 )
 
 
-def _create_bucket(filer: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    url = f"http://127.0.0.1:{filer}/buckets/{BUCKET}/"
+def _until_answered(
+    request: urllib.request.Request, process: subprocess.Popen[bytes], log: Path
+) -> None:
     ends = time.monotonic() + START_S
     while time.monotonic() < ends and process.poll() is None:
         try:
-            with urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=5):
+            with urllib.request.urlopen(request, timeout=5):
                 return
         except OSError:
             time.sleep(0.1)

@@ -35,7 +35,7 @@ twice: a step whose head reports a small `change` may skip the tail and reuse th
 
 STEPS_AT_ONCE = 8
 """The most steps whose subject tokens are made in one call: each more takes 37 MB of activations at
-full size, and so few fill a GPU."""
+full size, with four pictures of the character 94 MB, and so few fill a GPU."""
 
 TENSORS = {
     "crops": Tensor("B 5 s s 3", "uint8"),

@@ -68,13 +68,17 @@ def too_large(limit: int) -> Refusal:
     )
 
 
-async def read_json(request: Request) -> dict[str, Any]:
+async def read_json(request: Request, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
     """The body as one JSON object; an empty one is `{}`.
+
+    Args:
+        request: Whose.
+        limit: Bytes that it may have.
 
     Raises:
         Refusal: 400, it is no JSON object; 413, too large; 422, nested too deeply.
     """
-    body = await read(request, MAX_JSON_BYTES)
+    body = await read(request, limit)
     too_deep = Refusal(422, f"The body is nested more than {MAX_JSON_DEPTH} levels deep.")
     try:
         values = json.loads(body or b"{}", parse_constant=_no_constant)

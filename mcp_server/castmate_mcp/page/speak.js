@@ -1,5 +1,5 @@
-// What is said about what happens, in live regions: "status", and "toast" where a page has one for
-// what is seen for a moment.
+// What is said about what happens: in the live region "status", and in the popover "toast" where a
+// page has one.
 
 import { element } from "./element.js";
 
@@ -11,9 +11,20 @@ export function announce(text) {
 
 // For all, for a moment; with something that can be done about it, if there is.
 export function notice(text, action = null) {
-  const toast = document.getElementById("toast") ?? document.getElementById("status");
-  toast.replaceChildren(...(action ? [element("span", {}, text), action] : [text]));
-  toast.classList.remove("unseen");
+  const toast = document.getElementById("toast");
+  announce(text);
+  (toast ?? document.getElementById("status")).classList.remove("unseen");
+  if (toast) {
+    toast.replaceChildren(element("span", {}, text), action ?? "");
+    toast.hidePopover();
+    toast.showPopover(); // above a dialog, too
+  }
   clearTimeout(notice.timer);
-  notice.timer = setTimeout(() => toast.classList.add("unseen"), action ? 10_000 : 4000);
+  notice.timer = setTimeout(silence, action ? 10_000 : 4000);
+}
+
+function silence() {
+  const toast = document.getElementById("toast");
+  if (toast) toast.hidePopover();
+  else document.getElementById("status").classList.add("unseen");
 }

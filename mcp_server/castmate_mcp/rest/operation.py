@@ -47,14 +47,18 @@ class Call:
         """Our address as the caller sees it."""
         return self.gateway.base_url(self.request)
 
-    async def json(self, model: type[Model]) -> Model:
+    async def json(self, model: type[Model], limit: int = MAX_JSON_BYTES) -> Model:
         """The body as a model; null stands for what is left out.
+
+        Args:
+            model: Which.
+            limit: Bytes that the body may have.
 
         Raises:
             InvalidRequest: With one `Problem` for each bad field.
             Refusal: It cannot be read.
         """
-        return parse(model, await read_json(self.request))
+        return parse(model, await read_json(self.request, limit))
 
     def query(self, model: type[Model]) -> Model:
         """The query parameters as a model; an empty one is left out.

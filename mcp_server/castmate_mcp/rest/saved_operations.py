@@ -35,7 +35,7 @@ SAVED: Final = (
         "Begin a browser's session",
         SessionOut,
         SessionQuery,
-        max_body_bytes=4096,
+        max_body_bytes=sessions.MAX_BODY_BYTES,
         needs_key=False,
     ),
     Operation(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Final
 
 from starlette.responses import Response
 
@@ -16,11 +17,14 @@ from castmate_mcp.rest.models import Deleted
 from castmate_mcp.rest.operation import Call
 from castmate_mcp.rest.session_models import SessionOut, SessionQuery
 
+MAX_BODY_BYTES: Final = 64 * 2**10
+"""Of who has no key yet, little is read."""
+
 
 async def begin(call: Call) -> Response:
     """`POST /api/v3/session`: the key comes back as a cookie that no script can read."""
     session.check_own_page(call.request, else_a_program=True)
-    query = await call.json(SessionQuery)
+    query = await call.json(SessionQuery, MAX_BODY_BYTES)
     key = await key_of(call.request, query.key.strip() or None)
     if key is LOCAL:
         return success(_told(key, None))

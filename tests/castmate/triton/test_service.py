@@ -15,6 +15,7 @@ from castmate.errors import CastmateError, InvalidRequest, Overloaded, Unavailab
 from castmate.images import Reference
 from castmate.pipeline.pipeline import OnImage, OnStep
 from castmate.schema import GeneratedImage, GenerateRequest, GenerateResult
+from castmate.several import together
 from castmate.triton import wire
 from castmate.triton.service import Service
 from tests.doubles import DEFAULTS, picture
@@ -33,6 +34,7 @@ class GatedPipeline:
         )
         self.gate = threading.Semaphore(0)
         self.drawn: list[str] = []
+        self.references: list[Reference] = []
         self.error: Exception | None = None
 
     def open(self) -> None:
@@ -42,6 +44,7 @@ class GatedPipeline:
         self, request: GenerateRequest, reference: Reference, on_step: OnStep, on_image: OnImage
     ) -> GenerateResult:
         self.drawn.append(request.prompt)
+        self.references.append(reference)
         total = CompleteRequest.of(request, DEFAULTS).num_inference_steps
         for step in range(total):
             on_step(step, total)
@@ -148,9 +151,11 @@ def serve(pipeline: GatedPipeline, metrics: CountingMetrics) -> Iterator[Serve]:
         service.close(WAIT_S)
 
 
-def ask(service: Service, prompt: str = "waving", **parameters: Any) -> RecordingCall:
+def ask(
+    service: Service, prompt: str = "waving", image: bytes = REFERENCE, **parameters: Any
+) -> RecordingCall:
     call = RecordingCall()
-    service.submit(call, prompt.encode(), REFERENCE, {"num_inference_steps": 2} | parameters)
+    service.submit(call, prompt.encode(), image, {"num_inference_steps": 2} | parameters)
     return call
 
 
@@ -160,6 +165,16 @@ def busy(service: Service) -> Iterator[RecordingCall]:
     call = ask(service, "first")
     call.wait_for({"progress": [0, 2]})
     yield call
+
+
+def test_several_pictures_of_a_character_arrive_as_several(
+    serve: Serve, pipeline: GatedPipeline
+) -> None:
+    pipeline.open()
+    views = [Reference.from_bytes(picture(colour=colour), colour) for colour in ("red", "blue")]
+    assert ask(serve(), image=together(views).data).wait_for_end() is None
+    (drawn,) = pipeline.references
+    assert [one.sha256 for one in drawn.pictures] == [view.sha256 for view in views]
 
 
 def test_a_request_hears_its_place_every_step_its_picture_and_a_report(

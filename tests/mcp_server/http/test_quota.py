@@ -77,11 +77,12 @@ async def test_pictures_of_phones_are_uploaded_and_drawn_from(tmp_path: Path, fo
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 async def test_characters_of_many_large_pictures_stay_within_a_bound_of_memory(
     tmp_path: Path,
 ) -> None:
     large = [
-        encoded(Image.new("RGBA", (6000, 5000), f"#{20 * number:02x}0000")) for number in range(8)
+        encoded(Image.new("RGBA", (5000, 4000), f"#{20 * number:02x}0000")) for number in range(8)
     ]
     data_dir = tmp_path / "data"
     data_dir.mkdir()

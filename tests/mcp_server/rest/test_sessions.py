@@ -122,6 +122,8 @@ async def test_another_page_cannot_log_a_browser_in(api: Api) -> None:
     await api.ask("POST", PATH, 401, json={"key": "wsk_wrong"}, headers=OURS)
     told = await api.ask("POST", PATH, 422, json={"secret": secret}, headers=OURS)
     assert "`secret`" in told["message"]
+    large = {"key": "w" * 100_000}
+    await api.ask("POST", PATH, 413, json=large, headers=OURS)
 
 
 async def test_a_key_in_the_header_counts_and_the_cookie_does_not(api: Api) -> None:

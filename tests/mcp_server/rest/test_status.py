@@ -55,7 +55,7 @@ async def test_what_waits_and_why_nobody_draws_is_told(tmp_path: Path) -> None:
 
 
 async def test_only_the_scope_admin_sees_it_and_no_secret_is_in_it(tmp_path: Path) -> None:
-    async with serving(StuckClient(), tmp_path / "data") as api:
+    async with serving(StuckClient(), tmp_path / "data", gpu_memory="16GB") as api:
         reader = await api.key("ann", scopes=[Scope.GENERATE, Scope.READ, Scope.METRICS])
         admin = await api.key("ops", scopes=[Scope.ADMIN])
         refused = await api.ask("GET", PATH, 403, headers=reader)
@@ -65,5 +65,7 @@ async def test_only_the_scope_admin_sees_it_and_no_secret_is_in_it(tmp_path: Pat
         ann, ops = told["keys"]
         assert (ann["name"], "revoked_at" in ann) == ("ann", True)
         assert (ops["scopes"], "revoked_at" in ops) == (["admin"], False)
+        assert all(plan["fits"] or plan["reason"] for plan in told["memory"])
+        assert told["memory"][0]["title"].endswith("(not exported)")
         assert admin["authorization"].removeprefix("Bearer ") not in str(told)
         await api.ask("POST", "/api/v3/predictions", 403, json={}, headers=admin)

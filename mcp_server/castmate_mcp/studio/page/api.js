@@ -8,9 +8,13 @@ export class Refused extends Error {
   }
 }
 
-const AWAY = "The server cannot be reached. What was asked for is kept there; this page tries again.";
+const AWAY =
+  "The server cannot be reached. What was asked for is kept there; this page tries again.";
 // Clients that the server knows are told that something was cancelled, not that it failed.
-const WHO = { "x-client-name": "castmate-studio", "x-client-version": document.body.dataset.version };
+const WHO = {
+  "x-client-name": "castmate-studio",
+  "x-client-version": document.body.dataset.version,
+};
 let unlock = null;
 let unlocking = null;
 let described = null;
@@ -33,7 +37,11 @@ export async function ask(method, path, body = undefined, headers = {}) {
     await unlocking;
     return ask(method, path, body, headers);
   }
-  throw new Refused(answer.status, data.message ?? `The server answered ${answer.status}.`, data.problems);
+  throw new Refused(
+    answer.status,
+    data.message ?? `The server answered ${answer.status}.`,
+    data.problems,
+  );
 }
 
 export async function upload(file) {

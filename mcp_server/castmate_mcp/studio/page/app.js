@@ -14,7 +14,12 @@ import { statusView } from "./status.js";
 import { change } from "./store.js";
 import { storyboardsView } from "./storyboards.js";
 
-const VIEWS = { draw: drawView, gallery: galleryView, storyboards: storyboardsView, status: statusView };
+const VIEWS = {
+  draw: drawView,
+  gallery: galleryView,
+  storyboards: storyboardsView,
+  status: statusView,
+};
 const opened = new Map();
 const main = document.getElementById("view");
 
@@ -54,14 +59,27 @@ async function begin() {
     const [model] = await ask("GET", "/models");
     change({ model });
   } catch (error) {
-    const again = element("button", { type: "button", click: () => location.reload() }, "Try again");
+    const again = element(
+      "button",
+      { type: "button", click: () => location.reload() },
+      "Try again",
+    );
     main.replaceChildren(
-      element("section", { class: "problem" }, element("h1", {}, "Not open"), element("p", { class: "message" }, error.message), element("p", {}, again)),
+      element(
+        "section",
+        { class: "problem" },
+        element("h1", {}, "Not open"),
+        element("p", { class: "message" }, error.message),
+        element("p", {}, again),
+      ),
     );
     return;
   }
   showCharacters(document.getElementById("characters"));
-  showAccount(document.getElementById("account"));
+  await showAccount(
+    document.getElementById("account"),
+    document.querySelector('a[href="#status"]'),
+  );
   takeFiles(document.documentElement);
   addEventListener("hashchange", route);
   addEventListener("keydown", shortcuts);

@@ -32,12 +32,24 @@ export class Board {
 
   constructor(board, back) {
     this.#board = board;
-    const remove = doing("Delete", () => this.#delete(back), { class: "chip danger", problem: this.#problem });
-    const stop = doing("Cancel", () => this.#take(`/cancel`), { class: "chip", problem: this.#problem });
+    const remove = doing("Delete", () => this.#delete(back), {
+      class: "chip danger",
+      problem: this.#problem,
+    });
+    const stop = doing("Cancel", () => this.#take(`/cancel`), {
+      class: "chip",
+      problem: this.#problem,
+    });
     this.node = element(
       "section",
       { class: "board" },
-      element("p", { class: "actions" }, button("All storyboards", back, { class: "chip" }), stop, remove),
+      element(
+        "p",
+        { class: "actions" },
+        button("All storyboards", back, { class: "chip" }),
+        stop,
+        remove,
+      ),
       element("h1", { tabindex: -1 }, titleOf(board)),
       this.#bar,
       this.#line,
@@ -65,35 +77,69 @@ export class Board {
     this.#stop.hidden = !open;
     this.#remove.hidden = open;
     const drawn = scenes.filter(({ output }) => output).length;
-    this.#line.textContent = waiting ?? (open ? `${drawn} of ${scenes.length} scenes are drawn` : `${status}, ${drawn} of ${scenes.length} scenes`);
+    this.#line.textContent =
+      waiting ??
+      (open
+        ? `${drawn} of ${scenes.length} scenes are drawn`
+        : `${status}, ${drawn} of ${scenes.length} scenes`);
     this.#exports.replaceChildren(...(sheet ? FORMATS.map((format) => this.#export(format)) : []));
   }
 
   #export(format) {
     const href = `/api/v3/storyboards/${this.#board.id}/export?format=${format}`;
-    return element("a", { class: "button", href, download: `castmate-${this.#board.id}.${format}` }, format.toUpperCase());
+    return element(
+      "a",
+      { class: "button", href, download: `castmate-${this.#board.id}.${format}` },
+      format.toUpperCase(),
+    );
   }
 
   #panel(scene) {
     const { number, text, output, status, error, identity, has_nsfw: unsafe } = scene;
-    const redraw = button("Redraw", () => this.#redraw(scene), { class: "chip", "aria-label": `Redraw scene ${number}` });
+    const redraw = button("Redraw", () => this.#redraw(scene), {
+      class: "chip",
+      "aria-label": `Redraw scene ${number}`,
+    });
     const shown = unsafe
       ? element("p", { class: "withheld" }, "Held back: it was found unsafe.")
       : output
-        ? element("button", { type: "button", class: "tile", click: () => this.#openPicture(scene) }, element("img", { src: own(output), alt: text }), identityBadge(identity))
+        ? element(
+            "button",
+            { type: "button", class: "tile", click: () => this.#openPicture(scene) },
+            element("img", { src: own(output), alt: text }),
+            identityBadge(identity),
+          )
         : element("div", { class: unfinished(scene) ? "canvas" : "canvas still" });
     return element(
       "li",
       { class: "panel", "data-number": number },
       element("figure", {}, shown, element("figcaption", {}, text)),
       error && element("p", { class: "message" }, error),
-      !unfinished(this.#board) && element("p", { class: "actions" }, redraw, element("span", { class: "quiet" }, status === "completed" ? `seed ${scene.seed}` : status)),
+      !unfinished(this.#board) &&
+        element(
+          "p",
+          { class: "actions" },
+          redraw,
+          element(
+            "span",
+            { class: "quiet" },
+            status === "completed" ? `seed ${scene.seed}` : status,
+          ),
+        ),
     );
   }
 
   #openPicture(chosen) {
     const drawn = this.#board.scenes.filter(({ output, has_nsfw: unsafe }) => output && !unsafe);
-    const items = drawn.map((scene) => ({ id: pictureId(scene.prediction_id, 0), url: scene.output, name: scene.text, seed: scene.seed, identity: scene.identity, character: this.#board.character, input: { prompt: scene.text } }));
+    const items = drawn.map((scene) => ({
+      id: pictureId(scene.prediction_id, 0),
+      url: scene.output,
+      name: scene.text,
+      seed: scene.seed,
+      identity: scene.identity,
+      character: this.#board.character,
+      input: { prompt: scene.text },
+    }));
     openPicture(items, drawn.indexOf(chosen), { gone: () => this.#look() });
   }
 
@@ -110,7 +156,14 @@ export class Board {
     );
     const words = "It is drawn with another seed; the others stay as they are.";
     const label = element("label", { for: "scene-text" }, "What it shows");
-    const dialog = openDialog(`Redraw scene ${number}`, element("p", { class: "quiet" }, words), label, field, problem, element("p", { class: "actions" }, draw));
+    const dialog = openDialog(
+      `Redraw scene ${number}`,
+      element("p", { class: "quiet" }, words),
+      label,
+      field,
+      problem,
+      element("p", { class: "actions" }, draw),
+    );
     dialog.classList.add("narrow");
   }
 
@@ -118,7 +171,10 @@ export class Board {
     const order = [...this.#panels.children].map(({ dataset }) => Number(dataset.number));
     if (order.every((number, index) => number === this.#board.scenes[index].number)) return;
     try {
-      this.#board = { ...this.#board, ...(await ask("PATCH", `/storyboards/${this.#board.id}`, { order })) };
+      this.#board = {
+        ...this.#board,
+        ...(await ask("PATCH", `/storyboards/${this.#board.id}`, { order })),
+      };
     } catch (error) {
       notice(`The order was not kept: ${error.message}`);
     }
@@ -126,7 +182,10 @@ export class Board {
   }
 
   async #take(path, body) {
-    this.#board = { ...this.#board, ...(await ask("POST", `/storyboards/${this.#board.id}${path}`, body)) };
+    this.#board = {
+      ...this.#board,
+      ...(await ask("POST", `/storyboards/${this.#board.id}${path}`, body)),
+    };
     this.#show();
     this.#follow();
   }
@@ -147,11 +206,14 @@ export class Board {
     this.stop();
     if (!unfinished(this.#board)) return;
     this.#stream = new EventSource(`/api/v3/storyboards/${this.#board.id}/events`);
-    const on = (name, take) => this.#stream.addEventListener(name, ({ data }) => take(JSON.parse(data)));
+    const on = (name, take) =>
+      this.#stream.addEventListener(name, ({ data }) => take(JSON.parse(data)));
     on("step", ({ step, total }) => Object.assign(this.#bar, { max: total, value: step }));
     on("status", (status) => Object.assign(this.#board, status));
     on("scene", (scene) => {
-      this.#board.scenes = this.#board.scenes.map((one) => (one.number === scene.number ? scene : one));
+      this.#board.scenes = this.#board.scenes.map((one) =>
+        one.number === scene.number ? scene : one,
+      );
       this.#show();
     });
     on("end", (final) => {

@@ -22,7 +22,7 @@ export async function loadDrawn() {
     const id = item.character?.id;
     if (id) drawn.set(id, [...(drawn.get(id) ?? []), item]);
   }
-  change({ drawn });
+  change({ drawn, whose: new Map(items.map((item) => [item.prediction_id, item.character])) });
 }
 
 // Whenever another prediction is completed, there are new ones.
@@ -56,5 +56,8 @@ export async function deleteCharacter({ id, name }) {
     change({ chosen: id });
     notice(`${name} is back.`);
   };
-  notice(`${name} is deleted. What was drawn of it stays.`, button("Undo", undo, { class: "chip" }));
+  notice(
+    `${name} is deleted. What was drawn of it stays.`,
+    button("Undo", undo, { class: "chip" }),
+  );
 }

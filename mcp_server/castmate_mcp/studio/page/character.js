@@ -5,7 +5,9 @@ import { own } from "./api.js";
 import { deleteCharacter, renameCharacter } from "./cast.js";
 import { doing, openDialog, problemLine } from "./dialog.js";
 import { identityBadge } from "./identity.js";
-import { state } from "./store.js";
+import { watch } from "./store.js";
+
+const SHOWN = 12;
 
 export function openCharacter(one) {
   const problem = problemLine();
@@ -32,17 +34,38 @@ export function openCharacter(one) {
     },
     { class: "danger", problem },
   );
-  const drawn = state.drawn.get(one.id) ?? [];
+  const drawn = element("div", {});
+  const end = watch(["drawn"], (known) => drawn.replaceChildren(strip(known.drawn.get(one.id))));
   const dialog = openDialog(
     one.name,
-    element("ul", { class: "references" }, ...one.references.map((url, number) => element("li", {}, element("img", { src: own(url), alt: `Picture ${number + 1} of ${one.name}` })))),
+    element(
+      "ul",
+      { class: "references" },
+      ...one.references.map((url, number) =>
+        element(
+          "li",
+          {},
+          element("img", { src: own(url), alt: `Picture ${number + 1} of ${one.name}` }),
+        ),
+      ),
+    ),
     element("h3", {}, "Drawn of it"),
-    drawn.length
-      ? element("ul", { class: "strip" }, ...drawn.slice(0, 12).map((item) => element("li", {}, element("img", { src: own(item.thumbnail_url), alt: item.name }), identityBadge(item.identity))))
-      : element("p", { class: "quiet" }, "Nothing yet: choose it, and write a prompt."),
+    drawn,
     element("label", { for: "new-name" }, "Name"),
     element("div", { class: "row" }, name, rename),
     problem,
     element("p", { class: "actions" }, remove),
   );
+  dialog.addEventListener("close", end);
+}
+
+function strip(items) {
+  if (!items) {
+    return element("p", { class: "quiet" }, "Nothing yet: choose it, and write a prompt.");
+  }
+  const shown = items.slice(0, SHOWN).map(({ thumbnail_url: url, name, input, identity }) => {
+    const picture = element("img", { src: own(url), alt: name || input.prompt });
+    return element("li", {}, picture, identityBadge(identity));
+  });
+  return element("ul", { class: "strip" }, ...shown);
 }

@@ -42,8 +42,16 @@ function entry(one) {
       },
       element("img", { src: own(one.references?.[0]), alt: "", width: 44, height: 44 }),
       element("span", { class: "name" }, one.name),
-      element("span", { class: "quiet" }, drawn.length ? pictures : "Not drawn yet", scores.length > 0 && identityBadge(mean)),
+      element(
+        "span",
+        { class: "quiet" },
+        drawn.length ? pictures : "Not drawn yet",
+        scores.length > 0 && identityBadge(mean),
+      ),
     ),
-    button("Edit", () => openCharacter(one), { class: "chip edit", "aria-label": `Edit ${one.name}` }),
+    button("Edit", () => openCharacter(one), {
+      class: "chip edit",
+      "aria-label": `Edit ${one.name}`,
+    }),
   ];
 }

@@ -13,17 +13,32 @@ const BY_KEYBOARD = navigator.platform.startsWith("Mac") ? "⌘ ↵" : "Ctrl ↵
 
 export function composer() {
   const problem = problemLine();
-  const draw = doing("Draw", send, { class: "primary", title: `${BY_KEYBOARD} in the prompt`, problem });
+  const draw = doing("Draw", send, {
+    class: "primary",
+    title: `${BY_KEYBOARD} in the prompt`,
+    problem,
+  });
   const who = element("label", { for: "prompt", class: "who" });
   const reset = button("Reset", () => change({ draft: {} }), { class: "chip" });
-  watch(["draft"], ({ draft }) => (reset.hidden = Object.keys(draft).every((name) => name === "prompt")));
+  watch(
+    ["draft"],
+    ({ draft }) => (reset.hidden = Object.keys(draft).every((name) => name === "prompt")),
+  );
   const made = element(
     "section",
-    { class: "compose", keydown: (event) => event.key === "Enter" && (event.ctrlKey || event.metaKey) && draw.click() },
+    {
+      class: "compose",
+      keydown: (event) => event.key === "Enter" && (event.ctrlKey || event.metaKey) && draw.click(),
+    },
     who,
     promptField(),
     element("div", { class: "choices" }, shapeButtons(), styles(), numbers()),
-    element("details", { class: "advanced" }, element("summary", {}, "Advanced"), element("div", { class: "fields" }, ...advancedFields())),
+    element(
+      "details",
+      { class: "advanced" },
+      element("summary", {}, "Advanced"),
+      element("div", { class: "fields" }, ...advancedFields()),
+    ),
     problem,
     element("div", { class: "go" }, estimate(), reset, draw),
   );
@@ -62,14 +77,31 @@ function numbers() {
   const { num_images: images, num_candidates: candidates } = parameters().properties;
   const upTo = ({ maximum }) => Array.from({ length: maximum }, (_, index) => index + 1);
   return [
-    labelled("Pictures", choiceOf("num_images", upTo(images), { id: "choice-num_images", standard: 1, title: images.description })),
-    labelled("Best of", choiceOf("num_candidates", ["", ...upTo(candidates)], { id: "choice-num_candidates", label: (value) => value || "–", title: candidates.description })),
+    labelled(
+      "Pictures",
+      choiceOf("num_images", upTo(images), {
+        id: "choice-num_images",
+        standard: 1,
+        title: images.description,
+      }),
+    ),
+    labelled(
+      "Best of",
+      choiceOf("num_candidates", ["", ...upTo(candidates)], {
+        id: "choice-num_candidates",
+        label: (value) => value || "–",
+        title: candidates.description,
+      }),
+    ),
   ];
 }
 
 async function send() {
   const { draft, chosen } = state;
-  if (!chosen) throw new Error("Add a character first: drop or paste a picture of it, or choose a file on the left.");
+  if (!chosen)
+    throw new Error(
+      "Add a character first: drop or paste a picture of it, or choose a file on the left.",
+    );
   if (!draft.prompt?.trim()) {
     document.getElementById("prompt").focus();
     throw new Error("Write what happens in the picture.");

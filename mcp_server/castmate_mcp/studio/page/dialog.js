@@ -3,7 +3,7 @@
 import { button, element } from "../../page/element.js";
 
 export function openDialog(title, ...children) {
-  const heading = element("h2", { id: "dialog-title" }, title);
+  const heading = element("h2", { id: "dialog-title", tabindex: -1, autofocus: true }, title);
   const close = button("×", () => dialog.close(), { class: "close", "aria-label": "Close" });
   const dialog = element(
     "dialog",

@@ -7,6 +7,12 @@ import { feed } from "./feed.js";
 export function drawView() {
   return {
     title: "Draw",
-    node: element("div", { class: "draw" }, element("h1", { class: "unseen" }, "Draw"), composer(), feed()),
+    node: element(
+      "div",
+      { class: "draw" },
+      element("h1", { class: "unseen" }, "Draw"),
+      composer(),
+      feed(),
+    ),
   };
 }

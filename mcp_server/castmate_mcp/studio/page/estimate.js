@@ -26,15 +26,21 @@ async function price() {
   const { model, draft } = state;
   if (!model.base_price) return "Free, on this server";
   const inputs = Object.fromEntries(PRICED.map((name) => [name, draft[name]]));
-  const { price: usd } = await ask("POST", "/model/price", { model_id: model.model_id, inputs }).catch(() => ({}));
+  const { price: usd } = await ask("POST", "/model/price", {
+    model_id: model.model_id,
+    inputs,
+  }).catch(() => ({}));
   return usd == null ? null : `Up to ${money(usd)}, if the hosted model draws it`;
 }
 
 // From the latest picture: time grows with pixels, steps and pictures.
 function time() {
-  const last = state.predictions.find(({ status, executionTime }) => status === "completed" && executionTime);
+  const last = state.predictions.find(
+    ({ status, executionTime }) => status === "completed" && executionTime,
+  );
   if (!last) return null;
-  const seconds = ((last.executionTime / 1000) * work(state.draft)) / work({ ...last.drawn_with, ...last.input });
+  const seconds =
+    ((last.executionTime / 1000) * work(state.draft)) / work({ ...last.drawn_with, ...last.input });
   return `about ${duration(Math.max(1, Math.round(seconds)))}`;
 }
 
@@ -42,5 +48,10 @@ function work(request) {
   const { properties } = parameters();
   const value = (name) => request[name] ?? properties[name].default ?? 1;
   const [width, height] = value("size").split("*").map(Number);
-  return width * height * value("num_inference_steps") * Math.max(value("num_images"), value("num_candidates"));
+  return (
+    width *
+    height *
+    value("num_inference_steps") *
+    Math.max(value("num_images"), value("num_candidates"))
+  );
 }

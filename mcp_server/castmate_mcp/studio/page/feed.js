@@ -17,20 +17,32 @@ export function feed() {
   const empty = element("div", { class: "nothing" });
   watch(["online"], ({ online }) => {
     away.hidden = online;
-    away.textContent = online ? "" : "The connection is lost. What is being drawn goes on; this page comes back by itself.";
+    away.textContent = online
+      ? ""
+      : "The connection is lost. What is being drawn goes on; this page comes back by itself.";
   });
-  watch(["predictions", "characters"], ({ predictions, characters }) => {
-    const nodes = predictions.map((one) => {
-      const kind = unfinished(one) ? "open" : one.status;
+  watch(["predictions", "characters", "whose"], ({ predictions, characters, whose }) => {
+    const nodes = predictions.map((found) => {
+      const one = { character: whose.get(found.id), ...found };
+      const kind = unfinished(one) ? "open" : `${one.status} ${one.character?.name}`;
       const known = rows.get(one.id);
-      const row = known?.kind === kind ? known : { kind, ...(kind === "open" ? goingOn(one) : { node: ended(one) }) };
+      const row =
+        known?.kind === kind
+          ? known
+          : { kind, ...(kind === "open" ? goingOn(one) : { node: ended(one) }) };
       row.update?.(one);
       rows.set(one.id, row);
       return row.node;
     });
-    if (nodes.some((node, index) => list.children[index] !== node) || nodes.length !== list.children.length) list.replaceChildren(...nodes);
+    if (
+      nodes.some((node, index) => list.children[index] !== node) ||
+      nodes.length !== list.children.length
+    )
+      list.replaceChildren(...nodes);
     empty.hidden = predictions.length > 0 || !characters;
-    empty.replaceChildren(...(characters?.length ? READY : WELCOME).map(([tag, words]) => element(tag, {}, words)));
+    empty.replaceChildren(
+      ...(characters?.length ? READY : WELCOME).map(([tag, words]) => element(tag, {}, words)),
+    );
   });
   return element("section", { class: "results", "aria-label": "Pictures" }, away, empty, list);
 }
@@ -41,11 +53,18 @@ const READY = [
 ];
 const WELCOME = [
   ["h2", "Begin with a character"],
-  ["p", "Drop or paste one picture of it anywhere on this page. Then write what it does: it stays the same in every picture."],
+  [
+    "p",
+    "Drop or paste one picture of it anywhere on this page. Then write what it does: it stays the same in every picture.",
+  ],
 ];
 
 function goingOn(one) {
-  const { section, step, time, cancellable } = drawing({ prompt: one.input?.prompt, size: one.input?.size, heading: "h2" });
+  const { section, step, time, cancellable } = drawing({
+    prompt: one.input?.prompt,
+    size: one.input?.size,
+    heading: "h2",
+  });
   const previews = element("ul", { class: "previews", "aria-label": "Finished until now" });
   section.querySelector(".facts").append(previews);
   const clock = setInterval(() => {
@@ -63,21 +82,29 @@ function goingOn(one) {
     if (live.waiting) step(live.waiting);
     else if (live.total) step(`Step ${live.step} of ${live.total}`);
     else step(place(id));
-    if (previews.children.length !== live.previews.length) previews.replaceChildren(...live.previews.map(preview));
+    if (previews.children.length !== live.previews.length)
+      previews.replaceChildren(...live.previews.map(preview));
   };
-  return { node: element("li", { "data-id": one.id }, section), update };
+  return { node: element("li", { class: "broad", "data-id": one.id }, section), update };
 }
 
 function preview({ image, number, identity, has_nsfw: unsafe }) {
   if (unsafe) return element("li", { class: "withheld" }, "Held back");
-  return element("li", {}, element("img", { src: image, alt: `Picture ${number + 1}` }), identityBadge(identity));
+  return element(
+    "li",
+    {},
+    element("img", { src: image, alt: `Picture ${number + 1}` }),
+    identityBadge(identity),
+  );
 }
 
 // Of one's own; others' are not seen.
 function place(id) {
   const before = state.predictions.filter((one) => unfinished(one) && one.id < id).length;
   if (before === 0) return "Waiting for its turn";
-  return before === 1 ? "Waiting: one of yours is before it" : `Waiting: ${before} of yours are before it`;
+  return before === 1
+    ? "Waiting: one of yours is before it"
+    : `Waiting: ${before} of yours are before it`;
 }
 
 function ended(one) {
@@ -87,11 +114,16 @@ function ended(one) {
     const cancelled = one.status === "cancelled";
     return element(
       "li",
-      { class: "problem", "data-id": one.id },
+      { class: "problem broad", "data-id": one.id },
       element("p", { class: "eyebrow" }, cancelled ? "Cancelled" : "Not drawn"),
       element("h2", {}, prompt),
       !cancelled && element("p", { class: "message" }, one.error),
-      element("p", { class: "actions" }, button("Change and draw again", again, { class: "chip" }), button("Remove", () => forget(one.id), { class: "chip" })),
+      element(
+        "p",
+        { class: "actions" },
+        button("Change and draw again", again, { class: "chip" }),
+        button("Remove", () => forget(one.id), { class: "chip" }),
+      ),
     );
   }
   const items = one.outputs.map((url, number) => ({
@@ -108,15 +140,33 @@ function ended(one) {
   }));
   return element(
     "li",
-    { class: "done", "data-id": one.id },
-    element("div", { class: "tiles" }, ...items.map((item, number) => tile(item, () => openPicture(items, number)))),
-    element("div", { class: "said" }, element("h2", {}, prompt), element("p", { class: "quiet" }, facts(one)), button("Redo", again, { class: "chip", "aria-label": `Redo: ${prompt}` })),
+    { class: items.length > 1 ? "done broad" : "done", "data-id": one.id },
+    element(
+      "div",
+      { class: "tiles" },
+      ...items.map((item, number) => tile(item, () => openPicture(items, number))),
+    ),
+    element(
+      "div",
+      { class: "said" },
+      element("h2", {}, prompt),
+      element("p", { class: "quiet" }, facts(one)),
+      button("Redo", again, { class: "chip", "aria-label": `Redo: ${prompt}` }),
+    ),
   );
 }
 
 function facts({ character, input, selection, cost_usd: usd }) {
   const chosen = selection && `best of ${selection.candidates.length}`;
-  return [character?.name, input?.size?.replace("*", " × "), input?.style, chosen, usd > 0 && `$${usd.toFixed(3)}`].filter(Boolean).join(" · ");
+  return [
+    character?.name,
+    input?.size?.replace("*", " × "),
+    input?.style,
+    chosen,
+    usd > 0 && `$${usd.toFixed(3)}`,
+  ]
+    .filter(Boolean)
+    .join(" · ");
 }
 
 // A picture small enough to stand beside others; it opens.
@@ -124,6 +174,18 @@ export function tile(item, open) {
   const [width, height] = (item.input?.size ?? "1024*1024").split("*");
   const shown = item.has_nsfw
     ? element("span", { class: "withheld" }, "Held back: it was found unsafe.")
-    : element("img", { src: item.thumbnail_url ?? item.url, alt: item.name, loading: "lazy", decoding: "async", width, height });
-  return element("button", { type: "button", class: "tile", click: open }, shown, identityBadge(item.identity));
+    : element("img", {
+        src: item.thumbnail_url ?? item.url,
+        alt: item.name,
+        loading: "lazy",
+        decoding: "async",
+        width,
+        height,
+      });
+  return element(
+    "button",
+    { type: "button", class: "tile", click: open },
+    shown,
+    identityBadge(item.identity),
+  );
 }

@@ -3,7 +3,15 @@
 import { element } from "../../page/element.js";
 import { set, state, watch } from "./store.js";
 
-const ELSEWHERE = new Set(["prompt", "image", "style", "num_images", "num_candidates", "enable_sync_mode", "enable_base64_output"]);
+const ELSEWHERE = new Set([
+  "prompt",
+  "image",
+  "style",
+  "num_images",
+  "num_candidates",
+  "enable_sync_mode",
+  "enable_base64_output",
+]);
 const DRAWABLE = new Set(["string", "integer", "number", "boolean"]);
 
 export function parameters() {
@@ -20,13 +28,23 @@ export function advancedFields() {
 function field(name, spec) {
   const control = controlOf(name, spec);
   const words = element("span", { class: "quiet", id: `about-${name}` }, spec.description);
-  return element("div", { class: `field ${spec.type}` }, element("label", { for: `field-${name}` }, element("code", {}, name)), control, words);
+  return element(
+    "div",
+    { class: `field ${spec.type}` },
+    element("label", { for: `field-${name}` }, element("code", {}, name)),
+    control,
+    words,
+  );
 }
 
 function controlOf(name, spec) {
   const about = { id: `field-${name}`, "aria-describedby": `about-${name}` };
   if (spec.type === "boolean") {
-    const box = element("input", { ...about, type: "checkbox", change: () => set(name, box.checked === spec.default ? undefined : box.checked) });
+    const box = element("input", {
+      ...about,
+      type: "checkbox",
+      change: () => set(name, box.checked === spec.default ? undefined : box.checked),
+    });
     shows(name, box, (value) => (box.checked = value ?? spec.default));
     return box;
   }
@@ -42,17 +60,28 @@ function controlOf(name, spec) {
     maxlength: spec.maxLength,
     placeholder: spec.default ?? "the model's own",
     autocomplete: "off",
-    input: () => set(name, spec.type === "string" ? input.value : input.value === "" ? undefined : Number(input.value)),
+    input: () =>
+      set(
+        name,
+        spec.type === "string" ? input.value : input.value === "" ? undefined : Number(input.value),
+      ),
   });
   shows(name, input, (value) => (input.value = value ?? ""));
   return input;
 }
 
 // One of several names; without one the model decides.
-export function choiceOf(name, names, { standard = "", label = (value) => value, ...attributes } = {}) {
+export function choiceOf(
+  name,
+  names,
+  { standard = "", label = (value) => value, ...attributes } = {},
+) {
   const select = element(
     "select",
-    { ...attributes, change: () => set(name, select.value === String(standard) ? undefined : typed(select.value)) },
+    {
+      ...attributes,
+      change: () => set(name, select.value === String(standard) ? undefined : typed(select.value)),
+    },
     ...names.map((value) => element("option", { value }, label(value))),
   );
   const typed = (value) => (names.some((one) => typeof one === "number") ? Number(value) : value);

@@ -13,12 +13,24 @@ const FOUND = {
 
 export function framed(url, picture, name) {
   const box = element("span", { class: "box", hidden: true });
-  const whole = element("div", { class: "whole" }, element("img", { src: picture, alt: `${name}, as it came` }), box);
-  const seen = element("img", { class: "seen", alt: `${name}, as the model sees it`, hidden: true });
+  const whole = element(
+    "div",
+    { class: "whole" },
+    element("img", { src: picture, alt: `${name}, as it came` }),
+    box,
+  );
+  const seen = element("img", {
+    class: "seen",
+    alt: `${name}, as the model sees it`,
+    hidden: true,
+  });
   const words = element("p", { class: "quiet", role: "status" }, "Looking for the character…");
   const look = async (matting) => {
     try {
-      const found = await ask("POST", "/characters/preview", { image: url, enable_matting: matting });
+      const found = await ask("POST", "/characters/preview", {
+        image: url,
+        enable_matting: matting,
+      });
       const [left, top, right, bottom] = found.box;
       Object.assign(box.style, {
         left: `${100 * left}%`,
@@ -28,22 +40,37 @@ export function framed(url, picture, name) {
       });
       seen.src = found.image;
       seen.hidden = box.hidden = false;
-      words.textContent = [`It is ${FOUND[found.framing] ?? found.framing}.`, ...(found.warnings ?? [])].join(" ");
+      words.textContent = [
+        `It is ${FOUND[found.framing] ?? found.framing}.`,
+        ...(found.warnings ?? []),
+      ].join(" ");
     } catch (error) {
       words.textContent = error.message;
     }
   };
   look("auto");
-  return element("div", { class: "framing" }, element("div", { class: "pair" }, whole, seen), words, choice(look));
+  return element(
+    "div",
+    { class: "framing" },
+    element("div", { class: "pair" }, whole, seen),
+    words,
+    choice(look),
+  );
 }
 
 // The words of the parameter are the API's.
 function choice(look) {
-  const { enum: names, description } = state.model.api_schema.api_schemas[0].request_schema.properties.enable_matting;
+  const { enum: names, description } =
+    state.model.api_schema.api_schemas[0].request_schema.properties.enable_matting;
   const select = element(
     "select",
     { change: () => look(select.value) },
     ...names.map((name) => element("option", { value: name }, name)),
   );
-  return element("label", { class: "inline", title: description }, element("code", {}, "enable_matting"), select);
+  return element(
+    "label",
+    { class: "inline", title: description },
+    element("code", {}, "enable_matting"),
+    select,
+  );
 }

@@ -15,15 +15,36 @@ export function openGrid(item) {
   const { properties } = parameters();
   const problem = problemLine();
   const table = element("div", { class: "sheet" });
-  const seeds = element("select", { id: "grid-seeds" }, ...[1, 2, 3, 4].map((count) => element("option", { value: count, selected: count === 2 }, count)));
-  const name = element("select", { id: "grid-name", change: () => (values.value = around(properties[name.value], item.input[name.value])) }, ...VARIED.map((one) => element("option", { value: one }, one)));
+  const seeds = element(
+    "select",
+    { id: "grid-seeds" },
+    ...[1, 2, 3, 4].map((count) =>
+      element("option", { value: count, selected: count === 2 }, count),
+    ),
+  );
+  const name = element(
+    "select",
+    {
+      id: "grid-name",
+      change: () => (values.value = around(properties[name.value], item.input[name.value])),
+    },
+    ...VARIED.map((one) => element("option", { value: one }, one)),
+  );
   const values = element("input", { id: "grid-values", autocomplete: "off" });
   const draw = doing("Draw them", () => begin(), { class: "primary", problem });
   const begin = async () => {
     const columns = Array.from({ length: Number(seeds.value) }, (_, index) => item.seed + index);
-    const rows = values.value.split(",").map((text) => text.trim()).filter(Boolean).map(Number);
-    if (!rows.length || rows.some(Number.isNaN)) throw new Error("Values are numbers with commas between them, such as 0.6, 0.8, 1.");
-    if (rows.length * columns.length > MOST) throw new Error(`That would be ${rows.length * columns.length} pictures; at most ${MOST} are drawn at once. Take fewer seeds or values.`);
+    const rows = values.value
+      .split(",")
+      .map((text) => text.trim())
+      .filter(Boolean)
+      .map(Number);
+    if (!rows.length || rows.some(Number.isNaN))
+      throw new Error("Values are numbers with commas between them, such as 0.6, 0.8, 1.");
+    if (rows.length * columns.length > MOST)
+      throw new Error(
+        `That would be ${rows.length * columns.length} pictures; at most ${MOST} are drawn at once. Take fewer seeds or values.`,
+      );
     await fill(table, item, { columns, rows, name: name.value });
   };
   const dialog = openDialog(
@@ -44,23 +65,50 @@ export function openGrid(item) {
 }
 
 // A little less, the same, a little more.
-function around({ minimum, maximum, default: standard, type }, value = standard ?? (minimum + maximum) / 2) {
+function around(
+  { minimum, maximum, default: standard, type },
+  value = standard ?? (minimum + maximum) / 2,
+) {
   const step = type === "integer" ? Math.max(1, Math.round(value / 4)) : 0.25 * value || 0.25;
-  const near = [value - step, value, value + step].filter((one) => one >= minimum && one <= maximum);
+  const near = [value - step, value, value + step].filter(
+    (one) => one >= minimum && one <= maximum,
+  );
   return near.map((one) => Number(one.toFixed(2))).join(", ");
 }
 
 async function fill(table, item, { columns, rows, name }) {
   const places = new Map(); // by the id of what is drawn there
   const who = character(item.character?.id) ?? character(state.chosen);
-  const cells = rows.map((value) => columns.map((seed) => ({ seed, value, node: element("td", {}, "…") })));
+  const cells = rows.map((value) =>
+    columns.map((seed) => ({ seed, value, node: element("td", {}, "…") })),
+  );
   table.replaceChildren(
     element(
       "table",
       {},
       element("caption", {}, item.name),
-      element("thead", {}, element("tr", {}, element("th", { scope: "col" }, name), ...columns.map((seed) => element("th", { scope: "col" }, `seed ${seed}`)))),
-      element("tbody", {}, ...cells.map((row) => element("tr", {}, element("th", { scope: "row" }, row[0].value), ...row.map(({ node }) => node)))),
+      element(
+        "thead",
+        {},
+        element(
+          "tr",
+          {},
+          element("th", { scope: "col" }, name),
+          ...columns.map((seed) => element("th", { scope: "col" }, `seed ${seed}`)),
+        ),
+      ),
+      element(
+        "tbody",
+        {},
+        ...cells.map((row) =>
+          element(
+            "tr",
+            {},
+            element("th", { scope: "row" }, row[0].value),
+            ...row.map(({ node }) => node),
+          ),
+        ),
+      ),
     ),
   );
   const end = watch(["predictions"], ({ predictions }) => {
@@ -81,5 +129,8 @@ async function fill(table, item, { columns, rows, name }) {
 
 function shown({ status, error, outputs, identity, seeds }) {
   if (status !== "completed") return [element("span", { class: "quiet" }, error || status)];
-  return [element("img", { src: own(outputs[0]), alt: `Seed ${seeds[0]}` }), identityBadge(identity[0])];
+  return [
+    element("img", { src: own(outputs[0]), alt: `Seed ${seeds[0]}` }),
+    identityBadge(identity[0]),
+  ];
 }

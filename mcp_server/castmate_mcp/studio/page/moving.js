@@ -12,27 +12,24 @@ export function movable(list, moved) {
     if (row.querySelector(".handle")) return;
     const step = (by) => move(row, by);
     row.prepend(
-      element(
-        "button",
-        {
-          type: "button",
-          class: "handle",
-          draggable: "true",
-          "aria-label": "Move: drag, or arrow keys",
-          keydown: (event) => {
-            if (!STEPS[event.key]) return;
-            event.preventDefault();
-            step(STEPS[event.key]);
-          },
-          dragstart: (event) => {
-            dragged = row;
-            event.dataTransfer.effectAllowed = "move";
-            event.dataTransfer.setData("text/plain", "");
-            event.dataTransfer.setDragImage(row, 10, 10);
-          },
-          dragend: () => (dragged = null),
+      element("button", {
+        type: "button",
+        class: "handle",
+        draggable: "true",
+        "aria-label": "Move: drag, or arrow keys",
+        keydown: (event) => {
+          if (!STEPS[event.key]) return;
+          event.preventDefault();
+          step(STEPS[event.key]);
         },
-      ),
+        dragstart: (event) => {
+          dragged = row;
+          event.dataTransfer.effectAllowed = "move";
+          event.dataTransfer.setData("text/plain", "");
+          event.dataTransfer.setDragImage(row, 10, 10);
+        },
+        dragend: () => (dragged = null),
+      }),
     );
   };
   const move = (row, by) => {
@@ -50,7 +47,8 @@ export function movable(list, moved) {
     if (!dragged || !over || over.parentNode !== list) return;
     event.preventDefault();
     const rows = [...list.children];
-    if (over !== dragged) rows.indexOf(over) < rows.indexOf(dragged) ? over.before(dragged) : over.after(dragged);
+    if (over !== dragged)
+      rows.indexOf(over) < rows.indexOf(dragged) ? over.before(dragged) : over.after(dragged);
   });
   list.addEventListener("drop", (event) => {
     if (!dragged) return;
@@ -58,6 +56,8 @@ export function movable(list, moved) {
     event.stopPropagation();
     moved();
   });
-  new MutationObserver(() => [...list.children].forEach(handle)).observe(list, { childList: true });
+  new MutationObserver(() => [...list.children].forEach(handle)).observe(list, {
+    childList: true,
+  });
   [...list.children].forEach(handle);
 }

@@ -21,8 +21,10 @@ export function openNewCharacter(files) {
     "Save the character",
     async () => {
       const references = [...pictures.children].map((row) => uploaded.get(row)).filter(Boolean);
-      if (!references.length) throw new Error("No picture has arrived yet. Wait for one, or choose another.");
-      if (!name.value.trim()) throw new Error("Give the character a name, so that you find it again.");
+      if (!references.length)
+        throw new Error("No picture has arrived yet. Wait for one, or choose another.");
+      if (!name.value.trim())
+        throw new Error("Give the character a name, so that you find it again.");
       await saveCharacter(name.value.trim(), references);
       dialog.close();
     },
@@ -31,7 +33,11 @@ export function openNewCharacter(files) {
   const dialog = openDialog(
     "A new character",
     pictures,
-    element("p", { class: "quiet" }, "The first picture is the one that is drawn from. One character, whole, on a plain background works best."),
+    element(
+      "p",
+      { class: "quiet" },
+      "Up to four pictures are used together, the best first. One character, whole, on a plain background works best.",
+    ),
     element("label", { for: "character-name" }, "Name"),
     name,
     problem,
@@ -50,6 +56,8 @@ function row(file, uploaded) {
     uploaded.set(made, url);
     shown.replaceChildren(framed(url, URL.createObjectURL(file), file.name));
   };
-  arrive().catch((error) => shown.replaceChildren(element("p", { class: "message" }, error.message)));
+  arrive().catch((error) =>
+    shown.replaceChildren(element("p", { class: "message" }, error.message)),
+  );
   return made;
 }

@@ -1,7 +1,7 @@
 // One picture as large as it fits, beside what it was drawn with and what can be done with it.
 
 import { copyButton } from "../../page/copy.js";
-import { button, element } from "../../page/element.js";
+import { button, element, filled } from "../../page/element.js";
 import { notice } from "../../page/speak.js";
 import { ask, own } from "./api.js";
 import { compare } from "./compare.js";
@@ -10,7 +10,14 @@ import { openGrid } from "./grid.js";
 import { identityBadge } from "./identity.js";
 import { redo } from "./redo.js";
 
-const ABOUT = ["size", "style", "num_inference_steps", "guidance_scale", "subject_scale", "negative_prompt"];
+const ABOUT = [
+  "size",
+  "style",
+  "num_inference_steps",
+  "guidance_scale",
+  "subject_scale",
+  "negative_prompt",
+];
 
 // `items`: what to leaf through with the arrow keys; `gone` is called with one that is deleted.
 export function openPicture(items, index, { gone = null } = {}) {
@@ -22,7 +29,8 @@ export function openPicture(items, index, { gone = null } = {}) {
     index = (number + items.length) % items.length;
     const item = items[index];
     stage.replaceChildren(large(item));
-    side.replaceChildren(...about(item, dialog, { items, gone }));
+    side.replaceChildren();
+    filled(side, {}, ...about(item, dialog, { items, gone }));
   };
   dialog.addEventListener("keydown", ({ key, target }) => {
     if (target.closest("input, select, textarea")) return;
@@ -33,7 +41,12 @@ export function openPicture(items, index, { gone = null } = {}) {
 }
 
 function large(item) {
-  if (item.has_nsfw) return element("p", { class: "withheld" }, "Held back: it was found unsafe and replaced by a black picture.");
+  if (item.has_nsfw)
+    return element(
+      "p",
+      { class: "withheld" },
+      "Held back: it was found unsafe and replaced by a black picture.",
+    );
   return element("img", { src: own(item.url), alt: item.name });
 }
 
@@ -59,11 +72,34 @@ function about(item, dialog, { items, gone }) {
     element(
       "p",
       { class: "actions" },
-      element("a", { class: "button primary", href: own(item.url), download: `castmate-${item.id}` }, "Download"),
-      button("Redo with changes", leave(() => redo({ ...input, seed: item.seed, num_images: 1, num_candidates: null }, { of: character?.id }))),
-      button("Try seeds and scales", leave(() => openGrid(item))),
-      others.length > 0 && button("Compare", leave(() => compare(item, others))),
-      button("Delete", leave(() => remove(item, gone)), { class: "danger" }),
+      element(
+        "a",
+        { class: "button primary", href: own(item.url), download: `castmate-${item.id}` },
+        "Download",
+      ),
+      button(
+        "Redo with changes",
+        leave(() =>
+          redo(
+            { ...input, seed: item.seed, num_images: 1, num_candidates: null },
+            { of: character?.id },
+          ),
+        ),
+      ),
+      button(
+        "Try seeds and scales",
+        leave(() => openGrid(item)),
+      ),
+      others.length > 0 &&
+        button(
+          "Compare",
+          leave(() => compare(item, others)),
+        ),
+      button(
+        "Delete",
+        leave(() => remove(item, gone)),
+        { class: "danger" },
+      ),
     ),
   ];
 }
@@ -81,7 +117,15 @@ function candidates({ candidates: drawn }) {
     element(
       "ul",
       { class: "candidates" },
-      ...drawn.map(({ seed, identity, chosen }) => element("li", {}, copyButton(`Seed ${seed}`, seed), identityBadge(identity), chosen && element("span", { class: "quiet" }, "chosen"))),
+      ...drawn.map(({ seed, identity, chosen }) =>
+        element(
+          "li",
+          {},
+          copyButton(`Seed ${seed}`, seed),
+          identityBadge(identity),
+          chosen && element("span", { class: "quiet" }, "chosen"),
+        ),
+      ),
     ),
   );
 }

@@ -15,7 +15,17 @@ export function plot(title, columns, show = String) {
     const height = figure ? Math.max(2, (figure / most) * (high - 4)) : 0;
     const x = index * wide;
     return [
-      svg("rect", { x: x + 1, y: high - height, width: Math.max(1, Math.min(wide - 2, 28)), height, rx: 1.5 }, svg("title", {}, `${name}: ${show(figure)}`)),
+      svg(
+        "rect",
+        {
+          x: x + 1,
+          y: high - height,
+          width: Math.max(1, Math.min(wide - 2, 28)),
+          height,
+          rx: 1.5,
+        },
+        svg("title", {}, `${name}: ${show(figure)}`),
+      ),
       index % every === 0 && svg("text", { x: x + 1, y: HEIGHT - 3 }, name),
     ];
   });
@@ -23,7 +33,17 @@ export function plot(title, columns, show = String) {
   return element(
     "figure",
     { class: "plotted" },
-    svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "plot", role: "img", "aria-label": `${title}. ${said}` }, svg("line", { x1: 0, x2: WIDTH, y1: high, y2: high }), ...shapes),
+    svg(
+      "svg",
+      {
+        viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+        class: "plot",
+        role: "img",
+        "aria-label": `${title}. ${said}`,
+      },
+      svg("line", { x1: 0, x2: WIDTH, y1: high, y2: high }),
+      ...shapes,
+    ),
   );
 }
 

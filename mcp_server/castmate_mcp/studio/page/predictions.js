@@ -61,7 +61,8 @@ function follow() {
   const open = state.predictions.filter(unfinished);
   const first = open.findLast(({ status }) => status === "processing") ?? open.at(-1);
   if (first && !stream && state.online) listen(first.id);
-  if (open.length > 1 || !state.online || (open.length && !stream)) timer = setTimeout(look, LOOK_MS);
+  if (open.length > 1 || !state.online || (open.length && !stream))
+    timer = setTimeout(look, LOOK_MS);
 }
 
 function listen(id) {
@@ -76,7 +77,11 @@ function listen(id) {
   on("step", ({ step, total }) => patch(id, { status: "processing" }, { step, total }));
   on("preview", (preview) => {
     const { previews } = live(id);
-    patch(id, {}, { previews: [...previews.filter((one) => one.number !== preview.number), preview] });
+    patch(
+      id,
+      {},
+      { previews: [...previews.filter((one) => one.number !== preview.number), preview] },
+    );
   });
   on("end", async ({ status }) => {
     hangUp();

@@ -9,7 +9,8 @@ const NOT_KEPT = new Set(["image", "enable_sync_mode", "enable_base64_output"]);
 export function redo(input, { of = null, changes = {} } = {}) {
   const known = state.model.api_schema.api_schemas[0].request_schema.properties;
   const kept = Object.entries({ ...input, ...changes }).filter(
-    ([name, value]) => known[name] && !NOT_KEPT.has(name) && value != null && value !== known[name].default,
+    ([name, value]) =>
+      known[name] && !NOT_KEPT.has(name) && value != null && value !== known[name].default,
   );
   const chosen = character(of) ? of : state.chosen;
   change({ draft: Object.fromEntries(kept), chosen });

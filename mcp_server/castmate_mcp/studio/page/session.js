@@ -4,7 +4,6 @@
 import { button, element } from "../../page/element.js";
 import { ask } from "./api.js";
 import { doing, openDialog, problemLine } from "./dialog.js";
-import { change } from "./store.js";
 
 export async function askForKey() {
   const problem = problemLine();
@@ -15,10 +14,17 @@ export async function askForKey() {
     placeholder: "wsk_…",
     keydown: ({ key }) => key === "Enter" && enter.click(),
   });
-  const enter = doing("Open the studio", () => open(field.value.trim()), { class: "primary", problem });
+  const enter = doing("Open the studio", () => open(field.value.trim()), {
+    class: "primary",
+    problem,
+  });
   const dialog = openDialog(
     "Your key",
-    element("p", { class: "quiet" }, "This server has keys: `castmate keys create NAME` makes one. It is kept for this browser alone, and no page can read it."),
+    element(
+      "p",
+      { class: "quiet" },
+      "This server has keys: `castmate keys create NAME` makes one. It is kept for this browser alone, and no page can read it.",
+    ),
     element("label", { for: "key" }, "Key"),
     field,
     problem,
@@ -27,25 +33,29 @@ export async function askForKey() {
   dialog.classList.add("narrow");
   field.focus();
   const open = async (key) => {
-    change({ session: await ask("POST", "/session", { key }) });
+    await ask("POST", "/session", { key });
     dialog.dataset.open = "true";
     dialog.close();
   };
   await new Promise((opened, refused) => {
     dialog.addEventListener("close", () =>
-      dialog.dataset.open ? opened() : refused(new Error("The studio needs a key. Reload the page to enter one.")),
+      dialog.dataset.open
+        ? opened()
+        : refused(new Error("The studio needs a key. Reload the page to enter one.")),
     );
   });
 }
 
-// A way out, where there is a session.
-export async function showAccount(account) {
-  const session = await ask("GET", "/session").catch(() => null);
-  change({ session });
-  if (!session?.expires_at) return;
+// A way out, where there is a session; what is for operators is for them alone.
+export async function showAccount(account, operators) {
+  const { key, scopes, expires_at: expires } = await ask("GET", "/session");
+  operators.hidden = !scopes.includes("admin");
+  if (!expires) return;
   const leave = async () => {
     await ask("DELETE", "/session");
     location.reload();
   };
-  account.replaceChildren(button("Leave", leave, { class: "chip", title: `Forget the key ${session.key}` }));
+  account.replaceChildren(
+    button("Leave", leave, { class: "chip", title: `Forget the key ${key}` }),
+  );
 }

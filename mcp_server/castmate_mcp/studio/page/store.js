@@ -7,6 +7,7 @@ export const state = {
   draft: {}, // the parameters that somebody has set; the model decides the others
   predictions: [], // newest first, with what is seen of them while they are drawn
   drawn: new Map(), // the latest pictures by the id of their character
+  whose: new Map(), // their characters by the id of the prediction
   online: true,
 };
 

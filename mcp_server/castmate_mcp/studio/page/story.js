@@ -9,8 +9,25 @@ import { movable } from "./moving.js";
 import { shapeButtons } from "./sizes.js";
 import { character, state, watch } from "./store.js";
 
-const PROMPTS = ["waking up in a tent", "walking through a forest", "finding a lantern", "looking at the stars"];
-const SHARED = ["size", "style", "seed", "negative_prompt", "guidance_scale", "num_inference_steps", "subject_scale", "true_cfg_scale", "cache", "enable_matting", "output_format"];
+const PROMPTS = [
+  "waking up in a tent",
+  "walking through a forest",
+  "finding a lantern",
+  "looking at the stars",
+];
+const SHARED = [
+  "size",
+  "style",
+  "seed",
+  "negative_prompt",
+  "guidance_scale",
+  "num_inference_steps",
+  "subject_scale",
+  "true_cfg_scale",
+  "cache",
+  "enable_matting",
+  "output_format",
+];
 
 export function newStory(open) {
   const problem = problemLine();
@@ -20,7 +37,11 @@ export function newStory(open) {
     title.textContent = name ? `A story with ${name}` : "A story; choose a character first";
   });
   const scenes = element("ol", { class: "scenes" });
-  const words = element("input", { id: "style-words", autocomplete: "off", placeholder: "watercolour" });
+  const words = element("input", {
+    id: "style-words",
+    autocomplete: "off",
+    placeholder: "watercolour",
+  });
   const layout = element("select", { id: "layout" });
   const add = (text = "", after = null) => {
     const made = sceneRow(text, { next: () => add("", made), gone: () => number() });
@@ -37,14 +58,28 @@ export function newStory(open) {
     more.disabled = scenes.children.length >= (limits.maxItems ?? 12);
   };
   const limits = {};
-  const more = button("Add a scene", () => add().querySelector("textarea").focus(), { class: "chip" });
+  const more = button("Add a scene", () => add().querySelector("textarea").focus(), {
+    class: "chip",
+  });
   const send = async () => {
-    const texts = [...scenes.querySelectorAll("textarea")].map(({ value }) => value.trim()).filter(Boolean);
+    const texts = [...scenes.querySelectorAll("textarea")]
+      .map(({ value }) => value.trim())
+      .filter(Boolean);
     if (!state.chosen) throw new Error("Choose a character on the left first.");
     if (!texts.length) throw new Error("Write at least one scene.");
-    const shared = Object.fromEntries(SHARED.filter((name) => name in state.draft).map((name) => [name, state.draft[name]]));
-    const story = { ...shared, scenes: texts, image: state.chosen, layout: layout.value || undefined, style_words: words.value.trim() || undefined };
-    const board = await ask("POST", "/storyboards", story, { "idempotency-key": crypto.randomUUID() });
+    const shared = Object.fromEntries(
+      SHARED.filter((name) => name in state.draft).map((name) => [name, state.draft[name]]),
+    );
+    const story = {
+      ...shared,
+      scenes: texts,
+      image: state.chosen,
+      layout: layout.value || undefined,
+      style_words: words.value.trim() || undefined,
+    };
+    const board = await ask("POST", "/storyboards", story, {
+      "idempotency-key": crypto.randomUUID(),
+    });
     scenes.replaceChildren();
     add();
     announce("The story is being drawn.");
@@ -76,7 +111,16 @@ export function newStory(open) {
       labelled("In every scene", words),
     ),
     problem,
-    element("div", { class: "go" }, element("p", { class: "estimate quiet" }, "What is set under Draw, Advanced, holds for every scene."), draw),
+    element(
+      "div",
+      { class: "go" },
+      element(
+        "p",
+        { class: "estimate quiet" },
+        "What is set under Draw, Advanced, holds for every scene.",
+      ),
+      draw,
+    ),
   );
 }
 
@@ -98,6 +142,11 @@ function sceneRow(text, { next, gone }) {
     },
     text,
   );
-  const row = element("li", { class: "scene-row" }, field, button("×", remove, { class: "close", "aria-label": "Remove the scene" }));
+  const row = element(
+    "li",
+    { class: "scene-row" },
+    field,
+    button("×", remove, { class: "close", "aria-label": "Remove the scene" }),
+  );
   return row;
 }

@@ -9,7 +9,16 @@ import { newStory } from "./story.js";
 export function storyboardsView() {
   const node = element("div", { class: "storyboards" });
   const list = element("ul", { class: "boards" });
-  const empty = element("div", { class: "nothing", hidden: true }, element("h2", {}, "No storyboards yet"), element("p", {}, "Write a scene in each line above: one character, up to twelve pictures, one sheet."));
+  const empty = element(
+    "div",
+    { class: "nothing", hidden: true },
+    element("h2", {}, "No storyboards yet"),
+    element(
+      "p",
+      {},
+      "Write a scene in each line above: one character, up to twelve pictures, one sheet.",
+    ),
+  );
   let opened = null;
   const open = (board) => {
     opened?.stop();
@@ -27,7 +36,15 @@ export function storyboardsView() {
   const look = async () => {
     const boards = await ask("GET", "/storyboards");
     empty.hidden = boards.length > 0;
-    list.replaceChildren(...boards.map((board) => element("li", {}, card(board, () => open(board)))));
+    list.replaceChildren(
+      ...boards.map((board) =>
+        element(
+          "li",
+          {},
+          card(board, () => open(board)),
+        ),
+      ),
+    );
   };
   node.replaceChildren(editor, empty, list);
   return { title: "Storyboards", node, shown: () => opened ?? look() };
@@ -41,9 +58,15 @@ function card(board, open) {
     element(
       "span",
       { class: "faces" },
-      ...pictures.map(({ output }) => element("img", { src: own(output), alt: "", loading: "lazy" })),
+      ...pictures.map(({ output }) =>
+        element("img", { src: own(output), alt: "", loading: "lazy" }),
+      ),
     ),
     element("span", { class: "about" }, titleOf(board)),
-    element("span", { class: "quiet" }, `${board.scenes.length} scenes · ${board.status} · ${day(board.created_at)}`),
+    element(
+      "span",
+      { class: "quiet" },
+      `${board.scenes.length} scenes · ${board.status} · ${day(board.created_at)}`,
+    ),
   );
 }

@@ -10,7 +10,10 @@ const refused = (one) => one.includes("401");
 
 describe("keys", () => {
   it("are asked for once, and neither scripts nor addresses nor storage hold them", async () => {
-    const made = execFileSync("castmate", ["keys", "create", "ann"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
+    const made = execFileSync("castmate", ["keys", "create", "ann"], {
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "ignore"],
+    });
     const key = made.trim().split("\n").at(-1);
     const locked = await visit();
     await locked.until("dialog h2", { text: "Your key" });
@@ -23,7 +26,14 @@ describe("keys", () => {
     await locked.page.keyboard.press("Enter");
     await locked.until(".compose");
     await locked.until("#account button", { text: "Leave" });
-    const held = await locked.look(() => [document.cookie, location.href, ...Object.values(localStorage), ...Object.values(sessionStorage)].join());
+    const held = await locked.look(() =>
+      [
+        document.cookie,
+        location.href,
+        ...Object.values(localStorage),
+        ...Object.values(sessionStorage),
+      ].join(),
+    );
     assert.ok(!held.includes(key) && !held.includes("castmate_session"));
     await locked.page.reload(); // the cookie stays
     await locked.until(".compose");
@@ -34,7 +44,10 @@ describe("keys", () => {
     await locked.click("#account button", "Leave");
     await locked.until("dialog h2", { text: "Your key" });
     assert.equal((await fetch(`${CASTMATE_URL}/api/v3/characters`)).status, 401);
-    assert.ok(locked.complaints.length && locked.complaints.every(refused), locked.complaints.join("\n"));
+    assert.ok(
+      locked.complaints.length && locked.complaints.every(refused),
+      locked.complaints.join("\n"),
+    );
     locked.complaints = [];
     tab.complaints = tab.complaints.filter((one) => !refused(one));
   });

@@ -11,7 +11,9 @@ describe("the gallery", () => {
     await gallery.isSound();
     await gallery.shot("gallery");
     await gallery.fill("[type=search]", "waving");
-    await gallery.page.waitForFunction(() => document.querySelectorAll(".shelf .tile").length === 1);
+    await gallery.page.waitForFunction(
+      () => document.querySelectorAll(".shelf .tile").length === 1,
+    );
     await gallery.fill("[type=search]", "nobody drew this");
     await gallery.until(".nothing h2", { text: "No picture is like that" });
     await gallery.isSound();
@@ -33,14 +35,21 @@ describe("the gallery", () => {
   it("opens a picture, whose request goes back into the form with one thing changed", async () => {
     const gallery = await visit({ hash: "#gallery" });
     await gallery.fill("[type=search]", "waving");
-    await gallery.page.waitForFunction(() => document.querySelectorAll(".shelf .tile").length === 1);
+    await gallery.page.waitForFunction(
+      () => document.querySelectorAll(".shelf .tile").length === 1,
+    );
     await gallery.click(".shelf .tile");
     await gallery.until(".side a[download]", { text: "Download" });
-    const href = await gallery.look(() => document.querySelector(".side a[download]").getAttribute("href"));
+    const href = await gallery.look(() =>
+      document.querySelector(".side a[download]").getAttribute("href"),
+    );
     assert.match(href, /^\/files\//);
     await gallery.click(".side button", "Redo with changes");
     await gallery.until("#prompt");
-    assert.equal(await gallery.look(() => document.querySelector("#prompt").value), "waving on the beach");
+    assert.equal(
+      await gallery.look(() => document.querySelector("#prompt").value),
+      "waving on the beach",
+    );
     assert.equal(await gallery.look(() => document.querySelector("#field-seed").value), "7");
     await gallery.fill("#field-seed", "8");
     await gallery.send();
@@ -54,20 +63,33 @@ describe("the gallery", () => {
     const before = await count();
     await gallery.click(".shelf .tile");
     await gallery.click(".side .danger", "Delete");
-    await gallery.page.waitForFunction((n) => document.querySelectorAll(".shelf .tile").length === n, {}, before - 1);
+    await gallery.page.waitForFunction(
+      (n) => document.querySelectorAll(".shelf .tile").length === n,
+      {},
+      before - 1,
+    );
     await gallery.click(".toast button", "Undo");
-    await gallery.page.waitForFunction((n) => document.querySelectorAll(".shelf .tile").length === n, {}, before);
+    await gallery.page.waitForFunction(
+      (n) => document.querySelectorAll(".shelf .tile").length === n,
+      {},
+      before,
+    );
   });
 
   it("draws a grid of seeds and one scale", async () => {
     const gallery = await visit({ hash: "#gallery" });
     await gallery.fill("[type=search]", "waving");
-    await gallery.page.waitForFunction(() => document.querySelectorAll(".shelf .tile").length === 2);
+    await gallery.page.waitForFunction(
+      () => document.querySelectorAll(".shelf .tile").length === 2,
+    );
     await gallery.click(".shelf .tile");
     await gallery.click(".side button", "Try seeds and scales");
     await gallery.fill("#grid-values", "0.5, 1");
     await gallery.click("dialog .primary", "Draw them");
-    await gallery.page.waitForFunction(() => document.querySelectorAll(".sheet td img").length === 4, { timeout: 30_000 });
+    await gallery.page.waitForFunction(
+      () => document.querySelectorAll(".sheet td img").length === 4,
+      { timeout: 30_000 },
+    );
     await gallery.isSound();
     await gallery.shot("grid");
   });
@@ -78,7 +100,9 @@ describe("the gallery", () => {
         const dataTransfer = new DataTransfer();
         const blob = await (await fetch(from)).blob();
         dataTransfer.items.add(new File([blob], "picture.png", { type: blob.type }));
-        document.body.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+        document.body.dispatchEvent(
+          new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }),
+        );
       }, url);
     const { items } = await api("GET", "/pictures?query=waving");
     const [{ references }] = await api("GET", "/characters");
@@ -87,7 +111,10 @@ describe("the gallery", () => {
     await tab.isSound();
     await tab.click("dialog button", "Restore its request");
     await tab.page.waitForFunction(() => document.querySelector("#field-seed").value === "7");
-    assert.equal(await tab.look(() => document.querySelector("#prompt").value), "waving on the beach");
+    assert.equal(
+      await tab.look(() => document.querySelector("#prompt").value),
+      "waving on the beach",
+    );
     await drop(references[0]);
     await tab.until(".pair .seen");
     await tab.isSound();
@@ -120,8 +147,33 @@ describe("a character", () => {
     await tab.click(".done .tile");
     await tab.until(".side h3", { text: "onerror" });
     assert.doesNotMatch(await tab.look(() => document.title), /owned/);
-    assert.equal(await tab.look(() => document.querySelector("[onerror], main script, .side b")), null);
+    assert.equal(
+      await tab.look(() => document.querySelector("[onerror], main script, .side b")),
+      null,
+    );
     const [{ id }] = await api("GET", "/characters");
     await api("DELETE", `/characters/${id}?forever=true`);
+  });
+});
+
+describe("the page", () => {
+  it("fits 360 pixels in the dark, without a barrier in any view, and keeps still for who asks", async () => {
+    const features = [
+      { name: "prefers-color-scheme", value: "dark" },
+      { name: "prefers-reduced-motion", value: "reduce" },
+    ];
+    const narrow = await visit({ width: 360, features });
+    for (const [name, sign] of [
+      ["Draw", ".done img"],
+      ["Gallery", ".shelf img"],
+      ["Storyboards", ".scenes textarea"],
+      ["Status", ".panel-box"],
+    ]) {
+      await narrow.click("nav a", name);
+      await narrow.until(sign);
+      await narrow.isSound();
+      await narrow.shot(`narrow-${name.toLowerCase()}`);
+      assert.equal(await narrow.look(() => document.getAnimations().length), 0);
+    }
   });
 });

@@ -16,12 +16,20 @@ describe("a storyboard", () => {
     await tab.until(".board .button", { text: "PDF" });
     await tab.isSound();
     await tab.shot("storyboard");
-    const captions = () => tab.look(() => [...document.querySelectorAll(".panel figcaption")].map((one) => one.textContent));
+    const captions = () =>
+      tab.look(() =>
+        [...document.querySelectorAll(".panel figcaption")].map((one) => one.textContent),
+      );
     await tab.look(() => document.querySelector(".panel .handle").focus());
     await tab.page.keyboard.press("ArrowRight");
-    await tab.page.waitForFunction(() => document.querySelector(".panel figcaption").textContent.startsWith("running"));
+    await tab.page.waitForFunction(() =>
+      document.querySelector(".panel figcaption").textContent.startsWith("running"),
+    );
     const [{ scenes }] = await api("GET", "/storyboards");
-    assert.deepEqual(scenes.map(({ text }) => text), await captions());
+    assert.deepEqual(
+      scenes.map(({ text }) => text),
+      await captions(),
+    );
     await tab.click(".panel button", "Redraw");
     await tab.fill("#scene-text", "running home");
     await tab.click("dialog .primary", "Redraw");
@@ -34,7 +42,11 @@ describe("a storyboard", () => {
     await page.click(".board-card");
     await page.until(".board .button", { text: "PNG" });
     const kinds = await page.look(() =>
-      Promise.all([...document.querySelectorAll(".board a.button")].map(async ({ href }) => (await fetch(href)).headers.get("content-type"))),
+      Promise.all(
+        [...document.querySelectorAll(".board a.button")].map(async ({ href }) =>
+          (await fetch(href)).headers.get("content-type"),
+        ),
+      ),
     );
     assert.deepEqual(kinds, ["image/png", "application/pdf", "application/zip"]);
     await page.click(".board button", "Delete");

@@ -27,7 +27,8 @@ class Visit {
     await visit.page.setViewport({ width, height: 800 });
     await visit.page.emulateMediaFeatures(features);
     visit.page.on("console", (said) => {
-      if (["error", "warn"].includes(said.type())) visit.complaints.push(`${said.text()} ${said.location().url ?? ""}`);
+      if (["error", "warn"].includes(said.type()))
+        visit.complaints.push(`${said.text()} ${said.location().url ?? ""}`);
     });
     visit.page.on("pageerror", (error) => visit.complaints.push(error.stack));
     visit.page.on("request", (request) => {
@@ -41,7 +42,9 @@ class Visit {
   until(selector, { text = "", timeout = PATIENCE_MS } = {}) {
     return this.page.waitForFunction(
       (wanted, said) =>
-        [...document.querySelectorAll(wanted)].find((one) => one.checkVisibility() && one.textContent.includes(said)),
+        [...document.querySelectorAll(wanted)].find(
+          (one) => one.checkVisibility() && one.textContent.includes(said),
+        ),
       { timeout, polling: 100 },
       selector,
       text,
@@ -49,14 +52,20 @@ class Visit {
   }
 
   gone(selector) {
-    return this.page.waitForFunction((one) => !document.querySelector(one), { timeout: PATIENCE_MS, polling: 100 }, selector);
+    return this.page.waitForFunction(
+      (one) => !document.querySelector(one),
+      { timeout: PATIENCE_MS, polling: 100 },
+      selector,
+    );
   }
 
   // At once where it is found: what is shown may be replaced or moved by what arrives.
   click(selector, text = "") {
     return this.page.waitForFunction(
       (wanted, said) => {
-        const found = [...document.querySelectorAll(wanted)].find((one) => one.checkVisibility() && !one.disabled && one.textContent.includes(said));
+        const found = [...document.querySelectorAll(wanted)].find(
+          (one) => one.checkVisibility() && !one.disabled && one.textContent.includes(said),
+        );
         found?.click();
         return !!found;
       },
@@ -91,8 +100,10 @@ class Visit {
 
   // A prompt, and what makes it quick or long.
   async write(prompt, parameters = {}) {
-    if (!(await this.look(() => document.querySelector(".advanced").open))) await this.click("summary", "Advanced");
-    for (const [name, value] of Object.entries({ ...QUICK, ...parameters })) await this.fill(`#field-${name}`, String(value));
+    if (!(await this.look(() => document.querySelector(".advanced").open)))
+      await this.click("summary", "Advanced");
+    for (const [name, value] of Object.entries({ ...QUICK, ...parameters }))
+      await this.fill(`#field-${name}`, String(value));
     await this.fill("#prompt", prompt);
   }
 
@@ -104,13 +115,26 @@ class Visit {
 
   // What the accessibility checker finds, and what does not fit into the width.
   async isSound() {
-    await this.look(() => Promise.allSettled(document.getAnimations().map(({ finished }) => Promise.race([finished, new Promise((go) => setTimeout(go, 500))]))));
+    await this.look(() =>
+      Promise.allSettled(
+        document
+          .getAnimations()
+          .map(({ finished }) =>
+            Promise.race([finished, new Promise((go) => setTimeout(go, 500))]),
+          ),
+      ),
+    );
     await this.look(AXE);
     const violations = await this.look(async () =>
-      (await axe.run()).violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 200)).join(" | ")}`),
+      (await axe.run()).violations.map(
+        ({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 200)).join(" | ")}`,
+      ),
     );
     assert.deepEqual(violations, []);
-    const [needed, given] = await this.look(() => [document.documentElement.scrollWidth, innerWidth]);
+    const [needed, given] = await this.look(() => [
+      document.documentElement.scrollWidth,
+      innerWidth,
+    ]);
     assert.ok(needed <= given, `${needed} px are needed, there are ${given}`);
   }
 
@@ -128,7 +152,11 @@ export const visit = (options) => Visit.begin(options);
 
 export async function api(method, path, body) {
   const headers = { "content-type": "application/json" };
-  const answer = await fetch(`${CASTMATE_URL}/api/v3${path}`, { method, headers, body: body && JSON.stringify(body) });
+  const answer = await fetch(`${CASTMATE_URL}/api/v3${path}`, {
+    method,
+    headers,
+    body: body && JSON.stringify(body),
+  });
   const { data, message } = await answer.json();
   assert.ok(answer.ok, message);
   return data;
