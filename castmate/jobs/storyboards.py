@@ -7,6 +7,7 @@ other one, and whatever is killed in the middle goes on with the next start.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import time
@@ -222,7 +223,8 @@ class Storyboards:
         if not found.state.final:
             return False
         await self._ledger.delete([scene.prediction.id for scene in found.scenes], key_name)
-        await self._ledger.storage.delete_picture(_sheet_name(found))
+        if (name := sheet_name(found)) is not None:
+            await self._ledger.storage.delete_picture(name)
         return True
 
     async def sheet(self, found: Storyboard) -> StoredImage | None:
@@ -230,9 +232,9 @@ class Storyboards:
 
         It is made when it is first asked for, and again after a scene was drawn again.
         """
-        if found.state is not State.COMPLETED or not any(one.image for one in found.scenes):
+        if (name := sheet_name(found)) is None:
             return None
-        storage, name = self._ledger.storage, _sheet_name(found)
+        storage = self._ledger.storage
         async with self._making:  # one at a time: a sheet of twelve takes memory
             try:
                 data = await storage.get(name)
@@ -244,6 +246,16 @@ class Storyboards:
                 data = await asyncio.to_thread(contact_sheet, cells, found.request.layout)
                 await storage.put(name, data)
         return _as_image(name, data, found)
+
+    async def make_if_sheet(self, name: str) -> None:
+        """Make the contact sheet of this name, if it is one that has not been made yet."""
+        folder, _, file = name.partition("/")
+        if folder != SHEETS or await self._ledger.storage.exists(name):
+            return
+        with contextlib.suppress(PredictionNotFound):
+            found = await self.get(file.partition("-")[0])
+            if sheet_name(found) == name:
+                await self.sheet(found)
 
     async def _drawn(self, scene: Scene) -> bytes | None:
         """Its picture; None where there is none, or where it was deleted since it was looked up."""
@@ -300,10 +312,15 @@ def _hash_of(request: Series) -> str:
     return hashlib.sha256(body.encode()).hexdigest()
 
 
-def _sheet_name(found: Storyboard) -> str:
-    """It names what is on the sheet: a scene that is drawn again gives another one."""
-    drawn = json.dumps([[one.number, one.prediction.id] for one in found.scenes if one.image])
-    digest = hashlib.sha256(drawn.encode()).hexdigest()[:16]
+def sheet_name(found: Storyboard) -> str | None:
+    """Where the contact sheet of a series is kept; None where it has none, or none yet.
+
+    It names what is on the sheet: a scene that is drawn again gives another one.
+    """
+    drawn = [[one.number, one.prediction.id] for one in found.scenes if one.image]
+    if found.state is not State.COMPLETED or not drawn:
+        return None
+    digest = hashlib.sha256(json.dumps(drawn).encode()).hexdigest()[:16]
     return f"{SHEETS}/{found.id}-{digest}.png"
 
 

@@ -34,6 +34,7 @@ async def serve_file(request: Request) -> Response:
             "again, which gives a new one.",
         )
     gone = Refusal(404, "The file is no longer in the storage.")
+    await here.storyboards.make_if_sheet(name)
     await storage.make_if_preview(name)
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     if (path := storage.local_path(name)) is not None:

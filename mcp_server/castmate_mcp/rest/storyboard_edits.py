@@ -36,7 +36,7 @@ async def redraw(call: Call) -> Response:
         max_unfinished=key.concurrency,
     )
     call.gateway.metrics.submitted.labels("rest").inc()
-    return success(await told(call, changed))
+    return success(told(call, changed))
 
 
 async def reorder(call: Call) -> Response:
@@ -45,7 +45,7 @@ async def reorder(call: Call) -> Response:
     name = call.request.path_params["id"]
     ledger = call.gateway.castmate.ledger
     changed = await editing.reorder(ledger, name, order, key_name=call.key.name)
-    return success(await told(call, changed))
+    return success(told(call, changed))
 
 
 async def export(call: Call) -> Response:

@@ -17,6 +17,7 @@ from castmate.errors import CastmateError
 from castmate.jobs.following import follow_series
 from castmate.jobs.predictions import State
 from castmate.jobs.scenes import Scene, Storyboard
+from castmate.jobs.storyboards import sheet_name
 from castmate.storyboard import StoryboardRequest
 from castmate.times import rfc3339
 from castmate_mcp.http.body import read_json
@@ -64,26 +65,26 @@ async def submit(call: Call) -> Response:
         also=castmate.webhooks.registration(webhook, call.base_url) if webhook else None,
     )
     gateway.metrics.submitted.labels("rest").inc(len(request.scenes))
-    return success(await told(call, taken))
+    return success(told(call, taken))
 
 
 async def result(call: Call) -> Response:
     """`GET /api/v3/storyboards/{id}`: as it is now, at once."""
-    return success(await told(call, await find(call)))
+    return success(told(call, await find(call)))
 
 
 async def list_storyboards(call: Call) -> Response:
     """`GET /api/v3/storyboards`: 20 of one's own, the newest first."""
     before = call.request.query_params.get("before") or None
     found = await call.gateway.castmate.storyboards.list(call.key.name, before=before, limit=_PAGE)
-    return success([await told(call, one) for one in found])
+    return success([told(call, one) for one in found])
 
 
 async def cancel(call: Call) -> Response:
     """`POST /api/v3/storyboards/{id}/cancel`: what is finished stays."""
     name = call.request.path_params["id"]
     stopped = await call.gateway.castmate.storyboards.cancel(name, call.key.name)
-    return success(await told(call, stopped))
+    return success(told(call, stopped))
 
 
 async def delete(call: Call) -> Response:
@@ -162,7 +163,7 @@ async def _tell(
                         known.scenes.add(scene.number)
                         yield event("scene", _scene(call, scene), known.event_id)
                 if found.state.final:
-                    yield event(END, await told(call, found), END)
+                    yield event(END, told(call, found), END)
                     return
                 status = StatusOut(
                     status="created" if found.state is State.CREATED else "processing",
@@ -182,10 +183,9 @@ async def find(call: Call) -> Storyboard:
     return await call.gateway.castmate.storyboards.get(name, call.key.name)
 
 
-async def told(call: Call, found: Storyboard) -> StoryboardOut:
-    """A series on the wire."""
-    gateway = call.gateway
-    sheet = await gateway.castmate.storyboards.sheet(found)
+def told(call: Call, found: Storyboard) -> StoryboardOut:
+    """A series on the wire; its sheet is made when somebody looks at it."""
+    gateway, sheet = call.gateway, sheet_name(found)
     expires = [one.prediction.expires for one in found.scenes if one.prediction.expires]
     results = [one.prediction.result for one in found.scenes if one.prediction.result]
     return StoryboardOut(
@@ -194,7 +194,7 @@ async def told(call: Call, found: Storyboard) -> StoryboardOut:
         status=Teller.to(gateway, call.request).status(found.state),
         created_at=rfc3339(found.created),
         scenes=[_scene(call, scene) for scene in found.scenes],
-        sheet=gateway.file_url(call.base_url, sheet.name) if sheet else None,
+        sheet=gateway.file_url(call.base_url, sheet) if sheet else None,
         cost_usd=found.cost_usd,
         warnings=[*dict.fromkeys(one for result in results for one in result.warnings)],
         waiting_for=_waiting_for(found),
