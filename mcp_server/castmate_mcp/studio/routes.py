@@ -18,7 +18,14 @@ from castmate_mcp.page import SHARED, Page
 
 _HERE: Final = Path(__file__).parent / "page"
 _SHARED_STYLES: Final = ("page.css", "job.css", "gallery.css")
-_STYLES: Final = ("shell.css", "draw.css", "pictures.css", "boards.css")
+_STYLES: Final = (
+    "shell.css",
+    "dialog.css",
+    "draw.css",
+    "pictures.css",
+    "boards.css",
+    "status.css",
+)
 _HEADERS: Final = {
     "cache-control": "no-cache",  # asked for again, and answered with 304
     "cross-origin-opener-policy": "same-origin",

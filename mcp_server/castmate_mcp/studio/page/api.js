@@ -44,6 +44,14 @@ export async function ask(method, path, body = undefined, headers = {}) {
   );
 }
 
+// The same request again, after a lost answer, is the same prediction.
+export function once() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16)); // randomUUID needs https
+  return {
+    "idempotency-key": [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join(""),
+  };
+}
+
 export async function upload(file) {
   const form = new FormData();
   form.append("file", file, file.name || "pasted.png");

@@ -22,15 +22,24 @@ export function estimate() {
   return line;
 }
 
+// Of so many pictures, where each is drawn and paid for.
+export function priceOf(count) {
+  return said(state.model.base_price * count);
+}
+
+function said(usd) {
+  return usd ? `Up to ${money(usd)}, if the hosted model draws it` : "Free, on this server";
+}
+
 async function price() {
   const { model, draft } = state;
-  if (!model.base_price) return "Free, on this server";
+  if (!model.base_price) return said(0);
   const inputs = Object.fromEntries(PRICED.map((name) => [name, draft[name]]));
   const { price: usd } = await ask("POST", "/model/price", {
     model_id: model.model_id,
     inputs,
   }).catch(() => ({}));
-  return usd == null ? null : `Up to ${money(usd)}, if the hosted model draws it`;
+  return usd == null ? null : said(usd);
 }
 
 // From the latest picture: time grows with pixels, steps and pictures.

@@ -3,6 +3,7 @@
 import { element } from "../../page/element.js";
 import { own } from "./api.js";
 import { doing, openDialog, problemLine } from "./dialog.js";
+import { priceOf } from "./estimate.js";
 import { labelled, parameters } from "./fields.js";
 import { identityBadge } from "./identity.js";
 import { submit, unfinished } from "./predictions.js";
@@ -10,6 +11,7 @@ import { character, state, watch } from "./store.js";
 
 const VARIED = ["subject_scale", "guidance_scale", "true_cfg_scale", "num_inference_steps"];
 const MOST = 16; // pictures at once
+const VALUES = "Values are numbers with commas between them, such as 0.6, 0.8, 1.";
 
 export function openGrid(item) {
   const { properties } = parameters();
@@ -31,20 +33,20 @@ export function openGrid(item) {
     ...VARIED.map((one) => element("option", { value: one }, one)),
   );
   const values = element("input", { id: "grid-values", autocomplete: "off" });
+  const texts = () =>
+    values.value
+      .split(",")
+      .map((text) => text.trim())
+      .filter(Boolean);
+  const price = element("p", { class: "quiet", role: "status" });
+  const count = () => (price.textContent = priceOf(texts().length * seeds.value));
   const draw = doing("Draw them", () => begin(), { class: "primary", problem });
   const begin = async () => {
     const columns = Array.from({ length: Number(seeds.value) }, (_, index) => item.seed + index);
-    const rows = values.value
-      .split(",")
-      .map((text) => text.trim())
-      .filter(Boolean)
-      .map(Number);
-    if (!rows.length || rows.some(Number.isNaN))
-      throw new Error("Values are numbers with commas between them, such as 0.6, 0.8, 1.");
-    if (rows.length * columns.length > MOST)
-      throw new Error(
-        `That would be ${rows.length * columns.length} pictures; at most ${MOST} are drawn at once. Take fewer seeds or values.`,
-      );
+    const rows = texts().map(Number);
+    const count = rows.length * columns.length;
+    if (!count || rows.some(Number.isNaN)) throw new Error(VALUES);
+    if (count > MOST) throw new Error(`${count} pictures are too many: ${MOST} at most are drawn.`);
     await fill(table, item, { columns, rows, name: name.value });
   };
   const dialog = openDialog(
@@ -56,12 +58,15 @@ export function openGrid(item) {
       labelled("Parameter", name),
       labelled("Values", values),
       draw,
+      price,
     ),
     problem,
     table,
   );
   dialog.classList.add("wide", "comparing");
+  for (const event of ["input", "change"]) dialog.addEventListener(event, count);
   values.value = around(properties.subject_scale, item.input.subject_scale);
+  count();
 }
 
 // A little less, the same, a little more.
@@ -79,6 +84,7 @@ function around(
 async function fill(table, item, { columns, rows, name }) {
   const places = new Map(); // by the id of what is drawn there
   const who = character(item.character?.id) ?? character(state.chosen);
+  if (!who) throw new Error("Choose a character on the left first.");
   const cells = rows.map((value) =>
     columns.map((seed) => ({ seed, value, node: element("td", {}, "…") })),
   );
@@ -111,19 +117,21 @@ async function fill(table, item, { columns, rows, name }) {
       ),
     ),
   );
-  const end = watch(["predictions"], ({ predictions }) => {
-    if (!table.isConnected) return setTimeout(() => end());
+  const show = ({ predictions }) => {
     for (const one of predictions) {
       const node = places.get(one.id);
       if (!node || unfinished(one)) continue;
       places.delete(one.id);
       node.replaceChildren(...shown(one));
     }
-  });
-  const { image: _, num_candidates: __, min_identity: ___, ...shared } = item.input;
+  };
+  table.closest("dialog").addEventListener("close", watch(["predictions"], show));
+  const about = { id: who.id, name: who.name };
   for (const { seed, value, node } of cells.flat()) {
-    const inputs = { ...shared, image: who.id, num_images: 1, seed, [name]: value };
-    places.set(await submit(inputs, { id: who.id, name: who.name }), node);
+    const inputs = { ...item.input, image: who.id, num_images: 1, seed, [name]: value };
+    for (const choosing of ["num_candidates", "min_identity"]) delete inputs[choosing];
+    places.set(await submit(inputs, about), node);
+    show(state); // it may be finished already
   }
 }
 

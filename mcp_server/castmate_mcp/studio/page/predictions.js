@@ -3,12 +3,12 @@
 // nobody looks.
 
 import { announce } from "../../page/speak.js";
-import { ask } from "./api.js";
+import { ask, once } from "./api.js";
 import { change, state } from "./store.js";
 
 const LOOK_MS = 3000;
 const KEPT = 20;
-const COUNTED_LIVE = { step: 0, total: 0, previews: [], waiting: null };
+const NOT_SEEN = { step: 0, total: 0, previews: [], waiting: null };
 
 let stream = null; // an EventSource, and the id of the prediction that it follows
 let timer = null;
@@ -17,7 +17,7 @@ export const unfinished = ({ status }) => status === "created" || status === "pr
 
 export async function submit(inputs, about) {
   const path = `/${state.model.model_id}`;
-  const made = await ask("POST", path, inputs, { "idempotency-key": crypto.randomUUID() });
+  const made = await ask("POST", path, inputs, once());
   merge([{ ...made, input: inputs, character: about }]);
   announce("Accepted.");
   follow();
@@ -61,8 +61,8 @@ function follow() {
   const open = state.predictions.filter(unfinished);
   const first = open.findLast(({ status }) => status === "processing") ?? open.at(-1);
   if (first && !stream && state.online) listen(first.id);
-  if (open.length > 1 || !state.online || (open.length && !stream))
-    timer = setTimeout(look, LOOK_MS);
+  const unseen = open.length > (stream ? 1 : 0);
+  if (unseen || !state.online) timer = setTimeout(look, LOOK_MS);
 }
 
 function listen(id) {
@@ -76,12 +76,8 @@ function listen(id) {
   on("status", ({ status, waiting_for: waiting }) => patch(id, { status }, { waiting }));
   on("step", ({ step, total }) => patch(id, { status: "processing" }, { step, total }));
   on("preview", (preview) => {
-    const { previews } = live(id);
-    patch(
-      id,
-      {},
-      { previews: [...previews.filter((one) => one.number !== preview.number), preview] },
-    );
+    const others = live(id).previews.filter(({ number }) => number !== preview.number);
+    patch(id, {}, { previews: [...others, preview] });
   });
   on("end", async ({ status }) => {
     hangUp();
@@ -111,24 +107,24 @@ function connected(online) {
 }
 
 function live(id) {
-  return state.predictions.find((one) => one.id === id)?.live ?? COUNTED_LIVE;
+  return state.predictions.find((one) => one.id === id)?.live ?? NOT_SEEN;
 }
 
 function patch(id, changes, seen = {}) {
   change({
     predictions: state.predictions.map((one) =>
-      one.id === id ? { ...one, ...changes, live: { ...COUNTED_LIVE, ...one.live, ...seen } } : one,
+      one.id === id ? { ...one, ...changes, live: { ...NOT_SEEN, ...one.live, ...seen } } : one,
     ),
   });
 }
 
-// What the server says, onto what is known here: a list leaves out what an answer had, and back.
+// What the server says, onto what is known here: who is drawn, and what is seen while it is drawn.
 function merge(items) {
   const known = new Map(state.predictions.map((one) => [one.id, one]));
   for (const item of items) {
     const before = known.get(item.id);
     const input = before?.input ?? item.input;
-    known.set(item.id, { live: COUNTED_LIVE, ...before, ...item, input });
+    known.set(item.id, { live: NOT_SEEN, ...before, ...item, input });
   }
   const newest = (one, other) => (one.id < other.id ? 1 : -1); // ids begin with the time
   change({ predictions: [...known.values()].sort(newest).slice(0, 3 * KEPT) });

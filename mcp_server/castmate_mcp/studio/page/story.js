@@ -1,33 +1,17 @@
-// A new series: one line a scene, which can be moved, and what all scenes share.
+// The form of a new series: its scenes, and what they all share.
 
-import { button, element } from "../../page/element.js";
+import { element } from "../../page/element.js";
 import { announce } from "../../page/speak.js";
-import { ask, schema } from "./api.js";
+import { ask, once, schema } from "./api.js";
 import { doing, problemLine } from "./dialog.js";
-import { labelled } from "./fields.js";
-import { movable } from "./moving.js";
+import { priceOf } from "./estimate.js";
+import { labelled, parameters } from "./fields.js";
+import { Lines } from "./lines.js";
 import { shapeButtons } from "./sizes.js";
 import { character, state, watch } from "./store.js";
 
-const PROMPTS = [
-  "waking up in a tent",
-  "walking through a forest",
-  "finding a lantern",
-  "looking at the stars",
-];
-const SHARED = [
-  "size",
-  "style",
-  "seed",
-  "negative_prompt",
-  "guidance_scale",
-  "num_inference_steps",
-  "subject_scale",
-  "true_cfg_scale",
-  "cache",
-  "enable_matting",
-  "output_format",
-];
+// What a scene has of its own, or what a series does not take.
+const OF_ONE = new Set(["prompt", "image", "num_images", "num_candidates", "min_identity"]);
 
 export function newStory(open) {
   const problem = problemLine();
@@ -36,73 +20,21 @@ export function newStory(open) {
     const name = character(chosen)?.name;
     title.textContent = name ? `A story with ${name}` : "A story; choose a character first";
   });
-  const scenes = element("ol", { class: "scenes" });
-  const words = element("input", {
-    id: "style-words",
-    autocomplete: "off",
-    placeholder: "watercolour",
-  });
+  const price = element("p", { class: "estimate quiet", role: "status" });
+  const lines = new Lines((texts) => (price.textContent = priceOf(texts.length)));
+  const words = element("input", { id: "style-words", autocomplete: "off", placeholder: "ink" });
   const layout = element("select", { id: "layout" });
-  const add = (text = "", after = null) => {
-    const made = sceneRow(text, { next: () => add("", made), gone: () => number() });
-    if (after) after.after(made);
-    else scenes.append(made);
-    number();
-    return made;
-  };
-  const number = () => {
-    [...scenes.children].forEach((row, index) => {
-      row.querySelector("textarea").setAttribute("aria-label", `Scene ${index + 1}`);
-      row.querySelector("textarea").placeholder = PROMPTS[index] ?? "";
-    });
-    more.disabled = scenes.children.length >= (limits.maxItems ?? 12);
-  };
-  const limits = {};
-  const more = button("Add a scene", () => add().querySelector("textarea").focus(), {
-    class: "chip",
-  });
   const send = async () => {
-    const texts = [...scenes.querySelectorAll("textarea")]
-      .map(({ value }) => value.trim())
-      .filter(Boolean);
-    if (!state.chosen) throw new Error("Choose a character on the left first.");
-    if (!texts.length) throw new Error("Write at least one scene.");
-    const shared = Object.fromEntries(
-      SHARED.filter((name) => name in state.draft).map((name) => [name, state.draft[name]]),
-    );
-    const story = {
-      ...shared,
-      scenes: texts,
-      image: state.chosen,
-      layout: layout.value || undefined,
-      style_words: words.value.trim() || undefined,
-    };
-    const board = await ask("POST", "/storyboards", story, {
-      "idempotency-key": crypto.randomUUID(),
-    });
-    scenes.replaceChildren();
-    add();
-    announce("The story is being drawn.");
-    open({ ...board, character: character(state.chosen) });
+    open(await submitted(lines.texts, { layout: layout.value, style_words: words.value.trim() }));
+    lines.clear();
   };
-  const draw = doing("Draw the story", send, { class: "primary", problem });
-  movable(scenes, number);
-  add();
-  add();
-  schema("StoryboardRequest").then(({ properties, $defs }) => {
-    limits.maxItems = properties.scenes.maxItems;
-    words.title = properties.style_words.description;
-    const names = properties.layout.enum ?? $defs?.Layout?.enum ?? [];
-    layout.replaceChildren(...names.map((name) => element("option", { value: name }, name)));
-    layout.title = properties.layout.description;
-  });
+  describe(lines, layout, words);
   return element(
     "section",
     { class: "compose" },
     element("h1", { class: "unseen" }, "Storyboards"),
     title,
-    scenes,
-    element("p", {}, more),
+    lines.node,
     element(
       "div",
       { class: "choices" },
@@ -110,43 +42,35 @@ export function newStory(open) {
       labelled("Sheet", layout),
       labelled("In every scene", words),
     ),
+    element("p", { class: "quiet" }, "What is set under Draw, Advanced, holds for every scene."),
     problem,
     element(
       "div",
       { class: "go" },
-      element(
-        "p",
-        { class: "estimate quiet" },
-        "What is set under Draw, Advanced, holds for every scene.",
-      ),
-      draw,
+      price,
+      doing("Draw the story", send, { class: "primary", problem }),
     ),
   );
 }
 
-function sceneRow(text, { next, gone }) {
-  const remove = () => {
-    if (row.parentNode.children.length > 1) row.remove();
-    gone();
-  };
-  const field = element(
-    "textarea",
-    {
-      rows: 1,
-      maxlength: 2000,
-      keydown: (event) => {
-        if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-        event.preventDefault();
-        next().querySelector("textarea").focus();
-      },
-    },
-    text,
+async function submitted(scenes, { layout, style_words }) {
+  const { chosen, draft } = state;
+  if (!chosen) throw new Error("Choose a character on the left first.");
+  if (!scenes.length) throw new Error("Write at least one scene.");
+  const shared = Object.entries(draft).filter(
+    ([name]) => parameters().properties[name] && !OF_ONE.has(name),
   );
-  const row = element(
-    "li",
-    { class: "scene-row" },
-    field,
-    button("×", remove, { class: "close", "aria-label": "Remove the scene" }),
-  );
-  return row;
+  const story = { ...Object.fromEntries(shared), scenes, image: chosen, style_words };
+  if (layout) story.layout = layout;
+  const board = await ask("POST", "/storyboards", story, once());
+  announce("The story is being drawn.");
+  return { ...board, character: character(chosen) };
+}
+
+async function describe(lines, layout, words) {
+  const { properties, $defs } = await schema("StoryboardRequest");
+  lines.limit(properties.scenes);
+  layout.title = properties.layout.description;
+  layout.append(...$defs.Layout.enum.map((name) => element("option", { value: name }, name)));
+  words.title = properties.style_words.description;
 }

@@ -33,7 +33,7 @@ describe("the studio draws", () => {
   });
 
   it("candidates, each of which is seen as it is finished, and the best is kept", async () => {
-    await tab.write("reading a book", { size: "1024*1024", num_inference_steps: 8 });
+    await tab.write("reading a book", { size: "768*768", num_inference_steps: 12 });
     await tab.page.select("#choice-num_candidates", "3");
     await tab.send();
     await tab.until(".feed .previews img");

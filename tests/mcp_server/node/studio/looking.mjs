@@ -88,7 +88,7 @@ describe("the gallery", () => {
     await gallery.click("dialog .primary", "Draw them");
     await gallery.page.waitForFunction(
       () => document.querySelectorAll(".sheet td img").length === 4,
-      { timeout: 30_000 },
+      { timeout: 60_000 },
     );
     await gallery.isSound();
     await gallery.shot("grid");

@@ -9,7 +9,7 @@ import { browser } from "../viewer/chromium.mjs";
 
 export const { CASTMATE_URL, CASTMATE_REFERENCE, CASTMATE_SHOTS } = process.env;
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core"), "utf8");
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 60_000; // on a busy machine the first picture takes long
 
 export let tab;
 let chromium;
