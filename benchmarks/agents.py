@@ -26,7 +26,7 @@ _CONCURRENT = 8
 
 
 def server(folder: Path) -> StdioServerParameters:
-    """The installed server, with a data folder of its own."""
+    """The installed server, with its own data folder."""
     references = str(locate("toon") / "references")
     arguments = ["-m", "castmate_mcp", "--data-dir", str(folder), "--image-root", references]
     return StdioServerParameters(command=sys.executable, args=arguments)

@@ -40,7 +40,7 @@ CACHED_SHARE = 0.64
 """Part of the steps that the cached row computes, 18 of 28: random weights say nothing about a
 threshold, so the row is timed at this share and its quality is not looked at."""
 FEW_STEPS = 8
-"""What a few-step LoRA draws with."""
+"""Denoise steps of a few-step LoRA."""
 
 
 @dataclass(frozen=True)

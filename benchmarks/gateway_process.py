@@ -1,4 +1,4 @@
-"""`castmate serve` as a process, and its WaveSpeed API as its callers use it."""
+"""`castmate serve` as a process, and its WaveSpeed API as callers use it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Gateway:
 
 @contextmanager
 def gateway(folder: Path, settings: Mapping[str, str]) -> Iterator[Gateway]:
-    """A gateway that is ready to draw, in a folder of its own, until the end of the block.
+    """A gateway that is ready to draw, in its own folder, until the end of the block.
 
     Args:
         folder: Gets the folder of its ledger, pictures and log.
@@ -60,7 +60,7 @@ def gateway(folder: Path, settings: Mapping[str, str]) -> Iterator[Gateway]:
 
 
 def _wait_until_ready(server: ServerProcess) -> None:
-    """Listening comes first; the model loads meanwhile."""
+    """Wait until the model is loaded, which happens after the server starts to listen."""
     ends = time.monotonic() + START_S
     while httpx2.get(f"{server.url}/readyz", timeout=10).status_code != 200:
         if time.monotonic() > ends:

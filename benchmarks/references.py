@@ -1,10 +1,10 @@
 """Are several pictures of a character better than one? `python -m benchmarks.references`.
 
-Held-out characters are rendered from views that each lack something: a portrait has no clothes to
-its feet, a back no face. Each way to combine views is compared with each view alone on the same
-seeds. The score is that to the front view, which no view but `front` shows; the judge names
-attributes and knows nothing of the score. Ways that the graphs do not have run their resampler in
-torch, with the same weights.
+Held-out characters are rendered from views that each lack something: a portrait lacks the lower
+clothes, a back the face. Each way to combine views is compared with each view alone on the same
+seeds. Scores compare with the front view, which only `front` shows; the judge names attributes and
+knows nothing of the score. For ways that the graphs do not support, the resampler runs in torch,
+with the same weights.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class ServerProcess:
 
     @property
     def log(self) -> str:
-        """What it has printed until now."""
+        """Its output so far."""
         return self._log.read_text()
 
     def signal(self, number: signal.Signals) -> None:
@@ -66,16 +66,16 @@ class ServerProcess:
         self._process.send_signal(number)
 
     def wait(self) -> int:
-        """Wait for its end; gives the exit code."""
+        """Wait for it to exit; returns the exit code."""
         return self._process.wait(60)
 
     def stop(self) -> int:
-        """End it in order; gives the exit code."""
+        """Stop it gracefully; returns the exit code."""
         self._process.terminate()
         return self.wait()
 
     def kill(self) -> None:
-        """End it at once; nothing happens where it has ended."""
+        """Kill it; does nothing if it has exited."""
         self._process.kill()
         self.wait()
 

@@ -22,7 +22,7 @@ from castmate.schema import (
 
 
 class Defaults(BaseModel):
-    """The parameters that a model decides where a request does not."""
+    """The parameters that a model decides unless a request does."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -185,7 +185,7 @@ class Route:
 
     @property
     def residency(self) -> Residency | None:
-        """Which graphs of its model stay on this process's GPU, where it is open and has one."""
+        """Which graphs of its model stay on this process's GPU, if it is open and has one."""
         client: object = self._client
         return client.residency if isinstance(client, Resident) else None
 

@@ -139,7 +139,7 @@ class Router:
 
     @property
     def styles(self) -> Sequence[str]:
-        """What a request's `style` may be, from the client that is asked first."""
+        """The allowed values of a request's `style`, from the client that is asked first."""
         return self._routes[0].styles if self._routes else ()
 
     async def encode(self, reference: Reference) -> None:

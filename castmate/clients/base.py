@@ -100,7 +100,7 @@ class Resident(Protocol):
 
     @property
     def residency(self) -> Residency | None:
-        """Which of its graphs stay on the GPU; None where it draws without one."""
+        """Which of its graphs stay on the GPU; None if it draws without one."""
         ...
 
 

@@ -46,7 +46,7 @@ class Digests:
         return self._known.get(_identity(path)) or self.read(path)
 
     def read(self, path: Path) -> str:
-        """The hash of a file as it is now."""
+        """The hash of a file's current content."""
         before = _identity(path)
         digest = sha256_of(path)
         if _identity(path) == before:  # else it changed while it was read

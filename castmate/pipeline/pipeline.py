@@ -89,7 +89,7 @@ class Pipeline:
 
     @property
     def residency(self) -> Residency | None:
-        """Which graphs stay on the GPU; None where there is none, or all of it is the runtime's."""
+        """Which graphs stay on the GPU; None without a GPU, or if the runtime does not plan it."""
         found: Residency | None = getattr(self._runtime, "residency", None)
         return found
 

@@ -26,7 +26,7 @@ from castmate.settings import Settings
 from castmate.triton import wire
 
 PROBE_TIMEOUT_S: Final = 3.0  # Triton itself needs 1 s to notice that a model process is dead
-STALL_TIMEOUT_S: Final = 300.0  # a step has no bound of its own, but none takes this long
+STALL_TIMEOUT_S: Final = 300.0  # a step has no time limit, but none takes this long
 _MOST_DEATHS: Final = 2  # of servers that draw one request; after that it may be to blame
 _log = logging.getLogger(__name__)
 
@@ -223,7 +223,7 @@ async def _check(url: str) -> Check:
 
 
 class _Drawing:
-    """What has arrived for one request from one server."""
+    """The responses to one request from one server so far."""
 
     def __init__(self, request: GenerateRequest, on_progress: ProgressCallback | None) -> None:
         self.request = request

@@ -206,7 +206,7 @@ class WaveSpeedApi:
         )
 
     async def balance_usd(self) -> float:
-        """What is left in the account.
+        """The account's balance.
 
         Raises:
             Refused: WaveSpeed does not accept the key.

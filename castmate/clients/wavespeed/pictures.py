@@ -18,7 +18,7 @@ UPLOAD_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 
 @dataclass(frozen=True)
 class Finished:
-    """One picture, and what was done to it."""
+    """One picture, and warnings about changes to it."""
 
     image: GeneratedImage
     warnings: tuple[str, ...] = ()
