@@ -25,7 +25,7 @@ from castmate.jobs.ledger import Also, Ledger
 from castmate.jobs.lookup import look_up, not_found
 from castmate.jobs.predictions import State, StoredImage, new_id
 from castmate.jobs.queue import check_unfinished, check_waiting, enqueue, lock_queue
-from castmate.jobs.scenes import Counting, Storyboard, storyboard_of
+from castmate.jobs.scenes import Counting, Scene, Storyboard, storyboard_of
 from castmate.jobs.storage import SHEETS
 from castmate.jobs.submitting import (
     agree,
@@ -238,16 +238,21 @@ class Storyboards:
                 data = await storage.get(name)
             except FileNotFoundError:
                 cells = [
-                    Cell(
-                        scene.number,
-                        scene.text,
-                        await storage.get(scene.image.name) if scene.image else None,
-                    )
+                    Cell(scene.number, scene.text, await self._drawn(scene))
                     for scene in found.scenes
                 ]
                 data = await asyncio.to_thread(contact_sheet, cells, found.request.layout)
                 await storage.put(name, data)
         return _as_image(name, data, found)
+
+    async def _drawn(self, scene: Scene) -> bytes | None:
+        """Its picture; None where there is none, or where it was deleted since it was looked up."""
+        if scene.image is None:
+            return None
+        try:
+            return await self._ledger.storage.get(scene.image.name)
+        except FileNotFoundError:
+            return None
 
 
 def _insert(

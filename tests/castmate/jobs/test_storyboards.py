@@ -183,6 +183,16 @@ async def test_the_sheet_has_every_picture_and_is_made_once(
         assert sheet.width > 2 * 512
 
 
+async def test_a_picture_deleted_meanwhile_is_missing_from_the_sheet_and_no_error(
+    ledger: Ledger, boards: Storyboards, reference: Reference
+) -> None:
+    done = await drawn(ledger, FlatClient(), await boards.submit(series(), reference))
+    image = done.scenes[0].image
+    assert image
+    await ledger.storage.delete_picture(image.name)
+    assert await boards.sheet(done)
+
+
 async def test_nobody_sees_the_series_of_another_key(
     boards: Storyboards, reference: Reference
 ) -> None:
