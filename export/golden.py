@@ -24,6 +24,7 @@ from castmate.engines.golden import Call
 from castmate.engines.graphs import TensorSpec
 from castmate.engines.manifest import (
     FORMAT,
+    MANIFEST,
     GraphSpec,
     IdentitySpec,
     LoraSpec,
@@ -205,6 +206,7 @@ def _bundle(
         identity=ANY_IDENTITY,
         styles=_probe_style(network, folder) if network.style_slots else None,
     )
+    (folder / MANIFEST).write_text(manifest.model_dump_json())  # pictures carry its hash
     return Bundle(folder, manifest)
 
 
