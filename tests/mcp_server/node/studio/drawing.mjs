@@ -29,7 +29,6 @@ describe("the studio draws", () => {
     await tab.shot("drawing");
     await tab.click(".feed button", "Cancel");
     await tab.until(".feed .eyebrow", { text: "Cancelled" });
-    await tab.isSound();
   });
 
   it("candidates, each of which is seen as it is finished, and the best is kept", async () => {
