@@ -31,6 +31,7 @@ FIELDS: Mapping[str, Sequence[str]] = {
     "agents": ("times",),
     "fleet": ("parameters", "costs", "needs", "sizes", "partitions", "bursts"),
     "gpu-check": ("size", "minutes", "parts"),
+    "build": ("model", "scheme", "by_double_blocks"),
 }
 Result = dict[str, Any]
 

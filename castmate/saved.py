@@ -1,14 +1,14 @@
-"""Finds what a command's `--image` names: a saved character, a path, a URL or stdin."""
+"""Saves a character, and finds what `--image` names: a saved one, a path, a URL or stdin."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from castmate.errors import ImageRejected
 from castmate.images import Reference
-from castmate.jobs.characters import PREFIX, Character
+from castmate.jobs.characters import PREFIX, Character, one_line
 from castmate.jobs.keys import LOCAL_KEY
 from castmate.jobs.names import could_be_name, identified, named, no_such_name
 from castmate.references import is_base64, resolve
@@ -43,6 +43,27 @@ async def reference_of(castmate: Castmate[Any], source: str) -> Reference:
             raise no_such_name(saved, text, ALLOWED)
     settings = castmate.settings
     return await resolve(source, allow_http=settings.allow_http, use_proxy=settings.fetch_proxy)
+
+
+async def save(castmate: Castmate[Any], name: str, sources: Sequence[str]) -> Character:
+    """Save a character in the local library; the same name and pictures give the same one.
+
+    Args:
+        castmate: Whose library it is.
+        name: What it is called.
+        sources: Its pictures, each as `reference_of` takes it, the best first.
+
+    Raises:
+        InvalidRequest: The name or a picture cannot be saved.
+        Unavailable: The ledger or the storage cannot be reached.
+    """
+    called = one_line(name)
+
+    async def references() -> AsyncIterator[Reference]:
+        for source in sources:
+            yield await reference_of(castmate, source)
+
+    return await castmate.characters.create(called, references(), key_name=LOCAL_KEY)
 
 
 async def _pictures_of(

@@ -3,7 +3,8 @@
 By the number of blocks: the builder's time and peak of host memory, its kernels, the bytes of plan
 and weights. The network has full width, random weights and no encoders, so nobody need have the
 real weights or a GPU. Weights stay on disk until the builder reads them; the plan is written as it
-is made. A number of blocks that takes more than `--host-memory` is not tried.
+is made. A number of blocks that takes more than `--host-memory` is not tried. What `--out` holds of
+other numbers of blocks, of the same scheme and TensorRT, stays there.
 """
 
 from __future__ import annotations
@@ -15,17 +16,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 
 from castmate.engines.family import optimization_profile
 from castmate.engines.plan import Flavour
-from castmate.files import write_atomically
 from export.build import BUILDER_BYTES, HOST_MEMORY_FACTOR
 from export.builder import Job, tensorrt_version
 from export.bundle import graph_spec
+from export.environment import write_result
 from export.errors import ExportError, NotEnough
 from export.family import DEFAULT, bundle_graphs, family_of, published
 from export.footprint import reported_bytes
@@ -41,6 +43,10 @@ from export.to_onnx import to_onnx
 
 GRAPH = "transformer"
 GIB = 2**30
+
+Row = dict[str, Any]
+Rows = dict[str, Row]
+"""By number of double blocks: what each target's build took, or why there was none."""
 
 
 def export(family: str, blocks: int, scheme: Scheme, folder: Path) -> None:
@@ -99,6 +105,27 @@ def needed(family: str, blocks: int, scheme: Scheme) -> int:
     return int(HOST_MEMORY_FACTOR * weights) + BUILDER_BYTES
 
 
+def described(family: str, scheme: Scheme, side: int) -> dict[str, object]:
+    """What all rows of a result have in common."""
+    return {
+        "model": published(family).config.name,
+        "scheme": str(scheme),
+        "tensorrt_rtx": tensorrt_version(Flavour.TENSORRT_RTX),
+        "side_px": side,
+        "depth": published(family).depth,
+    }
+
+
+def held(path: Path | None, description: Mapping[str, object]) -> Rows:
+    """The rows that a file holds already, where it has the same description."""
+    if path is None or not path.is_file():
+        return {}
+    found = json.loads(path.read_bytes())
+    same = all(found.get(name) == value for name, value in description.items())
+    rows: Rows = found["by_double_blocks"] if same else {}
+    return rows
+
+
 def measure(
     family: str,
     scheme: Scheme,
@@ -108,28 +135,20 @@ def measure(
     side: int,
     host_memory: int,
     scratch: Path,
-) -> Mapping[str, object]:
+) -> Iterator[tuple[str, Row]]:
     """Build for each target with each number of blocks that there is memory for."""
-    rows: dict[str, dict[str, object]] = {}
     for blocks in every:
         if (need := needed(family, blocks, scheme)) > host_memory:
-            rows[str(blocks)] = {"reason": f"takes about {need / GIB:.1f} GiB of host memory"}
+            yield str(blocks), {"reason": f"takes about {need / GIB:.1f} GiB of host memory"}
             continue
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
             # In a process of its own: the network's memory is free again when the builder starts.
             command = [sys.executable, "-m", "export.measure_build", "--family", family]
             command += ["--quantization", str(scheme), "--blocks", str(blocks), "--export", folder]
             subprocess.run(command, check=True)
-            rows[str(blocks)] = {target: build(Path(folder), target, side) for target in targets}
-        sys.stderr.write(f"{scheme}, {blocks} double blocks: {json.dumps(rows[str(blocks)])}\n")
-    return {
-        "model": published(family).config.name,
-        "scheme": str(scheme),
-        "tensorrt_rtx": tensorrt_version(Flavour.TENSORRT_RTX),
-        "side_px": side,
-        "depth": published(family).depth,
-        "by_double_blocks": rows,
-    }
+            row: Row = {target: build(Path(folder), target, side) for target in targets}
+        sys.stderr.write(f"{scheme}, {blocks} double blocks: {json.dumps(row)}\n")
+        yield str(blocks), row
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -150,7 +169,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.export is not None:
             export(given.family, given.blocks[0], scheme, given.export)
             return 0
-        found = measure(
+        description = described(given.family, scheme, given.side)
+        rows = held(given.out, description)
+        for blocks, row in measure(
             given.family,
             scheme,
             given.target or ["12.0"],
@@ -158,16 +179,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             side=given.side,
             host_memory=int(given.host_memory * GIB),
             scratch=given.scratch or Path(tempfile.gettempdir()),
-        )
+        ):
+            rows[blocks] = row
+            found = description | {"by_double_blocks": dict(sorted(rows.items(), key=_number))}
+            if given.out is not None:  # after each, so that an end by time loses none
+                write_result(given.out, "build", found)
     except ExportError as error:
         print(error, file=sys.stderr)
         return 1
-    data = json.dumps(found, indent=1) + "\n"
-    if given.out is not None:
-        write_atomically(given.out, data.encode())
-    else:
-        sys.stdout.write(data)
+    if given.out is None:
+        print(json.dumps(found, indent=1))
     return 0
+
+
+def _number(item: tuple[str, Row]) -> int:
+    return int(item[0])
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ memory for more than what is written.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from export.errors import ExportError
 from export.family import Network, family_of, published
 from export.precision import convert
 from export.quantization.quantize import quantizable, quantize, scheme_of
-from export.quantization.scheme import Scheme
+from export.quantization.scheme import Measure, Ranges, Scheme
 from export.sizes import meta_network
 
 SPREAD = 0.02
@@ -55,7 +56,8 @@ def shallow_step(family: str, blocks: int, scheme: Scheme) -> Network:
     randomize(denoiser)
     kept, sensitive = found.kept(encoders=False), found.sensitive
     ranges = of_ones(denoiser, scheme, kept, sensitive)
-    quantize(denoiser, ranges, scheme, kept, found.merges(denoiser), sensitive)
+    once = Once(scheme)
+    quantize(denoiser, ranges, once, kept, found.merges(denoiser), sensitive)
     convert(denoiser, torch.bfloat16)
     return network
 
@@ -75,6 +77,49 @@ def randomize(module: nn.Module) -> None:
         for start, (name, weight) in enumerate(weights.items())
     }
     module.load_state_dict(views, assign=True)
+
+
+class Once(Scheme):
+    """A scheme that quantizes one layer of each shape: it takes minutes to find all scales.
+
+    Others get the same values, moved along by a row for each, so that again no two are equal.
+    """
+
+    def __init__(self, scheme: Scheme) -> None:
+        self.name, self._scheme = scheme.name, scheme
+        self._made: dict[tuple[object, ...], nn.Module] = {}
+        self._wider = self if scheme.wider is scheme else Once(scheme.wider)
+        self._copies = 0
+
+    @property
+    def wider(self) -> Scheme:
+        """Of the scheme, likewise."""
+        return self._wider
+
+    def replaces(self, layer: nn.Module) -> bool:
+        """As the scheme does."""
+        return self._scheme.replaces(layer)
+
+    def ranges(self, name: str, layer: nn.Module) -> Mapping[str, Measure]:
+        """As the scheme does."""
+        return self._scheme.ranges(name, layer)
+
+    def counterpart(self, module: nn.Module, name: str, ranges: Ranges) -> nn.Module:
+        """The scheme's, or a copy of one that it made before."""
+        layer = module.get_submodule(name)
+        if not isinstance(layer, nn.Linear):
+            return self._scheme.counterpart(module, name, ranges)
+        shape = (layer.in_features, layer.out_features, layer.bias is None)
+        if (first := self._made.get(shape)) is None:
+            self._made[shape] = self._scheme.counterpart(module, name, ranges)
+            return self._made[shape]
+        self._copies += 1
+        made = copy.deepcopy(first)
+        for key, tensor in made.named_buffers():
+            if tensor.ndim > 1:
+                moved = tensor.view(torch.uint8).roll(self._copies, 0).view(tensor.dtype)
+                made.register_buffer(key, moved)
+        return made
 
 
 def of_ones(

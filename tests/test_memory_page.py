@@ -44,3 +44,12 @@ def test_the_printout_of_doctor_is_what_it_prints() -> None:
     assert isinstance(plan, Residency)
     lines = [f"GPU memory: {title}", *(f"  {line}".rstrip() for line in memory_table(plan))]
     check("doctor", "\n".join(["```text", *lines, "```"]))
+
+
+def test_the_recipe_names_the_same_peaks() -> None:
+    rows = [line.split(" | ") for line in between("cards").splitlines()[2:]]
+    peaks = {(row[0].strip("| "), row[1]): row[4].removesuffix(" GB") for row in rows}
+    recipe = PAGE.with_name("flux.md").read_text()
+    for card in (16, 24, 80):
+        small, large = (peaks[f"{card}.0 GB", f"{side} px"] for side in (1024, 1536))
+        assert f"| {card} GB | {small} / {large} GB |" in recipe

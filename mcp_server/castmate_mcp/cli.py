@@ -34,7 +34,7 @@ DataDir = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 keys = typer.Typer(help="API keys of `castmate serve`.", no_args_is_help=True)
-characters = typer.Typer(help="Characters that agents have saved.", no_args_is_help=True)
+characters = typer.Typer(help="Saved characters.", no_args_is_help=True)
 pictures = typer.Typer(help="Finished pictures.", no_args_is_help=True)
 CharacterId = Annotated[str, typer.Argument(help="Its id, as `castmate characters list` shows.")]
 CharacterRef = Annotated[
@@ -221,6 +221,22 @@ def revoke_key(
     with reporting():
         _with(lambda castmate: castmate.keys.revoke(name), data_dir)
         typer.echo(f"{name} is revoked. What it submitted is still made.")
+
+
+@characters.command("create")
+def create_character(
+    name: Annotated[str, typer.Argument(help="What it is called from now on.")],
+    images: Annotated[
+        list[str], typer.Argument(help="Its pictures, each as --image of generate, the best first.")
+    ],
+    data_dir: DataDir = None,
+) -> None:
+    """Save a character; the same name and pictures again are the same one."""
+    from castmate.saved import save
+
+    with reporting():
+        saved = _with(lambda castmate: save(castmate, name, images), data_dir)
+        typer.echo(f"{saved.id} is {saved.name}: castmate generate --image {saved.id}")
 
 
 @characters.command("list")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import re
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -12,11 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+import httpx2
 from sqlalchemy import text
 
-from castmate.clients.triton.client import TritonClient
 from castmate.jobs.opening import open_database
 from castmate.triton.server import TritonServer
 from tests.fleet.receiver import Receiver
@@ -85,19 +85,18 @@ class Fleet:
             await asyncio.sleep(plan.settle_s)
             self.spans.append((name, begin, time.monotonic()))
 
-    async def report_of(self, number: int) -> dict[str, Any]:
-        """What a tritonserver says of itself: how many requests it draws, and has done."""
-        url = self.tritons[number].url
-        client = TritonClient((url,))
-        try:
-            return await client.probe(url)
-        finally:
-            await client.aclose()
+    async def metric(self, number: int, name: str) -> float:
+        """What a tritonserver's metrics page says; no gRPC here, whose threads bear no forks."""
+        ports = self.tritons[number].ports
+        async with httpx2.AsyncClient(trust_env=False, timeout=30) as http:
+            page = await http.get(f"http://{ports.host}:{ports.metrics}/metrics")
+        lines = page.text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if re.match(rf"{name}[ {{]", line))
 
     async def until_triton_draws(self, number: int) -> None:
         """Wait until a tritonserver is in the midst of something."""
         async with asyncio.timeout(BUSY_S):
-            while not (await self.report_of(number))["running"]:
+            while not await self.metric(number, "castmate_running"):
                 await asyncio.sleep(0.02)
 
     async def until_draws(self, pid: int, expected: bool = True) -> None:

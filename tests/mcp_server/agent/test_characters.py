@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import anyio.to_thread
 import pytest
 from typer.testing import CliRunner, Result
 
 from castmate_mcp.cli import characters, pictures
+from tests.doubles import picture
 from tests.mcp_server.conftest import Agent
 
 pytestmark = pytest.mark.anyio
@@ -45,6 +47,26 @@ async def test_what_an_agent_saved_is_listed_and_gone_for_it_once_it_is_deleted(
         f"Error: `character_id`: there is no character '{name}'; allowed: an id of "
         "`castmate characters list`\n"
     )
+
+
+async def test_a_character_that_a_command_saved_is_drawn_by_an_agent(agent: Agent) -> None:
+    Path("blue.png").write_bytes(picture(colour="blue"))
+    saved = await castmate_characters("create", " Mira ", "fox.png", "blue.png")
+    (name,) = re.findall(r"(chr_[0-9a-f]{16}) is Mira: ", saved.stdout)
+    assert (
+        await castmate_characters("create", "Mira", "fox.png", "blue.png")
+    ).stdout == saved.stdout
+    await agent.succeed(image="Mira")
+    assert len(agent.drawing.references[-1].pictures) == 2
+    for arguments, told in (
+        (("Two\nlines", "fox.png"), "`name`"),
+        (("Nova", "missing.png"), "does not exist"),
+        (("Nova", *([name] * 5)), "1..8 pictures"),
+    ):
+        refused = await castmate_characters("create", *arguments)
+        assert (refused.exit_code, told in refused.stderr) == (2, True), refused.stderr
+    (item,) = (await agent.succeed("list_library", kind="characters"))["items"]
+    assert item["id"] == name
 
 
 async def castmate_pictures(*arguments: str) -> Result:
