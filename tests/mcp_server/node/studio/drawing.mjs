@@ -31,11 +31,18 @@ describe("the studio draws", () => {
     await tab.until(".feed .eyebrow", { text: "Cancelled" });
   });
 
-  it("candidates, each of which is seen as it is finished, and the best is kept", async () => {
-    await tab.write("reading a book", { size: "768*768", num_inference_steps: 12 });
-    await tab.page.select("#choice-num_candidates", "3");
+  it("several pictures, each of which is seen while the next is drawn", async () => {
+    await tab.write("reading a book", { size: "1024*1024" });
+    await tab.page.select("#choice-num_images", "2");
     await tab.send();
     await tab.until(".feed .previews img");
+    await tab.page.waitForFunction(() => document.querySelectorAll(".done .tile").length === 3);
+  });
+
+  it("candidates, of which the best is kept", async () => {
+    await tab.write("reading a book");
+    await tab.page.select("#choice-num_candidates", "3");
+    await tab.send();
     await tab.until(".done .said", { text: "best of 3" });
     await tab.click(".done .tile");
     await tab.until(".candidates li", { text: "chosen" });
