@@ -24,7 +24,7 @@ describe("the studio draws", () => {
     await tab.write("dancing in the snow", LONG);
     await tab.send();
     await tab.until(".feed .between", { text: "Step" });
-    await tab.page.waitForFunction(() => document.querySelector(".feed progress").value > 0);
+    await tab.holds(() => document.querySelector(".feed progress").value > 0);
     await tab.isSound();
     await tab.shot("drawing");
     await tab.click(".feed button", "Cancel");
@@ -36,7 +36,7 @@ describe("the studio draws", () => {
     await tab.page.select("#choice-num_images", "2");
     await tab.send();
     await tab.until(".feed .previews img");
-    await tab.page.waitForFunction(() => document.querySelectorAll(".done .tile").length === 3);
+    await tab.holds(() => document.querySelectorAll(".done .tile").length === 3);
   });
 
   it("candidates, of which the best is kept", async () => {
@@ -62,7 +62,7 @@ describe("the studio draws", () => {
     await tab.until(".away", { text: "The connection is lost" });
     await tab.page.setOfflineMode(false);
     await tab.look(() => dispatchEvent(new Event("online")));
-    await tab.page.waitForFunction(() => document.querySelector(".away").hidden);
+    await tab.holds(() => document.querySelector(".away").hidden);
     await tab.until(".feed .between", { text: "Step" });
     tab.complaints = tab.complaints.filter((one) => !one.includes("ERR_INTERNET_DISCONNECTED"));
     await tab.page.reload();
