@@ -38,6 +38,7 @@ def test_nobody_answers_where_nothing_listens() -> None:
     assert not answers("http://127.0.0.1:9")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_it_starts_a_server_only_if_none_runs_and_opens_it(tmp_path: Path) -> None:
     opened = tmp_path / "opened"

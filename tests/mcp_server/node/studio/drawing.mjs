@@ -24,19 +24,25 @@ describe("the studio draws", () => {
     await tab.write("dancing in the snow", LONG);
     await tab.send();
     await tab.until(".feed .between", { text: "Step" });
-    await tab.page.waitForFunction(() => document.querySelector(".feed progress").value > 0);
+    await tab.holds(() => document.querySelector(".feed progress").value > 0);
     await tab.isSound();
     await tab.shot("drawing");
     await tab.click(".feed button", "Cancel");
     await tab.until(".feed .eyebrow", { text: "Cancelled" });
-    await tab.isSound();
   });
 
-  it("candidates, each of which is seen as it is finished, and the best is kept", async () => {
-    await tab.write("reading a book", { size: "768*768", num_inference_steps: 12 });
-    await tab.page.select("#choice-num_candidates", "3");
+  it("several pictures, each of which is seen while the next is drawn", async () => {
+    await tab.write("reading a book", { size: "1024*1024" });
+    await tab.page.select("#choice-num_images", "2");
     await tab.send();
     await tab.until(".feed .previews img");
+    await tab.holds(() => document.querySelectorAll(".done .tile").length === 3);
+  });
+
+  it("candidates, of which the best is kept", async () => {
+    await tab.write("reading a book");
+    await tab.page.select("#choice-num_candidates", "3");
+    await tab.send();
     await tab.until(".done .said", { text: "best of 3" });
     await tab.click(".done .tile");
     await tab.until(".candidates li", { text: "chosen" });
@@ -56,7 +62,7 @@ describe("the studio draws", () => {
     await tab.until(".away", { text: "The connection is lost" });
     await tab.page.setOfflineMode(false);
     await tab.look(() => dispatchEvent(new Event("online")));
-    await tab.page.waitForFunction(() => document.querySelector(".away").hidden);
+    await tab.holds(() => document.querySelector(".away").hidden);
     await tab.until(".feed .between", { text: "Step" });
     tab.complaints = tab.complaints.filter((one) => !one.includes("ERR_INTERNET_DISCONNECTED"));
     await tab.page.reload();

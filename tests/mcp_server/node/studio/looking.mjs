@@ -11,9 +11,7 @@ describe("the gallery", () => {
     await gallery.isSound();
     await gallery.shot("gallery");
     await gallery.fill("[type=search]", "waving");
-    await gallery.page.waitForFunction(
-      () => document.querySelectorAll(".shelf .tile").length === 1,
-    );
+    await gallery.holds(() => document.querySelectorAll(".shelf .tile").length === 1);
     await gallery.fill("[type=search]", "nobody drew this");
     await gallery.until(".nothing h2", { text: "No picture is like that" });
     await gallery.isSound();
@@ -35,9 +33,7 @@ describe("the gallery", () => {
   it("opens a picture, whose request goes back into the form with one thing changed", async () => {
     const gallery = await visit({ hash: "#gallery" });
     await gallery.fill("[type=search]", "waving");
-    await gallery.page.waitForFunction(
-      () => document.querySelectorAll(".shelf .tile").length === 1,
-    );
+    await gallery.holds(() => document.querySelectorAll(".shelf .tile").length === 1);
     await gallery.click(".shelf .tile");
     await gallery.until(".side a[download]", { text: "Download" });
     const href = await gallery.look(() =>
@@ -63,33 +59,20 @@ describe("the gallery", () => {
     const before = await count();
     await gallery.click(".shelf .tile");
     await gallery.click(".side .danger", "Delete");
-    await gallery.page.waitForFunction(
-      (n) => document.querySelectorAll(".shelf .tile").length === n,
-      {},
-      before - 1,
-    );
+    await gallery.holds((n) => document.querySelectorAll(".shelf .tile").length === n, before - 1);
     await gallery.click(".toast button", "Undo");
-    await gallery.page.waitForFunction(
-      (n) => document.querySelectorAll(".shelf .tile").length === n,
-      {},
-      before,
-    );
+    await gallery.holds((n) => document.querySelectorAll(".shelf .tile").length === n, before);
   });
 
   it("draws a grid of seeds and one scale", async () => {
     const gallery = await visit({ hash: "#gallery" });
     await gallery.fill("[type=search]", "waving");
-    await gallery.page.waitForFunction(
-      () => document.querySelectorAll(".shelf .tile").length === 2,
-    );
+    await gallery.holds(() => document.querySelectorAll(".shelf .tile").length === 2);
     await gallery.click(".shelf .tile");
     await gallery.click(".side button", "Try seeds and scales");
     await gallery.fill("#grid-values", "0.5, 1");
     await gallery.click("dialog .primary", "Draw them");
-    await gallery.page.waitForFunction(
-      () => document.querySelectorAll(".sheet td img").length === 4,
-      { timeout: 60_000 },
-    );
+    await gallery.holds(() => document.querySelectorAll(".sheet td img").length === 4);
     await gallery.isSound();
     await gallery.shot("grid");
   });
@@ -110,7 +93,7 @@ describe("the gallery", () => {
     await tab.until("dialog h2", { text: "Drawn by Castmate" });
     await tab.isSound();
     await tab.click("dialog button", "Restore its request");
-    await tab.page.waitForFunction(() => document.querySelector("#field-seed").value === "7");
+    await tab.holds(() => document.querySelector("#field-seed").value === "7");
     assert.equal(
       await tab.look(() => document.querySelector("#prompt").value),
       "waving on the beach",

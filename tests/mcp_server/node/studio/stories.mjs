@@ -22,7 +22,7 @@ describe("a storyboard", () => {
       );
     await tab.look(() => document.querySelector(".panel .handle").focus());
     await tab.page.keyboard.press("ArrowRight");
-    await tab.page.waitForFunction(() =>
+    await tab.holds(() =>
       document.querySelector(".panel figcaption").textContent.startsWith("running"),
     );
     const [{ scenes }] = await api("GET", "/storyboards");

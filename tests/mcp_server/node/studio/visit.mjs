@@ -51,6 +51,11 @@ class Visit {
     );
   }
 
+  // Asked for by the clock: a tab that draws no frames answers, too.
+  holds(read, ...args) {
+    return this.page.waitForFunction(read, { timeout: PATIENCE_MS, polling: 100 }, ...args);
+  }
+
   gone(selector) {
     return this.page.waitForFunction(
       (one) => !document.querySelector(one),
