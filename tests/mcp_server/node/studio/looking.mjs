@@ -49,7 +49,10 @@ describe("the gallery", () => {
     assert.equal(await gallery.look(() => document.querySelector("#field-seed").value), "7");
     await gallery.fill("#field-seed", "8");
     await gallery.send();
-    await gallery.until(".done .said", { text: "waving" });
+    await gallery.holds(() => {
+      const prompts = [...document.querySelectorAll(".done h2")].map((one) => one.textContent);
+      return prompts.filter((prompt) => prompt === "waving on the beach").length === 2;
+    });
   });
 
   it("deletes a picture, and brings it back", async () => {
