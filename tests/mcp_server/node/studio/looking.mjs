@@ -81,15 +81,7 @@ describe("the gallery", () => {
   });
 
   it("restores the request of a picture that is dropped, and takes others as characters", async () => {
-    const drop = (url) =>
-      tab.look(async (from) => {
-        const dataTransfer = new DataTransfer();
-        const blob = await (await fetch(from)).blob();
-        dataTransfer.items.add(new File([blob], "picture.png", { type: blob.type }));
-        document.body.dispatchEvent(
-          new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }),
-        );
-      }, url);
+    const drop = async (url) => tab.give("drop", Buffer.from(await (await fetch(url)).bytes()));
     const { items } = await api("GET", "/pictures?query=waving");
     const [{ references }] = await api("GET", "/characters");
     await drop(items.at(-1).url);

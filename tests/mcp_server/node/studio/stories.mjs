@@ -25,11 +25,23 @@ describe("a storyboard", () => {
     await tab.holds(() =>
       document.querySelector(".panel figcaption").textContent.startsWith("running"),
     );
-    const [{ scenes }] = await api("GET", "/storyboards");
-    assert.deepEqual(
-      scenes.map(({ text }) => text),
-      await captions(),
+    const kept = async () => {
+      const [{ scenes }] = await api("GET", "/storyboards");
+      assert.deepEqual(
+        scenes.map(({ text }) => text),
+        await captions(),
+      );
+    };
+    await tab.holds(() => document.activeElement.matches(".panel:nth-child(2) .handle"));
+    await kept();
+    const [handle, other] = await Promise.all(
+      [".panel:nth-child(2) .handle", ".panel:nth-child(1) figure"].map((one) => tab.page.$(one)),
     );
+    await other.drop(handle);
+    await tab.holds(() =>
+      document.querySelector(".panel figcaption").textContent.startsWith("waving"),
+    );
+    await kept();
     await tab.click(".panel button", "Redraw");
     await tab.fill("#scene-text", "running home");
     await tab.click("dialog .primary", "Redraw");
