@@ -35,7 +35,8 @@ export function framed(url, picture, name) {
         height: `${100 * (bottom - top)}%`,
       });
       seen.src = found.image;
-      seen.hidden = box.hidden = false;
+      seen.hidden = false;
+      box.hidden = found.framing === "none";
       words.textContent = [
         `It is ${FOUND[found.framing] ?? found.framing}.`,
         ...(found.warnings ?? []),

@@ -26,8 +26,6 @@ describe("keys", () => {
     await locked.page.keyboard.press("Enter");
     await locked.until(".compose");
     await locked.until("#account button", { text: "Leave" });
-    await locked.isSound();
-    await locked.shot("member");
     const views = () =>
       locked.look(() =>
         [...document.querySelectorAll("nav a")]

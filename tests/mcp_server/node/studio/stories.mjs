@@ -26,14 +26,15 @@ describe("a storyboard", () => {
       document.querySelector(".panel figcaption").textContent.startsWith("running"),
     );
     const kept = async () => {
+      await tab.until(".panel:first-child [aria-label='Redraw scene 1']"); // as the server counts
       const [{ scenes }] = await api("GET", "/storyboards");
       assert.deepEqual(
         scenes.map(({ text }) => text),
         await captions(),
       );
     };
-    await tab.holds(() => document.activeElement.matches(".panel:nth-child(2) .handle"));
     await kept();
+    await tab.holds(() => document.activeElement.matches(".panel:nth-child(2) .handle"));
     const [handle, other] = await Promise.all(
       [".panel:nth-child(2) .handle", ".panel:nth-child(1) figure"].map((one) => tab.page.$(one)),
     );

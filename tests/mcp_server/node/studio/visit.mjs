@@ -154,9 +154,9 @@ class Visit {
           ),
       ),
     );
-    await this.look(AXE);
+    if (!(await this.look(() => "axe" in window))) await this.look(AXE);
     const violations = await this.look(async () =>
-      (await axe.run()).violations.map(
+      (await axe.run({ resultTypes: ["violations"] })).violations.map(
         ({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 200)).join(" | ")}`,
       ),
     );
