@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.comparison import HeldOut, summary
-from benchmarks.variants import variants
+from benchmarks.variants import Variant, variants
 from castmate.engines.bundle import Bundle
 from castmate.engines.plan import Flavour
 from demo_model.checkpoint import load_shipped
@@ -32,6 +33,7 @@ from export.precision import Precision
 from export.quantization.none import NONE
 from export.quantization.quantize import errors
 from export.quantization.registry import SCHEMES
+from export.quantization.scheme import Scheme
 from export.samples import Prompts, Sample, samples
 from export.sizes import graph_sizes, meta_network
 from export.trajectory import decode, denoise
@@ -69,12 +71,20 @@ def counted() -> dict[str, dict[str, Any]]:
 
 
 def measure(
-    bundle: Bundle, folder: Path, *, count: int, calibrated: int, side: int, steps: int
+    bundle: Bundle,
+    every: Sequence[Variant],
+    folder: Path,
+    *,
+    count: int,
+    calibrated: int,
+    side: int,
+    steps: int,
 ) -> dict[str, Any]:
     """Calibrate, draw with every variant, compare with fp32.
 
     Args:
         bundle: The demo model's.
+        every: What is compared.
         folder: Gets the references.
         count: Pictures of each variant.
         calibrated: Trajectories to calibrate on; they are none of those pictures.
@@ -82,7 +92,7 @@ def measure(
         steps: Denoise steps.
     """
     network, prompts = load_shipped(bundle), Prompts.of(bundle)
-    held_out, every = HeldOut(count, side, folder), variants()
+    held_out = HeldOut(count, side, folder)
     latents: dict[str, list[Tensor]] = {}
     with Progress(transient=True) as progress:
         calibration = calibrate(network, prompts, samples(calibrated, side), steps, progress)
@@ -115,7 +125,9 @@ def measure(
         "steps": steps,
         "schemes": counted(),
         "variants": {name: summary(found, rows[EXACT]) for name, found in rows.items()},
-        "layer_relative_l2": layer_errors(network, calibration, held_out.samples[0], prompts),
+        "layer_relative_l2": layer_errors(
+            network, calibration, held_out.samples[0], prompts, {one.scheme for one in every}
+        ),
     }
 
 
@@ -129,6 +141,7 @@ def layer_errors(
     calibration: Calibration,
     sample: Sample,
     prompts: Prompts,
+    some: Collection[Scheme],
 ) -> dict[str, dict[str, float]]:
     """The error of each layer alone, by scheme, largest first; no layer is spared."""
     return {
@@ -146,7 +159,7 @@ def layer_errors(
             )
         }
         for name, scheme in SCHEMES.items()
-        if scheme is not NONE
+        if scheme in some and scheme is not NONE
     }
 
 
@@ -171,6 +184,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         result = measure(
             Bundle.open(given.bundle),
+            variants(),
             Path(folder),
             count=given.count,
             calibrated=given.calibrated,

@@ -31,7 +31,12 @@ async def predict(
         if progress.step == 2 and server.is_running():
             os.kill(server.pid, signal.SIGKILL)
 
-    settings = Settings.load(clients=clients, triton_urls=server.url, wait_s=1)
+    settings = Settings.load(
+        clients=clients,
+        picture_metadata=False,  # it names the client
+        triton_urls=server.url,
+        wait_s=1,
+    )
     async with Castmate.open(settings) as castmate:
         castmate.work()
         submitted = await castmate.ledger.submit(request, reference)
