@@ -18,7 +18,7 @@ describe("the gallery", () => {
   });
 
   it("lays two pictures over each other, and the arrow keys move the slider", async () => {
-    const gallery = await visit({ hash: "#gallery" });
+    const gallery = await tab.to("#gallery");
     await gallery.click("button", "Compare two");
     await gallery.click(".shelf li:nth-child(1) .tile");
     await gallery.click(".shelf li:nth-child(2) .tile");
@@ -31,7 +31,7 @@ describe("the gallery", () => {
   });
 
   it("opens a picture, whose request goes back into the form with one thing changed", async () => {
-    const gallery = await visit({ hash: "#gallery" });
+    const gallery = await tab.to("#gallery");
     await gallery.fill("[type=search]", "waving");
     await gallery.holds(() => document.querySelectorAll(".shelf .tile").length === 1);
     await gallery.click(".shelf .tile");
@@ -56,7 +56,7 @@ describe("the gallery", () => {
   });
 
   it("deletes a picture, and brings it back", async () => {
-    const gallery = await visit({ hash: "#gallery" });
+    const gallery = await tab.to("#gallery");
     await gallery.until(".shelf .tile");
     const count = () => gallery.look(() => document.querySelectorAll(".shelf .tile").length);
     const before = await count();
@@ -68,7 +68,7 @@ describe("the gallery", () => {
   });
 
   it("draws a grid of seeds and one scale", async () => {
-    const gallery = await visit({ hash: "#gallery" });
+    const gallery = await tab.to("#gallery");
     await gallery.fill("[type=search]", "waving");
     await gallery.holds(() => document.querySelectorAll(".shelf .tile").length === 2);
     await gallery.click(".shelf .tile");

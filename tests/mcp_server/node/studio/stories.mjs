@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { api, tab, visit } from "./visit.mjs";
+import { api, tab } from "./visit.mjs";
 
 describe("a storyboard", () => {
   it("is written line by line, drawn, put in another order, and one panel is redrawn", async () => {
@@ -51,7 +51,7 @@ describe("a storyboard", () => {
   });
 
   it("is exported as a picture, a document and all of its pictures", async () => {
-    const page = await visit({ hash: "#storyboards" });
+    const page = await tab.to("#storyboards");
     await page.click(".board-card");
     await page.until(".board .button", { text: "PNG" });
     const kinds = await page.look(() =>

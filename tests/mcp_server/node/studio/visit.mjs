@@ -46,6 +46,12 @@ class Visit {
     return visit;
   }
 
+  // Another view of the same page.
+  async to(hash) {
+    await this.look((wanted) => (location.hash = wanted), hash);
+    return this;
+  }
+
   until(selector, { text = "", timeout = PATIENCE_MS } = {}) {
     return this.page.waitForFunction(
       (wanted, said) =>
