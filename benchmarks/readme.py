@@ -304,6 +304,21 @@ def ledger(report: dict[str, Any]) -> Iterator[str]:
         )
 
 
+def studio(report: dict[str, Any]) -> Iterator[str]:
+    """What the page for people weighs, and how soon it is seen."""
+    machine, size, requests = report["environment"], report["bytes"], report["requests"]
+    yield _row(f"the studio, first visit, {machine['cores']} cores of {machine['cpu']}", "")
+    yield _rule(2)
+    yield _row("bytes, and compressed by gzip", f"{size['raw']:,}, {size['gzip']:,}")
+    yield _row("requests for the page, and for its data", f"{requests['page']}, {requests['api']}")
+    for name, title in (("first_paint_ms", "first paint"), ("usable_ms", "form usable")):
+        time = report["times"][name]
+        yield _row(
+            f"{title}, ms, median of {report['loads']} (min..max)",
+            f"{time['p50']:.0f} ({time['min']:.0f}..{time['max']:.0f})",
+        )
+
+
 def _row(*cells: str) -> str:
     return f"| {' | '.join(cell.replace('*', chr(92) + '*') for cell in cells)} |"
 
@@ -330,6 +345,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], Iterator[str]]]] = {
     "fp8": ("schemes-toon.json", fp8),
     "schemes": ("schemes-toon.json", schemes),
     "ledger": ("ledger.json", ledger),
+    "studio": ("studio.json", studio),
 }
 
 

@@ -29,6 +29,7 @@ FIELDS: Mapping[str, Sequence[str]] = {
     "gateway": ("request", "submits", "overload"),
     "polling": ("request", "seconds", "latency_ms", "statuses", "rss_mib"),
     "agents": ("times",),
+    "studio": ("loads", "bytes", "requests", "times"),
     "fleet": ("parameters", "costs", "needs", "sizes", "partitions", "bursts"),
     "gpu-check": ("size", "minutes", "parts"),
     "build": ("model", "scheme", "by_double_blocks"),

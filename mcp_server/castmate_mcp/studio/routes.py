@@ -21,6 +21,7 @@ _SHARED_STYLES: Final = ("page.css", "job.css", "gallery.css")
 _STYLES: Final = (
     "shell.css",
     "dialog.css",
+    "crop.css",
     "draw.css",
     "pictures.css",
     "boards.css",

@@ -3,7 +3,7 @@
 import { button, element } from "../../page/element.js";
 import { announce, notice } from "../../page/speak.js";
 import { ask, own, pictureId } from "./api.js";
-import { character } from "./store.js";
+import { character, state } from "./store.js";
 import { doing, openDialog, problemLine } from "./dialog.js";
 import { identityBadge } from "./identity.js";
 import { movable } from "./moving.js";
@@ -13,15 +13,22 @@ import { unfinished } from "./predictions.js";
 const FORMATS = ["png", "pdf", "zip"];
 const AGAIN_MS = 3000;
 
-export function titleOf({ scenes, character: who }) {
-  const name = who?.name ?? character(who?.id)?.name;
-  return name ? `${name}: ${scenes[0].text}` : scenes[0].text;
+export function titleOf(board) {
+  const name = shownIn(board)?.name;
+  return [name, board.scenes[0].text].filter(Boolean).join(": ");
+}
+
+// The API does not say it of a series, but of each of its latest pictures.
+function shownIn({ scenes, character: chosen }) {
+  const known = chosen ?? scenes.map((one) => state.whose.get(one.prediction_id)).find(Boolean);
+  return character(known?.id) ?? known;
 }
 
 export class Board {
   #board;
   #stream = null;
   #timer = null;
+  #ordering = false;
   #panels = element("ol", { class: "panels" });
   #bar = element("progress", { "aria-label": "Progress of the story" });
   #line = element("p", { class: "quiet", role: "status" });
@@ -31,7 +38,7 @@ export class Board {
   #remove;
 
   constructor(board, back) {
-    this.#board = board;
+    this.#board = { ...board, character: shownIn(board) };
     const remove = doing("Delete", () => this.#delete(back), {
       class: "chip danger",
       problem: this.#problem,
@@ -112,7 +119,7 @@ export class Board {
         : element("div", { class: unfinished(scene) ? "canvas" : "canvas still" });
     return element(
       "li",
-      { class: "panel", "data-number": number },
+      { class: "panel", "data-scene": scene.prediction_id },
       element("figure", {}, shown, element("figcaption", {}, text)),
       error && element("p", { class: "message" }, error),
       !unfinished(this.#board) &&
@@ -167,18 +174,35 @@ export class Board {
     dialog.classList.add("narrow");
   }
 
+  // One change after the other: a scene's number is its place, which each of them changes.
   async #order() {
-    const order = [...this.#panels.children].map(({ dataset }) => Number(dataset.number));
-    if (order.every((number, index) => number === this.#board.scenes[index].number)) return;
+    if (this.#ordering || !this.#wanted()) return;
+    this.#ordering = true;
     try {
-      this.#board = {
-        ...this.#board,
-        ...(await ask("PATCH", `/storyboards/${this.#board.id}`, { order })),
-      };
+      for (let order = this.#wanted(); order; order = this.#wanted())
+        this.#board = {
+          ...this.#board,
+          ...(await ask("PATCH", `/storyboards/${this.#board.id}`, { order })),
+        };
     } catch (error) {
       notice(`The order was not kept: ${error.message}`);
     }
+    this.#ordering = false;
+    const held = document.activeElement.closest(".panel")?.dataset.scene;
     this.#show();
+    if (held) queueMicrotask(() => this.#handle(held)?.focus()); // who moves it by keys goes on
+  }
+
+  // The scenes as they stand, unless that is their order already.
+  #wanted() {
+    const { scenes } = this.#board;
+    const places = new Map(scenes.map((scene) => [scene.prediction_id, scene.number]));
+    const order = [...this.#panels.children].map(({ dataset }) => places.get(dataset.scene));
+    return order.every((number, index) => number === scenes[index].number) ? null : order;
+  }
+
+  #handle(scene) {
+    return this.#panels.querySelector(`[data-scene="${scene}"] .handle`);
   }
 
   async #take(path, body) {

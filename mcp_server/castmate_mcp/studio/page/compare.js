@@ -34,8 +34,12 @@ export function compare(first, others) {
   );
   const dialog = openDialog(
     "Compare",
-    element("div", { class: "compared" }, lower, upper, line),
-    slider,
+    element(
+      "div",
+      { class: "sliding" },
+      element("div", { class: "compared" }, lower, upper, line),
+      slider, // as wide as the pictures
+    ),
     element(
       "div",
       { class: "row" },

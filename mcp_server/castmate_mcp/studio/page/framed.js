@@ -16,7 +16,7 @@ export function framed(url, picture, name) {
   const whole = element(
     "div",
     { class: "whole" },
-    element("img", { src: picture, alt: `${name}, as it came` }),
+    element("img", { src: picture, alt: `${name}, as it is saved` }),
     box,
   );
   const seen = element("img", {
@@ -25,12 +25,8 @@ export function framed(url, picture, name) {
     hidden: true,
   });
   const words = element("p", { class: "quiet", role: "status" }, "Looking for the character…");
-  const look = async (matting) => {
-    try {
-      const found = await ask("POST", "/characters/preview", {
-        image: url,
-        enable_matting: matting,
-      });
+  framing(url).then(
+    (found) => {
       const [left, top, right, bottom] = found.box;
       Object.assign(box.style, {
         left: `${100 * left}%`,
@@ -39,38 +35,27 @@ export function framed(url, picture, name) {
         height: `${100 * (bottom - top)}%`,
       });
       seen.src = found.image;
-      seen.hidden = box.hidden = false;
+      seen.hidden = false;
+      box.hidden = found.framing === "none";
       words.textContent = [
         `It is ${FOUND[found.framing] ?? found.framing}.`,
         ...(found.warnings ?? []),
       ].join(" ");
-    } catch (error) {
-      words.textContent = error.message;
-    }
-  };
-  look("auto");
+    },
+    (error) => (words.textContent = error.message),
+  );
   return element(
     "div",
     { class: "framing" },
     element("div", { class: "pair" }, whole, seen),
     words,
-    choice(look),
   );
 }
 
-// The words of the parameter are the API's.
-function choice(look) {
-  const { enum: names, description } =
-    state.model.api_schema.api_schemas[0].request_schema.properties.enable_matting;
-  const select = element(
-    "select",
-    { change: () => look(select.value) },
-    ...names.map((name) => element("option", { value: name }, name)),
-  );
-  return element(
-    "label",
-    { class: "inline", title: description },
-    element("code", {}, "enable_matting"),
-    select,
-  );
+// A character is framed whenever it is drawn, as that request says; so the form decides here, too.
+function framing(image) {
+  return ask("POST", "/characters/preview", {
+    image,
+    enable_matting: state.draft.enable_matting,
+  });
 }

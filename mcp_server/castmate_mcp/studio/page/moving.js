@@ -28,7 +28,10 @@ export function movable(list, moved) {
           event.dataTransfer.setData("text/plain", "");
           event.dataTransfer.setDragImage(row, 10, 10);
         },
-        dragend: () => (dragged = null),
+        dragend: () => {
+          dragged = null;
+          moved();
+        },
       }),
     );
   };
@@ -54,7 +57,6 @@ export function movable(list, moved) {
     if (!dragged) return;
     event.preventDefault();
     event.stopPropagation();
-    moved();
   });
   new MutationObserver(() => [...list.children].forEach(handle)).observe(list, {
     childList: true,

@@ -56,4 +56,5 @@ export function openRead(file, { request, image, model, client }) {
       ),
     ),
   );
+  dialog.classList.add("narrow");
 }

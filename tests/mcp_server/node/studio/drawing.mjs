@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { LONG, api, tab, visit } from "./visit.mjs";
+import { CASTMATE_PAID_URL, LONG, api, tab, visit } from "./visit.mjs";
 
 describe("the studio draws", () => {
   it("a picture on the first visit: a character, a prompt, a picture", async () => {
@@ -64,11 +64,11 @@ describe("the studio draws", () => {
     await tab.look(() => dispatchEvent(new Event("online")));
     await tab.holds(() => document.querySelector(".away").hidden);
     await tab.until(".feed .between", { text: "Step" });
-    tab.complaints = tab.complaints.filter((one) => !one.includes("ERR_INTERNET_DISCONNECTED"));
     await tab.page.reload();
     await tab.until(".feed .between", { text: "Step" });
     await tab.click(".feed button", "Cancel");
     await tab.until(".feed .eyebrow", { text: "Cancelled" });
+    tab.complaints = tab.complaints.filter((one) => !one.includes("ERR_INTERNET_DISCONNECTED"));
   });
 
   it("in two tabs at once: each shows what the other has asked for", async () => {
@@ -81,6 +81,18 @@ describe("the studio draws", () => {
     await other.until(".feed .eyebrow", { text: "Cancelled" });
     await tab.page.bringToFront();
     await tab.until(".feed .eyebrow", { text: "Cancelled" });
+  });
+
+  it("for money only after it has said what that may cost", async () => {
+    await tab.until(".estimate", { text: "Free, on this server" });
+    const paid = await visit({ server: CASTMATE_PAID_URL });
+    await paid.until(".estimate", { text: "Up to $0.10, if the hosted model draws it" });
+    await paid.page.select("#choice-num_images", "2");
+    await paid.until(".estimate", { text: "Up to $0.20, if the hosted model draws it" });
+    await paid.shot("paid");
+    await paid.click("nav a", "Storyboards");
+    await paid.fill(".scenes textarea", "waving on the beach");
+    await paid.until(".estimate", { text: "Up to $0.10, if the hosted model draws it" });
   });
 
   it("nothing that is not there: an error says what to do", async () => {

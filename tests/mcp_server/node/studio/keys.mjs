@@ -26,6 +26,13 @@ describe("keys", () => {
     await locked.page.keyboard.press("Enter");
     await locked.until(".compose");
     await locked.until("#account button", { text: "Leave" });
+    const views = () =>
+      locked.look(() =>
+        [...document.querySelectorAll("nav a")]
+          .filter((one) => one.checkVisibility())
+          .map((one) => one.textContent),
+      );
+    assert.deepEqual(await views(), ["Draw", "Gallery", "Storyboards"]); // Status is for `admin`
     const held = await locked.look(() =>
       [
         document.cookie,

@@ -18,7 +18,7 @@ describe("the gallery", () => {
   });
 
   it("lays two pictures over each other, and the arrow keys move the slider", async () => {
-    const gallery = await visit({ hash: "#gallery" });
+    const gallery = await tab.to("#gallery");
     await gallery.click("button", "Compare two");
     await gallery.click(".shelf li:nth-child(1) .tile");
     await gallery.click(".shelf li:nth-child(2) .tile");
@@ -31,7 +31,7 @@ describe("the gallery", () => {
   });
 
   it("opens a picture, whose request goes back into the form with one thing changed", async () => {
-    const gallery = await visit({ hash: "#gallery" });
+    const gallery = await tab.to("#gallery");
     await gallery.fill("[type=search]", "waving");
     await gallery.holds(() => document.querySelectorAll(".shelf .tile").length === 1);
     await gallery.click(".shelf .tile");
@@ -56,7 +56,7 @@ describe("the gallery", () => {
   });
 
   it("deletes a picture, and brings it back", async () => {
-    const gallery = await visit({ hash: "#gallery" });
+    const gallery = await tab.to("#gallery");
     await gallery.until(".shelf .tile");
     const count = () => gallery.look(() => document.querySelectorAll(".shelf .tile").length);
     const before = await count();
@@ -68,7 +68,7 @@ describe("the gallery", () => {
   });
 
   it("draws a grid of seeds and one scale", async () => {
-    const gallery = await visit({ hash: "#gallery" });
+    const gallery = await tab.to("#gallery");
     await gallery.fill("[type=search]", "waving");
     await gallery.holds(() => document.querySelectorAll(".shelf .tile").length === 2);
     await gallery.click(".shelf .tile");
@@ -81,15 +81,7 @@ describe("the gallery", () => {
   });
 
   it("restores the request of a picture that is dropped, and takes others as characters", async () => {
-    const drop = (url) =>
-      tab.look(async (from) => {
-        const dataTransfer = new DataTransfer();
-        const blob = await (await fetch(from)).blob();
-        dataTransfer.items.add(new File([blob], "picture.png", { type: blob.type }));
-        document.body.dispatchEvent(
-          new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }),
-        );
-      }, url);
+    const drop = async (url) => tab.give("drop", Buffer.from(await (await fetch(url)).bytes()));
     const { items } = await api("GET", "/pictures?query=waving");
     const [{ references }] = await api("GET", "/characters");
     await drop(items.at(-1).url);

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { api, tab, visit } from "./visit.mjs";
+import { api, tab } from "./visit.mjs";
 
 describe("a storyboard", () => {
   it("is written line by line, drawn, put in another order, and one panel is redrawn", async () => {
@@ -25,11 +25,24 @@ describe("a storyboard", () => {
     await tab.holds(() =>
       document.querySelector(".panel figcaption").textContent.startsWith("running"),
     );
-    const [{ scenes }] = await api("GET", "/storyboards");
-    assert.deepEqual(
-      scenes.map(({ text }) => text),
-      await captions(),
+    const kept = async () => {
+      await tab.until(".panel:first-child [aria-label='Redraw scene 1']"); // as the server counts
+      const [{ scenes }] = await api("GET", "/storyboards");
+      assert.deepEqual(
+        scenes.map(({ text }) => text),
+        await captions(),
+      );
+    };
+    await kept();
+    await tab.holds(() => document.activeElement.matches(".panel:nth-child(2) .handle"));
+    const [handle, other] = await Promise.all(
+      [".panel:nth-child(2) .handle", ".panel:nth-child(1) figure"].map((one) => tab.page.$(one)),
     );
+    await other.drop(handle);
+    await tab.holds(() =>
+      document.querySelector(".panel figcaption").textContent.startsWith("waving"),
+    );
+    await kept();
     await tab.click(".panel button", "Redraw");
     await tab.fill("#scene-text", "running home");
     await tab.click("dialog .primary", "Redraw");
@@ -38,7 +51,7 @@ describe("a storyboard", () => {
   });
 
   it("is exported as a picture, a document and all of its pictures", async () => {
-    const page = await visit({ hash: "#storyboards" });
+    const page = await tab.to("#storyboards");
     await page.click(".board-card");
     await page.until(".board .button", { text: "PNG" });
     const kinds = await page.look(() =>

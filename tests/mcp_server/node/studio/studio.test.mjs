@@ -2,6 +2,7 @@
 // needs a server that nobody has used, and the last one locks it.
 
 import "./drawing.mjs";
+import "./newcomer.mjs";
 import "./looking.mjs";
 import "./stories.mjs";
 import "./keys.mjs";

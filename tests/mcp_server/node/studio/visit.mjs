@@ -1,5 +1,6 @@
 // One visit a test: a tab of one browser on the page of one server, and what must not happen there.
-// CASTMATE_URL: the server; CASTMATE_REFERENCE: a picture; CASTMATE_SHOTS: a folder for screenshots.
+// CASTMATE_URL: the server; CASTMATE_PAID_URL: one whose pictures cost money; CASTMATE_REFERENCE: a
+// picture; CASTMATE_TURNED: one whose file says how it is turned; CASTMATE_SHOTS: for screenshots.
 
 import assert from "node:assert/strict";
 import { mkdirSync, readFileSync } from "node:fs";
@@ -7,7 +8,13 @@ import { createRequire } from "node:module";
 import { after, afterEach, before, beforeEach } from "node:test";
 import { browser } from "../viewer/chromium.mjs";
 
-export const { CASTMATE_URL, CASTMATE_REFERENCE, CASTMATE_SHOTS } = process.env;
+export const {
+  CASTMATE_URL,
+  CASTMATE_PAID_URL,
+  CASTMATE_REFERENCE,
+  CASTMATE_TURNED,
+  CASTMATE_SHOTS,
+} = process.env;
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core"), "utf8");
 const PATIENCE_MS = 60_000; // on a busy machine the first picture takes long
 
@@ -20,7 +27,7 @@ class Visit {
   complaints = [];
   strangers = [];
 
-  static async begin({ hash = "", width = 1100, features = [] } = {}) {
+  static async begin({ server = CASTMATE_URL, hash = "", width = 1100, features = [] } = {}) {
     const visit = new Visit();
     visits.push(visit);
     visit.page = await chromium.newPage();
@@ -33,10 +40,16 @@ class Visit {
     visit.page.on("pageerror", (error) => visit.complaints.push(error.stack));
     visit.page.on("request", (request) => {
       const url = request.url();
-      if (!url.startsWith(CASTMATE_URL) && !/^(data|blob):/.test(url)) visit.strangers.push(url);
+      if (!url.startsWith(server) && !/^(data|blob):/.test(url)) visit.strangers.push(url);
     });
-    await visit.page.goto(`${CASTMATE_URL}/${hash}`);
+    await visit.page.goto(`${server}/${hash}`);
     return visit;
+  }
+
+  // Another view of the same page.
+  async to(hash) {
+    await this.look((wanted) => (location.hash = wanted), hash);
+    return this;
   }
 
   until(selector, { text = "", timeout = PATIENCE_MS } = {}) {
@@ -94,6 +107,24 @@ class Visit {
     return this.look((one) => document.querySelector(one)?.innerText, selector);
   }
 
+  // A file, as a "drop" or "paste" brings it.
+  give(how, bytes) {
+    return this.look(
+      (name, text) => {
+        const files = new DataTransfer();
+        files.items.add(new File([Uint8Array.fromBase64(text)], "picture", { type: "image/png" }));
+        const options = { bubbles: true, cancelable: true };
+        document.body.dispatchEvent(
+          name === "drop"
+            ? new DragEvent("drop", { dataTransfer: files, ...options })
+            : new ClipboardEvent("paste", { clipboardData: files, ...options }),
+        );
+      },
+      how,
+      bytes.toString("base64"),
+    );
+  }
+
   async add(name, file = CASTMATE_REFERENCE) {
     const [chooser] = await Promise.all([this.page.waitForFileChooser(), this.page.click(".add")]);
     await chooser.accept([file]);
@@ -129,9 +160,9 @@ class Visit {
           ),
       ),
     );
-    await this.look(AXE);
+    if (!(await this.look(() => "axe" in window))) await this.look(AXE);
     const violations = await this.look(async () =>
-      (await axe.run()).violations.map(
+      (await axe.run({ resultTypes: ["violations"] })).violations.map(
         ({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 200)).join(" | ")}`,
       ),
     );
