@@ -130,7 +130,7 @@ def create_key(
     scope: Annotated[
         list[str] | None,
         typer.Option(
-            help="generate, read or metrics; may be given again. By default the first two."
+            help="generate, read, metrics or admin; may be given again. By default the first two."
         ),
     ] = None,
     per_minute: Annotated[
