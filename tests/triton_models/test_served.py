@@ -85,7 +85,7 @@ async def test_a_cancel_stops_the_loop_within_a_step_and_frees_the_slot(
 
     running = asyncio.create_task(
         client.generate(
-            make_request(num_inference_steps=50, size="1024*1024"), character("mira"), watch
+            make_request(num_inference_steps=50, size="1536*1536"), character("mira"), watch
         )
     )
     await asyncio.wait_for(at_step_five.wait(), 60)

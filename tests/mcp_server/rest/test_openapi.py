@@ -64,7 +64,7 @@ async def test_no_generated_request_gets_a_5xx_or_an_answer_that_is_not_describe
     own_folder: Path, tmp_path: Path
 ) -> None:
     options = ["--max-examples", "8", "--generation-deterministic", "--no-color"]
-    options += ["--request-timeout", "60"]  # a list of storyboards makes their sheets
+    options += ["--request-timeout", "30"]  # on a busy machine
     options += ["--exclude-path-regex", "^/api/v2/"]  # other names of the same
     options += ["--checks", ",".join(CHECKS), "--phases", "examples,coverage,fuzzing,stateful"]
     app_options = {"sync_cap_s": 0.05}  # a hundred of its drawings outlast any
