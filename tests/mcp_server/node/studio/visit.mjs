@@ -77,20 +77,26 @@ class Visit {
     );
   }
 
-  // At once where it is found: what is shown may be replaced or moved by what arrives.
-  click(selector, text = "") {
-    return this.page.waitForFunction(
-      (wanted, said) => {
-        const found = [...document.querySelectorAll(wanted)].find(
-          (one) => one.checkVisibility() && !one.disabled && one.textContent.includes(said),
-        );
-        found?.click();
-        return !!found;
-      },
-      { timeout: PATIENCE_MS, polling: 100 },
-      selector,
-      text,
-    );
+  // At once where it is found: what is shown may be replaced or moved by what arrives. In a call of
+  // its own each time: a click that leads to another document would be waited for there again.
+  async click(selector, text = "") {
+    const patience = Date.now() + PATIENCE_MS;
+    const found = () =>
+      this.look(
+        (wanted, said) => {
+          const one = [...document.querySelectorAll(wanted)].find(
+            (one) => one.checkVisibility() && !one.disabled && one.textContent.includes(said),
+          );
+          one?.click();
+          return !!one;
+        },
+        selector,
+        text,
+      );
+    while (!(await found())) {
+      assert.ok(Date.now() < patience, `no ${selector} says "${text}"`);
+      await new Promise((go) => setTimeout(go, 100));
+    }
   }
 
   async fill(selector, text) {
