@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from demo_model.autoencoder import load_autoencoder
 from demo_model.config import NEXT
 from demo_model.data import LatentStatistics
+from demo_model.decoder import load_decoder
 from demo_model.flow import DISTILLED, FLOW, load_flow
 from demo_model.identity_weights import IDENTITY_FILE, load_identity
 from demo_model.identity_weights import SHIPPED as SHIPPED_IDENTITY
@@ -38,7 +38,7 @@ def assemble(folder: Path, flow: Path | None = None) -> InstantCharacter:
     torch.manual_seed(0)
     network = InstantCharacter(replace(NEXT, vae=vae))
     load_pretrained(network, folder)
-    network.vae.load_state_dict(load_autoencoder(folder).state_dict())
+    network.vae.decoder = load_decoder(folder)
     stages = (f"{DISTILLED}.pt", f"{DISTILLED}.ckpt", f"{FLOW}.pt", f"{FLOW}.ckpt")
     load_flow(network, flow or _first([folder / name for name in stages]))
     safety = folder / f"{SAFETY}.pt"

@@ -1,4 +1,8 @@
-"""Trains the 32x autoencoder: a new encoder, and the decoder starting from the shipped one."""
+"""Trains the 32x autoencoder: a new encoder, and the decoder starting from the shipped one.
+
+Its encoder makes the latents that everything else is trained on; `demo_model.decoder` replaces its
+decoder by a quicker one.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,14 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from demo_model.config import NEXT
+from demo_model.config import NEXT, TOON
 from demo_model.draw import PictureSpec, draw_picture, random_picture
 from demo_model.optimizers import Muon, split_parameters
-from demo_model.training import Budget, Loop
-from demo_model.warm import warm_network
+from demo_model.training import Budget, Loop, load_averaged
+from demo_model.warm import copy_shipped
 
+VAE = {**TOON.vae, "latent_channels": NEXT.vae["latent_channels"]}
+"""Of diffusers' class; that of `NEXT` has the narrower decoder."""
 KL_WEIGHT = 3e-4
 EDGE_WEIGHT = 2.0
 AUTOENCODER = "autoencoder"
@@ -40,7 +46,9 @@ def render_batch(rng: Random, count: int, width: int, height: int) -> Tensor:
 
 def new_autoencoder() -> AutoencoderKL:
     """The shipped decoder, and an encoder that starts as average pooling."""
-    vae = warm_network().vae
+    torch.manual_seed(0)
+    vae = AutoencoderKL(**VAE)
+    copy_shipped(vae.decoder, "vae.decoder.")
     with torch.no_grad():
         for module in vae.encoder.modules():
             if hasattr(module, "conv_shortcut") and hasattr(module, "conv2"):
@@ -152,17 +160,8 @@ def load_autoencoder(folder: Path) -> AutoencoderKL:
     Raises:
         FileNotFoundError: Its training has not started.
     """
-    vae = AutoencoderKL(**NEXT.vae).to(memory_format=torch.channels_last)
-    finished = folder / f"{AUTOENCODER}.pt"
-    if finished.exists():
-        vae.load_state_dict(torch.load(finished, weights_only=True))
-        return vae.eval()
-    state = torch.load(folder / f"{AUTOENCODER}.ckpt", weights_only=True)
-    vae.load_state_dict(state["model"])
+    vae = AutoencoderKL(**VAE).to(memory_format=torch.channels_last)
     for part in (vae.encoder.conv_in, vae.encoder.down_blocks[0]):
-        part.requires_grad_(False)
-    trained = [param for param in vae.parameters() if param.requires_grad]
-    with torch.no_grad():
-        for param, mean in zip(trained, state["ema"], strict=True):
-            param.copy_(mean)
+        part.requires_grad_(False)  # as in its training, so that its average is read back
+    load_averaged(vae, folder, AUTOENCODER)
     return vae.eval()

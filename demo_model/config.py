@@ -124,7 +124,11 @@ TOON = ModelConfig(
 NEXT = replace(
     TOON,
     transformer={**TOON.transformer, "in_channels": 128},
-    vae={**TOON.vae, "latent_channels": 32},
+    vae={
+        **TOON.vae,
+        "block_out_channels": (8, 16, 32, 64, 128, 160),
+        "latent_channels": 32,
+    },
     text_encoder={**TOON.text_encoder, "vocab_size": VOCABULARY_SIZE},
     text_encoder_2={**TOON.text_encoder_2, "vocab_size": VOCABULARY_SIZE},
     rope_square=RopeSquare(units=8, above=0.85),
@@ -132,6 +136,7 @@ NEXT = replace(
 """The second edition, in training; `TOON` is the shipped one.
 
 It has twice the latent channels, because sixteen lost thin parts of a picture, and twice the words.
+Its decoder has fewer channels where there are many pixels, which is where its time goes.
 Its positions are measured in the square in which `demo_model.draw` places a figure: counted from
 the corner of the picture, every size would have to be learned separately.
 """

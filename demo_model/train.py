@@ -13,6 +13,7 @@ from demo_model.assembly import assemble
 from demo_model.autoencoder import AUTOENCODER, train_autoencoder
 from demo_model.checkpoint import TOKENIZER, save_network
 from demo_model.data import FEATURES, LatentStatistics, cache_features, cache_latents
+from demo_model.decoder import DECODER, train_decoder
 from demo_model.flow import DISTILLED, FLOW, train_distilled, train_flow
 from demo_model.identity import train_identity
 from demo_model.identity_weights import IDENTITY, IDENTITY_FILE
@@ -55,6 +56,7 @@ STAGES: dict[str, Stage] = {
     SAFETY: Stage(train_safety, f"{SAFETY}.pt", 4),
     JUDGE: Stage(train_judge, JUDGE_FILE, 30),
     AUTOENCODER: Stage(train_autoencoder, f"{AUTOENCODER}.pt", 90),
+    DECODER: Stage(train_decoder, f"{DECODER}.pt", 90),
     SUBJECT: Stage(pretrain_subject, f"{SUBJECT}.pt", 40),
     TEXT: Stage(pretrain_text, f"{TEXT}.pt", 12),
     "latents": Stage(_latents, "latents.json"),

@@ -193,6 +193,24 @@ class Loop:
         print(f"{self.name}: resumed at step {self.step}", flush=True)
 
 
+def load_averaged(model: nn.Module, folder: Path, name: str) -> None:
+    """Fills a model with the weights of a stage: finished, or the average of its checkpoint.
+
+    Raises:
+        FileNotFoundError: The stage has not started.
+    """
+    finished = folder / f"{name}.pt"
+    if finished.exists():
+        model.load_state_dict(torch.load(finished, weights_only=True))
+        return
+    state = torch.load(folder / f"{name}.ckpt", weights_only=True)
+    model.load_state_dict(state["model"])
+    trained = [param for param in model.parameters() if param.requires_grad]
+    with torch.no_grad():
+        for param, mean in zip(trained, state["ema"], strict=True):
+            param.copy_(mean)
+
+
 def run_workers(target: Callable[..., None], workers: int, *args: Any) -> None:
     """Calls `target(*args)` in this process, or in several that average their gradients.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from castmate.engines.bundle import Bundle
 from demo_model.checkpoint import load_shipped
@@ -26,7 +26,7 @@ def warm_network() -> InstantCharacter:
     """The next edition's network with the shipped one's weights.
 
     Words keep their meaning, and new words start as the unknown word. New latent channels are
-    silent: the decoder ignores them and the transformer predicts zero there.
+    silent: the transformer predicts zero there.
     """
     torch.manual_seed(0)
     network = InstantCharacter(NEXT)
@@ -40,16 +40,29 @@ def _start() -> dict[str, Tensor]:
     torch.manual_seed(0)
     state: dict[str, Tensor] = InstantCharacter(NEXT).state_dict()
     bundle = Bundle.open(BUNDLE)
-    shipped = load_shipped(bundle).state_dict()
+    shipped = _shipped()
     before = Tokenizer.from_file(str(bundle.file(bundle.manifest.tokenizers["tokenizer"])))
     for name, weight in state.items():
-        if name.startswith("vae.encoder."):
-            continue  # not in the bundle
+        if name.startswith("vae."):
+            continue  # trained on its own
         if name in WORDS:
             _copy_words(weight, shipped[name], before)
         else:
             _copy_into(weight, shipped[name])
     return state
+
+
+@cache
+def _shipped() -> dict[str, Tensor]:
+    state: dict[str, Tensor] = load_shipped(Bundle.open(BUNDLE)).state_dict()
+    return state
+
+
+@torch.no_grad()
+def copy_shipped(module: nn.Module, prefix: str) -> None:
+    """Fills a module with the shipped weights of that prefix; what is new in it becomes zero."""
+    for name, weight in module.state_dict().items():
+        _copy_into(weight, _shipped()[f"{prefix}{name}"])
 
 
 def _copy_into(weight: Tensor, shipped: Tensor) -> None:
