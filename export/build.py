@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,12 +39,11 @@ from export.errors import ExportError, MissingTool, NotEnough, SilentFallback
 from export.footprint import reported_bytes
 from export.layers import Expected, check, parse
 from export.lora.styles import RANK_STEP
+from export.quantization.none import NONE
+from export.quantization.registry import SCHEMES
 from export.targets import check_target, found_target
 from export.unfused import write_unfused
 
-HOST_MEMORY_FACTOR = 2.6
-"""Host memory of a build by bytes of weights, measured with TensorRT-RTX 1.7 and the plan written
-as it is made."""
 BUILDER_BYTES = 2**30
 PLAN_FACTOR = 1.05
 UNFUSED = "+unfused"
@@ -269,19 +268,30 @@ def _still_fits(plan: Path, identity: str, profiles: tuple[object, ...], options
 def _check_resources(manifest: Manifest, folder: Path) -> None:
     sizes = {name: sum(f.num_bytes for f in g.files) for name, g in manifest.graphs.items()}
     largest = max(sizes, key=lambda name: sizes[name])
-    need, free = HOST_MEMORY_FACTOR * sizes[largest] + BUILDER_BYTES, available_memory()
+    need, free = build_memory(sizes[largest], manifest.quantization), available_memory()
     if need > free:
         raise NotEnough(
             f"Building {largest!r} takes about {need / 2**30:.0f} GiB of host memory, "
             f"{free / 2**30:.0f} GiB are free. Build on a larger machine, or export it with "
             "--quantization."
         )
-    need, free = PLAN_FACTOR * sum(sizes.values()), shutil.disk_usage(folder).free
+    need, free = int(PLAN_FACTOR * sum(sizes.values())), shutil.disk_usage(folder).free
     if need > free:
         raise NotEnough(
             f"The plans take about {need / 2**30:.0f} GiB, {free / 2**30:.0f} GiB are free on the "
             f"disk of {folder}. Choose another --out."
         )
+
+
+def build_memory(num_bytes: int, schemes: Iterable[str]) -> int:
+    """Bytes of host memory that building a graph takes.
+
+    Args:
+        num_bytes: Of its weights.
+        schemes: Names of those that its weights are stored in; none if it is not quantized.
+    """
+    factor = max(SCHEMES[name].build_memory for name in (str(NONE), *schemes))
+    return int(factor * num_bytes) + BUILDER_BYTES
 
 
 def available_memory() -> int:

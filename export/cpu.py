@@ -1,9 +1,9 @@
 """What ONNX Runtime computes slowly on a CPU, said in operators that it has fast kernels for.
 
-It runs GroupNormalization as the specification is written, in ten passes over the tensor; it
-convolves four times as many pixels after a nearest upsampling as there is to know; and it takes the
-pairs of the rotary embedding apart and together in ten operators. For graphs in fp32 only: those
-that become plans stay in the words that a TensorRT builder knows.
+It runs GroupNormalization as the specification is written, in ten passes over the tensor, and it
+convolves four times as many pixels after a nearest upsampling as there is to know. What attention
+is written in has a file of its own. For graphs in fp32 only: those that become plans stay in the
+words that a TensorRT builder knows.
 """
 
 from __future__ import annotations
@@ -13,6 +13,20 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 from onnxscript.rewriter import RewriteRule
+
+from export.cpu_attention import (
+    attention,
+    attention_of_tokens,
+    attention_of_tokens_to_one,
+    attention_to_one,
+    forgets_heads,
+    is_of_heads,
+    is_of_last_axis,
+    rms_norm,
+    rms_normalization,
+    rotary,
+    rotary_embedding,
+)
 
 PHASES = (
     np.array([[1, 0, 0], [0, 1, 1]], np.float32),
@@ -103,31 +117,11 @@ def convolved_and_doubled(
     return op.Reshape(in_turn(wide[0], wide[1], 3), size)
 
 
-def pairs_apart_and_together(op: Any, x: Any, pairs: Any, shape: Any) -> Any:
-    """What becomes `turned_pairs`: every `(a, b)` of the last axis to `(-b, a)`."""
-    apart = op.Reshape(x, pairs)
-    a = op.Squeeze(op.Slice(apart, [0], [1], [-1]), [-1])
-    b = op.Squeeze(op.Slice(apart, [1], [2], [-1]), [-1])
-    turned = op.Concat(op.Unsqueeze(op.Neg(b), [-1]), op.Unsqueeze(a, [-1]), axis=-1)
-    return op.Reshape(turned, shape)
-
-
-def has_last_axis(_: Any, x: ir.Value, **others: ir.Value) -> bool:
-    """Whether the number of pairs is known."""
-    return x.shape is not None and isinstance(x.shape[-1], int)
-
-
-def turned_pairs(op: Any, x: ir.Value, **_: ir.Value) -> Any:
-    """A product with a matrix of ones and signs, which is exact."""
-    assert x.shape is not None
-    dim = x.shape[-1]
-    assert isinstance(dim, int)
-    turn = np.kron(np.eye(dim // 2), [[0, 1], [-1, 0]]).astype(np.float32)
-    return op.MatMul(x, op.Constant(value=ir.tensor(turn)))
-
-
 RULES = (
     RewriteRule(group_norm, scale_and_shift, has_rank),
     RewriteRule(doubled_and_convolved, convolved_and_doubled, doubles),
-    RewriteRule(pairs_apart_and_together, turned_pairs, has_last_axis),
+    RewriteRule(rotary, rotary_embedding, is_of_heads),
+    RewriteRule(rms_norm, rms_normalization, is_of_last_axis),
+    RewriteRule(attention, attention_of_tokens, forgets_heads),
+    RewriteRule(attention_to_one, attention_of_tokens_to_one, forgets_heads),
 )

@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from export.build import BUILDER_BYTES, HOST_MEMORY_FACTOR, PLAN_FACTOR, available_memory
+from export.build import PLAN_FACTOR, available_memory, build_memory
 from export.errors import NotEnough
 from export.family import Config, family_of, published
 from export.full_size import step_flops
@@ -102,7 +102,7 @@ def forecast(recipe: Recipe, config: Config) -> list[Step]:
             Step(
                 "build engines",
                 int(PLAN_FACTOR * sum(num_bytes)),
-                int(HOST_MEMORY_FACTOR * max(num_bytes)) + BUILDER_BYTES,
+                build_memory(max(num_bytes), [str(recipe.quantization)]),
                 None,
                 "2.9 GB of weights in 19 s on two cores (measured); the rest is not",
             )
@@ -153,9 +153,8 @@ def show(steps: Sequence[Step], console: Console) -> None:
     console.print(table)
     console.print(
         "Disk is counted from the sizes of the networks, and so is host memory; weights that stay "
-        f"mapped from disk are not in it. Building takes {HOST_MEMORY_FACTOR} times the weights of "
-        "the largest graph, which was measured on smaller ones. When it calibrates, what does not "
-        "fit on the GPU crosses the bus in every step.",
+        "mapped from disk are not in it. What a build takes for each byte of weights was measured. "
+        "When it calibrates, what does not fit on the GPU crosses the bus in every step.",
         f"Free here: {available_memory() / GB:.1f} GB of host memory{_gpu()}.",
         "Memory of the finished engines: castmate doctor --gpu-memory.",
         sep="\n",

@@ -24,7 +24,7 @@ import onnx
 
 from castmate.engines.family import optimization_profile
 from castmate.engines.plan import Flavour
-from export.build import BUILDER_BYTES, HOST_MEMORY_FACTOR
+from export.build import build_memory
 from export.builder import Job, tensorrt_version
 from export.bundle import graph_spec
 from export.environment import write_result
@@ -101,8 +101,7 @@ def needed(family: str, blocks: int, scheme: Scheme) -> int:
     """Bytes of host memory that a build is expected to take."""
     network, found = without_weights(family, blocks), family_of(family)
     sizes = graph_sizes(network, scheme, found.kept(encoders=False), found.sensitive)
-    weights = sizes[GRAPH].num_bytes(Precision.BF16)
-    return int(HOST_MEMORY_FACTOR * weights) + BUILDER_BYTES
+    return build_memory(sizes[GRAPH].num_bytes(Precision.BF16), [str(scheme)])
 
 
 def described(family: str, scheme: Scheme, side: int) -> dict[str, object]:

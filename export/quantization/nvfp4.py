@@ -212,6 +212,7 @@ class NvFp4(Scheme):
     name = "nvfp4"
     kernels = (PRODUCTS, *FP8_ATTENTION.kernels)
     weight_bytes = 0.5 + 1 / BLOCK
+    build_memory = 3.4
     psnr_db: Mapping[Precision, float] = {Precision.FP32: 14, Precision.BF16: 14}
     translations = _TRANSLATIONS
     cpu_translations = _CPU_TRANSLATIONS

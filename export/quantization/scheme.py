@@ -61,6 +61,8 @@ class Scheme(ABC):
         cpu_translations: Those that are other ones for ONNX Runtime on a CPU, which lacks kernels
             for some types.
         layout: How the layers that it replaces are stored; None where it replaces none.
+        build_memory: Host memory of a build by bytes of weights, as measured with TensorRT-RTX 1.7
+            when it writes the plan as it makes it.
         gains: Compute capabilities of GPUs that are better off with it than with a wider one: they
             draw faster, or have room for what would not fit.
     """
@@ -72,6 +74,7 @@ class Scheme(ABC):
     translations: Translations
     cpu_translations: Mapping[Callable[..., Any], Callable[..., Any]] = {}
     layout: ScaleLayout | None = None
+    build_memory: float = 2.6
     gains: tuple[str, ...] = ()
 
     @abstractmethod

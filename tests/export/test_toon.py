@@ -113,7 +113,8 @@ def picture(bundle: Bundle) -> np.ndarray:
     ("precision", "quantization"),
     [
         (Precision.FP16_WEIGHTS, NONE),
-        (Precision.FP16, NONE),
+        # Of no use for FLUX, whose residual stream overflows, and every graph is exported for it.
+        pytest.param(Precision.FP16, NONE, marks=pytest.mark.full_size),
         (Precision.FP32, FP8_ATTENTION),
     ],
 )

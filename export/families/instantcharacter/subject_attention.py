@@ -68,13 +68,14 @@ class SubjectAttention(nn.Module):
         """
 
         def heads(x: Tensor) -> Tensor:
-            return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            return x.unflatten(-1, (-1, self.head_dim))
 
         batch = query.shape[0]
         key, value = KV_IP.outputs(self, subject_embeds)
-        k = self.norm_ip_k(heads(key)).expand(batch, -1, -1, -1)
-        v = heads(value).expand(batch, -1, -1, -1)
-        out: Tensor = self.subject_core(self.norm_ip_q(heads(query)), k, v)
+        q = self.norm_ip_q(heads(query)).transpose(1, 2)
+        k = self.norm_ip_k(heads(key)).transpose(1, 2).expand(batch, -1, -1, -1)
+        v = heads(value).transpose(1, 2).expand(batch, -1, -1, -1)
+        out: Tensor = self.subject_core(q, k, v)
         return out.transpose(1, 2).flatten(2)
 
 
