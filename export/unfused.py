@@ -62,7 +62,9 @@ def _attention(
     at = node.name
     given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     kind, head_dim = types[query].elem_type, types[query].shape.dim[-1].dim_value
-    odd = given.get("is_causal") or given.get("softcap") or len(mask) > 1
+    # Tokens with all of their heads are what a CPU is given, not TensorRT.
+    odd = {"is_causal", "softcap", "q_num_heads"} & {k for k, v in given.items() if v}
+    odd |= {"masks"} if len(mask) > 1 else set()
     if odd or not (given.get("scale") or head_dim):
         raise ValueError(f"attention {at!r} is of a kind that the exporter does not write")
     scale = np.array(given.get("scale") or head_dim**-0.5, np.float32)

@@ -61,12 +61,14 @@ class Tensor:
             lie in 0..8.
         changes: For an output that is an input's next value: that input. Such an output is judged
             by the change.
+        repeats: How often each value stands in the last axis, side by side.
     """
 
     shape: str
     dtype: str
     values: tuple[float, float] | None = None
     changes: str | None = None
+    repeats: int = 1
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -83,7 +85,11 @@ class Tensor:
 
     def example(self, dims: Dims, random: np.random.Generator) -> NDArray[np.generic]:
         """Values that a graph can run on; those of dtype `NETWORK` are float32."""
-        sizes = self.sizes(dims)
+        *sizes, last = self.sizes(dims)
+        values = self._values((*sizes, last // self.repeats), random)
+        return values if self.repeats == 1 else np.repeat(values, self.repeats, axis=-1)
+
+    def _values(self, sizes: tuple[int, ...], random: np.random.Generator) -> NDArray[np.generic]:
         if self.dtype in (NETWORK, "float32"):
             if self.values is not None:
                 return random.uniform(*self.values, sizes).astype(np.float32)

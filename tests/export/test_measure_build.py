@@ -18,8 +18,8 @@ def test_what_takes_more_memory_than_may_be_taken_is_not_tried(
     arguments = ["--quantization", "nvfp4", "--blocks", "19", "--host-memory", "8"]
     assert main(arguments) == 0
     row = json.loads(capsys.readouterr().out)["by_double_blocks"]["19"]
-    # 2.6 times 6.0 GB of weights, and 1 GiB for the builder.
-    assert row == {"reason": "takes about 15.5 GiB of host memory"}
+    # 3.4 times 6.0 GB of weights, and 1 GiB for the builder; it took 18.8 GiB.
+    assert row == {"reason": "takes about 20.0 GiB of host memory"}
 
 
 @pytest.mark.full_size
