@@ -53,7 +53,8 @@ def test_an_attention_that_is_not_written_for_engines_is_refused(attribute: str)
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 2, 3, 4])
         for name in "qkvo"
     ]
-    node = onnx.helper.make_node("Attention", ["q", "k", "v"], ["o"], name="x", **{attribute: 1})
+    node = onnx.helper.make_node("Attention", ["q", "k", "v"], ["o"], name="x")
+    node.attribute.append(onnx.helper.make_attribute(attribute, 1))
     graph = onnx.helper.make_graph([node], "g", values[:3], values[3:])
     opset = [onnx.helper.make_opsetid("", 23)]
     with pytest.raises(ValueError, match="attention 'x' is of a kind"):
