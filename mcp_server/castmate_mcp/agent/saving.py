@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +130,17 @@ async def save(
     return await asyncio.to_thread(_write, target, data)
 
 
+_WRITING: Final = threading.Lock()
+"""A call that waits and the end of its job write the same picture at about the same time: whoever
+comes second must find it whole."""
+
+
 def _write(target: Target, pictures: Sequence[bytes]) -> tuple[list[str], list[str]]:
+    with _WRITING:
+        return _write_alone(target, pictures)
+
+
+def _write_alone(target: Target, pictures: Sequence[bytes]) -> tuple[list[str], list[str]]:
     written, failed = [], []
     for place, data in zip(target.places(len(pictures)), pictures, strict=True):
         try:
