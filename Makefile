@@ -55,12 +55,12 @@ demo: $(RUNTIME) ## Draw a shipped character in a new scene; installs the runtim
 	  --size '512*512' --seed 7 --output $(DEMO_OUTPUT)
 
 .PHONY: test
-test: checks pytest test-312 ## All checks, as CI runs them: lint, types, imports, tests, tests on 3.12
+test: quick pytest ## All checks, as CI runs them: lint, imports, types, tests on 3.12, all tests
 
-# Two at a time: mypy keeps one processor busy for longer than the others take together.
-.PHONY: checks
-checks: $(DEV) ## Check style, types and imports
-	@printf '%s\n' types lint imports | xargs -n 1 -P 2 $(MAKE) --no-print-directory
+# Side by side: mypy keeps one processor busy, and the tests wait much of their time.
+.PHONY: quick
+quick: lint imports $(CLIENTS) $(MCP_CHECKS) ## All checks but the tests on 3.11: minutes
+	@printf '%s\n' types test-312 | xargs -n 1 -P 2 $(MAKE) --no-print-directory
 
 .PHONY: lint
 lint: $(DEV) ## Check style and formatting (ruff)

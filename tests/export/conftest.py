@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,15 @@ MICRO: ModelConfig = replace(
         "shift_factor": 0.1,
     },
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def rare_collections() -> Iterator[None]:
+    """torch.export makes millions of objects that live as long as its graph."""
+    before = gc.get_threshold()
+    gc.set_threshold(100_000, 50, 100)
+    yield
+    gc.set_threshold(*before)
 
 
 @pytest.fixture(scope="session")

@@ -144,6 +144,7 @@ def built(bundle: Bundle, target: str, folder: Path) -> list[LayerCounts]:
     return [plan.layers for plan in plans if plan.layers is not None]
 
 
+@pytest.mark.full_size  # `test_build` builds all graphs of a network that is closer to FLUX
 @pytest.mark.parametrize("target", ["8.9", "12.0"])
 def test_its_fp8_engines_are_built_without_a_fallback(
     toon: InstantCharacter, calibration: Calibration, target: str, tmp_path: Path
