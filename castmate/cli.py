@@ -22,7 +22,7 @@ from typer.core import TyperCommand
 from castmate import __version__
 from castmate.comfyui import comfyui
 from castmate.errors import CastmateError
-from castmate.options import option, progress_bar
+from castmate.options import AsJson, BundleName, option, progress_bar
 from castmate.reporting import FAILED, OK, print_json, reporting
 from castmate.schema import (
     Background,
@@ -61,12 +61,6 @@ app.add_typer(comfyui, name="comfyui")
 _FIELDS = GenerateRequest.model_fields
 _option = partial(option, GenerateRequest)
 _DEFAULTS = SimpleNamespace(**{name: field.default for name, field in _FIELDS.items()})
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
-BundleName = Annotated[
-    str | None,
-    typer.Option("--bundle", help="A shipped model's name or a bundle's folder. [CASTMATE_BUNDLE]"),
-]
 
 
 class _Generate(TyperCommand):

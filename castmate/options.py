@@ -1,10 +1,11 @@
-"""Command-line options whose help comes from the field that they set, and the progress bar."""
+"""Options that several commands share, or whose help comes from a field; the progress bar."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import BaseModel
@@ -14,6 +15,17 @@ from castmate.validation import describe_range
 
 if TYPE_CHECKING:
     from castmate.clients.base import ProgressCallback
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+BundleName = Annotated[
+    str | None,
+    typer.Option("--bundle", help="A shipped model's name or a bundle's folder. [CASTMATE_BUNDLE]"),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Where predictions, pictures and keys are kept. [CASTMATE_DATA_DIR]"),
+]
+Port = Annotated[int | None, typer.Option(help="Port. [CASTMATE_PORT, 8787]")]
 
 
 def option(model: type[BaseModel], name: str, *flags: str) -> Any:

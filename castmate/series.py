@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from castmate.errors import CastmateError, InvalidRequest, Problem
-from castmate.options import option, progress_bar
+from castmate.options import AsJson, BundleName, option, progress_bar
 from castmate.recipes import RECIPES, RecipeName
 from castmate.reporting import FAILED, print_json, reporting
 from castmate.schema import Background
@@ -52,11 +52,6 @@ Steps = Annotated[
 ]
 SubjectScale = Annotated[float | None, option(StoryboardRequest, "subject_scale")]
 BackgroundOption = Annotated[Background | None, option(StoryboardRequest, "background")]
-BundleName = Annotated[
-    str | None,
-    typer.Option("--bundle", help="A shipped model's name or a bundle's folder. [CASTMATE_BUNDLE]"),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 
 def storyboard(

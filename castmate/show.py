@@ -8,15 +8,14 @@ from typing import Annotated
 import typer
 
 from castmate.errors import ImageRejected
+from castmate.options import AsJson
 from castmate.paths import expand
 from castmate.reporting import print_json, reporting
 
 
 def show(
     file: Annotated[Path, typer.Argument(help="A PNG, JPEG or WebP file that Castmate has drawn.")],
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document instead of text.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print the request that a picture was drawn from, as its file says; nothing vouches for it."""
     from castmate.picture_metadata import PictureMetadata  # loads Pillow

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from castmate.errors import InvalidRequest, Problem
+from castmate.options import AsJson, DataDir
 from castmate.reporting import print_json, reporting
 
 # `castmate --help` imports this module, so anything that loads the ledger is imported where used.
@@ -27,9 +28,6 @@ KeyName = Annotated[
         help="Who may pay: the name of an API key; `local` is who starts `castmate mcp` here.",
     ),
 ]
-DataDir = Annotated[
-    Path | None, typer.Option(help="The data folder of the server. [CASTMATE_DATA_DIR]")
-]
 
 
 @spend.callback(invoke_without_command=True)
@@ -39,9 +37,7 @@ def list_spending(
         int, typer.Option(min=1, max=3660, help="How many days (UTC), today included.")
     ] = 30,
     key: Annotated[str | None, typer.Option(help="Only what one API key spent, by name.")] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document instead of text.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List what was paid for hosted pictures, and add it up by day and by key."""
     if ctx.invoked_subcommand is None:

@@ -14,19 +14,7 @@ import numpy as np
 import onnx_ir as ir
 from onnxscript.rewriter import RewriteRule
 
-from export.cpu_attention import (
-    attention,
-    attention_of_tokens,
-    attention_of_tokens_to_one,
-    attention_to_one,
-    forgets_heads,
-    is_of_heads,
-    is_of_last_axis,
-    rms_norm,
-    rms_normalization,
-    rotary,
-    rotary_embedding,
-)
+from export.cpu_attention import ATTENTION_RULES
 
 PHASES = (
     np.array([[1, 0, 0], [0, 1, 1]], np.float32),
@@ -120,8 +108,5 @@ def convolved_and_doubled(
 RULES = (
     RewriteRule(group_norm, scale_and_shift, has_rank),
     RewriteRule(doubled_and_convolved, convolved_and_doubled, doubles),
-    RewriteRule(rotary, rotary_embedding, is_of_heads),
-    RewriteRule(rms_norm, rms_normalization, is_of_last_axis),
-    RewriteRule(attention, attention_of_tokens, forgets_heads),
-    RewriteRule(attention_to_one, attention_of_tokens_to_one, forgets_heads),
+    *ATTENTION_RULES,
 )

@@ -2,7 +2,7 @@
 
 torch puts heads before tokens for every attention, and back after it. The operators below take
 tokens as the projections leave them and find the heads themselves. For graphs in fp32 only, as
-`export.cpu`, which lists the rules.
+`export.cpu`, which applies the rules.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import onnx_ir as ir
+from onnxscript.rewriter import RewriteRule
 
 HEADS_FIRST = [0, 2, 1, 3]
 FLAT = [0, 0, -1]
@@ -155,3 +156,11 @@ def rms_normalization(
     assert epsilon.const_value is not None
     inside = float(epsilon.const_value.numpy()) ** 2
     return op.RMSNormalization(x, scale, axis=-1, epsilon=inside)
+
+
+ATTENTION_RULES = (
+    RewriteRule(rotary, rotary_embedding, is_of_heads),
+    RewriteRule(rms_norm, rms_normalization, is_of_last_axis),
+    RewriteRule(attention, attention_of_tokens, forgets_heads),
+    RewriteRule(attention_to_one, attention_of_tokens_to_one, forgets_heads),
+)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from castmate.errors import ImageRejected, InvalidRequest, Problem
+from castmate.options import AsJson, BundleName, DataDir, Port
 from castmate.paths import expand
 from castmate.reporting import reporting
 from castmate.times import day_of
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
     from castmate_mcp.settings import ServerSettings
 
 T = TypeVar("T")
-DataDir = Annotated[
-    Path | None, typer.Option(help="The data folder of the server. [CASTMATE_DATA_DIR]")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 keys = typer.Typer(help="API keys of `castmate serve`.", no_args_is_help=True)
 characters = typer.Typer(help="Saved characters.", no_args_is_help=True)
@@ -44,10 +41,7 @@ ImageId = Annotated[str, typer.Argument(help="Its image_id (img_...), as results
 
 
 def command(
-    bundle: Annotated[
-        str | None,
-        typer.Option(help="A shipped model's name or a bundle's folder. [CASTMATE_BUNDLE]"),
-    ] = None,
+    bundle: BundleName = None,
     image_root: Annotated[
         list[Path] | None,
         typer.Option(
@@ -55,9 +49,7 @@ def command(
             "[CASTMATE_IMAGE_ROOTS]"
         ),
     ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Where finished pictures are kept. [CASTMATE_DATA_DIR]")
-    ] = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Serve an LLM agent over stdio (MCP).
 
@@ -87,15 +79,9 @@ def serve(
     host: Annotated[
         str | None, typer.Option(help="Address to listen on. [CASTMATE_HOST, 127.0.0.1]")
     ] = None,
-    port: Annotated[int | None, typer.Option(help="Port. [CASTMATE_PORT, 8787]")] = None,
-    bundle: Annotated[
-        str | None,
-        typer.Option(help="A shipped model's name or a bundle's folder. [CASTMATE_BUNDLE]"),
-    ] = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Where predictions, pictures and keys are kept. [CASTMATE_DATA_DIR]"),
-    ] = None,
+    port: Port = None,
+    bundle: BundleName = None,
+    data_dir: DataDir = None,
     public_url: Annotated[
         str | None,
         typer.Option(help="This server's address as callers see it. [CASTMATE_PUBLIC_URL]"),

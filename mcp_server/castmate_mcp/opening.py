@@ -8,27 +8,17 @@ import functools
 import threading
 import webbrowser
 from ipaddress import ip_address
-from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
 import typer
 
+from castmate.options import BundleName, DataDir, Port
 from castmate.reporting import reporting
 
 _PATIENCE_S: Final = 2.0
 
 
-def command(
-    port: Annotated[int | None, typer.Option(help="Port. [CASTMATE_PORT, 8787]")] = None,
-    bundle: Annotated[
-        str | None,
-        typer.Option(help="A shipped model's name or a bundle's folder. [CASTMATE_BUNDLE]"),
-    ] = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Where predictions, pictures and keys are kept. [CASTMATE_DATA_DIR]"),
-    ] = None,
-) -> None:
+def command(port: Port = None, bundle: BundleName = None, data_dir: DataDir = None) -> None:
     """Open the studio in the browser: characters, pictures, storyboards.
 
     If no server runs, this starts one, until Ctrl-C.

@@ -28,6 +28,10 @@ _SUFFIXES: Final = {
     OutputFormat.WEBP: (".webp",),
 }
 
+_WRITING: Final = threading.Lock()
+"""A call that waits and the end of its job write the same picture at about the same time: whoever
+comes second must find it whole."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -109,6 +113,26 @@ class Target:
         stem = self.path.stem
         return [self.path.with_stem(f"{stem}-{number}") for number in range(1, num_images + 1)]
 
+    def write(self, pictures: Sequence[bytes]) -> tuple[list[str], list[str]]:
+        """Write what is not there yet.
+
+        Returns:
+            The paths of the written pictures, and a sentence for each that could not be written.
+        """
+        written, failed = [], []
+        with _WRITING:
+            for place, data in zip(self.places(len(pictures)), pictures, strict=True):
+                try:
+                    _write(place, data, self.overwrite)
+                    written.append(str(place))
+                except FileExistsError:
+                    failed.append(
+                        f"{place} was there when the picture was finished, so it was not saved."
+                    )
+                except OSError as error:
+                    failed.append(f"{place} could not be written: {error.strerror}.")
+        return written, failed
+
 
 async def save(
     studio: Studio, job: Prediction, target: Target | None = None
@@ -127,37 +151,15 @@ async def save(
     if target is None or not studio.reads_paths or not job.shown:
         return [], []
     data = [await studio.castmate.storage.get(image.name) for image in job.shown]
-    return await asyncio.to_thread(_write, target, data)
+    return await asyncio.to_thread(target.write, data)
 
 
-_WRITING: Final = threading.Lock()
-"""A call that waits and the end of its job write the same picture at about the same time: whoever
-comes second must find it whole."""
-
-
-def _write(target: Target, pictures: Sequence[bytes]) -> tuple[list[str], list[str]]:
-    with _WRITING:
-        return _write_alone(target, pictures)
-
-
-def _write_alone(target: Target, pictures: Sequence[bytes]) -> tuple[list[str], list[str]]:
-    written, failed = [], []
-    for place, data in zip(target.places(len(pictures)), pictures, strict=True):
-        try:
-            if place.parent.resolve(strict=True) != place.parent or place.is_symlink():
-                raise OSError(None, "a link leads elsewhere")
-            if not (place.is_file() and place.read_bytes() == data):  # an earlier call wrote it
-                _put(place, data, target.overwrite)
-            written.append(str(place))
-        except FileExistsError:
-            failed.append(f"{place} was there when the picture was finished, so it was not saved.")
-        except OSError as error:
-            failed.append(f"{place} could not be written: {error.strerror}.")
-    return written, failed
-
-
-def _put(place: Path, data: bytes, overwrite: bool) -> None:
-    """Write a whole file or none; without `overwrite`, only if the file does not exist."""
+def _write(place: Path, data: bytes, overwrite: bool) -> None:
+    """Write a whole file or none; without `overwrite`, only if no other file is there."""
+    if place.parent.resolve(strict=True) != place.parent or place.is_symlink():
+        raise OSError(None, "a link leads elsewhere")
+    if place.is_file() and place.read_bytes() == data:  # an earlier call wrote it
+        return
     if overwrite:
         write_atomically(place, data)
         return

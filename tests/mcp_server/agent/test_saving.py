@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from castmate_mcp.agent import saving
+from castmate_mcp.agent.saving import Target
 from tests.doubles import FlatClient, SlowClient, picture
 from tests.mcp_server.agent.test_streamable import RED, site
 from tests.mcp_server.conftest import Agent, Connect
@@ -27,8 +27,8 @@ async def test_the_picture_is_where_the_call_wanted_it(agent: Agent, own_folder:
 
 
 async def test_whoever_writes_a_picture_at_the_same_time_finds_it_whole(own_folder: Path) -> None:
-    target, data = saving.Target(own_folder / "one.png", overwrite=False), bytes(30_000_000)
-    at_once = [asyncio.to_thread(saving._write, target, [data]) for _ in range(6)]
+    target, data = Target(own_folder / "one.png", overwrite=False), bytes(30_000_000)
+    at_once = [asyncio.to_thread(target.write, [data]) for _ in range(6)]
     assert await asyncio.gather(*at_once) == 6 * [([str(own_folder / "one.png")], [])]
 
 

@@ -80,7 +80,7 @@ class Visit {
   // At once where it is found: what is shown may be replaced or moved by what arrives. In a call of
   // its own each time: a click that leads to another document would be waited for there again.
   async click(selector, text = "") {
-    const patience = Date.now() + PATIENCE_MS;
+    const deadline = Date.now() + PATIENCE_MS;
     const found = () =>
       this.look(
         (wanted, said) => {
@@ -94,7 +94,7 @@ class Visit {
         text,
       );
     while (!(await found())) {
-      assert.ok(Date.now() < patience, `no ${selector} says "${text}"`);
+      assert.ok(Date.now() < deadline, `no ${selector} says "${text}"`);
       await new Promise((go) => setTimeout(go, 100));
     }
   }
