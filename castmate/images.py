@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import io
 import os
+import zlib
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -33,10 +34,11 @@ _DECODERS: Final = ThreadPoolExecutor(_THREADS, thread_name_prefix="decoder")
 _AT_A_TIME: Final = -(-_THREADS // 2)  # for one caller
 _TURNS: Final[WeakValueDictionary[str, asyncio.Semaphore]] = WeakValueDictionary()
 
-# Fixed, so that the same pixels give the same bytes, and tuned for latency: 1024*1024 takes
-# ~80 ms as PNG (200 ms at Pillow's default level, for 15 % fewer bytes), 4 as JPEG, 25 as WEBP.
+# Fixed, so that the same pixels give the same bytes, and tuned for latency: a drawing of 1024*1024
+# takes 36 ms as PNG (141 ms at Pillow's default level, for 1 % fewer bytes), 3 as JPEG, 18 as WEBP.
+# RLE alone makes a fifth fewer bytes of drawings than level 1 does, and 5 % more of photos.
 _ENCODINGS: Final[dict[OutputFormat, dict[str, Any]]] = {
-    OutputFormat.PNG: {"compress_level": 1},
+    OutputFormat.PNG: {"compress_level": 1, "compress_type": zlib.Z_RLE},
     OutputFormat.JPEG: {"quality": 92, "subsampling": "4:4:4"},
     OutputFormat.WEBP: {"quality": 90, "method": 0},
 }
