@@ -94,7 +94,7 @@ def build_bundle(source: Bundle, folder: Path, options: Options) -> Manifest:
         raise ExportError(f"Bundle {source.name!r} holds plans already, not ONNX graphs.")
     load_tensorrt(options.flavour)
     models = {
-        name: onnx.load(source.path / graph.files[0].file, load_external_data=False)
+        name: onnx.load(source.located(graph.files[0]), load_external_data=False)
         for name, graph in manifest.graphs.items()
     }
     expected = {name: Expected.of(model) for name, model in models.items()}
@@ -117,6 +117,7 @@ def build_bundle(source: Bundle, folder: Path, options: Options) -> Manifest:
     made = manifest.model_copy(
         update={
             "engine": options.flavour.value,
+            "base": None,
             "gpu": f"compute capability {options.target}",
             "graphs": graphs,
             "created_with": {

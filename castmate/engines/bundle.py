@@ -80,15 +80,16 @@ class Bundle:
         Raises:
             BundleCorrupt: Names the first bad one.
         """
-        manifest = self.manifest
-        parts = [part for graph in manifest.graphs.values() for part in graph.files]
-        golden = [] if manifest.golden is None else [manifest.golden]
-        styles = manifest.styles.known.values() if manifest.styles else ()
-        for spec in (*manifest.tokenizers.values(), *styles, *golden, *parts):
+        for spec in self.manifest.files:
             self._checked(spec, self.digests.read)
 
+    def located(self, spec: FileSpec) -> Path:
+        """Where one of its files is, unchecked: in its folder, or in that of its base."""
+        own, base = self.path / spec.file, self.manifest.base
+        return own if base is None or own.is_file() else self.path.with_name(base) / spec.file
+
     def _checked(self, spec: FileSpec, digest_of: Callable[[Path], str]) -> Path:
-        path = self.path / spec.file
+        path = self.located(spec)
         if not path.is_file():
             raise BundleCorrupt(f"{path} is missing. Install or export bundle {self.name!r} again.")
         if (digest := digest_of(path)) != spec.sha256:

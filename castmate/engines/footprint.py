@@ -35,7 +35,7 @@ def plan_bundle(bundle: Bundle, memory: int, caches: int) -> Residency:
     """
     manifest = bundle.manifest
     plans = {
-        name: PlanManifest.read(bundle.path / graph.files[0].file)
+        name: PlanManifest.read(bundle.located(graph.files[0]))
         for name, graph in manifest.graphs.items()
     }
     footprints = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from castmate.defaults import Defaults, Span, check_limits
 from castmate.engines.graphs import Range, TensorSpec
@@ -159,6 +159,9 @@ class Manifest(_Model):
     gpu: str | None = Field(description="The GPU that the plans were built for, if any.")
     licences: Mapping[str, Licence] = Field(description="Of each part of the weights.")
     created_with: Mapping[str, str] = Field(description="Versions of what made it.")
+    base: str | None = Field(
+        default=None, description="The folder beside this one that has the files missing here."
+    )
     graphs: Mapping[str, GraphSpec]
     tokenizers: Mapping[str, TokenizerSpec]
     golden: GoldenSpec | None = Field(
@@ -189,6 +192,14 @@ class Manifest(_Model):
     )
 
     @property
+    def files(self) -> tuple[FileSpec, ...]:
+        """Every file, each once."""
+        parts = [part for graph in self.graphs.values() for part in graph.files]
+        golden = [] if self.golden is None else [self.golden]
+        styles = self.styles.known.values() if self.styles else ()
+        return (*self.tokenizers.values(), *styles, *golden, *parts)
+
+    @property
     def style_names(self) -> tuple[str, ...]:
         """The allowed values of a request's `style`."""
         return tuple(self.styles.known) if self.styles else ()
@@ -197,3 +208,10 @@ class Manifest(_Model):
     def _sensible(self) -> Self:
         check_limits(self.defaults, self.limits)
         return self
+
+    @field_validator("base")
+    @classmethod
+    def _beside(cls, base: str | None) -> str | None:
+        if base is not None and (base in ("", ".", "..") or {"/", "\\", "\0"} & set(base)):
+            raise ValueError(f"{base!r} is not the name of a folder")
+        return base
