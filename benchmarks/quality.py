@@ -28,7 +28,7 @@ from benchmarks.contenders import Class
 from benchmarks.figures import interval
 from benchmarks.metrics import NO_LPIPS, Picture
 from benchmarks.variants import without_encoders
-from benchmarks.ways import FEW_STEPS, SCALES, THRESHOLDS, Way, ways
+from benchmarks.ways import FEW_STEPS, SCALES, THRESHOLDS, Way, few_step_bundles, ways
 from castmate.engines.bundle import Bundle
 from castmate.engines.manifest import StepCachingSpec
 from castmate.engines.onnxruntime import OnnxRuntime
@@ -134,15 +134,19 @@ def measure(
         total = count * (len(every) + 2 + len(TORCH))
         task = progress.add_task("Drawing", total=total)
         found = _with_torch(bundle, drawn, steps, progress, task)
-        studio = Studio(bundle, OnnxRuntime(bundle), side, steps)
+        studios = {
+            name: Studio(some, OnnxRuntime(some), side, steps)
+            for name, some in {"": bundle, **few_step_bundles(bundle)}.items()
+        }
         control = Studio(bundle, OtherKernels(bundle), side, steps)
         for number, sample in enumerate(drawn):
             reference = Reference.from_bytes(sample.reference.read_bytes(), "the reference")
             order = every if number % 2 == 0 else every[::-1]
-            if number == 0:  # warm up: encoders and first run are counted for no contender
-                studio.draw(sample, reference, every[0])
+            for studio in studios.values():  # encoders and the first run are counted for none
+                studio.draw(sample, reference, replace(every[0], steps=1))
             for way in order:
-                found.setdefault(way.name, []).append(studio.draw(sample, reference, way))
+                drawing = studios[way.bundle].draw(sample, reference, way)
+                found.setdefault(way.name, []).append(drawing)
                 progress.advance(task)
             found.setdefault(CONTROL, []).append(control.draw(sample, reference, every[0]))
             progress.advance(task)

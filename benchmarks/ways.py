@@ -8,6 +8,7 @@ from typing import Final
 
 from benchmarks.contenders import Class
 from castmate.engines.bundle import Bundle
+from castmate.engines.manifest import MANIFEST
 
 OTHER_SEED: Final = "another seed (control)"
 THRESHOLDS: Final = (0.05, 0.1, 0.2, 0.3)
@@ -29,6 +30,7 @@ class Way:
         steps: Denoise steps, where they are not those of the others.
         subject_scale: Strength of the subject, where it is not the bundle's default.
         style: Name of a style.
+        bundle: The few-step bundle beside the first that draws; by default the first draws.
     """
 
     name: str
@@ -38,6 +40,13 @@ class Way:
     steps: int | None = None
     subject_scale: float | None = None
     style: str = ""
+    bundle: str = ""
+
+
+def few_step_bundles(bundle: Bundle) -> dict[str, Bundle]:
+    """The bundles beside one that share its files, by name."""
+    beside = (Bundle.open(path.parent) for path in sorted(bundle.path.parent.glob(f"*/{MANIFEST}")))
+    return {found.name: found for found in beside if found.manifest.base == bundle.path.name}
 
 
 def ways(
@@ -60,6 +69,11 @@ def ways(
         Way(OTHER_SEED, Class.EXACT, seed_offset=5000),
         *_cached(bundle, thresholds),
         *(way for steps in few_steps for way in _in_few_steps(bundle, steps, scales)),
+        *(
+            Way(f"{name}, {steps} steps", Class.FEW_STEPS, steps=steps, bundle=name)
+            for name in few_step_bundles(bundle)
+            for steps in few_steps
+        ),
         *_in_styles(bundle, few_steps),
     ]
 
