@@ -3,6 +3,8 @@
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
+# Where bytecode is not kept, each of the hundreds of processes that the tests start compiles anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 VENV ?= .venv
 VENV_312 ?= .venv312
