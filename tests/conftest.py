@@ -58,11 +58,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)  # after `-m` has deselected
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The longest group begins, and then files with slow tests, so that no worker ends alone."""
+    """The longest group begins, then files with slow tests, so that no worker ends alone.
+
+    Then what waits for servers: at the end there would be too few others to keep a processor busy.
+    """
     if config.getoption("one_case"):
         _keep_one_case(config, items)
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (_group(item.nodeid) != TRITONSERVER, item.path not in slow))
+    items.sort(
+        key=lambda item: (
+            _group(item.nodeid) != TRITONSERVER,
+            item.path not in slow,
+            "mcp_server" not in item.path.parts,
+        )
+    )
 
 
 def _group(nodeid: str) -> str:
