@@ -14,7 +14,7 @@ export const DRAW = "generate_character_image";
 const PICTURE = { job_id: "job_1", image_id: `img_${"0".repeat(32)}-0`, width: 512, height: 512 };
 
 export let tab, image;
-let stage;
+let stage, drawn;
 
 export const quick = (changed = {}) => ({
   prompt: "waving on the beach",
@@ -36,6 +36,13 @@ export function finished(changed = {}) {
   const { job_id, ...picture } = PICTURE;
   const images = [{ ...picture, image_uri: `image://${picture.image_id}`, seed: 7, ...changed }];
   return result({ status: "completed", job_id, images, client: "local", cost_usd: 0, next_step: "" });
+}
+
+// Shows a picture that is there: the page gets what the call that drew it brought.
+export async function show(options = {}) {
+  drawn ??= await tab.ask("call", DRAW, quick());
+  await tab.ask("pretend", DRAW, quick(), drawn, options);
+  return drawn.structuredContent;
 }
 
 export async function shot(name) {
@@ -62,7 +69,7 @@ export async function isSound() {
   const frame = await tab.view();
   await frame.evaluate(AXE);
   const violations = await frame.evaluate(async () =>
-    (await axe.run()).violations.map(({ id, nodes }) => `${id}: ${nodes[0].html}`),
+    (await axe.run({ resultTypes: ["violations"] })).violations.map(({ id, nodes }) => `${id}: ${nodes[0].html}`),
   );
   assert.deepEqual(violations, []);
   const [needed, given] = await tab.look(() => [document.documentElement.scrollWidth, innerWidth]);

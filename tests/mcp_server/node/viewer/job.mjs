@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { DRAW, buttons, finished, isSound, long, quick, result, shot, tab, text } from "./chat.mjs";
+import { DRAW, buttons, finished, isSound, long, quick, result, shot, show, tab, text } from "./chat.mjs";
 
 describe("a job", () => {
   it("shows its steps while the call of the model is still open", async () => {
@@ -106,8 +106,8 @@ describe("a job", () => {
   });
 
   it("of get_job is shown from its id alone, after a reload of the chat too", async () => {
-    const drawn = await tab.ask("call", DRAW, quick());
-    await tab.ask("call", "get_job", { job_id: drawn.structuredContent.job_id });
+    const { job_id } = await show();
+    await tab.ask("call", "get_job", { job_id });
     await tab.until("img[data-whole]");
     assert.match(await text(".facts"), /512 × 640/);
   });

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { DRAW, buttons, finished, image, isSound, quick, shot, tab, text } from "./chat.mjs";
+import { DRAW, buttons, finished, image, isSound, quick, shot, show, tab, text } from "./chat.mjs";
 
 let known;
 
@@ -24,7 +24,7 @@ describe("a picture", () => {
   });
 
   it("is downloaded, its seed copied, and the next scene asked for, where the host lets", async () => {
-    await tab.ask("call", DRAW, quick());
+    await show();
     await tab.click("Download");
     await tab.until("img[data-whole]");
     await tab.page.waitForFunction("chat.seen.downloads.length");
@@ -47,7 +47,7 @@ describe("a picture", () => {
   });
 
   it("has no button that the host cannot serve, and the preview is enough", async () => {
-    await tab.ask("call", DRAW, quick(), { capabilities: {} });
+    await show({ capabilities: {} });
     await tab.until("img[src^='data:image/jpeg']");
     const shown = await buttons();
     assert.deepEqual(shown, ["Seed 7", "Copy id", "Copy path"]);
@@ -70,7 +70,7 @@ describe("a picture", () => {
 
   it("fills the screen and comes back with Escape", async () => {
     const context = { availableDisplayModes: ["inline", "fullscreen"] };
-    await tab.ask("call", DRAW, quick(), { context });
+    await show({ context });
     await tab.click("Full screen");
     await tab.until("html[data-display=fullscreen]");
     await tab.until("img[data-whole]");
@@ -83,7 +83,7 @@ describe("a picture", () => {
 
 describe("the library", () => {
   it("is a grid of pictures, each of which opens and closes by the keyboard", async () => {
-    await tab.ask("call", DRAW, quick());
+    await show();
     await tab.ask("call", "list_library", { kind: "images" });
     await tab.until(".card img:not(.empty)");
     assert.match(await text("h1"), /^Pictures \d+, newest first$/);

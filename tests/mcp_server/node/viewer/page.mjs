@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { DRAW, isSound, long, quick, result, shot, tab } from "./chat.mjs";
+import { DRAW, isSound, long, quick, result, shot, show, tab } from "./chat.mjs";
 
 const HOSTILE = `<img src=x onerror="document.title='owned'"><script>document.title='owned'</script>`;
 
@@ -83,7 +83,7 @@ describe("the page", () => {
 
   it("reports its height to the host, and again when it shrinks", async () => {
     const height = () => tab.page.evaluate(() => document.querySelector("iframe").clientHeight);
-    await tab.ask("call", DRAW, quick());
+    await show();
     await tab.until("img[data-whole]");
     const tall = await height();
     await tab.page.evaluate(
