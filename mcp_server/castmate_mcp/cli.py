@@ -7,7 +7,7 @@ import contextlib
 import functools
 import gc
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -65,13 +65,25 @@ def command(
 
 
 async def _serve(settings: ServerSettings) -> None:
-    from castmate.service import Castmate
-    from castmate_mcp.agent import stdio
-    from castmate_mcp.agent.server import build_server
+    with _imports():
+        from castmate.service import Castmate
+        from castmate_mcp.agent import stdio
+        from castmate_mcp.agent.server import build_server
 
     async with Castmate.open(settings) as castmate:
         castmate.work()
         await stdio.serve(build_server(castmate))
+
+
+@contextlib.contextmanager
+def _imports() -> Iterator[None]:
+    """What is imported stays: to look for garbage in it would take a tenth of the start."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def serve(
@@ -93,14 +105,11 @@ def serve(
     """
     if ctx.invoked_subcommand is not None:  # castmate serve triton
         return
-    # What is imported stays: to look for garbage in it would take a twentieth of the start.
-    gc.disable()
-    from castmate_mcp.http import logs
-    from castmate_mcp.serving import serve as run
-    from castmate_mcp.settings import ServerSettings
+    with _imports():
+        from castmate_mcp.http import logs
+        from castmate_mcp.serving import serve as run
+        from castmate_mcp.settings import ServerSettings
 
-    gc.freeze()
-    gc.enable()
     with reporting():
         settings = ServerSettings.load(
             host=host, port=port, bundle=bundle, data_dir=data_dir, public_url=public_url
