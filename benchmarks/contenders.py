@@ -25,6 +25,7 @@ from castmate.images import Reference
 from castmate.schema import Cache, GenerateRequest
 
 Opener = Callable[[Setup, ExitStack], Draw]
+FP8_SINCE = (8, 9)
 
 
 class Class(StrEnum):
@@ -77,7 +78,7 @@ CONTENDERS: Mapping[str, Contender] = {
     "diffusers-eager": Contender(Class.EXACT, "torch_contenders:diffusers_eager"),
     "torch-eager": Contender(Class.EXACT, "torch_contenders:torch_hoisted"),
     "torch-compile": Contender(Class.EXACT, "torch_contenders:torch_compile"),
-    "torch-compile-fp8": Contender(Class.NEAR_LOSSLESS, "torch_contenders:torch_compile_fp8"),
+    "torch-compile-fp8": Contender(Class.NEAR_LOSSLESS, "contenders:torch_compile_fp8"),
     "tensorrt": Contender(Class.EXACT, "contenders:castmate_tensorrt"),
     "tensorrt-fp8": Contender(
         Class.NEAR_LOSSLESS, "contenders:castmate_tensorrt", {"quantization": "fp8"}
@@ -134,6 +135,19 @@ def castmate_tensorrt(setup: Setup, ends: ExitStack, quantization: str = "") -> 
     if ("fp8" in precision) != (quantization == "fp8"):
         raise Unfit(f"the plans in --plans are {precision}")
     return castmate_local(replace(setup, bundle=setup.plans), ends)
+
+
+def torch_compile_fp8(setup: Setup, ends: ExitStack) -> Draw:
+    """Compiled torch with FP8 GEMMs; where it cannot run, diffusers is not loaded to say so."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise Unfit("FP8 GEMMs need an NVIDIA GPU of compute capability 8.9 or newer; none is here")
+    if (found := torch.cuda.get_device_capability()) < FP8_SINCE:
+        raise Unfit(f"FP8 GEMMs need compute capability 8.9 or newer; this GPU has {found}")
+    from benchmarks import torch_contenders
+
+    return torch_contenders.torch_compile_fp8(setup, ends)
 
 
 def main() -> None:

@@ -25,10 +25,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.contenders import Class
+from benchmarks.contenders import FP8_SINCE, Class
 from benchmarks.figures import percentiles
 from benchmarks.roofline import CONFIGS, GPUS, Peaks, Work, own_peaks, work
-from benchmarks.torch_contenders import EXACT, FP8_SINCE
+from benchmarks.torch_contenders import EXACT
 from benchmarks.torch_loop import Inputs, Switches, TorchLoop
 from export.environment import write_result
 from export.families.instantcharacter.config import ModelConfig
