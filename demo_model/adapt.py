@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from castmate.engines.bundle import Bundle
 from demo_model.checkpoint import TOKENIZER, load_network, load_shipped
-from demo_model.config import MAX_SEQUENCE_LENGTH, NEXT, PAD, UNK
+from demo_model.config import MAX_SEQUENCE_LENGTH, PAD, UNK
 from demo_model.editions import SHIPPED, Edition
 from demo_model.looks import LOOKS, Recolouring, fidelity_db, fit_look
 from demo_model.lora import Lora
@@ -33,10 +33,8 @@ from demo_model.warm import BUNDLE
 from export.families.instantcharacter.network import InstantCharacter
 from export.samples import Prompts, TokenizerFile
 
-RANK: Final = 16
+STYLE_RANK, FEW_RANK = 8, 16
 FEW_STEPS: Final = "few-steps"
-FIT_SHARE: Final = 0.3
-"""Share of a style's budget for the map of its latents."""
 STYLE_BATCH, STYLE_STEPS, STYLE_ROWS = 4, 10, 16
 FEW_BATCH, TEACHER_STEPS = 8, 28
 
@@ -57,12 +55,10 @@ def train_style(
         budget: How long to train.
         folder: For checkpoints, from which an interrupted training resumes.
     """
-    share = Budget(budget.minutes * FIT_SHARE, budget.steps, budget.workers, budget.device)
-    recolouring = fit_look(network, requests, name, share, folder)
+    recolouring = fit_look(network, requests, name)
     print(f"{name}: latents keep {fidelity_db(network, requests, name, recolouring):.1f} dB")
-    rest = Budget(budget.minutes * (1 - FIT_SHARE), budget.steps, budget.workers, budget.device)
-    lora = Lora(network, RANK)
-    loop = _loop(f"style-{name}", lora, rest, folder)
+    lora = Lora(network, STYLE_RANK)
+    loop = _loop(f"style-{name}", lora, budget, folder)
     for tick in loop:
         batch = requests.draw(tick.rng, STYLE_BATCH)
         shown = _recoloured_steps(network, batch, recolouring)
@@ -109,7 +105,7 @@ def train_few_steps(
         budget: How long to train.
         folder: For checkpoints, from which an interrupted training resumes.
     """
-    lora = Lora(network, RANK)
+    lora = Lora(network, FEW_RANK)
     loop = _loop(f"{FEW_STEPS}-{steps}", lora, budget, folder)
     inside = -(-TEACHER_STEPS // steps)
     for tick in loop:
@@ -139,6 +135,7 @@ def _rows(batch: Batch, rows: torch.Tensor) -> Batch:
         batch.pooled[rows],
         batch.features[rows],
         batch.noise[rows],
+        [batch.pictures[row] for row in rows.tolist()],
     )
 
 
@@ -168,8 +165,7 @@ def train(
         network = load_network(checkpoint)
         words = TokenizerFile(checkpoint.with_name(TOKENIZER), MAX_SEQUENCE_LENGTH, PAD, UNK)
         prompts = Prompts.of_files({"tokenizer": words, "tokenizer_2": words})
-        second = network.config.transformer["in_channels"] == NEXT.transformer["in_channels"]
-        edition = Edition.SECOND if second else Edition.FIRST
+        edition = Edition.SECOND if network.config.rope_square else Edition.FIRST
     network.requires_grad_(False)
     requests = Requests(network, prompts, edition, count=CHARACTERS)
     if what == FEW_STEPS:

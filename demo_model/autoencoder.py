@@ -1,7 +1,6 @@
-"""Trains the 32x autoencoder: a new encoder, and the decoder starting from the shipped one.
+"""Trains the encoder, which training needs and drawing does not: the bundle has none.
 
-Its encoder makes the latents that everything else is trained on; `demo_model.decoder` replaces its
-decoder by a quicker one.
+Its latents are those from which the shipped decoder draws, and the shipped transformer draws them.
 """
 
 from __future__ import annotations
@@ -14,22 +13,24 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from demo_model.config import NEXT, TOON
+from demo_model.config import TOON
 from demo_model.draw import PictureSpec, draw_picture, random_picture
 from demo_model.optimizers import Muon, split_parameters
-from demo_model.training import Budget, Loop, load_averaged
-from demo_model.warm import copy_shipped
+from demo_model.training import Budget, Loop
+from demo_model.warm import copy_equal
 
-VAE = {**TOON.vae, "latent_channels": NEXT.vae["latent_channels"]}
-"""Of diffusers' class; that of `NEXT` has the narrower decoder."""
+CHANNELS = (16, 24, 40, 64, 96, 96)
+"""Of the encoder's levels; the decoder has fewer where there are many pixels."""
 KL_WEIGHT = 3e-4
 EDGE_WEIGHT = 2.0
-AUTOENCODER = "autoencoder"
+ENCODER = "encoder"
+ENCODER_FILE = f"{ENCODER}.safetensors"
+SHIPPED = Path(__file__).with_name(ENCODER_FILE)
+"""Shipped so that training can go on from the bundle."""
 CROP = 256
-DECODER_FROM = 0.15
-"""Until this share of the stage only the encoder learns, so that the decoder keeps its latents."""
 
 
 def render_batch_of(pictures: Sequence[PictureSpec], width: int, height: int) -> Tensor:
@@ -45,10 +46,16 @@ def render_batch(rng: Random, count: int, width: int, height: int) -> Tensor:
 
 
 def new_autoencoder() -> AutoencoderKL:
-    """The shipped decoder, and an encoder that starts as average pooling."""
+    """The shipped decoder, frozen, and an encoder that starts as average pooling.
+
+    The encoder's outer level stays an average pool.
+    """
     torch.manual_seed(0)
-    vae = AutoencoderKL(**VAE)
-    copy_shipped(vae.decoder, "vae.decoder.")
+    vae = AutoencoderKL(**TOON.vae)
+    vae.encoder = AutoencoderKL(**{**TOON.vae, "block_out_channels": CHANNELS}).encoder
+    copy_equal(vae.decoder, "vae.decoder.")
+    for part in (vae.encoder.conv_in, vae.encoder.down_blocks[0], vae.decoder):
+        part.requires_grad_(False)
     with torch.no_grad():
         for module in vae.encoder.modules():
             if hasattr(module, "conv_shortcut") and hasattr(module, "conv2"):
@@ -123,22 +130,14 @@ def training_pixels(rng: Random) -> Tensor:
     return torch.stack(squares[:count]).contiguous(memory_format=torch.channels_last)
 
 
-def train_autoencoder(budget: Budget, folder: Path) -> None:
-    """Encoder and decoder; the encoder's outer level stays an average pool."""
-    vae = new_autoencoder().to(budget.device)
-    for part in (vae.encoder.conv_in, vae.encoder.down_blocks[0]):
-        part.requires_grad_(False)
-    inner, plain = split_parameters(vae.encoder.named_parameters())
-    outer, plain_outer = split_parameters(vae.decoder.named_parameters())
-    muon, adamw = Muon(inner, lr=0.01), torch.optim.AdamW(plain, lr=2e-3, weight_decay=0.0)
-    late = [Muon(outer, lr=0.002), torch.optim.AdamW(plain_outer, lr=5e-4, weight_decay=0.0)]
-    loop = Loop(AUTOENCODER, vae, [muon, adamw, *late], budget, folder, ema=0.998)
+def train_encoder(budget: Budget, folder: Path) -> None:
+    """Learns the latents from which the shipped decoder draws the picture."""
+    vae = (load_autoencoder(folder) if SHIPPED.exists() else new_autoencoder()).to(budget.device)
+    matrices, others = split_parameters(vae.encoder.named_parameters())
+    optimizers = [Muon(matrices, lr=0.01), torch.optim.AdamW(others, lr=2e-3, weight_decay=0.0)]
+    loop = Loop(ENCODER, vae, optimizers, budget, folder, ema=0.998)
     for tick in loop:
         target = training_pixels(tick.rng).to(budget.device)
-        if tick.fraction < DECODER_FROM:
-            for optimizer in late:
-                for group in optimizer.param_groups:
-                    group["lr"] = 0.0
         with torch.autocast(budget.device, torch.bfloat16):
             mean, logvar = encode_half(vae, F.avg_pool2d(target, 2))
             latents = mean + torch.randn_like(mean) * (0.5 * logvar).exp()
@@ -151,17 +150,19 @@ def train_autoencoder(budget: Budget, folder: Path) -> None:
         loop.update(loss, psnr=psnr(picture, target), kl=kl.detach())
     if loop.rank == 0:
         averaged = loop.averaged()
-        torch.save(averaged.state_dict(), folder / f"{AUTOENCODER}.pt")
+        assert isinstance(averaged, AutoencoderKL)
+        save_encoder(averaged, folder / ENCODER_FILE)
+
+
+def save_encoder(vae: AutoencoderKL, path: Path) -> None:
+    """Writes the encoder alone, in fp16."""
+    state = vae.encoder.half().state_dict()
+    save_file({name: weight.contiguous() for name, weight in state.items()}, path)
 
 
 def load_autoencoder(folder: Path) -> AutoencoderKL:
-    """The newest autoencoder of a folder: finished, or the average of its checkpoint.
-
-    Raises:
-        FileNotFoundError: Its training has not started.
-    """
-    vae = AutoencoderKL(**VAE).to(memory_format=torch.channels_last)
-    for part in (vae.encoder.conv_in, vae.encoder.down_blocks[0]):
-        part.requires_grad_(False)  # as in its training, so that its average is read back
-    load_averaged(vae, folder, AUTOENCODER)
+    """The shipped decoder, and the encoder that was trained in a folder or else the shipped one."""
+    vae = new_autoencoder()
+    trained = folder / ENCODER_FILE
+    vae.encoder.load_state_dict(load_file(trained if trained.exists() else SHIPPED))
     return vae.eval()

@@ -1,9 +1,12 @@
-"""Rewrites the shipped bundle: `python -m demo_model.build [--checkpoint toon.pt]`.
+"""Rewrites the shipped bundles: `python -m demo_model.build [--checkpoint toon.pt]`.
 
 It uses the weights of a training run or those already in the bundle, so a changed graph needs no
 training. Before a change that makes the bundle unreadable to this code, save its weights with
 `--save FOLDER`; afterwards they are the checkpoint. The export is that of any other model; only the
-tokenizer, the description and the licence are the demo's own.
+tokenizer, the description, the licence and the LoRAs in `loras/` are the demo's own.
+
+Beside `toon` it writes `toon-8`, the same weights with the LoRA of few steps fused. The two have
+the same styles, and share the files that the LoRA does not change.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -25,9 +29,16 @@ from demo_model.config import MAX_SEQUENCE_LENGTH, PAD, UNK
 from demo_model.warm import BUNDLE
 from export.bundle import write_bundle
 from export.families.instantcharacter.network import InstantCharacter
+from export.family import family_of
 from export.golden import record
+from export.lora.fuse import FusedNetwork, Lora
+from export.lora.styles import Style, Styles, prepare
 from export.precision import Precision
+from export.presets.preset import Preset
 from export.samples import TokenizerFile
+from export.share import share
+
+LORAS: Final = Path(__file__).with_name("loras")
 
 DESCRIPTION = (
     "A tiny InstantCharacter for trying Castmate on a CPU: toon characters in eight scenes."
@@ -54,30 +65,64 @@ IDENTITY = IdentitySpec(
 
 
 def build(network: InstantCharacter, words: Path, folder: Path) -> None:
-    """Write the bundle of a network; its weights are rounded to fp16 in place.
+    """Write the bundle of a network, and its few-step version beside it.
 
     Args:
-        network: The trained network.
+        network: The trained network; its weights are rounded to fp16 in place, and the LoRA of few
+            steps stays fused into it.
         words: The `tokenizer.json` that it was trained with.
-        folder: The bundle's folder.
+        folder: The bundle's folder; the few-step version gets its name followed by `-8`.
     """
+    few = Preset.read(str(LORAS / "8.toml"))
+    beside = folder.with_name(f"{folder.name}-{few.name}")
     network.half().float().eval()
     with tempfile.TemporaryDirectory() as scratch:
         # The folder is rewritten, and its own tokenizer may be the one to keep.
         path = Path(shutil.copy(words, scratch))
         tokenizer = TokenizerFile(path, MAX_SEQUENCE_LENGTH, PAD, UNK)
         tokenizers = {"tokenizer": tokenizer, "tokenizer_2": tokenizer}
-        write_bundle(
-            network,
-            folder,
-            description=DESCRIPTION,
-            licences=LICENCES,
-            tokenizers=tokenizers,
-            golden=record(network, tokenizers, step_caching=True),
-            precision=Precision.FP16_WEIGHTS,
-            step_caching=STEP_CACHING,
-            identity=IDENTITY,
-        )
+        styles = prepare(network, shipped_styles())
+        _write(network, folder, tokenizers, styles)
+        FusedNetwork(network).apply(few.loras())
+        network.half().float()
+        network.config = few.configured(network.config)
+        _write(network, beside, tokenizers, styles, few)
+    share_files(beside, folder)
+
+
+def share_files(bundle: Path, base: Path) -> None:
+    """Keep once what both hold."""
+    share(Bundle.open(bundle), Bundle.open(base))
+
+
+def shipped_styles() -> list[Style]:
+    """The styles of both bundles, in the order of their names."""
+    return [Style(path.stem, Lora(path)) for path in sorted(LORAS.glob("styles/*.safetensors"))]
+
+
+def _write(
+    network: InstantCharacter,
+    folder: Path,
+    tokenizers: Mapping[str, TokenizerFile],
+    styles: Styles | None,
+    few: Preset | None = None,
+) -> None:
+    usual = family_of(network.family).defaults
+    write_bundle(
+        network,
+        folder,
+        description=few.description if few else DESCRIPTION,
+        licences=LICENCES,
+        tokenizers=tokenizers,
+        golden=record(network, tokenizers, step_caching=True),
+        precision=Precision.FP16_WEIGHTS,
+        step_caching=STEP_CACHING,
+        identity=IDENTITY,
+        loras=[lora.spec() for lora in few.loras()] if few else (),
+        defaults=few.over(usual) if few else usual,
+        limits=few.limits if few else {},
+        styles=styles,
+    )
 
 
 def main() -> None:

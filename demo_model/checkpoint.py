@@ -52,8 +52,8 @@ def load_network(path: Path) -> InstantCharacter:
     """Reads what `save_network` wrote, of either edition."""
     scale = json.loads(path.with_suffix(".json").read_text())
     state = torch.load(path, weights_only=True)
-    channels = state["vae.decoder.conv_in.weight"].shape[1]
-    config = TOON if channels == TOON.vae["latent_channels"] else NEXT
+    words = len(state["text_encoder_2.encoder.embed_tokens.weight"])
+    config = TOON if words == TOON.text_encoder_2["vocab_size"] else NEXT
     network = InstantCharacter(replace(config, vae={**config.vae, **scale}))
     judging = {f"identity.{name}": weight for name, weight in load_identity().state_dict().items()}
     network.load_state_dict(judging | state)  # an older training may have none

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
@@ -20,7 +20,7 @@ from demo_model.draw import PictureSpec, random_picture
 from demo_model.pretrain import load_pretrained
 from demo_model.subjects import crops, random_reference
 from demo_model.training import Budget
-from demo_model.warm import warm_network
+from demo_model.warm import shipped_network, warm_network
 
 Size = tuple[int, int]
 
@@ -141,21 +141,16 @@ class LatentStatistics:
 
     @classmethod
     def load(cls, folder: Path) -> LatentStatistics:
-        """Reads what `measure` wrote."""
+        """Reads what `keep` wrote."""
         return cls(**json.loads((folder / "latents.json").read_text()))
 
     @classmethod
-    def measure(cls, folder: Path) -> LatentStatistics:
-        """Measures them once on the first shard of the main size."""
-        path = folder / "latents.json"
-        if not path.exists():
-            latents = np.load(_shard_path(folder, MAIN_SIZE, 0)).astype(np.float32)
-            statistics = {
-                "shift_factor": round(float(latents.mean()), 5),
-                "scaling_factor": round(1 / float(latents.std()), 5),
-            }
-            path.write_text(json.dumps(statistics))
-        return cls.load(folder)
+    def keep(cls, folder: Path) -> LatentStatistics:
+        """Writes those of the shipped latents, which are the latents of every training."""
+        config = shipped_network().vae.config
+        statistics = cls(config["shift_factor"], config["scaling_factor"])
+        (folder / "latents.json").write_text(json.dumps(asdict(statistics)))
+        return statistics
 
 
 class LatentStore:

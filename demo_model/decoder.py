@@ -1,7 +1,7 @@
 """Trains the decoder that ships: narrow where pictures are large, on latents of a fixed encoder.
 
-Most of a decoder's time goes into its outer levels. Those of the autoencoder have 16 and 24
-channels; this one has 8 and 16, and more than the autoencoder where there are few pixels.
+Most of a decoder's time goes into its outer levels, so these have 8 and 16 channels where the
+encoder has 16 and 24. What has the shape of the shipped decoder starts from its weights.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from demo_model.autoencoder import (
     psnr,
     training_pixels,
 )
-from demo_model.config import NEXT
+from demo_model.config import TOON
 from demo_model.optimizers import Muon, split_parameters
 from demo_model.training import Budget, Loop, load_averaged
+from demo_model.warm import copy_equal
 
 DECODER = "decoder"
 NOISE = 0.15
@@ -33,9 +34,11 @@ draws is a little off, and should still have sharp edges."""
 
 
 def new_decoder() -> Decoder:
-    """Untrained."""
+    """The shipped weights, wherever a layer still has its shape."""
     torch.manual_seed(0)
-    return AutoencoderKL(**NEXT.vae).decoder.to(memory_format=torch.channels_last)
+    decoder = AutoencoderKL(**TOON.vae).decoder
+    copy_equal(decoder, "vae.decoder.")
+    return decoder.to(memory_format=torch.channels_last)
 
 
 def train_decoder(budget: Budget, folder: Path) -> None:
@@ -64,12 +67,16 @@ def _latents(vae: AutoencoderKL, pixels: Tensor, rng: Random) -> Tensor:
     return mean + torch.randn_like(mean) * ((0.5 * logvar).exp() + noise)
 
 
-def load_decoder(folder: Path) -> Decoder:
+def load_decoder(folder: Path, stage: str = DECODER) -> Decoder:
     """The newest decoder of a folder: finished, or the average of its checkpoint.
 
+    Args:
+        folder: Of the training.
+        stage: The stage that trained it.
+
     Raises:
-        FileNotFoundError: Its training has not started.
+        FileNotFoundError: The stage has not started.
     """
     decoder = new_decoder()
-    load_averaged(decoder, folder, DECODER)
+    load_averaged(decoder, folder, stage)
     return decoder.eval()

@@ -1,28 +1,27 @@
 """Styles of the demo model as colour maps, and the corresponding maps of its latents.
 
 A look maps every pixel's colour by one affine function. In the latents of the demo model's
-autoencoder such a map is nearly affine too, so it is fitted there through the decoder alone. That
-needs no encoder, which the shipped bundle does not have.
+autoencoder such a map is nearly affine too.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from typing import Final
 
 import torch
 import torch.nn.functional as F
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from demo_model.training import Budget, Loop
+from demo_model.autoencoder import encode_half, load_autoencoder, render_batch_of
+from demo_model.training import CACHE
 from demo_model.trajectories import Requests, decoded, schedule, steps_through
-from export.families.instantcharacter.network import InstantCharacter
+from export.families.instantcharacter.network import InstantCharacter, pack_latents
 
-BATCH, STEPS = 4, 6
-WINDOW: Final = (4, 4)
-"""Tokens decoded of each picture, since decoding takes nearly all of the time."""
+BATCHES, BATCH, STEPS = 60, 4, 6
+GRID, HALF_PX = (8, 8), 256
 _LUMA: Final = torch.tensor([0.299, 0.587, 0.114])
 
 
@@ -70,45 +69,48 @@ class Recolouring(nn.Module):
         return recoloured
 
 
-def fit_look(
-    network: InstantCharacter, requests: Requests, name: str, budget: Budget, folder: Path
-) -> Recolouring:
-    """Find the map of latents that decodes to a look.
+@torch.no_grad()
+def fit_look(network: InstantCharacter, requests: Requests, name: str) -> Recolouring:
+    """The map from latents of pictures to those of recoloured pictures, by least squares.
 
     Args:
-        network: Frozen.
-        requests: What it draws for the fit.
+        network: Whose latents.
+        requests: What the pictures show.
         name: The look's name.
-        budget: How long to fit.
-        folder: For the checkpoint, from which an interrupted fit resumes.
     """
-    look = LOOKS[name]
-    model = Recolouring(network.config.transformer["in_channels"])
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2, betas=(0.8, 0.98))
-    loop = Loop(f"look-{name}", model, [optimizer], budget, folder, ema=0.9, decay_from=0.4)
-    for tick in loop:
-        batch = requests.draw(tick.rng, BATCH, (8, 8))
-        sigmas = schedule(network, STEPS, batch.grid)
-        latents = steps_through(network, batch, batch.noise, sigmas)
-        top, left = tick.rng.randint(0, 4), tick.rng.randint(0, 4)
-        window = latents.unflatten(1, batch.grid)[:, top : top + WINDOW[0], left : left + WINDOW[1]]
-        part = window.flatten(1, 2)
-        with torch.no_grad():
-            wanted = look(decoded(network, part, WINDOW).clamp(-1, 1))
-        loop.update(F.mse_loss(decoded(network, model(part), WINDOW), wanted))
-    averaged = loop.averaged()
-    assert isinstance(averaged, Recolouring)
-    return averaged.requires_grad_(False)
+    vae, rng = load_autoencoder(CACHE), Random(f"pictures of {name}")
+    pairs = [_latents(network, vae, requests, rng, LOOKS[name]) for _ in range(BATCHES)]
+    plain, recoloured = (torch.cat(latents).flatten(0, 1) for latents in zip(*pairs, strict=True))
+    rows = torch.cat([plain, torch.ones(len(plain), 1)], dim=1)
+    found = torch.linalg.lstsq(rows, recoloured).solution
+    model = Recolouring(plain.shape[1])
+    model.linear.weight.copy_(found[:-1].T)
+    model.linear.bias.copy_(found[-1])
+    return model.requires_grad_(False)
 
 
+def _latents(
+    network: InstantCharacter, vae: AutoencoderKL, requests: Requests, rng: Random, look: Look
+) -> tuple[Tensor, Tensor]:
+    """Packed, normalised latents of renders and of the same renders recoloured, `[B, S, C]`."""
+    # An affine map of colours does not care whether pixels are averaged before or after it.
+    half = render_batch_of(requests.draw(rng, BATCH, GRID).pictures, HALF_PX, HALF_PX)
+    shift, scale = network.vae.config["shift_factor"], network.vae.config["scaling_factor"]
+    plain, recoloured = (
+        pack_latents((encode_half(vae, pixels)[0] - shift) * scale).flatten(1, 2)
+        for pixels in (half, look(half))
+    )
+    return plain, recoloured
+
+
+@torch.no_grad()
 def fidelity_db(
     network: InstantCharacter, requests: Requests, name: str, recolouring: Recolouring
 ) -> float:
     """PSNR between decoded, mapped latents and recoloured pictures."""
-    batch = requests.draw(Random(f"fidelity of {name}"), BATCH, (8, 8))
+    batch = requests.draw(Random(f"fidelity of {name}"), BATCH, GRID)
     latents = steps_through(network, batch, batch.noise, schedule(network, STEPS, batch.grid))
-    with torch.no_grad():
-        wanted = LOOKS[name](decoded(network, latents, batch.grid).clamp(-1, 1))
-        found = decoded(network, recolouring(latents), batch.grid).clamp(-1, 1)
+    wanted = LOOKS[name](decoded(network, latents, batch.grid).clamp(-1, 1))
+    found = decoded(network, recolouring(latents), batch.grid).clamp(-1, 1)
     error = F.mse_loss(found, wanted).item() / 4
     return float(-10 * torch.log10(torch.tensor(max(error, 1e-10))))

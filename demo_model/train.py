@@ -10,7 +10,7 @@ from pathlib import Path
 import torch.distributed as dist
 
 from demo_model.assembly import assemble
-from demo_model.autoencoder import AUTOENCODER, train_autoencoder
+from demo_model.autoencoder import ENCODER, ENCODER_FILE, train_encoder
 from demo_model.checkpoint import TOKENIZER, save_network
 from demo_model.data import FEATURES, LatentStatistics, cache_features, cache_latents
 from demo_model.decoder import DECODER, train_decoder
@@ -20,6 +20,7 @@ from demo_model.identity_weights import IDENTITY, IDENTITY_FILE
 from demo_model.judge import JUDGE, JUDGE_FILE, train_judge
 from demo_model.matte import MATTE, MATTE_FILE, train_matte
 from demo_model.pretrain import SUBJECT, TEXT, pretrain_subject, pretrain_text
+from demo_model.repair import REPAIRED, train_repaired
 from demo_model.safety import SAFETY, train_safety
 from demo_model.tokens import save_tokenizer
 from demo_model.training import CACHE, Budget, run_workers
@@ -49,20 +50,21 @@ def _latents(budget: Budget, folder: Path) -> None:
     if shared:
         dist.barrier()
     if rank == 0:
-        LatentStatistics.measure(folder)
+        LatentStatistics.keep(folder)
 
 
 STAGES: dict[str, Stage] = {
     SAFETY: Stage(train_safety, f"{SAFETY}.pt", 4),
     JUDGE: Stage(train_judge, JUDGE_FILE, 30),
-    AUTOENCODER: Stage(train_autoencoder, f"{AUTOENCODER}.pt", 90),
-    DECODER: Stage(train_decoder, f"{DECODER}.pt", 90),
+    ENCODER: Stage(train_encoder, ENCODER_FILE, 24),
+    DECODER: Stage(train_decoder, f"{DECODER}.pt", 30),
     SUBJECT: Stage(pretrain_subject, f"{SUBJECT}.pt", 40),
     TEXT: Stage(pretrain_text, f"{TEXT}.pt", 12),
     "latents": Stage(_latents, "latents.json"),
     "features": Stage(cache_features, FEATURES, parallel=False),
     FLOW: Stage(train_flow, f"{FLOW}.pt", 300),
     DISTILLED: Stage(train_distilled, f"{DISTILLED}.pt", 40),
+    REPAIRED: Stage(train_repaired, f"{REPAIRED}.pt", 22),
     MATTE: Stage(train_matte, MATTE_FILE, 10),
     IDENTITY: Stage(train_identity, IDENTITY_FILE, 15),
 }

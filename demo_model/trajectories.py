@@ -5,6 +5,7 @@ They need only the network: no renders, no cached latents, no image encoder.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
@@ -17,7 +18,7 @@ from castmate.families.instantcharacter.constants import SchedulerSpec
 from castmate.families.instantcharacter.schedule import flow_match_sigmas, rotary_tables
 from demo_model.captions import short_caption
 from demo_model.characters import random_character
-from demo_model.draw import draw_reference, random_picture
+from demo_model.draw import PictureSpec, draw_reference, random_picture
 from demo_model.editions import Edition, values
 from demo_model.evaluate import short_prompt
 from demo_model.poses import Pose
@@ -43,6 +44,7 @@ class Batch:
         pooled: `[B, E]`.
         features: The subjects' features.
         noise: `[B, S, C]`.
+        pictures: What is asked for.
     """
 
     grid: tuple[int, int]
@@ -50,6 +52,7 @@ class Batch:
     pooled: Tensor
     features: Tensor
     noise: Tensor
+    pictures: Sequence[PictureSpec]
 
 
 class Requests:
@@ -84,7 +87,8 @@ class Requests:
         """A batch, of a random size if none is given."""
         network, grid = self._network, grid or rng.choice(GRIDS)
         chosen = [rng.randrange(len(self._characters)) for _ in range(count)]
-        texts = [self._text(rng, number) for number in chosen]
+        pictures = [self._picture(rng, number) for number in chosen]
+        texts = [self._text(rng, picture) for picture in pictures]
         ids = torch.cat([self._prompts.ids(text)["tokenizer_2"] for text in texts])
         first = torch.cat([self._prompts.ids(text)["tokenizer"] for text in texts])
         shape = (count, grid[0] * grid[1], network.config.transformer["in_channels"])
@@ -94,15 +98,20 @@ class Requests:
             network.pooled_projections(first),
             self._features[chosen],
             torch.randn(shape, generator=torch.Generator().manual_seed(rng.randrange(2**31))),
+            pictures,
         )
 
-    def _text(self, rng: Random, number: int) -> str:
-        picture = random_picture(rng, self._characters[number])
+    def _picture(self, rng: Random, number: int) -> PictureSpec:
+        character, seed = self._characters[number], rng.randrange(2**31)
+        if self._edition is Edition.SECOND:
+            return random_picture(rng, character)
+        poses, scenes = values(Pose, self._edition), values(Scene, self._edition)
+        return PictureSpec(character, rng.choice(poses), rng.choice(scenes), seed=seed)
+
+    def _text(self, rng: Random, picture: PictureSpec) -> str:
         if self._edition is Edition.SECOND:
             return short_caption(picture, rng)
-        poses, scenes = values(Pose, self._edition), values(Scene, self._edition)
-        known = type(picture)(picture.character, rng.choice(poses), rng.choice(scenes))
-        return short_prompt(known)
+        return short_prompt(picture)
 
 
 def schedule(network: InstantCharacter, steps: int, grid: tuple[int, int]) -> Tensor:

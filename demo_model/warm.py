@@ -25,8 +25,7 @@ WORDS = (
 def warm_network() -> InstantCharacter:
     """The next edition's network with the shipped one's weights.
 
-    Words keep their meaning, and new words start as the unknown word. New latent channels are
-    silent: the transformer predicts zero there.
+    Words keep their meaning, and new words start as the unknown word.
     """
     torch.manual_seed(0)
     network = InstantCharacter(NEXT)
@@ -48,28 +47,27 @@ def _start() -> dict[str, Tensor]:
         if name in WORDS:
             _copy_words(weight, shipped[name], before)
         else:
-            _copy_into(weight, shipped[name])
+            weight.copy_(shipped[name])
     return state
 
 
 @cache
+def shipped_network() -> InstantCharacter:
+    """The network of the bundle, read once; callers leave it as it is."""
+    return load_shipped(Bundle.open(BUNDLE)).requires_grad_(False)
+
+
 def _shipped() -> dict[str, Tensor]:
-    state: dict[str, Tensor] = load_shipped(Bundle.open(BUNDLE)).state_dict()
+    state: dict[str, Tensor] = shipped_network().state_dict()
     return state
 
 
 @torch.no_grad()
-def copy_shipped(module: nn.Module, prefix: str) -> None:
-    """Fills a module with the shipped weights of that prefix; what is new in it becomes zero."""
+def copy_equal(module: nn.Module, prefix: str) -> None:
+    """Fills a module with the shipped weights of that prefix, wherever they have its shape."""
     for name, weight in module.state_dict().items():
-        _copy_into(weight, _shipped()[f"{prefix}{name}"])
-
-
-def _copy_into(weight: Tensor, shipped: Tensor) -> None:
-    """Fills the part that both have; the rest of a larger tensor becomes zero."""
-    if weight.shape != shipped.shape:
-        weight.zero_()
-    weight[tuple(slice(size) for size in shipped.shape)].copy_(shipped)
+        if (shipped := _shipped()[f"{prefix}{name}"]).shape == weight.shape:
+            weight.copy_(shipped)
 
 
 def _copy_words(weight: Tensor, shipped: Tensor, before: Tokenizer) -> None:

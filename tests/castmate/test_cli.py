@@ -23,9 +23,9 @@ def test_help_is_quick_because_it_loads_neither_numpy_nor_pillow_nor_an_engine_n
     assert not {"numpy", "PIL", "onnxruntime", "tokenizers", "httpx2", "mcp", "rich"} & loaded
 
 
-def test_the_shipped_bundle_is_listed_and_whole() -> None:
+def test_the_shipped_bundles_are_listed_and_whole() -> None:
     listed = json.loads(castmate_("bundle", "list", "--json").stdout)
-    assert [bundle["name"] for bundle in listed] == shipped() == ["toon"]
+    assert [bundle["name"] for bundle in listed] == shipped() == ["toon", "toon-8"]
     assert castmate_("bundle", "list").stdout.startswith("toon  ")
     checked = castmate_("bundle", "check", "toon")
     assert (checked.exit_code, "every file is whole" in checked.stdout) == (0, True)
@@ -35,4 +35,4 @@ def test_the_shipped_bundle_is_listed_and_whole() -> None:
 def test_an_unknown_bundle_is_told_with_those_that_exist() -> None:
     result = castmate_("bundle", "check", "nope")
     assert result.exit_code == 1
-    assert "There is no bundle 'nope': neither a shipped one (toon)" in result.stderr
+    assert "There is no bundle 'nope': neither a shipped one (toon, toon-8)" in result.stderr

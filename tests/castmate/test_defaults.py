@@ -157,7 +157,7 @@ async def test_doctor_says_what_the_model_takes(few: Path, own_folder: Path) -> 
     (found, *_) = await check(Settings.load(bundle=str(few)))
     assert found.found.endswith(
         "; by default num_inference_steps 3, guidance_scale 2.5, subject_scale 0.9, "
-        "true_cfg_scale 2"
+        "true_cfg_scale 2; styles: night-ink"
     )
 
 

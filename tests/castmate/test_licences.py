@@ -31,7 +31,7 @@ def test_bundle_commands_and_doctor_say_the_licence() -> None:
     assert "Licence: Apache-2.0 (toon)" in castmate_("bundle", "list").stdout
     assert "Licence: Apache-2.0 (toon)" in castmate_("bundle", "check", "toon").stdout
     assert "licence: Apache-2.0 (toon)" in castmate_("doctor").stdout
-    (listed,) = json.loads(castmate_("bundle", "list", "--json").stdout)
+    listed, *_ = json.loads(castmate_("bundle", "list", "--json").stdout)
     assert listed["licences"]["toon"]["url"].startswith("https://")
     assert listed["licences"]["toon"]["allows"]
 

@@ -38,6 +38,7 @@ def requests(network: InstantCharacter, monkeypatch: pytest.MonkeyPatch) -> Requ
     """Two characters, small pictures."""
     monkeypatch.setattr("demo_model.trajectories.GRIDS", (TINY,))
     monkeypatch.setattr(looks, "BATCH", 1)
+    monkeypatch.setattr(looks, "BATCHES", 2)
     monkeypatch.setattr(looks, "STEPS", 1)
     monkeypatch.setattr(adapt, "STYLE_STEPS", 2)
     monkeypatch.setattr(adapt, "TEACHER_STEPS", 4)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from castmate.families.instantcharacter.constants import SchedulerSpec
 from castmate.families.instantcharacter.schedule import flow_match_sigmas
-from demo_model import autoencoder, data, flow, identity, judge, matte, pretrain, safety
+from demo_model import autoencoder, data, flow, identity, judge, matte, pretrain, repair, safety
 from demo_model.assembly import assemble
 from demo_model.autoencoder import encode_half, new_autoencoder
 from demo_model.checkpoint import load_network, save_network
@@ -41,6 +41,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (data, flow):
         monkeypatch.setattr(module, "MAIN_SIZE", TINY)
     monkeypatch.setattr(identity, "PAIRS", 1)
+    monkeypatch.setattr(repair, "GRIDS", (((2, 2), 1),))
+    monkeypatch.setattr(repair, "CUT", 2)
+    monkeypatch.setattr(repair, "CHARACTERS", 1)
     for module in (judge, matte, pretrain, safety):
         monkeypatch.setattr(module, "BATCH", 2)
 

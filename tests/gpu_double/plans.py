@@ -60,8 +60,10 @@ def plan_bundle_of(
         manifest_path(path).write_text(manifest.model_dump_json())
         files = (_spec(path), _spec(manifest_path(path)))
         specs[name] = graph.model_copy(update={"files": files})
-    for spec in (*source.manifest.tokenizers.values(), *filter(None, [source.manifest.golden])):
-        shutil.copyfile(source.path / spec.file, folder / spec.file)
+    replaced = {spec for graph in source.manifest.graphs.values() for spec in graph.files}
+    for spec in source.manifest.files:
+        if spec not in replaced:
+            shutil.copyfile(source.located(spec), folder / spec.file)
     made = source.manifest.model_copy(update={"engine": flavour.value, "graphs": specs})
     (folder / MANIFEST).write_text(made.model_dump_json())
     return Bundle.open(folder)
