@@ -60,9 +60,9 @@ def plan_bundle_of(
         manifest_path(path).write_text(manifest.model_dump_json())
         files = (_spec(path), _spec(manifest_path(path)))
         specs[name] = graph.model_copy(update={"files": files})
-    replaced = {spec for graph in source.manifest.graphs.values() for spec in graph.files}
+    graph_files = {spec.file for one in source.manifest.graphs.values() for spec in one.files}
     for spec in source.manifest.files:
-        if spec not in replaced:
+        if spec.file not in graph_files:
             shutil.copyfile(source.located(spec), folder / spec.file)
     made = source.manifest.model_copy(update={"engine": flavour.value, "graphs": specs})
     (folder / MANIFEST).write_text(made.model_dump_json())
