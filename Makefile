@@ -1,5 +1,5 @@
-# Every command a developer needs; `make help` lists them. Prerequisites run one after the other,
-# so their order is the order of work and the first failure stops it.
+# Every command a developer needs; `make help` lists them. Targets run one after the other, so
+# the order of prerequisites is the order of work and the first failure stops it.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
@@ -56,12 +56,10 @@ demo: $(RUNTIME) ## Draw a shipped character in a new scene; installs the runtim
 	$(BIN)/castmate generate --image $(DEMO_REFERENCE) --prompt "$(DEMO_PROMPT)" \
 	  --size '512*512' --seed 7 --output $(DEMO_OUTPUT)
 
-# What takes long runs side by side, so that no processor idles while the last test of one part ends;
-# all that the parts need is installed before.
 .PHONY: test
-test: lint imports $(TRITON) $(CLIENTS) $(BINDINGS) $(MCP_CHECKS) $(if $(PYTHON_312),$(DEV_312)) ## All checks, as CI runs them: lint, imports, types, tests on 3.12, all tests
-	@printf '%s\n' types test-312 pytest | xargs -n 1 -P 3 $(MAKE) --no-print-directory
+test: quick pytest ## All checks, as CI runs them: lint, imports, types, tests on 3.12, all tests
 
+# Side by side: mypy keeps one processor busy, and the tests wait much of their time.
 .PHONY: quick
 quick: lint imports $(CLIENTS) $(MCP_CHECKS) ## All checks but the tests on 3.11: minutes
 	@printf '%s\n' types test-312 | xargs -n 1 -P 2 $(MAKE) --no-print-directory
