@@ -15,7 +15,7 @@ from benchmarks.plots import CLASSES, STYLE, svg
 from benchmarks.record import read
 
 ROOT = Path(__file__).parents[1]
-RESULT = ROOT / "benchmarks/results/quality-cpu.json"
+RESULT = ROOT / "benchmarks/results/one-core/quality.json"
 PLOT = ROOT / "docs/quality.svg"
 STEPS = (4, 8, 16, 28)
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from castmate.clients import registry
@@ -31,22 +29,17 @@ NAMES = ("night-ink", "pastel")
 
 @pytest.fixture(scope="module")
 def styled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped model as if it had styles, of which no graph takes anything."""
-    folder, known = tmp_path_factory.mktemp("styled") / "bundle", {}
-    made = tmp_path_factory.mktemp("files")
-    for name in NAMES:
-        np.savez(path := made / f"style-{name}.npz")
-        data = path.read_bytes()
-        known[name] = {
-            "file": path.name,
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "num_bytes": len(data),
-            "lora": {"file": f"{name}.safetensors", "sha256": "0", "scale": 1.0},
-        }
-    edited(folder, styles={"rank": {"min": 0, "opt": 8, "max": 8}, "known": known})
-    for path in made.iterdir():
-        path.rename(folder / path.name)
-    return folder
+    """The shipped model with its style under two names."""
+    styles = Bundle.open("toon").manifest.model_dump(mode="json")["styles"]
+    known = dict.fromkeys(NAMES, styles["known"]["night-ink"])
+    folder = tmp_path_factory.mktemp("styled") / "bundle"
+    return edited(folder, styles=styles | {"known": known})
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped model as if it had no style."""
+    return edited(tmp_path_factory.mktemp("plain") / "bundle", styles=None)
 
 
 def asked(style: str) -> GenerateRequest:
@@ -67,8 +60,8 @@ async def test_every_place_that_lists_styles_lists_the_bundles(
 
 
 @pytest.mark.anyio
-async def test_a_model_without_styles_lists_none(own_folder: Path) -> None:
-    settings = Settings.load(clients="local")
+async def test_a_model_without_styles_lists_none(plain: Path, own_folder: Path) -> None:
+    settings = Settings.load(clients="local", bundle=str(plain))
     assert (*registry.styles(settings),) == (*Router.of(settings).styles,) == ()
     (found, *_) = await check(settings)
     assert "; styles" not in found.found
@@ -92,10 +85,14 @@ async def test_an_unknown_style_is_refused_with_the_known_ones(
 
 @pytest.mark.anyio
 async def test_a_model_without_styles_says_so(
-    local: LocalClient, character: Callable[[str], Reference]
+    plain: Path, character: Callable[[str], Reference]
 ) -> None:
-    with pytest.raises(InvalidRequest, match="leave it out: the model has no styles"):
-        await local.generate(asked("pastel"), character("mira"))
+    client = LocalClient.open(Settings.load(bundle=str(plain)))
+    try:
+        with pytest.raises(InvalidRequest, match="leave it out: the model has no styles"):
+            await client.generate(asked("pastel"), character("mira"))
+    finally:
+        await client.aclose()
 
 
 def test_no_style_is_allowed_everywhere() -> None:
@@ -108,9 +105,9 @@ def test_a_file_of_a_style_is_checked_with_the_others(styled: Path) -> None:
 
 
 def test_a_style_makes_another_request_of_it_and_reaches_triton() -> None:
-    plain: dict[str, Any] = wire.encode_parameters(asked(""))
+    parameters: dict[str, Any] = wire.encode_parameters(asked(""))
     assert wire.encode_parameters(asked("pastel"))["style"] == "pastel"
-    assert "style" not in plain
+    assert "style" not in parameters
     assert hash_of(asked("")) != hash_of(asked("pastel"))
 
 
