@@ -161,11 +161,15 @@ def own_peaks(side: int = 1536, mib: int = 256) -> Peaks:
     return Peaks(round(tflops, 4), round(tflops, 4), round(moved, 4))
 
 
+WITHOUT_STYLE = {"r": 0}
+"""The rank of the factors of a style, where the graphs of a bundle take any."""
+
+
 def measured_ms(bundle: Bundle, runtime: Runtime, config: ModelConfig, side: int) -> dict[str, Any]:
     """Time every graph of a bundle by itself, on arbitrary inputs."""
     found, random = {}, np.random.default_rng(0)
     for name, graph in bundle.manifest.graphs.items():
-        dims, inputs = dimensions(config, side, name), {}
+        dims, inputs = dimensions(config, side, name) | WITHOUT_STYLE, {}
         for key, spec in graph.inputs.items():
             shape = [n if isinstance(n, int) else dims[n] for n in spec.shape]
             values = random.standard_normal(shape) if "float" in spec.dtype else np.zeros(shape)

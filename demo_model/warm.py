@@ -20,6 +20,8 @@ WORDS = (
     "text_encoder.embeddings.token_embedding.weight",
     "text_encoder_2.encoder.embed_tokens.weight",
 )
+SHARED = "text_encoder_2.shared.weight"
+"""T5's other name for the weights of its words."""
 
 
 def warm_network() -> InstantCharacter:
@@ -42,8 +44,8 @@ def _start() -> dict[str, Tensor]:
     shipped = _shipped()
     before = Tokenizer.from_file(str(bundle.file(bundle.manifest.tokenizers["tokenizer"])))
     for name, weight in state.items():
-        if name.startswith("vae."):
-            continue  # trained on its own
+        if name.startswith("vae.") or name == SHARED:
+            continue  # trained on its own, or copied under its other name
         if name in WORDS:
             _copy_words(weight, shipped[name], before)
         else:
