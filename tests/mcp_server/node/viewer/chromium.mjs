@@ -1,7 +1,7 @@
 // A Chromium that npm installs, unpacked once; for whatever a test wants to see as a browser does.
 
 import chromium, { inflate } from "@sparticuz/chromium";
-import { existsSync, mkdirSync, mkdtempSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -23,7 +23,12 @@ async function unpacked() {
     process.env.TMPDIR = before;
     const fonts = `<fontconfig><dir>${UNPACKED}/fonts/fonts</dir></fontconfig>`;
     writeFileSync(join(fresh, "fonts.conf"), fonts);
-    renameSync(fresh, UNPACKED);
+    try {
+      renameSync(fresh, UNPACKED);
+    } catch (error) {
+      if (error.code !== "ENOTEMPTY" && error.code !== "EEXIST") throw error;
+      rmSync(fresh, { recursive: true }); // another test was quicker
+    }
   }
   return UNPACKED;
 }
