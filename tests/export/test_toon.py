@@ -21,7 +21,7 @@ from castmate.families.instantcharacter.graphs import PARTS
 from castmate.images import Reference
 from castmate.pipeline.pipeline import Pipeline
 from castmate.schema import GenerateRequest
-from demo_model.build import STEP_CACHING
+from demo_model.build import STEP_CACHING, shipped_styles
 from demo_model.checkpoint import load_shipped
 from export.build import Options, build_bundle
 from export.calibrate import Calibration, calibrate
@@ -29,6 +29,7 @@ from export.families.instantcharacter.network import InstantCharacter
 from export.families.instantcharacter.step_caching import bundle_graphs, step_caching_graphs
 from export.families.instantcharacter.unquantized import UNQUANTIZED
 from export.family import merges, sensitive
+from export.lora.styles import prepare
 from export.precision import Precision, convert
 from export.quantization.fp8 import FP8, FP8_ATTENTION
 from export.quantization.none import NONE
@@ -81,6 +82,7 @@ def exported(
     def make(folder: Path) -> None:
         network = copy.deepcopy(toon)
         convert(network, precision.dtype)
+        prepare(network, shipped_styles())
         spared = sensitive(network)
         groups = merges(network)
         quantize(network.denoiser, calibration.amax, quantization, UNQUANTIZED, groups, spared)
