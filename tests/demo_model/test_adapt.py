@@ -11,7 +11,6 @@ import torch
 from castmate.engines.bundle import Bundle
 from demo_model import adapt, looks
 from demo_model.adapt import train_few_steps, train_style
-from demo_model.checkpoint import load_shipped
 from demo_model.editions import SHIPPED
 from demo_model.looks import LOOKS
 from demo_model.lora import Lora, trainable_layers
@@ -26,11 +25,6 @@ from export.lora.styles import Style, prepare
 from export.samples import Prompts
 
 TINY = (4, 4)
-
-
-@pytest.fixture(scope="module")
-def network() -> InstantCharacter:
-    return load_shipped(Bundle.open(BUNDLE)).requires_grad_(False)
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from castmate.engines.bundle import Bundle
 from demo_model import repair
 from demo_model.autoencoder import encode_half, new_autoencoder
-from demo_model.checkpoint import load_shipped
 from demo_model.editions import SHIPPED
 from demo_model.trajectories import Requests
 from demo_model.warm import BUNDLE
@@ -19,11 +18,6 @@ from export.families.instantcharacter.network import InstantCharacter
 from export.samples import Prompts
 
 GRID = (8, 8)
-
-
-@pytest.fixture(scope="module")
-def network() -> InstantCharacter:
-    return load_shipped(Bundle.open(BUNDLE)).requires_grad_(False)
 
 
 @pytest.fixture
