@@ -206,22 +206,24 @@ def step_caching(report: dict[str, Any]) -> Iterator[str]:
 
 
 def few_steps(report: dict[str, Any]) -> Iterator[str]:
-    """What fewer steps cost, without a few-step base, alone and combined."""
+    """What fewer steps cost, with and without a LoRA for few steps, alone and combined."""
     yield _row(
         f"{report['pictures']} held-out characters, {report['request']['size']}",
         "steps computed",
+        "times faster",
         "SSIM to the exact picture",
         "identity, change",
         "look, change",
         "pose and scene, change",
     )
-    yield _rule(6)
+    yield _rule(7)
     for name, row in report["rows"].items():
         if row["class"] not in ("exact", "cached", "few steps") or row["computed_steps"] is None:
             continue
         yield _row(
             "every step" if name == "castmate" else name.replace("_", chr(92) + "_"),
             f"{row['computed_steps']['value']:.1f}",
+            "" if row["control"] else f"{row['speedup']['value']:.2f}",
             f"{row['ssim']['value']:.3f}",
             *(_change(row[f"{key}_change"]) for key in ("dino", "judge_look", "judge_prompt")),
         )
@@ -341,7 +343,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], Iterator[str]]]] = {
     "latency-summary": ("latency-cpu.json", latency_summary),
     "latency": ("latency-cpu.json", latency),
     "step-caching": ("quality-cpu.json", step_caching),
-    "few-steps": ("one-core/quality.json", few_steps),
+    "few-steps": ("quality-cpu.json", few_steps),
     "fp8": ("schemes-toon.json", fp8),
     "schemes": ("schemes-toon.json", schemes),
     "ledger": ("ledger.json", ledger),
