@@ -1,7 +1,7 @@
 """The plot of docs/results.md: likeness by computed steps. `python -m benchmarks.quality_plot`.
 
-Steps and not seconds, since they are the same on every machine. Styles are left out: another picture
-is what they are for.
+Steps and not seconds, since they are the same on every machine. Styles are left out: they are
+meant to draw another picture.
 """
 
 from __future__ import annotations
