@@ -1,16 +1,21 @@
-"""Pre-trains the encoders on the known attributes, so that flow matching starts from features."""
+"""Pre-trains the encoders on the known attributes, so that flow matching starts from features.
+
+What was trained is kept beside this file, and training goes on from there.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from random import Random
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from demo_model.captions import full_caption, short_caption, with_unknown_words
-from demo_model.characters import random_character
+from demo_model.characters import CharacterSpec, random_character
 from demo_model.config import NEXT
 from demo_model.draw import random_picture
 from demo_model.labels import (
@@ -22,6 +27,7 @@ from demo_model.labels import (
     stack_labels,
 )
 from demo_model.optimizers import Muon, split_parameters
+from demo_model.precision import mixed_precision
 from demo_model.subjects import crops, random_reference
 from demo_model.tokens import build_tokenizer, encode
 from demo_model.training import Budget, Loop
@@ -29,6 +35,7 @@ from demo_model.warm import warm_network
 from export.families.instantcharacter.network import InstantCharacter
 
 SUBJECT, TEXT = "subject_encoders", "text_encoders"
+SUBJECT_FILE, TEXT_FILE = f"{SUBJECT}.safetensors", f"{TEXT}.safetensors"
 BATCH = 24
 _PLAIN = ("embed", "position", "token", "shared", "heads", "latents", "relative")
 
@@ -80,28 +87,42 @@ class TextReader(nn.Module):
 def pretrain_subject(budget: Budget, folder: Path) -> None:
     """Both image encoders, projector and resampler learn to name a character's attributes."""
     network = warm_network()
-    reader = SubjectReader(network).to(budget.device)
+    reader = SubjectReader(network)
+    _load(reader, SUBJECT_FILE)
+    reader.to(budget.device)
     matrices, others = split_parameters(reader.named_parameters(), _PLAIN)
     optimizers = [Muon(matrices, lr=0.01), torch.optim.AdamW(others, lr=1e-3, weight_decay=0.01)]
     loop = Loop(SUBJECT, reader, optimizers, budget, folder, ema=0.995)
     for tick in loop:
-        specs = [random_character(tick.rng, held_out=False) for _ in range(BATCH)]
+        specs = [_character(tick.rng) for _ in range(BATCH)]
         views = torch.stack([crops(random_reference(spec, tick.rng)) for spec in specs])
         labels = stack_labels([character_labels(spec) for spec in specs])
-        features = network.subject_features(views.to(budget.device))
-        steps = 1000 * torch.rand(len(specs), device=features.device)
-        tokens = network.subject_resampler(features, steps)
-        loss, accuracies = reader.read(tokens.flatten(1), labels)
+        with mixed_precision(budget.device):
+            features = network.subject_features(views.to(budget.device))
+            steps = 1000 * torch.rand(len(specs), device=features.device)
+            tokens = network.subject_resampler(features, steps)
+        loss, accuracies = reader.read(tokens.float().flatten(1), labels)
         loop.update(loss, **accuracies)
     if loop.rank == 0:
-        torch.save(loop.averaged().state_dict(), folder / f"{SUBJECT}.pt")
+        save_model(loop.averaged().half(), str(folder / SUBJECT_FILE))
+
+
+def _character(rng: Random) -> CharacterSpec:
+    """A training character; half of them have hair, whose style is the hardest thing to see."""
+    spec = random_character(rng, held_out=False)
+    with_hair = rng.random() < 0.34
+    while with_hair and not spec.has_hair:
+        spec = random_character(rng, held_out=False)
+    return spec
 
 
 def pretrain_text(budget: Budget, folder: Path) -> None:
     """Both text encoders learn to name what a full caption says."""
     network = warm_network()
     tokenizer = build_tokenizer()
-    reader = TextReader(network).to(budget.device)
+    reader = TextReader(network)
+    _load(reader, TEXT_FILE)
+    reader.to(budget.device)
     matrices, others = split_parameters(reader.named_parameters(), _PLAIN)
     optimizers = [Muon(matrices, lr=0.01), torch.optim.AdamW(others, lr=2e-3, weight_decay=0.01)]
     loop = Loop(TEXT, reader, optimizers, budget, folder, ema=0.99)
@@ -123,13 +144,27 @@ def pretrain_text(budget: Budget, folder: Path) -> None:
         embeds_loss, accuracies = reader.read_embeds(network.prompt_embeds(ids).mean(1), labels)
         loop.update(pooled_loss + embeds_loss, **accuracies)
     if loop.rank == 0:
-        torch.save(loop.averaged().state_dict(), folder / f"{TEXT}.pt")
+        save_model(loop.averaged().half(), str(folder / TEXT_FILE))
 
 
 def load_pretrained(network: InstantCharacter, folder: Path, *, text: bool = True) -> None:
-    """Loads the pre-trained encoders into a network."""
-    subject = SubjectReader(network)
-    subject.load_state_dict(torch.load(folder / f"{SUBJECT}.pt", weights_only=True))
+    """Loads the pre-trained encoders into a network: those in the folder, else those kept here.
+
+    Raises:
+        FileNotFoundError: There are none.
+    """
+    readers: dict[str, nn.Module] = {SUBJECT_FILE: SubjectReader(network)}
     if text:
-        reader = TextReader(network)
-        reader.load_state_dict(torch.load(folder / f"{TEXT}.pt", weights_only=True))
+        readers[TEXT_FILE] = TextReader(network)
+    for file, reader in readers.items():
+        if not _load(reader, file, folder):
+            raise FileNotFoundError(f"{folder / file} is missing: train that stage first")
+
+
+def _load(reader: nn.Module, file: str, folder: Path | None = None) -> bool:
+    """Whether there was a file to load."""
+    for place in (folder, Path(__file__).parent):
+        if place is not None and (place / file).exists():
+            load_model(reader, place / file)
+            return True
+    return False

@@ -19,7 +19,14 @@ from demo_model.identity import train_identity
 from demo_model.identity_weights import IDENTITY, IDENTITY_FILE
 from demo_model.judge import JUDGE, JUDGE_FILE, train_judge
 from demo_model.matte import MATTE, MATTE_FILE, train_matte
-from demo_model.pretrain import SUBJECT, TEXT, pretrain_subject, pretrain_text
+from demo_model.pretrain import (
+    SUBJECT,
+    SUBJECT_FILE,
+    TEXT,
+    TEXT_FILE,
+    pretrain_subject,
+    pretrain_text,
+)
 from demo_model.repair import REPAIRED, train_repaired
 from demo_model.safety import SAFETY, train_safety
 from demo_model.tokens import save_tokenizer
@@ -58,8 +65,8 @@ STAGES: dict[str, Stage] = {
     JUDGE: Stage(train_judge, JUDGE_FILE, 30),
     ENCODER: Stage(train_encoder, ENCODER_FILE, 24),
     DECODER: Stage(train_decoder, f"{DECODER}.pt", 30),
-    SUBJECT: Stage(pretrain_subject, f"{SUBJECT}.pt", 40),
-    TEXT: Stage(pretrain_text, f"{TEXT}.pt", 12),
+    SUBJECT: Stage(pretrain_subject, SUBJECT_FILE, 100),
+    TEXT: Stage(pretrain_text, TEXT_FILE, 12),
     "latents": Stage(_latents, "latents.json"),
     "features": Stage(cache_features, FEATURES, parallel=False),
     FLOW: Stage(train_flow, f"{FLOW}.pt", 300),

@@ -157,13 +157,14 @@ class Loop:
     def _average_gradients(self) -> None:
         if self.world == 1:
             return
-        grads = [p.grad for p in self.params if p.grad is not None]
+        # A head without an example in one worker's batch may have one in another's.
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.params]
         flat = torch.cat([g.reshape(-1) for g in grads])
         dist.all_reduce(flat)
         flat /= self.world
         offset = 0
-        for grad in grads:
-            grad.copy_(flat[offset : offset + grad.numel()].view_as(grad))
+        for param, grad in zip(self.params, grads, strict=True):
+            param.grad = flat[offset : offset + grad.numel()].view_as(grad)
             offset += grad.numel()
 
     def save(self) -> None:
