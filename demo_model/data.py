@@ -17,7 +17,9 @@ from castmate.files import open_atomically
 from demo_model.autoencoder import encode_half, load_autoencoder, render_batch_of
 from demo_model.characters import CharacterSpec, training_characters
 from demo_model.draw import PictureSpec, random_picture
+from demo_model.poses import Pose
 from demo_model.pretrain import load_pretrained
+from demo_model.scenes import Scene
 from demo_model.subjects import crops, random_reference
 from demo_model.training import Budget
 from demo_model.warm import shipped_network, warm_network
@@ -42,13 +44,19 @@ PICTURES: dict[Size, int] = {
 OTHER_SHARDS, OTHER_SHARD = 240, 25
 SIDES = range(512, 1537, 64)
 MAIN_SIZE: Size = (512, 512)
+SIMPLE = 0.45
+"""Share of pictures with nothing but a pose and a place, which is what most prompts ask for."""
 FEATURES = "subject_features.pt"
 
 
 def training_picture(size: Size, index: int, characters: list[CharacterSpec]) -> PictureSpec:
     """The content of picture number `index` of a size."""
     rng = Random(f"picture/{size}/{index}")
-    return random_picture(rng, characters[rng.randrange(len(characters))])
+    character = characters[rng.randrange(len(characters))]
+    if rng.random() >= SIMPLE:
+        return random_picture(rng, character)
+    pose, scene = rng.choice(list(Pose)), rng.choice(list(Scene))
+    return PictureSpec(character, pose, scene, seed=rng.randrange(2**31))
 
 
 def _shard_path(folder: Path, size: Size, first: int) -> Path:

@@ -15,10 +15,14 @@ from castmate.families.instantcharacter.schedule import flow_match_sigmas
 from demo_model import autoencoder, data, flow, identity, judge, matte, pretrain, repair, safety
 from demo_model.assembly import assemble
 from demo_model.autoencoder import encode_half, new_autoencoder
+from demo_model.characters import training_characters
 from demo_model.checkpoint import load_network, save_network
 from demo_model.config import MAX_SEQUENCE_LENGTH, TOON
+from demo_model.draw import PictureSpec
 from demo_model.optimizers import Muon
+from demo_model.poses import Pose
 from demo_model.sample import sample
+from demo_model.scenes import Scene
 from demo_model.subjects import crops
 from demo_model.tokens import build_tokenizer
 from demo_model.train import STAGES
@@ -146,6 +150,15 @@ def test_pictures_of_every_allowed_size_are_trained_and_none_twice() -> None:
     sides = Counter(side for shard in shards for side in shard.size)
     assert set(data.SIDES) <= set(sides)
     assert shards == data.shards()  # a later run finds what an earlier one cached
+
+
+def test_nearly_half_of_the_pictures_show_a_pose_in_a_place_and_nothing_else() -> None:
+    characters = training_characters(3)
+    pictures = [data.training_picture((512, 512), i, characters) for i in range(400)]
+    simple = [p for p in pictures if p == PictureSpec(p.character, p.pose, p.scene, seed=p.seed)]
+    assert 0.4 < len(simple) / len(pictures) < 0.55
+    assert {p.pose for p in simple} == set(Pose)
+    assert {p.scene for p in simple} == set(Scene)
 
 
 def test_batches_of_every_size_are_about_equal_work() -> None:
