@@ -142,7 +142,7 @@ soak: $(DEV) $(TRITON) ## Send 500 requests to one tritonserver: memory, shared 
 	CASTMATE_SOAK_REQUESTS=500 $(BIN)/python -m pytest -s tests/triton_models/test_soak.py
 
 .PHONY: bench
-bench: $(DEV) $(TRITON) ## Measure speed, quality and load on a quiet CPU and report: 15 minutes
+bench: $(DEV) $(TRITON) ## Measure speed, quality and load on a quiet CPU and report: half an hour
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.quality
 	$(BIN)/python -m benchmarks.load

@@ -39,7 +39,7 @@ def draw(result: dict[str, Any]) -> str:
         right.annotate("grey: another seed", (0.98, 0.95), xycoords="axes fraction", ha="right")
         for axes in (left, right):
             axes.set_xscale("log")
-            axes.set_xlim(left=2.6)
+            axes.set_xlim(left=2.6)  # room for the names
             axes.set_xticks(STEPS, [str(number) for number in STEPS])
             axes.minorticks_off()
             axes.set_xlabel(f"steps computed of {result['request']['num_inference_steps']}")
@@ -48,8 +48,9 @@ def draw(result: dict[str, Any]) -> str:
 
 
 def _points(axes: Axes, rows: dict[str, dict[str, Any]], key: str) -> None:
-    """One point a row, with its interval; the first of a class is in the legend."""
-    named: set[Any] = set()
+    """One point a row, with its interval; few steps have a name, and classes are in the legend."""
+    named: set[str] = set()
+    placed: set[tuple[str, float]] = set()
     for name, row in rows.items():
         colour, marker = CLASSES[row["class"]]
         value, x = row[key], row["computed_steps"]["value"]
@@ -69,8 +70,8 @@ def _points(axes: Axes, rows: dict[str, dict[str, Any]], key: str) -> None:
         )
         named.add(label)
         who = name.split(", ")[0]
-        if row["class"] == "few steps" and not swept and (who, x) not in named:
-            named.add((who, x))
+        if row["class"] == "few steps" and not swept and (who, x) not in placed:
+            placed.add((who, x))
             point = (x, value["value"])
             axes.annotate(who, point, (-9, -3), textcoords="offset points", ha="right", size=8)
 

@@ -218,7 +218,7 @@ def few_steps(report: dict[str, Any]) -> Iterator[str]:
     )
     yield _rule(7)
     for name, row in report["rows"].items():
-        if row["class"] not in ("exact", "cached", "few steps") or row["computed_steps"] is None:
+        if row["class"] == "style" or row["computed_steps"] is None:
             continue
         yield _row(
             "every step" if name == "castmate" else name.replace("_", chr(92) + "_"),

@@ -88,7 +88,7 @@ def pretrain_subject(budget: Budget, folder: Path) -> None:
     """Both image encoders, projector and resampler learn to name a character's attributes."""
     network = warm_network()
     reader = SubjectReader(network)
-    _load(reader, SUBJECT_FILE)
+    _load(reader, SUBJECT_FILE, folder)
     reader.to(budget.device)
     matrices, others = split_parameters(reader.named_parameters(), _PLAIN)
     optimizers = [Muon(matrices, lr=0.01), torch.optim.AdamW(others, lr=1e-3, weight_decay=0.01)]
@@ -110,7 +110,7 @@ def pretrain_subject(budget: Budget, folder: Path) -> None:
 def _character(rng: Random) -> CharacterSpec:
     """A training character; half of them have hair, whose style is the hardest thing to see."""
     spec = random_character(rng, held_out=False)
-    with_hair = rng.random() < 0.34
+    with_hair = rng.random() < 0.34  # a quarter of the others have hair as well
     while with_hair and not spec.has_hair:
         spec = random_character(rng, held_out=False)
     return spec
@@ -121,7 +121,7 @@ def pretrain_text(budget: Budget, folder: Path) -> None:
     network = warm_network()
     tokenizer = build_tokenizer()
     reader = TextReader(network)
-    _load(reader, TEXT_FILE)
+    _load(reader, TEXT_FILE, folder)
     reader.to(budget.device)
     matrices, others = split_parameters(reader.named_parameters(), _PLAIN)
     optimizers = [Muon(matrices, lr=0.01), torch.optim.AdamW(others, lr=2e-3, weight_decay=0.01)]
@@ -148,23 +148,12 @@ def pretrain_text(budget: Budget, folder: Path) -> None:
 
 
 def load_pretrained(network: InstantCharacter, folder: Path, *, text: bool = True) -> None:
-    """Loads the pre-trained encoders into a network: those in the folder, else those kept here.
-
-    Raises:
-        FileNotFoundError: There are none.
-    """
-    readers: dict[str, nn.Module] = {SUBJECT_FILE: SubjectReader(network)}
+    """Loads the pre-trained encoders into a network: those in the folder, else those kept here."""
+    _load(SubjectReader(network), SUBJECT_FILE, folder)
     if text:
-        readers[TEXT_FILE] = TextReader(network)
-    for file, reader in readers.items():
-        if not _load(reader, file, folder):
-            raise FileNotFoundError(f"{folder / file} is missing: train that stage first")
+        _load(TextReader(network), TEXT_FILE, folder)
 
 
-def _load(reader: nn.Module, file: str, folder: Path | None = None) -> bool:
-    """Whether there was a file to load."""
-    for place in (folder, Path(__file__).parent):
-        if place is not None and (place / file).exists():
-            load_model(reader, place / file)
-            return True
-    return False
+def _load(reader: nn.Module, file: str, folder: Path) -> None:
+    trained = folder / file
+    load_model(reader, trained if trained.exists() else Path(__file__).with_name(file))

@@ -98,15 +98,15 @@ def test_bundles_that_cannot_share_are_refused_and_lose_nothing(
         share(Bundle.open(stranger), Bundle.open(variant))
 
 
-def _forget_hashes(manifest: dict[str, Any]) -> None:
-    for key, value in manifest.items():
-        if key == "sha256":
-            manifest[key] = "0" * 64
-        elif isinstance(value, dict):
+def _forget_hashes(part: Any) -> None:
+    if isinstance(part, dict):
+        if "sha256" in part:
+            part["sha256"] = "0" * 64
+        for value in part.values():
             _forget_hashes(value)
-        elif isinstance(value, list):
-            for entry in value:
-                _forget_hashes({"": entry})
+    elif isinstance(part, list):
+        for value in part:
+            _forget_hashes(value)
 
 
 def test_a_damaged_base_is_not_shared(variant: Path, base: Path) -> None:
