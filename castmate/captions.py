@@ -8,7 +8,9 @@ becomes "?".
 
 from __future__ import annotations
 
+import bisect
 import functools
+import itertools
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -58,17 +60,8 @@ class Typeface:
             width: In pixels; a wider word is broken.
             most: The most lines; a longer text ends in "...".
         """
-        text = self._readable(text)
-        lines: list[str] = []
-        line = ""
-        for word in _words(text, lambda part: self._fits(part, width)):
-            longer = f"{line} {word.lstrip()}" if line and word[:1] == " " else line + word
-            if self._fits(longer.strip(), width):
-                line = longer
-            else:
-                lines.append(line.strip())
-                line = word
-        lines = [one for one in (*lines, line.strip()) if one]
+        filled = filter(None, self._lines(self._readable(text), width))
+        lines = list(itertools.islice(filled, most + 1))  # of a long text few are needed
         if len(lines) <= most:
             return lines
         last = lines[most - 1]
@@ -84,6 +77,17 @@ class Typeface:
             for letter in set(text)
             if not letter.isspace() and _drawn(self.font, letter) == missing
         }
+
+    def _lines(self, text: str, width: float) -> Iterator[str]:
+        line = ""
+        for word in _words(text, lambda part: self._fits(part, width)):
+            longer = f"{line} {word.lstrip()}" if line and word[:1] == " " else line + word
+            if self._fits(longer.strip(), width):
+                line = longer
+            else:
+                yield line.strip()
+                line = word
+        yield line.strip()
 
     def _fits(self, text: str, width: float) -> bool:
         return self.font.getlength(text) <= width
@@ -156,9 +160,13 @@ def _words(text: str, fits: Callable[[str], bool]) -> Iterator[str]:
     for number, word in enumerate(text.split(" ")):
         space = " " if number else ""
         while word and not fits(word):
-            cut = len(word) - 1
-            while cut > 1 and not fits(word[:cut]):
-                cut -= 1
+            cut = _longest(word, fits)
             yield space + word[:cut]
             word, space = word[cut:], ""
         yield space + word
+
+
+def _longest(word: str, fits: Callable[[str], bool]) -> int:
+    """How many of its letters fit; at least one."""
+    lengths = range(1, len(word))
+    return max(1, bisect.bisect(lengths, False, key=lambda length: not fits(word[:length])))

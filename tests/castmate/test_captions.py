@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from castmate import captions
 from castmate.captions import typeface_for, unreadable
+from castmate.storyboard import MAX_SCENE_CHARACTERS
 
 WIDTH = 300
 
@@ -28,6 +29,24 @@ def test_words_stay_whole_where_they_fit_and_what_is_cut_ends_in_dots() -> None:
     assert all(set(line.removesuffix("...").split()) <= {"lighthouse"} for line in lines[:2])
     assert lines[2].endswith("...")
     assert typeface_for("short", 20).wrapped("short", WIDTH, 3) == ["short"]
+
+
+def test_a_word_of_thousands_of_letters_is_measured_a_few_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measured: list[str] = []
+    face = typeface_for("0" * MAX_SCENE_CHARACTERS, 20)
+    getlength = captions.Font.getlength
+
+    def counting(font: captions.Font, text: str) -> float:
+        measured.append(text)
+        return getlength(font, text)
+
+    monkeypatch.setattr(captions.Font, "getlength", counting)
+    lines = face.wrapped("0" * MAX_SCENE_CHARACTERS, WIDTH, 3)
+    assert [len(line) > 10 for line in lines] == [True] * 3
+    assert lines[2].endswith("...")
+    assert len(measured) < 100
 
 
 def test_without_a_font_of_the_system_accents_are_left_off_and_the_rest_is_a_question_mark(
