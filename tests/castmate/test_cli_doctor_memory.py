@@ -39,6 +39,7 @@ def plans(tmp_path: Path) -> Path:
     ).path
 
 
+@pytest.mark.slow
 def test_a_bundle_of_plans_is_planned_for_the_card_that_is_here(plans: Path) -> None:
     with install(Card(size=6 * GIB)):
         result = castmate_("doctor", "--bundle", str(plans))
@@ -77,6 +78,7 @@ def test_a_model_that_nobody_has_exported_yet_is_planned_from_counted_bytes() ->
     assert re.search(r"--quantization nvfp4: compute capability .*12\.0", result.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gpu", "says"),
     [

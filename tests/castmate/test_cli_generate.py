@@ -58,6 +58,7 @@ def test_it_draws_and_prints_path_size_seed_and_time(client: FlatClient, own_fol
     assert client.closed
 
 
+@pytest.mark.slow
 def test_a_triton_server_that_is_down_is_told_and_another_client_draws(
     monkeypatch: pytest.MonkeyPatch, own_folder: Path
 ) -> None:
@@ -153,6 +154,7 @@ def test_several_pictures_are_numbered_before_the_suffix(
     assert re.findall(r"seed (\d)", result.stdout) == ["7", "8", "9"]
 
 
+@pytest.mark.slow
 def test_a_named_file_is_replaced_and_an_unnamed_one_never(
     client: FlatClient, own_folder: Path
 ) -> None:
@@ -343,6 +345,7 @@ def test_the_reference_may_come_through_a_pipe(own_folder: Path, line: str) -> N
         assert image.size == (512, 512)
 
 
+@pytest.mark.slow
 def test_a_negative_prompt_at_scale_1_is_the_picture_without_it_and_a_warning() -> None:
     reference = str(Bundle.open("toon").path / "references/mira.png")
     call = ["generate", "-i", reference, "-p", "waving", "--size", "512*512", "--seed", "7"]

@@ -91,6 +91,7 @@ def alone(**changed: Any) -> dict[str, Any]:
     return quick | {"background": "transparent"} | changed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output_format", ["png", "webp"])
 def test_the_demo_model_draws_a_character_alone(
     pipeline: Pipeline, character: Callable[[str], Reference], output_format: str

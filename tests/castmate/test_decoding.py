@@ -175,6 +175,7 @@ def test_what_is_no_picture_is_named_for_what_it_is(data: bytes, name: str, hint
     assert hint in told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "file_format"),
     [("RGB", "PNG"), ("RGBA", "PNG"), ("L", "PNG"), ("P", "GIF"), ("RGB", "JPEG"), ("RGB", "WEBP")],

@@ -78,6 +78,7 @@ def draw(pipeline: Pipeline, character: Callable[[str], Reference]) -> Draw:
     return drawn
 
 
+@pytest.mark.slow
 def test_what_a_request_leaves_out_is_the_bundles_and_the_result_says_it(draw: Draw) -> None:
     by_itself, named = draw(), draw(**FEW)
     assert by_itself.images == named.images
@@ -100,6 +101,7 @@ def test_a_request_far_from_what_the_bundle_was_made_for_is_drawn_with_a_warning
     )
 
 
+@pytest.mark.slow
 def test_a_bundle_of_few_steps_skips_none_unless_a_request_wants_it(draw: Draw) -> None:
     assert draw().computed_steps == 3
     assert draw(cache="auto").images == draw(cache="off").images

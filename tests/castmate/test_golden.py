@@ -93,6 +93,7 @@ def test_every_graph_of_the_shipped_bundle_computes_what_torch_recorded() -> Non
     assert 0 < worst < 1e-5
 
 
+@pytest.mark.slow
 def test_doctor_names_the_graph_whose_weights_are_wrong_and_the_numbers(tmp_path: Path) -> None:
     bundle = copy_of_toon(tmp_path)
     change_file(bundle, "text_encoder_2.onnx", clear_some_weights)
@@ -104,6 +105,7 @@ def test_doctor_names_the_graph_whose_weights_are_wrong_and_the_numbers(tmp_path
     assert all(check["ok"] for check in checks.values())
 
 
+@pytest.mark.slow
 def test_doctor_says_where_a_bundle_has_nothing_to_compare_with(tmp_path: Path) -> None:
     bundle = copy_of_toon(tmp_path)
     manifest = json.loads((bundle / "bundle.json").read_text())

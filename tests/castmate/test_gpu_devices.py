@@ -46,6 +46,7 @@ def plans(tmp_path: Path) -> Bundle:
     return plan_bundle_of(Bundle.open("toon"), tmp_path / "plans")
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_the_thread_that_draws_has_chosen_the_gpu_of_the_settings(
     plans: Bundle,

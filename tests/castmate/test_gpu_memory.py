@@ -66,6 +66,7 @@ def test_plans_draw_the_picture_that_their_graphs_draw(
         del pipeline
 
 
+@pytest.mark.slow
 @BOTH
 def test_what_does_not_fit_together_takes_turns_and_draws_the_same_picture(
     tmp_path: Path, flavour: Flavour, small: Machine, toon: Pipeline, draw: Draw
@@ -216,6 +217,7 @@ def test_an_engine_or_context_that_does_not_come_says_why(
             Pipeline(bundle, TensorRTRuntime(bundle))
 
 
+@pytest.mark.slow
 def test_two_pipelines_of_one_runtime_share_its_plan(
     tmp_path: Path, small: Machine, draw: Draw
 ) -> None:

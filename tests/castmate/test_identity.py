@@ -34,6 +34,7 @@ def unjudging(**changes: object) -> Pipeline:
     return Pipeline(Bundle(bundle.path, manifest), OnnxRuntime(bundle))
 
 
+@pytest.mark.slow
 def test_a_picture_of_the_character_is_the_same_and_one_of_nobody_in_particular_is_not(
     toon: Pipeline, make_request: Make, character: Character
 ) -> None:
@@ -50,6 +51,7 @@ def test_a_picture_of_the_character_is_the_same_and_one_of_nobody_in_particular_
     assert followed.selection is None
 
 
+@pytest.mark.slow
 def test_judging_changes_no_pixel_and_a_result_says_why_it_was_not_judged(
     toon: Pipeline, make_request: Make, character: Character
 ) -> None:
@@ -70,6 +72,7 @@ def test_judging_changes_no_pixel_and_a_result_says_why_it_was_not_judged(
             draw(other, make_request(num_candidates=2), character("pim"))
 
 
+@pytest.mark.slow
 def test_the_best_candidates_come_first_and_all_are_told(
     toon: Pipeline, make_request: Make, character: Character
 ) -> None:

@@ -27,6 +27,7 @@ def test_parts_under_the_same_licence_are_named_together() -> None:
     assert in_short({"head": one, "legs": other, "arms": one}) == "A (head, arms); B (legs)"
 
 
+@pytest.mark.slow
 def test_bundle_commands_and_doctor_say_the_licence() -> None:
     assert "Licence: Apache-2.0 (toon)" in castmate_("bundle", "list").stdout
     assert "Licence: Apache-2.0 (toon)" in castmate_("bundle", "check", "toon").stdout

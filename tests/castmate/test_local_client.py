@@ -56,6 +56,7 @@ async def test_each_parameter_changes_the_picture(
     assert plain != await picture(local, make_request(**change), character("mira"))
 
 
+@pytest.mark.slow
 async def test_true_cfg_scale_matters_only_with_a_negative_prompt(
     local: LocalClient, make_request: MakeRequest, character: Character
 ) -> None:
@@ -92,6 +93,7 @@ async def test_two_passes_at_a_scale_beside_1_give_that_picture_within_rounding(
     assert np.abs(one_pass - await pixels(negative_prompt="trees")).max() > 20
 
 
+@pytest.mark.slow
 async def test_another_reference_gives_another_picture_unless_the_scale_is_zero(
     local: LocalClient, make_request: MakeRequest, character: Character
 ) -> None:
@@ -101,6 +103,7 @@ async def test_another_reference_gives_another_picture_unless_the_scale_is_zero(
     assert await picture(local, text_only, mira) == await picture(local, text_only, rusty)
 
 
+@pytest.mark.slow
 async def test_four_pictures_differ_and_each_is_made_again_by_its_own_seed(
     local: LocalClient, make_request: MakeRequest, character: Character
 ) -> None:
@@ -206,6 +209,7 @@ async def test_cancelling_stops_before_the_next_step_and_the_client_goes_on(
     assert max(seen) < 50
 
 
+@pytest.mark.slow
 async def test_requests_at_once_are_made_one_after_the_other(
     local: LocalClient, make_request: MakeRequest, character: Character
 ) -> None:

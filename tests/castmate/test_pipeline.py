@@ -101,6 +101,7 @@ def test_a_second_picture_of_a_character_encodes_nothing_again(
     }
 
 
+@pytest.mark.slow
 def test_how_a_character_is_cut_out_is_decided_once_and_told_every_time(
     make_request: Callable[..., GenerateRequest], character: Callable[[str], Reference]
 ) -> None:
@@ -127,6 +128,7 @@ def test_how_a_character_is_cut_out_is_decided_once_and_told_every_time(
     assert whole != cut
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [(40, 500), (800, 80)])
 def test_a_character_in_front_of_a_landscape_is_found_by_the_bundles_matte(
     toon: Pipeline,

@@ -49,6 +49,7 @@ def colours_of(reference: Reference) -> list[object]:
     return [one.image.getpixel((0, 0)) for one in reference.pictures]
 
 
+@pytest.mark.slow
 def test_a_saved_character_is_drawn_by_its_name_and_id_from_all_or_one_of_its_pictures(
     client: FlatClient,
 ) -> None:
@@ -87,6 +88,7 @@ def test_a_name_that_nobody_has_tells_the_closest(client: FlatClient, of: str) -
     assert "a path, an https URL, a data URI, or a saved character's name or id" in told
 
 
+@pytest.mark.slow
 def test_what_cannot_be_drawn_from_is_told_before_anything_is_drawn(client: FlatClient) -> None:
     saved = save("Mira", "red", "blue")
     save("Of Ann", "red", key="ann")

@@ -89,6 +89,7 @@ def test_no_door_takes_such_a_file() -> None:
         Reference.from_bytes(together([flat("red"), flat("blue")]).data, "it")
 
 
+@pytest.mark.slow
 def test_every_picture_of_a_character_changes_what_is_drawn_and_is_encoded_once(
     make_request: Make, character: Character
 ) -> None:
@@ -115,6 +116,7 @@ def test_every_picture_of_a_character_changes_what_is_drawn_and_is_encoded_once(
     assert pictures[2].warnings == ()
 
 
+@pytest.mark.slow
 def test_a_picture_of_somebody_else_is_told_and_identity_is_that_to_the_closest(
     toon: Pipeline, make_request: Make, character: Character
 ) -> None:
@@ -134,6 +136,7 @@ def test_a_picture_of_somebody_else_is_told_and_identity_is_that_to_the_closest(
     assert both.images[0].identity > 0.5
 
 
+@pytest.mark.slow
 def test_a_bundle_of_an_earlier_release_uses_the_first_picture_and_says_so(
     make_request: Make, character: Character
 ) -> None:

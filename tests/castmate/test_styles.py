@@ -46,6 +46,7 @@ def asked(style: str) -> GenerateRequest:
     return GenerateRequest.parse(ASKED | {"style": style})
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_every_place_that_lists_styles_lists_the_bundles(
     styled: Path, monkeypatch: pytest.MonkeyPatch, own_folder: Path

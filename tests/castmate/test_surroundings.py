@@ -96,6 +96,7 @@ def test_dates_before_the_calendar_are_refused_with_what_is_allowed(days: str) -
     assert (result.exit_code, "3660" in result.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_terminal_with_few_characters_shows_the_others_as_escapes(own_folder: Path) -> None:
     (own_folder / "лиса.png").write_bytes(picture())
     arguments = ("--image", "лиса.png", "--prompt", "машет", "--output", "сцена.png")

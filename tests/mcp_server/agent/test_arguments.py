@@ -165,6 +165,7 @@ def test_only_halves_of_characters_are_marked_and_no_byte_is_moved(text: str) ->
     assert json.loads(mended) == text.replace(HALF, "\ufdd0")
 
 
+@pytest.mark.slow
 async def test_over_stdio_half_of_a_character_is_answered(own_folder: Path) -> None:
     (own_folder / "fox.png").write_bytes(picture())
     command = [sys.executable, "-m", "castmate_mcp", "--data-dir", str(own_folder.parent / "data")]

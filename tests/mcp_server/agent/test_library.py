@@ -139,6 +139,7 @@ async def test_a_bad_picture_of_a_character_is_named_by_its_place(agent: Agent) 
     assert "`references.0`: 7 is not allowed" in told
 
 
+@pytest.mark.slow
 async def test_a_saved_character_is_encoded_before_its_first_picture(
     connect: Connect,
     toon: Pipeline,  # noqa: F811

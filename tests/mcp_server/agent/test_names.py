@@ -80,6 +80,7 @@ async def test_a_renamed_picture_and_character_are_found_by_the_new_name(agent: 
     assert "there is no picture or character 'fox'" in told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["images", "jobs", "characters"])
 async def test_pages_of_the_library_are_small_and_miss_nothing(agent: Agent, kind: str) -> None:
     long = "waving \u00fc" * 40

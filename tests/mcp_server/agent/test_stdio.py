@@ -73,6 +73,7 @@ async def test_a_picture_on_disk_becomes_a_picture_of_the_asked_size(
         assert await told(client, arguments | {"image": "/etc/passwd"}) == "outside"
 
 
+@pytest.mark.slow
 async def test_a_broken_bundle_is_told_by_the_tool_and_not_by_a_server_that_does_not_start(
     own_folder: Path,
 ) -> None:
@@ -131,6 +132,7 @@ async def told(client: Client, arguments: dict[str, Any]) -> str:
     return "outside" if "outside the folders" in result.content[0].text else result.content[0].text
 
 
+@pytest.mark.slow
 def test_the_server_loads_no_torch_and_ends_when_its_input_ends() -> None:
     code = (
         "import atexit, sys; from castmate.cli import main;"
@@ -149,6 +151,7 @@ def test_the_server_loads_no_torch_and_ends_when_its_input_ends() -> None:
     assert not loaded.intersection(HEAVY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value"),
     [("CASTMATE_THREADS", "many"), ("CASTMATE_DATABASE_URL", "mysql://host/name")],

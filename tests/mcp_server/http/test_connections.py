@@ -58,6 +58,7 @@ def is_over(connection: socket.socket, within_s: float) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_server_with_128_file_handles_answers_beside_150_silent_sockets(tmp_path: Path) -> None:
     with server(tmp_path, soft=128, hard=128) as process, contextlib.ExitStack() as silent:
         for number in range(150):
@@ -79,6 +80,7 @@ def test_a_server_with_128_file_handles_answers_beside_150_silent_sockets(tmp_pa
         assert "Too many open files" not in process.log
 
 
+@pytest.mark.slow
 def test_connections_in_use_are_not_given_up_for_new_ones(tmp_path: Path) -> None:
     with server(tmp_path, soft=128, hard=128) as process, contextlib.ExitStack() as stack:
         body = b"POST /api/v3/media/upload/binary HTTP/1.1\r\nhost: 127.0.0.1\r\n"
@@ -94,6 +96,7 @@ def test_connections_in_use_are_not_given_up_for_new_ones(tmp_path: Path) -> Non
             assert connection.recv(12).startswith(b"HTTP/1.1 4")
 
 
+@pytest.mark.slow
 def test_a_request_that_does_not_arrive_ends_its_connection(tmp_path: Path) -> None:
     with (
         server(tmp_path, soft=256, hard=256) as process,
@@ -114,6 +117,7 @@ def test_a_request_that_does_not_arrive_ends_its_connection(tmp_path: Path) -> N
         assert healthy(process.url)
 
 
+@pytest.mark.slow
 def test_the_soft_limit_of_open_files_is_raised(tmp_path: Path) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 512:

@@ -105,6 +105,7 @@ async def free_of_streams(api: Api) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.slow
 async def test_a_real_drawing_is_told_step_by_step_with_each_picture_and_its_end(
     tmp_path: Path,
 ) -> None:
