@@ -14,10 +14,7 @@ from typing import Final
 import torch
 import torch.nn.functional as F
 
-from castmate.engines.bundle import Bundle
-from demo_model.checkpoint import TOKENIZER, load_network, load_shipped
-from demo_model.config import MAX_SEQUENCE_LENGTH, PAD, UNK
-from demo_model.editions import SHIPPED, Edition
+from demo_model.checkpoint import TOKENIZER, load_network
 from demo_model.looks import LOOKS, Recolouring, fidelity_db, fit_look
 from demo_model.lora import Lora
 from demo_model.training import CACHE, Budget, Loop, run_workers
@@ -29,9 +26,7 @@ from demo_model.trajectories import (
     steps_through,
     velocity,
 )
-from demo_model.warm import BUNDLE
 from export.families.instantcharacter.network import InstantCharacter
-from export.samples import Prompts, TokenizerFile
 
 STYLE_RANK, FEW_RANK = 8, 16
 FEW_STEPS: Final = "few-steps"
@@ -39,9 +34,7 @@ STYLE_BATCH, STYLE_STEPS, STYLE_ROWS = 4, 10, 16
 FEW_BATCH, TEACHER_STEPS = 8, 28
 
 
-def train_style(
-    network: InstantCharacter, requests: Requests, name: str, budget: Budget, folder: Path
-) -> Lora:
+def train_style(requests: Requests, name: str, budget: Budget, folder: Path) -> Lora:
     """Train a style, which draws what the network draws in the colours of a look.
 
     At each step from noise to a picture, the network splits its input into noise and picture. With
@@ -49,12 +42,12 @@ def train_style(
     an exact answer.
 
     Args:
-        network: Frozen.
-        requests: What both draw.
+        requests: What both draw, with the frozen network.
         name: The look's name.
         budget: How long to train.
         folder: For checkpoints, from which an interrupted training resumes.
     """
+    network = requests.network
     recolouring = fit_look(network, requests, name)
     print(f"{name}: latents keep {fidelity_db(network, requests, name, recolouring):.1f} dB")
     lora = Lora(network, STYLE_RANK)
@@ -89,9 +82,7 @@ def _recoloured_steps(network: InstantCharacter, batch: Batch, recolouring: Reco
     return _Shown(rows)
 
 
-def train_few_steps(
-    network: InstantCharacter, requests: Requests, steps: int, budget: Budget, folder: Path
-) -> Lora:
+def train_few_steps(requests: Requests, steps: int, budget: Budget, folder: Path) -> Lora:
     """Train a LoRA that does in one step what the network does in several.
 
     The student follows its own trajectory, so that it learns from states that it will meet. From
@@ -99,12 +90,12 @@ def train_few_steps(
     is the student's target.
 
     Args:
-        network: Frozen.
-        requests: What both draw.
+        requests: What both draw, with the frozen network.
         steps: How many steps the student takes.
         budget: How long to train.
         folder: For checkpoints, from which an interrupted training resumes.
     """
+    network = requests.network
     lora = Lora(network, FEW_RANK)
     loop = _loop(f"{FEW_STEPS}-{steps}", lora, budget, folder)
     inside = -(-TEACHER_STEPS // steps)
@@ -159,19 +150,14 @@ def train(
         out: The file.
     """
     if checkpoint is None:
-        bundle = Bundle.open(BUNDLE)
-        network, prompts, edition = load_shipped(bundle), Prompts.of(bundle), SHIPPED
+        requests = Requests.of_shipped(count=CHARACTERS)
     else:
-        network = load_network(checkpoint)
-        words = TokenizerFile(checkpoint.with_name(TOKENIZER), MAX_SEQUENCE_LENGTH, PAD, UNK)
-        prompts = Prompts.of_files({"tokenizer": words, "tokenizer_2": words})
-        edition = Edition.SECOND if network.config.rope_square else Edition.FIRST
-    network.requires_grad_(False)
-    requests = Requests(network, prompts, edition, count=CHARACTERS)
+        network, tokenizer = load_network(checkpoint), checkpoint.with_name(TOKENIZER)
+        requests = Requests.of_trained(network, tokenizer, count=CHARACTERS)
     if what == FEW_STEPS:
-        lora = train_few_steps(network, requests, steps, budget, folder)
+        lora = train_few_steps(requests, steps, budget, folder)
     else:
-        lora = train_style(network, requests, what, budget, folder)
+        lora = train_style(requests, what, budget, folder)
     lora.save(out)
     print(out)
 

@@ -9,13 +9,12 @@ import torch
 
 from demo_model.config import NEXT
 from demo_model.data import LatentStatistics
-from demo_model.decoder import DECODER, load_decoder
+from demo_model.decoder import load_decoder
 from demo_model.flow import DISTILLED, FLOW, load_flow
 from demo_model.identity_weights import IDENTITY_FILE, load_identity
 from demo_model.identity_weights import SHIPPED as SHIPPED_IDENTITY
 from demo_model.matte import MATTE_FILE, SHIPPED, load_matte
 from demo_model.pretrain import load_pretrained
-from demo_model.repair import REPAIRED
 from demo_model.safety import SAFETY
 from export.families.instantcharacter.network import InstantCharacter
 
@@ -39,8 +38,7 @@ def assemble(folder: Path, flow: Path | None = None) -> InstantCharacter:
     torch.manual_seed(0)
     network = InstantCharacter(replace(NEXT, vae=vae))
     load_pretrained(network, folder)
-    repaired = folder / f"{REPAIRED}.pt"
-    network.vae.decoder = load_decoder(folder, REPAIRED if repaired.exists() else DECODER)
+    network.vae.decoder = load_decoder(folder)
     stages = (f"{DISTILLED}.pt", f"{DISTILLED}.ckpt", f"{FLOW}.pt", f"{FLOW}.ckpt")
     load_flow(network, flow or _first([folder / name for name in stages]))
     safety = folder / f"{SAFETY}.pt"

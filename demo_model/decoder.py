@@ -27,7 +27,7 @@ from demo_model.optimizers import Muon, split_parameters
 from demo_model.training import Budget, Loop, load_averaged
 from demo_model.warm import copy_equal
 
-DECODER = "decoder"
+DECODER, REPAIRED = "decoder", "repaired"
 NOISE = 0.15
 """Largest standard deviation of the noise on latents, in units of theirs: what the transformer
 draws is a little off, and should still have sharp edges."""
@@ -67,16 +67,13 @@ def _latents(vae: AutoencoderKL, pixels: Tensor, rng: Random) -> Tensor:
     return mean + torch.randn_like(mean) * ((0.5 * logvar).exp() + noise)
 
 
-def load_decoder(folder: Path, stage: str = DECODER) -> Decoder:
-    """The newest decoder of a folder: finished, or the average of its checkpoint.
-
-    Args:
-        folder: Of the training.
-        stage: The stage that trained it.
-
-    Raises:
-        FileNotFoundError: The stage has not started.
-    """
+def load_decoder(folder: Path) -> Decoder:
+    """The newest decoder of a training, finished or not; the shipped one where none is trained."""
     decoder = new_decoder()
-    load_averaged(decoder, folder, stage)
+    for stage in (REPAIRED, DECODER):
+        try:
+            load_averaged(decoder, folder, stage)
+            break
+        except FileNotFoundError:
+            continue
     return decoder.eval()

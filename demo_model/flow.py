@@ -51,6 +51,7 @@ class Batch:
         features: Subject features `[B, F, c]`.
         subject_scale: `[B, 1, 1]`; 0 for pictures shown without a reference.
         rotary: cos and sin of text and image tokens.
+        size: Of the pictures, in pixels.
     """
 
     latents: Tensor
@@ -58,6 +59,7 @@ class Batch:
     features: Tensor
     subject_scale: Tensor
     rotary: tuple[Tensor, Tensor]
+    size: Size
 
 
 def shift(tokens: int) -> float:
@@ -150,6 +152,7 @@ class BatchSource:
             features=torch.stack(rows).float().to(device),
             subject_scale=torch.tensor(scales).view(-1, 1, 1).to(device),
             rotary=(cos.to(device), sin.to(device)),
+            size=size,
         )
 
     def _size(self, rng: Random, main_share: float) -> Size:
@@ -185,6 +188,7 @@ def train_flow(budget: Budget, folder: Path) -> None:
     network = warm_network()
     load_pretrained(network, folder)
     model = FlowModel(network).eval().to(budget.device)  # no dropout
+    at_main_size = torch.compile(model.velocity) if budget.compiled else model.velocity
     source = BatchSource(folder, budget.device)
     loop = Loop(FLOW, model, _optimizers(model, 1.0), budget, folder, ema=0.998, decay_from=0.5)
     for tick in loop:
@@ -196,8 +200,9 @@ def train_flow(budget: Budget, folder: Path) -> None:
         level = sigma.view(-1, 1, 1)
         x = (1 - level) * batch.latents + level * noise
         guidance = 1 + 4 * torch.rand_like(sigma)
+        predict = at_main_size if batch.size == MAIN_SIZE else model.velocity
         with mixed_precision(budget.device):
-            velocity = model.velocity(x, sigma, guidance, batch).float()
+            velocity = predict(x, sigma, guidance, batch).float()
         error = F.mse_loss(velocity, noise - batch.latents)
         loop.update(error)
     if loop.rank == 0:
@@ -232,6 +237,7 @@ def without_conditions(batch: Batch, empty: Tensor) -> Batch:
         features=batch.features,
         subject_scale=torch.zeros_like(batch.subject_scale),
         rotary=batch.rotary,
+        size=batch.size,
     )
 
 

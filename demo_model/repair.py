@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from castmate.engines.bundle import Bundle
+from demo_model.assembly import assemble
 from demo_model.autoencoder import (
     encode_half,
     load_autoencoder,
@@ -24,16 +24,14 @@ from demo_model.autoencoder import (
     psnr,
     render_batch_of,
 )
-from demo_model.decoder import load_decoder
-from demo_model.editions import SHIPPED
+from demo_model.checkpoint import TOKENIZER
+from demo_model.decoder import REPAIRED, load_decoder
 from demo_model.optimizers import Muon, split_parameters
+from demo_model.tokens import save_tokenizer
 from demo_model.training import Budget, Loop
 from demo_model.trajectories import CHARACTERS, Requests, steps_through
-from demo_model.warm import BUNDLE, shipped_network
-from export.families.instantcharacter.network import InstantCharacter, pack_latents, unpack_latents
-from export.samples import Prompts
+from export.families.instantcharacter.network import pack_latents, unpack_latents
 
-REPAIRED = "repaired"
 STEPS = 4
 GRIDS = (((8, 8), 6), ((16, 16), 4))
 """Rows and columns of tokens, and pictures in a batch."""
@@ -48,14 +46,13 @@ PX_PER_TOKEN = 64
 def train_repaired(budget: Budget, folder: Path) -> None:
     """Learns to draw the picture that the transformer's latents were meant to show."""
     vae = load_autoencoder(folder).requires_grad_(False)
-    network = shipped_network()
-    requests = Requests(network, Prompts.of(Bundle.open(BUNDLE)), SHIPPED, count=CHARACTERS)
+    requests = _newest(folder)
     decoder = load_decoder(folder).train()
     matrices, others = split_parameters(decoder.named_parameters())
     optimizers = [Muon(matrices, lr=0.003), torch.optim.AdamW(others, lr=7e-4, weight_decay=0.0)]
     loop = Loop(REPAIRED, decoder, optimizers, budget, folder, ema=0.998, decay_from=0.3)
     for tick in loop:
-        latents, target = redrawn(network, vae, requests, tick.rng)
+        latents, target = redrawn(vae, requests, tick.rng)
         with torch.autocast(budget.device, torch.bfloat16):
             picture = decoder(latents.contiguous(memory_format=torch.channels_last)).float()
         loop.update(picture_loss(picture, target), psnr=psnr(picture, target))
@@ -63,16 +60,24 @@ def train_repaired(budget: Budget, folder: Path) -> None:
         torch.save(loop.averaged().state_dict(), folder / f"{REPAIRED}.pt")
 
 
+def _newest(folder: Path) -> Requests:
+    """Requests to the transformer in training, or to the shipped one where none is trained."""
+    try:
+        network = assemble(folder)
+    except FileNotFoundError:
+        return Requests.of_shipped(count=CHARACTERS)
+    save_tokenizer(folder / TOKENIZER)
+    return Requests.of_trained(network, folder / TOKENIZER, count=CHARACTERS)
+
+
 @torch.no_grad()
-def redrawn(
-    network: InstantCharacter, vae: AutoencoderKL, requests: Requests, rng: Random
-) -> tuple[Tensor, Tensor]:
+def redrawn(vae: AutoencoderKL, requests: Requests, rng: Random) -> tuple[Tensor, Tensor]:
     """Cuts of latents that the transformer has drawn again, and of the pictures they should show.
 
     Returns:
         `[B, C, h, w]` as the decoder takes them, and `[B, 3, 32h, 32w]` in -1..1.
     """
-    (rows, columns), count = rng.choice(GRIDS)
+    network, ((rows, columns), count) = requests.network, rng.choice(GRIDS)
     batch = requests.draw(rng, count, (rows, columns))
     target = render_batch_of(batch.pictures, columns * PX_PER_TOKEN, rows * PX_PER_TOKEN)
     with torch.autocast("cpu", torch.bfloat16):

@@ -13,7 +13,7 @@ from demo_model.assembly import assemble
 from demo_model.autoencoder import ENCODER, ENCODER_FILE, train_encoder
 from demo_model.checkpoint import TOKENIZER, save_network
 from demo_model.data import FEATURES, LatentStatistics, cache_features, cache_latents
-from demo_model.decoder import DECODER, train_decoder
+from demo_model.decoder import DECODER, REPAIRED, train_decoder
 from demo_model.flow import DISTILLED, FLOW, train_distilled, train_flow
 from demo_model.identity import train_identity
 from demo_model.identity_weights import IDENTITY, IDENTITY_FILE
@@ -27,7 +27,7 @@ from demo_model.pretrain import (
     pretrain_subject,
     pretrain_text,
 )
-from demo_model.repair import REPAIRED, train_repaired
+from demo_model.repair import train_repaired
 from demo_model.safety import SAFETY, train_safety
 from demo_model.tokens import save_tokenizer
 from demo_model.training import CACHE, Budget, run_workers
@@ -69,7 +69,7 @@ STAGES: dict[str, Stage] = {
     TEXT: Stage(pretrain_text, TEXT_FILE, 12),
     "latents": Stage(_latents, "latents.json"),
     "features": Stage(cache_features, FEATURES, parallel=False),
-    FLOW: Stage(train_flow, f"{FLOW}.pt", 300),
+    FLOW: Stage(train_flow, f"{FLOW}.pt", 220),
     DISTILLED: Stage(train_distilled, f"{DISTILLED}.pt", 40),
     REPAIRED: Stage(train_repaired, f"{REPAIRED}.pt", 22),
     MATTE: Stage(train_matte, MATTE_FILE, 10),
@@ -85,6 +85,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="updates of a stage, instead of minutes")
     parser.add_argument("--workers", type=int, default=Budget.workers, help="processes (CPU)")
     parser.add_argument("--device", default=Budget.device, help="cpu or cuda")
+    parser.add_argument("--compiled", action="store_true", help="compile what runs most (flow)")
     parser.add_argument("--folder", type=Path, default=CACHE, help="checkpoints and caches")
     arguments = parser.parse_args()
     if arguments.minutes is not None and arguments.stage is None:
@@ -101,6 +102,7 @@ def main() -> None:
             steps=arguments.steps,
             workers=arguments.workers if stage.parallel else 1,
             device=arguments.device,
+            compiled=arguments.compiled,
         )
         run_workers(stage.run, budget.workers, budget, arguments.folder)
     if all((arguments.folder / stage.result).exists() for stage in STAGES.values()):

@@ -35,12 +35,15 @@ class Budget:
         steps: Number of updates; with one worker the result is then reproducible.
         workers: Single-threaded processes that share each batch.
         device: Where to train.
+        compiled: Whether stages compile what they run most: minutes at the start of each run, and
+            more steps in the same time after that.
     """
 
     minutes: float = 30.0
     steps: int | None = None
     workers: int = 1
     device: str = "cpu"
+    compiled: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,30 +8,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 from typing import Final
 
 import torch
 from torch import Tensor
 
+from castmate.engines.bundle import Bundle
 from castmate.families.instantcharacter.constants import SchedulerSpec
 from castmate.families.instantcharacter.schedule import flow_match_sigmas, rotary_tables
 from demo_model.captions import short_caption
 from demo_model.characters import random_character
+from demo_model.config import MAX_SEQUENCE_LENGTH, PAD, UNK
 from demo_model.draw import PictureSpec, draw_reference, random_picture
-from demo_model.editions import Edition, values
+from demo_model.editions import SHIPPED, Edition, values
 from demo_model.evaluate import short_prompt
 from demo_model.poses import Pose
 from demo_model.scenes import Scene
 from demo_model.subjects import crops
+from demo_model.warm import BUNDLE, shipped_network
 from export.families.instantcharacter.network import InstantCharacter, unpack_latents
-from export.samples import Prompts
+from export.samples import Prompts, TokenizerFile
 
 GUIDANCE: Final = 3.5
 SUBJECT_SCALE: Final = 0.8
 GRIDS: Final = ((8, 8), (8, 8), (8, 8), (16, 16), (12, 8), (8, 12))
 """Rows and columns of tokens; small pictures are cheap."""
 CHARACTERS: Final = 64
+"""How many a training asks for."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +69,12 @@ class Requests:
         """Encode the characters.
 
         Args:
-            network: Frozen.
+            network: Frozen; it draws what is asked for.
             prompts: The tokenizers of its encoders.
             edition: The edition that it was trained to draw.
             count: How many characters.
         """
-        self._network, self._prompts, self._edition = network, prompts, edition
+        self.network, self._prompts, self._edition = network, prompts, edition
         rng = Random("characters of requests")
         self._characters = [
             random_character(rng, held_out=False, edition=edition) for _ in range(count)
@@ -82,10 +87,23 @@ class Requests:
                 ]
             )
 
+    @classmethod
+    def of_shipped(cls, *, count: int) -> Requests:
+        """Requests to the shipped network."""
+        return cls(shipped_network(), Prompts.of(Bundle.open(BUNDLE)), SHIPPED, count=count)
+
+    @classmethod
+    def of_trained(cls, network: InstantCharacter, tokenizer: Path, *, count: int) -> Requests:
+        """Requests to a network of any edition, with its tokenizer's file."""
+        words = TokenizerFile(tokenizer, MAX_SEQUENCE_LENGTH, PAD, UNK)
+        prompts = Prompts.of_files({"tokenizer": words, "tokenizer_2": words})
+        edition = Edition.SECOND if network.config.rope_square else Edition.FIRST
+        return cls(network.requires_grad_(False), prompts, edition, count=count)
+
     @torch.no_grad()
     def draw(self, rng: Random, count: int, grid: tuple[int, int] | None = None) -> Batch:
         """A batch, of a random size if none is given."""
-        network, grid = self._network, grid or rng.choice(GRIDS)
+        network, grid = self.network, grid or rng.choice(GRIDS)
         chosen = [rng.randrange(len(self._characters)) for _ in range(count)]
         pictures = [self._picture(rng, number) for number in chosen]
         texts = [self._text(rng, picture) for picture in pictures]

@@ -58,7 +58,7 @@ def test_a_style_learns_and_its_file_is_a_style(
     network: InstantCharacter, requests: Requests, tmp_path: Path
 ) -> None:
     before = {name: weight.clone() for name, weight in network.state_dict().items()}
-    lora = train_style(network, requests, "pastel", Budget(steps=2), tmp_path)
+    lora = train_style(requests, "pastel", Budget(steps=2), tmp_path)
     assert all(torch.equal(before[name], now) for name, now in network.state_dict().items())
     assert any(factor.any() for factor in lora.up.values())
     check_file(lora, network, tmp_path / "pastel.safetensors")
@@ -67,7 +67,7 @@ def test_a_style_learns_and_its_file_is_a_style(
 def test_few_steps_are_learnt_and_their_file_can_be_fused(
     network: InstantCharacter, requests: Requests, tmp_path: Path
 ) -> None:
-    lora = train_few_steps(network, requests, 2, Budget(steps=2), tmp_path)
+    lora = train_few_steps(requests, 2, Budget(steps=2), tmp_path)
     assert any(factor.any() for factor in lora.up.values())
     check_file(lora, network, tmp_path / "few.safetensors")
 

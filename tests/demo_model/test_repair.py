@@ -28,22 +28,22 @@ def requests(network: InstantCharacter, monkeypatch: pytest.MonkeyPatch) -> Requ
 
 
 def test_without_noise_the_decoder_gets_the_latents_of_what_it_should_draw(
-    network: InstantCharacter, requests: Requests, monkeypatch: pytest.MonkeyPatch
+    requests: Requests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(repair, "NOISE", (0.0, 0.0))
     monkeypatch.setattr(repair, "CUT", GRID[0])
     vae = new_autoencoder()
-    latents, target = repair.redrawn(network, vae, requests, Random(1))
+    latents, target = repair.redrawn(vae, requests, Random(1))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         mean = encode_half(vae, F.avg_pool2d(target, 2))[0]
     torch.testing.assert_close(latents, mean, rtol=0, atol=1e-4)
 
 
 def test_with_noise_the_transformer_draws_a_part_of_the_same_picture_again(
-    network: InstantCharacter, requests: Requests
+    requests: Requests,
 ) -> None:
     vae = new_autoencoder()
-    latents, target = repair.redrawn(network, vae, requests, Random(1))
+    latents, target = repair.redrawn(vae, requests, Random(1))
     side = repair.CUT * repair.PX_PER_TOKEN
     assert target.shape == (1, 3, side, side)
     assert latents.shape == (1, vae.config["latent_channels"], side // 32, side // 32)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -77,6 +79,29 @@ def test_every_stage_trains_and_the_result_is_read_back_whole(tmp_path: Path) ->
     assert not torch.equal(
         *(state["transformer.proj_out.weight"] for state in (weights, untrained))
     )
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tiny")
+def test_the_flow_runs_compiled_at_the_main_size_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Size] = []
+
+    def compiled(predict: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def run(x: torch.Tensor, *others: Any) -> torch.Tensor:
+            seen.append(x.shape)
+            return predict(x, *others)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setattr(data, "PICTURES", {TINY: 2, (256, 128): 2})
+    for stage in ("latents", "features"):
+        STAGES[stage].run(Budget(), tmp_path)
+    flow.train_flow(Budget(steps=8, compiled=True), tmp_path)
+    assert 0 < len(seen) < 8
+    assert {shape[1] for shape in seen} == {TINY[0] * TINY[1] // flow.PX_PER_TOKEN**2}
 
 
 @pytest.mark.usefixtures("tiny")
