@@ -131,7 +131,7 @@ def cache_features(budget: Budget, folder: Path) -> None:
     if (folder / FEATURES).exists():
         return
     network = warm_network().eval().to(budget.device)
-    load_pretrained(network, folder, text=False)
+    load_pretrained(network, folder)
     rows = []
     for index, spec in enumerate(training_characters(NUM_CHARACTERS)):
         rng = Random(f"reference/{index}")

@@ -1,4 +1,4 @@
-"""Pre-trains the encoders on the known attributes, so that flow matching starts from features.
+"""Pre-trains the subject encoders on the known attributes: flow matching starts from features.
 
 What was trained is kept beside this file, and training goes on from there.
 """
@@ -14,28 +14,24 @@ import torch.nn.functional as F
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
-from demo_model.captions import full_caption, short_caption, with_unknown_words
 from demo_model.characters import CharacterSpec, random_character
 from demo_model.config import NEXT
-from demo_model.draw import random_picture
 from demo_model.labels import (
     CHARACTER_CLASSES,
     IGNORED,
     NUM_CLASSES,
     character_labels,
-    picture_labels,
     stack_labels,
 )
 from demo_model.optimizers import Muon, split_parameters
 from demo_model.precision import mixed_precision
 from demo_model.subjects import crops, random_reference
-from demo_model.tokens import build_tokenizer, encode
 from demo_model.training import Budget, Loop
 from demo_model.warm import warm_network
 from export.families.instantcharacter.network import InstantCharacter
 
-SUBJECT, TEXT = "subject_encoders", "text_encoders"
-SUBJECT_FILE, TEXT_FILE = f"{SUBJECT}.safetensors", f"{TEXT}.safetensors"
+SUBJECT = "subject_encoders"
+SUBJECT_FILE = f"{SUBJECT}.safetensors"
 BATCH = 24
 _PLAIN = ("embed", "position", "token", "shared", "heads", "latents", "relative")
 
@@ -74,21 +70,11 @@ class SubjectReader(nn.Module):
         )
 
 
-class TextReader(nn.Module):
-    """Caption to pooled and token embeddings to attributes."""
-
-    def __init__(self, network: InstantCharacter) -> None:
-        super().__init__()
-        self.text_encoder, self.text_encoder_2 = network.text_encoder, network.text_encoder_2
-        self.read_pooled = Heads(NEXT.text_encoder["projection_dim"], NUM_CLASSES)
-        self.read_embeds = Heads(NEXT.text_encoder_2["d_model"], NUM_CLASSES)
-
-
 def pretrain_subject(budget: Budget, folder: Path) -> None:
     """Both image encoders, projector and resampler learn to name a character's attributes."""
     network = warm_network()
     reader = SubjectReader(network)
-    _load(reader, SUBJECT_FILE, folder)
+    _load(reader, folder)
     reader.to(budget.device)
     matrices, others = split_parameters(reader.named_parameters(), _PLAIN)
     optimizers = [Muon(matrices, lr=0.01), torch.optim.AdamW(others, lr=1e-3, weight_decay=0.01)]
@@ -116,44 +102,15 @@ def _character(rng: Random) -> CharacterSpec:
     return spec
 
 
-def pretrain_text(budget: Budget, folder: Path) -> None:
-    """Both text encoders learn to name what a full caption says."""
-    network = warm_network()
-    tokenizer = build_tokenizer()
-    reader = TextReader(network)
-    _load(reader, TEXT_FILE, folder)
-    reader.to(budget.device)
-    matrices, others = split_parameters(reader.named_parameters(), _PLAIN)
-    optimizers = [Muon(matrices, lr=0.01), torch.optim.AdamW(others, lr=2e-3, weight_decay=0.01)]
-    loop = Loop(TEXT, reader, optimizers, budget, folder, ema=0.99)
-    for tick in loop:
-        pictures = [random_picture(tick.rng) for _ in range(2 * BATCH)]
-        texts, rows = [], []
-        for picture in pictures:
-            row = picture_labels(picture)
-            if tick.rng.random() < 0.6:
-                texts.append(full_caption(picture, tick.rng))
-            else:
-                texts.append(short_caption(picture, tick.rng))
-                row |= dict.fromkeys(CHARACTER_CLASSES, IGNORED)
-            if tick.rng.random() < 0.15:
-                texts[-1] = with_unknown_words(texts[-1], tick.rng)
-            rows.append(row)
-        ids, labels = encode(tokenizer, texts), stack_labels(rows)
-        pooled_loss, _ = reader.read_pooled(network.pooled_projections(ids), labels)
-        embeds_loss, accuracies = reader.read_embeds(network.prompt_embeds(ids).mean(1), labels)
-        loop.update(pooled_loss + embeds_loss, **accuracies)
-    if loop.rank == 0:
-        save_model(loop.averaged().half(), str(folder / TEXT_FILE))
+def load_pretrained(network: InstantCharacter, folder: Path) -> None:
+    """Loads the subject encoders into a network: those in the folder, else those kept here.
+
+    Text encoders are not among them: what the shipped transformer draws depends on theirs, and they
+    learn new words with it.
+    """
+    _load(SubjectReader(network), folder)
 
 
-def load_pretrained(network: InstantCharacter, folder: Path, *, text: bool = True) -> None:
-    """Loads the pre-trained encoders into a network: those in the folder, else those kept here."""
-    _load(SubjectReader(network), SUBJECT_FILE, folder)
-    if text:
-        _load(TextReader(network), TEXT_FILE, folder)
-
-
-def _load(reader: nn.Module, file: str, folder: Path) -> None:
-    trained = folder / file
-    load_model(reader, trained if trained.exists() else Path(__file__).with_name(file))
+def _load(reader: SubjectReader, folder: Path) -> None:
+    trained = folder / SUBJECT_FILE
+    load_model(reader, trained if trained.exists() else Path(__file__).with_name(SUBJECT_FILE))

@@ -22,10 +22,7 @@ from demo_model.matte import MATTE, MATTE_FILE, train_matte
 from demo_model.pretrain import (
     SUBJECT,
     SUBJECT_FILE,
-    TEXT,
-    TEXT_FILE,
     pretrain_subject,
-    pretrain_text,
 )
 from demo_model.repair import train_repaired
 from demo_model.safety import SAFETY, train_safety
@@ -66,7 +63,6 @@ STAGES: dict[str, Stage] = {
     ENCODER: Stage(train_encoder, ENCODER_FILE, 24),
     DECODER: Stage(train_decoder, f"{DECODER}.pt", 30),
     SUBJECT: Stage(pretrain_subject, SUBJECT_FILE, 100),
-    TEXT: Stage(pretrain_text, TEXT_FILE, 12),
     "latents": Stage(_latents, "latents.json"),
     "features": Stage(cache_features, FEATURES, parallel=False),
     FLOW: Stage(train_flow, f"{FLOW}.pt", 220),
