@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import os
 import random
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -232,6 +233,8 @@ def run_workers(target: Callable[..., None], workers: int, *args: Any) -> None:
 def _worker(
     rank: int, world: int, store: str, target: Callable[..., None], args: tuple[Any, ...]
 ) -> None:
+    # PyTorch ends its workers by SIGINT when the parent dies, and nohup has that signal ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -28,3 +33,35 @@ def test_a_head_that_one_worker_has_no_example_of_learns_from_the_other(tmp_path
     weights = torch.load(tmp_path / "heads.ckpt", weights_only=True)["model"]
     assert weights["common.weight"].abs().min() > 0
     assert torch.allclose(weights["rare.weight"], weights["common.weight"] / 2)
+
+
+def connect(port: int) -> None:
+    """A worker that is heard of for as long as it lives."""
+    with socket.create_connection(("127.0.0.1", port)):
+        time.sleep(600)
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_training_that_is_killed_under_nohup() -> None:
+    code = (
+        "from demo_model.training import run_workers\n"
+        "from tests.demo_model.test_workers import connect\n"
+        "run_workers(connect, 2, {})"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which children inherit
+        try:
+            training = subprocess.Popen(
+                [sys.executable, "-c", code.format(server.getsockname()[1])],
+                stderr=subprocess.DEVNULL,
+            )
+        finally:
+            signal.signal(signal.SIGINT, before)
+        workers = [server.accept()[0] for _ in range(2)]
+        training.kill()
+        training.wait(30)
+        for worker in workers:
+            worker.settimeout(30)
+            with worker:
+                assert worker.recv(1) == b""
