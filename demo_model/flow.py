@@ -21,7 +21,7 @@ from demo_model.optimizers import Muon, split_parameters
 from demo_model.precision import mixed_precision
 from demo_model.pretrain import load_pretrained
 from demo_model.tokens import build_tokenizer, encode
-from demo_model.training import Budget, Loop
+from demo_model.training import Budget, Loop, Tick
 from demo_model.warm import warm_network
 from export.families.instantcharacter.network import InstantCharacter, pack_latents
 
@@ -124,9 +124,9 @@ class BatchSource:
         self.tokenizer = build_tokenizer()
         self.device = device
 
-    def draw(self, rng: Random, *, later: bool, scale: float = 1.0) -> Batch:
-        """One batch of one size."""
-        size = self._size(rng, LATER_MAIN_SHARE if later else MAIN_SHARE)
+    def draw(self, tick: Tick, *, later: bool, scale: float = 1.0) -> Batch:
+        """One batch, of a size that all workers share: none waits for another's large pictures."""
+        rng, size = tick.rng, self._size(tick.shared, LATER_MAIN_SHARE if later else MAIN_SHARE)
         count = max(1, int(batch_size(size) * scale))
         latents, pictures = self.store.sample(size, count, rng)
         if rng.random() < 0.5:
@@ -194,7 +194,7 @@ def train_flow(budget: Budget, folder: Path) -> None:
     for tick in loop:
         if tick.step % 40 == 0:
             source.store.refresh()
-        batch = source.draw(tick.rng, later=tick.fraction > LATER)
+        batch = source.draw(tick, later=tick.fraction > LATER)
         sigma = noise_levels(batch)
         noise = torch.randn_like(batch.latents)
         level = sigma.view(-1, 1, 1)
@@ -253,7 +253,7 @@ def train_distilled(budget: Budget, folder: Path) -> None:
         DISTILLED, model, _optimizers(model, 0.4), budget, folder, ema=0.995, decay_from=0.3
     )
     for tick in loop:
-        batch = source.draw(tick.rng, later=True, scale=0.75)
+        batch = source.draw(tick, later=True, scale=0.75)
         sigma = noise_levels(batch)
         level = sigma.view(-1, 1, 1)
         x = (1 - level) * batch.latents + level * torch.randn_like(batch.latents)

@@ -55,11 +55,13 @@ class Tick:
         step: Number of updates done before.
         fraction: Fraction of the budget that is spent, 0 to 1.
         rng: Randomness of this step and worker.
+        shared: Randomness of this step that is the same for every worker.
     """
 
     step: int
     fraction: float
     rng: random.Random
+    shared: random.Random
 
 
 class Loop:
@@ -102,9 +104,10 @@ class Loop:
             for optimizer, lrs in zip(self.optimizers, self.base_lrs, strict=True):
                 for group, lr in zip(optimizer.param_groups, lrs, strict=True):
                     group["lr"] = lr * max(scale, 1e-3)
-            seed = f"{self.seed}/{self.name}/{self.step}/{self.rank}"
+            step_seed = f"{self.seed}/{self.name}/{self.step}"
+            seed = f"{step_seed}/{self.rank}"
             torch.manual_seed(random.Random(seed).randrange(2**62))
-            yield Tick(self.step, fraction, random.Random(seed))
+            yield Tick(self.step, fraction, random.Random(seed), random.Random(step_seed))
             now = time.process_time()
             self.elapsed += now - last
             last = now
