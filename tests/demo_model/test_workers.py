@@ -8,12 +8,30 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from demo_model.training import Budget, Loop, run_workers
+
+
+def draw(budget: Budget, folder: Path) -> None:
+    """Each worker sees what the others draw."""
+    model = nn.Linear(2, 1)
+    for tick in Loop("none", model, [], budget, folder):
+        drawn: list[Any] = [None, None]
+        dist.all_gather_object(drawn, (tick.shared.random(), tick.rng.random()))
+        assert drawn[0][0] == drawn[1][0]
+        assert drawn[0][1] != drawn[1][1]
+        break
+
+
+@pytest.mark.slow
+def test_workers_share_one_source_of_randomness_and_have_one_of_their_own(tmp_path: Path) -> None:
+    run_workers(draw, 2, Budget(steps=1, workers=2), tmp_path)
 
 
 def train(budget: Budget, folder: Path) -> None:
