@@ -6,6 +6,7 @@ encoder has 16 and 24. What has the shape of the shipped decoder starts from its
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from random import Random
 
@@ -71,9 +72,7 @@ def load_decoder(folder: Path) -> Decoder:
     """The newest decoder of a training, finished or not; the shipped one where none is trained."""
     decoder = new_decoder()
     for stage in (REPAIRED, DECODER):
-        try:
+        with contextlib.suppress(FileNotFoundError):
             load_averaged(decoder, folder, stage)
             break
-        except FileNotFoundError:
-            continue
     return decoder.eval()

@@ -26,9 +26,8 @@ def mixed_precision(device: str) -> Iterator[None]:
 
 @contextmanager
 def _bfloat16_products() -> Iterator[None]:
-    before = (
-        torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
-    )  # despite its name, CPUs too
+    # Despite its name, the setting is for CPUs too.
+    before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
     try:
         yield
