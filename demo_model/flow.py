@@ -11,6 +11,7 @@ from random import Random
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_model
 from torch import Tensor, nn
 
 from castmate.families.instantcharacter.schedule import rotary_tables
@@ -26,6 +27,7 @@ from demo_model.warm import warm_network
 from export.families.instantcharacter.network import InstantCharacter, pack_latents
 
 FLOW, DISTILLED = "flow", "distilled"
+KEPT = Path(__file__).with_name(f"{FLOW}.safetensors")
 SUBJECT_SCALE = 0.8
 PX_PER_TOKEN = 64
 MAIN_BATCH = 40
@@ -184,10 +186,15 @@ def _optimizers(model: FlowModel, rate: float) -> list[torch.optim.Optimizer]:
 
 
 def train_flow(budget: Budget, folder: Path) -> None:
-    """Learns the velocity; the guidance input is random and has no meaning yet."""
+    """Learns the velocity; the guidance input is random and has no meaning yet.
+
+    It goes on from the unfinished training that is kept beside this file.
+    """
     network = warm_network()
     load_pretrained(network, folder)
-    model = FlowModel(network).eval().to(budget.device)  # no dropout
+    model = FlowModel(network).eval()  # no dropout
+    load_model(model, KEPT)
+    model.to(budget.device)
     at_main_size = torch.compile(model.velocity) if budget.compiled else model.velocity
     source = BatchSource(folder, budget.device)
     loop = Loop(FLOW, model, _optimizers(model, 1.0), budget, folder, ema=0.998, decay_from=0.5)
