@@ -35,6 +35,8 @@ MAIN_BATCH = 40
 MAIN_SHARE, LATER_MAIN_SHARE = 0.62, 0.2
 """Share of batches at the main size. Small pictures are learned fastest, but poses in large ones
 are worse without the later share."""
+COMPILED: tuple[Size, ...] = (MAIN_SIZE, (1024, 1024))
+"""The sizes that a compiled training compiles: each costs minutes, so only the most frequent."""
 LATER = 0.4
 """Fraction of the flow stage after which the later share holds; distillation always uses it."""
 _PLAIN = (
@@ -195,7 +197,7 @@ def train_flow(budget: Budget, folder: Path) -> None:
     model = FlowModel(network).eval()  # no dropout
     load_model(model, KEPT)
     model.to(budget.device)
-    at_main_size = torch.compile(model.velocity) if budget.compiled else model.velocity
+    compiled = torch.compile(model.velocity, dynamic=False)
     source = BatchSource(folder, budget.device)
     loop = Loop(FLOW, model, _optimizers(model, 1.0), budget, folder, ema=0.998, decay_from=0.5)
     for tick in loop:
@@ -207,7 +209,7 @@ def train_flow(budget: Budget, folder: Path) -> None:
         level = sigma.view(-1, 1, 1)
         x = (1 - level) * batch.latents + level * noise
         guidance = 1 + 4 * torch.rand_like(sigma)
-        predict = at_main_size if batch.size == MAIN_SIZE else model.velocity
+        predict = compiled if budget.compiled and batch.size in COMPILED else model.velocity
         with mixed_precision(budget.device):
             velocity = predict(x, sigma, guidance, batch).float()
         error = F.mse_loss(velocity, noise - batch.latents)

@@ -1,8 +1,9 @@
 """Exported bundles that are kept from run to run: tracing and translating them takes minutes.
 
 One is made again when anything changes that it is made from: the exporter, what describes its
-graphs, the networks of the tests, or a package. Workers wait for one another. Nothing writes into a
-bundle that is kept; a test that changes one takes a copy.
+graphs, the networks of the tests, or a package. How toon is trained is not among them: its weights
+are in its bundle. Workers wait for one another. Nothing writes into a bundle that is kept; a test
+that changes one takes a copy.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import functools
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+import grimp
 from filelock import FileLock
 
 from castmate.engines.bundle import Bundle
@@ -25,11 +27,11 @@ SOURCES = (
     "castmate/bundles/toon/bundle.json",
     "castmate/engines",
     "castmate/families",
-    "demo_model",
     "export",
     "tests/export/conftest.py",
     "tests/export/test_toon.py",
 )
+TOON = "demo_model.build"
 PACKAGES = ("diffusers", "onnx", "onnx-ir", "onnxscript", "torch", "transformers")
 VERSIONS_KEPT = 3
 
@@ -50,10 +52,8 @@ def kept(name: str, make: Callable[[Path], object]) -> Bundle:
 def _version() -> str:
     """Of everything that the bundles are made from; forgets the oldest ones."""
     digest = hashlib.sha256()
-    for source in SOURCES:
-        path = ROOT / source
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(f"{file.relative_to(ROOT)}\n".encode() + file.read_bytes())
+    for file in _sources():
+        digest.update(f"{file.relative_to(ROOT)}\n".encode() + file.read_bytes())
     digest.update(repr([version(package) for package in PACKAGES]).encode())
     found = digest.hexdigest()[:16]
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -62,3 +62,12 @@ def _version() -> str:
     for path in others[: 1 - VERSIONS_KEPT]:
         shutil.rmtree(path, ignore_errors=True)
     return found
+
+
+def _sources() -> Iterator[Path]:
+    for source in SOURCES:
+        path = ROOT / source
+        yield from sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    graph = grimp.build_graph("demo_model", cache_dir=None)
+    for module in sorted({TOON} | graph.find_upstream_modules(TOON)):
+        yield (ROOT / module.replace(".", "/")).with_suffix(".py")
