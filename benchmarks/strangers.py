@@ -49,10 +49,10 @@ def measure(count: int) -> dict[str, Any]:
             own = [one[view] for view in views]
             stranger = seen[(number + 1) % count][views[-1]]
             mixed = [*own[: MAX_TOGETHER - 1], stranger]
-            told = identity.strangers(together(mixed))
+            strange = identity.strangers(together(mixed))
             warned.append(float(bool(identity.strangers(together(own)))))
-            found.append(float(len(mixed) in told))
-            only.append(float(told == (len(mixed),)))
+            found.append(float(len(mixed) in strange))
+            only.append(float(strange == (len(mixed),)))
         sets[name] = {
             "all of one character": interval(warned),
             "one of another": interval(found),

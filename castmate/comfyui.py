@@ -52,15 +52,16 @@ def place(source: Path, comfyui_path: Path, *, link: bool = False) -> Path:
     """
     custom_nodes = comfyui_path.expanduser() / "custom_nodes"
     if not custom_nodes.is_dir():
-        told = f"{comfyui_path} has no folder custom_nodes"
-        raise InvalidRequest([Problem("path", told, "the folder of a ComfyUI, with its main.py")])
+        message = f"{comfyui_path} has no folder custom_nodes"
+        allowed = "the folder of a ComfyUI, with its main.py"
+        raise InvalidRequest([Problem("path", message, allowed)])
     target = custom_nodes / FOLDER
     if target.is_symlink():
         target.unlink()
     elif target.exists():
         if not _is_ours(target):
-            told = f"{target} exists and is not Castmate's"
-            raise InvalidRequest([Problem("path", told, "rename that folder first")])
+            message = f"{target} exists and is not Castmate's"
+            raise InvalidRequest([Problem("path", message, "rename that folder first")])
         shutil.rmtree(target)
     if link:
         target.symlink_to(source.resolve(), target_is_directory=True)

@@ -146,10 +146,10 @@ def _known(values: Any) -> dict[str, Any]:
 def _odd(label: str, error: Exception) -> ImageRejected:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
-        told = f"`{'.'.join(map(str, first['loc']))}` is not allowed"
+        why = f"`{'.'.join(map(str, first['loc']))}` is not allowed"
     else:
-        told = str(error) if type(error) is ValueError else "it cannot be read"
+        why = str(error) if type(error) is ValueError else "it cannot be read"
     return ImageRejected(
-        f"{label} has metadata that no Castmate has written: {told}",
+        f"{label} has metadata that no Castmate has written: {why}",
         hint="It was changed, or a later release wrote it.",
     )

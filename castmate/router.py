@@ -193,9 +193,9 @@ class Router:
             except (Unavailable, BundleError) as error:
                 failures[route.name] = error
             else:
-                told = tuple(f"{name} could not make it: {why}" for name, why in failures.items())
-                told += (f"{result.client} made it instead.",) if told else ()
-                return replace(result, warnings=told + result.warnings)
+                notes = tuple(f"{name} could not make it: {why}" for name, why in failures.items())
+                notes += (f"{result.client} made it instead.",) if notes else ()
+                return replace(result, warnings=notes + result.warnings)
         raise _together(failures)
 
     async def aclose(self) -> None:

@@ -76,8 +76,8 @@ async def archive(files: Sequence[tuple[str, Read]], about: Any) -> AsyncIterato
                 continue
             made.writestr(zipfile.ZipInfo(name, _DAWN), data)  # pictures are already compressed
             yield pieces.take()
-        told = json.dumps(about, indent=2, ensure_ascii=False)
-        made.writestr(zipfile.ZipInfo("storyboard.json", _DAWN), told)
+        description = json.dumps(about, indent=2, ensure_ascii=False)
+        made.writestr(zipfile.ZipInfo("storyboard.json", _DAWN), description)
     yield pieces.take()
 
 

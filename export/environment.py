@@ -84,7 +84,7 @@ def _cpu() -> str:
 
 
 def _clock() -> dict[str, str | None]:
-    """How the first core is clocked, where the system tells."""
+    """How the first core is clocked, if the system says."""
     folder = Path("/sys/devices/system/cpu/cpu0/cpufreq")
     files = {"governor": "scaling_governor", "max_khz": "scaling_max_freq"}
     found = {name: folder / file for name, file in files.items()}

@@ -260,7 +260,7 @@ class LedgerPayments:
 def _shared_checks(
     tx: Transaction, caps: Caps, key_name: str, today: str
 ) -> Sequence[tuple[str, float | None, ColumnElement[bool], str]]:
-    """The caps beyond one prediction: name, dollars, what counts, and how that is told."""
+    """The caps beyond one prediction: name, dollars, what counts, and how that is worded."""
     of_key = select(api_keys.c.max_micro_usd).where(api_keys.c.name == key_name)
     own = tx.connection.execute(of_key).scalar_one_or_none()
     cap, name = (

@@ -70,8 +70,8 @@ def one_line(name: str) -> str:
     line = name.strip()
     if line and not any(category(letter) in _BREAKS for letter in line):
         return line
-    told = f"{shorten(name, 60)!r} is not allowed"
-    raise InvalidRequest([Problem("name", told, f"one line of 1..{MAX_NAME} characters")])
+    message = f"{shorten(name, 60)!r} is not allowed"
+    raise InvalidRequest([Problem("name", message, f"one line of 1..{MAX_NAME} characters")])
 
 
 class Characters:
@@ -211,8 +211,8 @@ class Characters:
                 characters.c.id != character_id,
             )
             if (other := tx.connection.execute(same).scalar()) is not None:
-                told = f"{name!r} with the same pictures is {other} already"
-                raise InvalidRequest([Problem("name", told, "another name")])
+                message = f"{name!r} with the same pictures is {other} already"
+                raise InvalidRequest([Problem("name", message, "another name")])
             _set(tx, character_id, name=name, content_hash=content_hash)
             return replace(found, name=name)
 
@@ -319,15 +319,14 @@ def _row(
 
 
 def _too_many() -> InvalidRequest:
-    told = "name more pictures than a character may have"
-    return InvalidRequest(
-        [Problem("references", told, f"1..{MAX_PICTURES} pictures, those of named characters too")]
-    )
+    message = "name more pictures than a character may have"
+    allowed = f"1..{MAX_PICTURES} pictures, those of named characters too"
+    return InvalidRequest([Problem("references", message, allowed)])
 
 
 def _unknown(character_id: str) -> InvalidRequest:
-    told = f"there is no character {character_id!r}"
-    return InvalidRequest([Problem("character_id", told, "an id of `castmate characters list`")])
+    message = f"there is no character {character_id!r}"
+    return InvalidRequest([Problem("character_id", message, "an id of `castmate characters list`")])
 
 
 def _set(tx: Transaction, character_id: str, **values: Any) -> None:

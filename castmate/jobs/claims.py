@@ -117,14 +117,14 @@ class Claims:
         return await self._database.run(work)
 
     async def show(self, progress: Sequence[tuple[Claim, str]]) -> None:
-        """Write down how far predictions are, and tell those who watch them elsewhere."""
+        """Write down how far predictions are, and notify those who watch them elsewhere."""
 
         def work(tx: Transaction) -> None:
             for claim, text in progress:
                 tx.connection.execute(
                     update(predictions).where(_holds(claim)).values(progress=text)
                 )
-                tx.tell(notify.progress(claim.id))
+                tx.notify(notify.progress(claim.id))
 
         await self._database.run(work)
 
@@ -197,7 +197,7 @@ class Claims:
                 _finish(tx, claim, State.FAILED, Outcome.FAILED, error=error)
                 return None
             pause_s = min(_pause_s(row.waits, tx.now - since, error), left_s)
-            told = json.dumps(error.as_dict(), ensure_ascii=False)
+            cause = json.dumps(error.as_dict(), ensure_ascii=False)
             values = {
                 "state": State.CREATED,
                 "owner": None,
@@ -205,14 +205,14 @@ class Claims:
                 "deaths": deaths,
                 "waits": row.waits + 1,
                 "waits_since": since,
-                "waits_for": told,
+                "waits_for": cause,
                 "not_before": tx.now + pause_s,
             }
             tx.connection.execute(
                 update(predictions).where(predictions.c.id == row.id).values(values)
             )
-            _end_attempt(tx, row.id, row.attempt, Outcome.DEFERRED, error=told)
-            tx.tell(notify.progress(row.id))
+            _end_attempt(tx, row.id, row.attempt, Outcome.DEFERRED, error=cause)
+            tx.notify(notify.progress(row.id))
             return pause_s
 
         return await self._database.run(work)
@@ -272,7 +272,7 @@ class Claims:
             values |= {"finished": tx.now, "error": _as_json(tx, row.id, error)}
         tx.connection.execute(update(predictions).where(predictions.c.id == row.id).values(values))
         _end_attempt(tx, row.id, row.attempt, outcome)
-        tx.tell(notify.done(row.id) if error else notify.WORK)
+        tx.notify(notify.done(row.id) if error else notify.WORK)
 
 
 def _holds(claim: Claim) -> ColumnElement[bool]:
@@ -318,18 +318,18 @@ def _finish(
     error: CastmateError | None = None,
 ) -> bool:
     """End a prediction, unless another attempt has taken over."""
-    told = _as_json(tx, claim.id, error) if error else None
+    why = _as_json(tx, claim.id, error) if error else None
     ended = (
         update(predictions)
         .where(_holds(claim))
         .values(
-            state=state, result=result, error=told, finished=tx.now, lease_until=None, progress=None
+            state=state, result=result, error=why, finished=tx.now, lease_until=None, progress=None
         )
     )
     if not tx.connection.execute(ended).rowcount:
         return False
-    _end_attempt(tx, claim.id, claim.attempt, outcome, client=client, error=told)
-    tx.tell(notify.done(claim.id))
+    _end_attempt(tx, claim.id, claim.attempt, outcome, client=client, error=why)
+    tx.notify(notify.done(claim.id))
     return True
 
 

@@ -58,7 +58,7 @@ def _check_parameters(
 
 
 class Transaction:
-    """What a piece of work gets: a connection, the time, and a way to tell others."""
+    """What a piece of work gets: a connection, the time, and a way to notify others."""
 
     def __init__(self, connection: Connection, clock: Clock) -> None:
         self.connection = connection
@@ -73,7 +73,7 @@ class Transaction:
             self._now = self._clock()
         return self._now
 
-    def tell(self, topic: str) -> None:
+    def notify(self, topic: str) -> None:
         """Wake whoever listens to the topic, in every process, once this is committed."""
         self.topics.append(topic)
 

@@ -66,9 +66,9 @@ async def redraw(
         if earlier(tx, values, join_running=False) is not None:
             return found
         if not scene.prediction.state.final:
-            told = f"scene {number} is {scene.prediction.state.value}"
+            message = f"scene {number} is {scene.prediction.state.value}"
             hint = f"Wait for it, or cancel prediction {scene.prediction.id}."
-            raise InvalidRequest([Problem("number", told, "a scene that has ended", hint)])
+            raise InvalidRequest([Problem("number", message, "a scene that has ended", hint)])
         check_unfinished(tx, key_name, max_unfinished)
         check_waiting(tx, ledger.limits, key_name)
         made = enqueue(

@@ -1,4 +1,4 @@
-"""A prediction or a series as it goes on, for a door that tells its caller of every step."""
+"""A prediction or a series as it goes on, for a door that shows its caller every step."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ async def follow(
         moved.set()
 
     with (
-        hub.listening(notify.done(prediction_id), notify.progress(prediction_id)) as told,
+        hub.listening(notify.done(prediction_id), notify.progress(prediction_id)) as heard,
         hub.watching(prediction_id, on_progress),
     ):
-        told.set()
+        heard.set()
         while not until.is_set():
-            if told.is_set():
-                told.clear()
+            if heard.is_set():
+                heard.clear()
                 prediction = await ledger.get(prediction_id, key_name)
                 yield prediction
                 if prediction.state.final:
@@ -59,7 +59,7 @@ async def follow(
             if latest:
                 yield latest.pop()
             else:
-                await _any(told, moved, until)
+                await _any(heard, moved, until)
 
 
 async def follow_series(

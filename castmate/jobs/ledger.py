@@ -242,7 +242,7 @@ class Ledger:
                         await signal.wait()
                         signal.clear()
                         prediction = await self.get(prediction_id)
-            except TimeoutError:  # nobody tells that it began, or that it waits
+            except TimeoutError:  # neither its start nor its wait is announced
                 prediction = await self.get(prediction_id)
             return prediction
 
@@ -269,10 +269,10 @@ class Ledger:
                     finished=tx.now,
                     error=json.dumps(error.as_dict()),
                 )
-                tx.tell(notify.done(prediction_id))
+                tx.notify(notify.done(prediction_id))
             elif row.state == State.PROCESSING:
                 change = change.values(cancel_requested=1)
-                tx.tell(notify.cancel(prediction_id))
+                tx.notify(notify.cancel(prediction_id))
             else:
                 return Prediction.of(row)
             return Prediction.of(tx.connection.execute(change.returning(predictions)).one())
@@ -293,7 +293,7 @@ class Ledger:
         return await self.database.run(backlog_of)
 
     async def step_times(self) -> Sequence[StepTimes]:
-        """How long steps took lately, for each client that tells."""
+        """How long steps took lately, for each client that reports them."""
         return await self.database.run(step_times_of)
 
     async def load(self) -> Load:

@@ -86,9 +86,9 @@ def _only(found: Sequence[Character], name: str) -> Character | None:
     same = [one for one in found if folded(one.name) == folded(name)]
     if len(same) < 2:
         return same[0] if same else None
-    told = ", ".join(f"{one.id} (saved {day_of(one.created)})" for one in same[:_SHOWN])
+    ids = ", ".join(f"{one.id} (saved {day_of(one.created)})" for one in same[:_SHOWN])
     raise ImageRejected(
         f"{len(same)} saved characters are called {shorten(name, 60)!r}",
-        allowed=told,
+        allowed=ids,
         hint="Use the id of the one that is meant; the newest stands first.",
     )

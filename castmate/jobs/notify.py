@@ -16,17 +16,17 @@ _PROGRESS: Final = "progress:"
 
 
 def done(prediction_id: str) -> str:
-    """The topic on which the end of a prediction is told."""
+    """The topic that announces the end of a prediction."""
     return f"{DONE}{prediction_id}"
 
 
 def progress(prediction_id: str) -> str:
-    """The topic on which it is told that more is written of how far a prediction is."""
+    """The topic that announces progress of a prediction, once it is written."""
     return f"{_PROGRESS}{prediction_id}"
 
 
 def cancel(prediction_id: str) -> str:
-    """The topic on which the wish to cancel a prediction is told."""
+    """The topic that announces the wish to cancel a prediction."""
     return f"cancel:{prediction_id}"
 
 
@@ -44,7 +44,7 @@ class Hub:
 
     @contextlib.contextmanager
     def listening(self, *topics: str) -> Iterator[asyncio.Event]:
-        """An event that is set whenever one of the topics is told; clear it to wait again."""
+        """An event that is set whenever one of the topics is notified; clear it to wait again."""
         signal = asyncio.Event()
         for topic in topics:
             self._signals[topic].add(signal)
@@ -57,10 +57,10 @@ class Hub:
                     del self._signals[topic]
 
     def overhear(self, hear: Callable[[str], object]) -> None:
-        """Call `hear` with every topic that is told, for as long as the hub is there."""
+        """Call `hear` with every topic that is notified, for as long as the hub is there."""
         self._ears.append(hear)
 
-    def tell(self, topic: str) -> None:
+    def notify(self, topic: str) -> None:
         """Wake everyone who listens to the topic."""
         if topic.startswith(_PROGRESS) and self.makes(topic.removeprefix(_PROGRESS)):
             return  # its watchers here know more than what was written
@@ -69,7 +69,7 @@ class Hub:
         for hear in self._ears:
             hear(topic)
 
-    def tell_all(self) -> None:
+    def notify_all(self) -> None:
         """Wake everyone: something changed elsewhere, and nobody knows what."""
         for signals in self._signals.values():
             for signal in signals:

@@ -120,7 +120,7 @@ class PostgresDatabase:
                     raise InvalidRequest([refused]) from None
                 raise Unavailable(f"The ledger's database failed: {_reason(error)}.") from error
             for topic in topics:  # those who wait here need not wait for the server's word
-                self.hub.tell(topic)
+                self.hub.notify(topic)
             return value
         raise AssertionError("unreachable")
 
@@ -152,7 +152,7 @@ class PostgresDatabase:
         return value, transaction.topics
 
     async def _listen(self, listening: asyncio.Event) -> None:
-        """Pass on what other replicas tell, for ever."""
+        """Pass on what other replicas announce, for ever."""
         while True:
             try:
                 async with self._engine.connect() as connection:
@@ -161,11 +161,11 @@ class PostgresDatabase:
                     driver.add_termination_listener(lambda _, lost=lost: lost.set())
                     await driver.add_listener(CHANNEL, self._hear)
                     listening.set()
-                    self.hub.tell_all()  # nobody knows what was told meanwhile
+                    self.hub.notify_all()  # nobody knows what was announced meanwhile
                     while not lost.is_set():
                         with contextlib.suppress(TimeoutError):
                             await asyncio.wait_for(lost.wait(), LOOK_S)
-                        self.hub.tell_all()
+                        self.hub.notify_all()
                     await connection.invalidate()
             except Exception as error:  # a restart of the server, whatever the driver calls it
                 _log.warning("not listening to other replicas: %s", _reason(error))
@@ -175,10 +175,10 @@ class PostgresDatabase:
         """Let everyone look again and again, for ever: nobody says when something has changed."""
         while True:
             await asyncio.sleep(POLL_S)
-            self.hub.tell_all()
+            self.hub.notify_all()
 
     def _hear(self, connection: object, process: int, channel: str, topic: object) -> None:
-        self.hub.tell(str(topic))
+        self.hub.notify(str(topic))
 
 
 def _server_time(connection: Connection) -> float:

@@ -128,7 +128,7 @@ class Reader:
         self._images: tuple[GeneratedImage, ...] = ()
 
     async def read(self, text: str | None) -> Progress | None:
-        """The progress that a row tells; None where that is nothing new."""
+        """The progress in a row; None if that is nothing new."""
         if text is None or (written := Written.parse(text)) == self._seen:
             return None
         self._seen = written

@@ -73,7 +73,7 @@ def enqueue(tx: Transaction, values: dict[str, Any], virtual_time: float, cost: 
         predictions.c.key_name == values["key_name"], in_state(State.CREATED)
     )
     turn = max(virtual_time, tx.connection.execute(last).scalar() or 0.0) + cost
-    tx.tell(notify.WORK)
+    tx.notify(notify.WORK)
     return _insert(tx, values, turn)
 
 
@@ -120,12 +120,12 @@ def check_waiting(tx: Transaction, limits: Limits, key_name: str, more: int = 1)
     share = share_of(limits.queue_limit)
     needed = f", too many for {more} more" if more > 1 else ""
     if key_name != LOCAL_KEY and (mine := _count_waiting(tx, share, key_name)) + more > share:
-        told = f"{mine} predictions of key {key_name!r} are waiting, its share of the queue"
-        raise _overloaded(tx, mine, f"{told} is {share}{needed}" if needed else told)
+        why = f"{mine} predictions of key {key_name!r} are waiting, its share of the queue"
+        raise _overloaded(tx, mine, f"{why} is {share}{needed}" if needed else why)
     waiting = _count_waiting(tx, limits.queue_limit)
     if waiting + more > limits.queue_limit:
-        told = needed or ", as many as may"
-        raise _overloaded(tx, waiting, f"{waiting} predictions are waiting{told}")
+        why = needed or ", as many as may"
+        raise _overloaded(tx, waiting, f"{waiting} predictions are waiting{why}")
 
 
 def check_unfinished(tx: Transaction, key_name: str, allowed: int | None, more: int = 1) -> None:
@@ -138,10 +138,9 @@ def check_unfinished(tx: Transaction, key_name: str, allowed: int | None, more: 
     if allowed is None:
         return
     if more > max(1, allowed):
-        told = f"{more} pictures are more than key {key_name!r} may have drawn at a time"
-        raise InvalidRequest(
-            [Problem("scenes", told, f"at most {allowed}", "Split the series into several calls.")]
-        )
+        message = f"{more} pictures are more than key {key_name!r} may have drawn at a time"
+        hint = "Split the series into several calls."
+        raise InvalidRequest([Problem("scenes", message, f"at most {allowed}", hint)])
     mine = select(func.count()).where(
         predictions.c.key_name == key_name,
         in_state(State.CREATED, State.PROCESSING),
@@ -149,8 +148,8 @@ def check_unfinished(tx: Transaction, key_name: str, allowed: int | None, more: 
     count = tx.connection.execute(mine).scalar_one()
     if count + more > allowed:
         most = "as many as may" if more == 1 else f"and may have {allowed}: no {more} more"
-        told = f"Key {key_name!r} has {count} predictions that are not finished, {most}"
-        raise _overloaded(tx, count, told)
+        message = f"Key {key_name!r} has {count} predictions that are not finished, {most}"
+        raise _overloaded(tx, count, message)
 
 
 def load_of(tx: Transaction, limits: Limits) -> Load:
@@ -163,13 +162,13 @@ def _insert(tx: Transaction, values: dict[str, Any], turn: float) -> Row[Any]:
     return tx.connection.execute(insert(predictions).returning(predictions), values).one()
 
 
-def _overloaded(tx: Transaction, waiting: int, told: str) -> Overloaded:
+def _overloaded(tx: Transaction, waiting: int, why: str) -> Overloaded:
     mean_s, slots = _mean_s(tx) or 1.0, max(1, _count_running(tx))
     # When a quarter of the queue is done, there is room again for a while.
     low, high = _RETRY_RANGE_S
     retry_after_s = min(max(low, waiting * mean_s / slots / 4), high)
     return Overloaded(
-        f"{told}; nothing was charged. Try again in {retry_after_s:.0f} s.",
+        f"{why}; nothing was charged. Try again in {retry_after_s:.0f} s.",
         retry_after_s=retry_after_s,
     )
 

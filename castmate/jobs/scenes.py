@@ -102,16 +102,16 @@ class Counting:
             found: The series.
             on_progress: Gets the sum; None is nobody.
         """
-        self._tell = on_progress
+        self._on_progress = on_progress
         self._done = {one.number: 0.0 for one in found.scenes}
         self._done |= {one.number: 1.0 for one in found.scenes if one.prediction.state.final}
         self._steps = 0
 
     def of(self, scene: Scene) -> ProgressCallback | None:
         """What the prediction of a scene reports to."""
-        if self._tell is None:
+        if self._on_progress is None:
             return None
-        tell = self._tell
+        report = self._on_progress
 
         def on_progress(progress: Progress) -> None:
             if progress.total:
@@ -119,7 +119,7 @@ class Counting:
                 self._done[scene.number] = progress.step / progress.total
             done, total = sum(self._done.values()), len(self._done)
             steps = max(1, self._steps)
-            tell(Progress(round(done * steps), total * steps, progress.waits_for))
+            report(Progress(round(done * steps), total * steps, progress.waits_for))
 
         return on_progress
 

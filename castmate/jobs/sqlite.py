@@ -110,7 +110,7 @@ class SqliteDatabase:
                 with contextlib.suppress(sqlite3.Error):  # the next write tells what is wrong
                     if (version := _data_version(connection)) != seen:
                         seen = version
-                        self._soon(self.hub.tell_all)
+                        self._soon(self.hub.notify_all)
         with self._locked():  # the last one to close writes the log back into the file
             engine.dispose()
 
@@ -165,7 +165,7 @@ class SqliteDatabase:
             error_or_none = failure or job.error
             self._soon(_answer, job.answer, job.value, error_or_none)
             for topic in () if error_or_none else job.topics:
-                self._soon(self.hub.tell, topic)
+                self._soon(self.hub.notify, topic)
 
     def _attempt(self, connection: Connection, job: _Job) -> None:
         savepoint = connection.begin_nested()

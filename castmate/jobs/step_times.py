@@ -40,7 +40,7 @@ class StepTimes:
 
 
 def step_times_of(tx: Transaction) -> list[StepTimes]:
-    """Read them; a client that tells nothing of its steps is left out."""
+    """Read them; a client that reports no steps is left out."""
     last = (
         select(predictions.c.result)
         .where(predictions.c.finished.is_not(None), in_state(State.COMPLETED))

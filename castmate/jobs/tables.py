@@ -174,7 +174,7 @@ api_keys: Final = Table(
 )
 Index("api_keys_by_hash", api_keys.c.secret_hash, unique=True)
 
-# Who is told when a prediction ends; until then, and until it was told, `finished` is null.
+# Who is called when a prediction ends; until the call is taken, `finished` is null.
 webhooks: Final = Table(
     "webhooks",
     metadata,

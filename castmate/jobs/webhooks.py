@@ -1,4 +1,4 @@
-"""Webhooks in the ledger: who is told when a prediction ends, and how far that has come.
+"""Webhooks in the ledger: who is called when a prediction ends, and what came of it.
 
 Nothing is sent here. What is to be sent is kept with its prediction, so it outlives every process.
 """
@@ -56,7 +56,7 @@ class Webhooks:
                 "next_try": tx.now,
             }
             tx.connection.execute(insert(webhooks), values)
-            tx.tell(TOPIC)
+            tx.notify(TOPIC)
 
         return work
 

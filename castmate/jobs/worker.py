@@ -336,7 +336,7 @@ class Worker:
     async def _watch(
         self, claim: Claim, unwanted: asyncio.Event, making: asyncio.Task[StoredResult]
     ) -> None:
-        """Stop the work as soon as its cancellation is told; every word is checked."""
+        """Stop the work as soon as its cancellation is announced; the ledger has the last word."""
         while True:
             await unwanted.wait()
             unwanted.clear()

@@ -227,14 +227,14 @@ class Pipeline:
         if not found:
             return ()
         if len(found) == len(reference.pictures):
-            told = "The pictures of the character are not alike: they may show different ones."
+            finding = "The pictures of the character are not alike: they may show different ones."
         else:
             which = "pictures" if len(found) > 1 else "picture"
-            told = (
+            finding = (
                 f"The character's {which} {' and '.join(map(str, found))} may show somebody else "
                 "than the others."
             )
-        return (f"{told} Draw from one picture, or save the character without the wrong ones.",)
+        return (f"{finding} Draw from one picture, or save the character without the wrong ones.",)
 
     def _threshold(self, request: GenerateRequest) -> tuple[float, tuple[str, ...]]:
         """The change below which steps are skipped, and a warning if the bundle cannot skip."""

@@ -88,14 +88,14 @@ class Service:
         try:
             if parameters.pop(wire.PROBE, False):
                 self._check_siblings()
-                self._tell(ticket, wire.report(self.state()), final=True)
+                self._respond(ticket, wire.report(self.state()), final=True)
                 return
             ticket.job = wire.decode_request(prompt, image, parameters)
             ahead = self._enter(ticket)
         except CastmateError as error:
             self._end(ticket, error)
         else:
-            self._tell(ticket, wire.ahead(ahead))
+            self._respond(ticket, wire.ahead(ahead))
 
     def state(self) -> dict[str, Any]:
         """The answer to a probe."""
@@ -247,17 +247,17 @@ class Service:
         if gone:
             self._count_load()
         for number, ticket in enumerate(present):
-            self._tell(ticket, wire.ahead(number))
+            self._respond(ticket, wire.ahead(number))
 
     def _end(self, ticket: _Ticket, error: CastmateError | None) -> None:
         self._metrics.ended(error.code if error else "ok")
         if error is None:
-            self._tell(ticket, ticket.report, final=True)
+            self._respond(ticket, ticket.report, final=True)
         else:
             with _no_harm():
                 ticket.fail(error)
 
-    def _tell(self, ticket: _Ticket, outputs: wire.Outputs, *, final: bool = False) -> None:
+    def _respond(self, ticket: _Ticket, outputs: wire.Outputs, *, final: bool = False) -> None:
         with _no_harm():
             ticket.send(outputs, final=final)
 

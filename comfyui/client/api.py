@@ -137,14 +137,15 @@ class Api:
         return body.get("data")
 
     def _refused(self, answer: aiohttp.ClientResponse, body: dict[str, Any]) -> CastmateError:
-        told = str(body.get("message") or f"it answered {answer.status}, which is not Castmate's")
+        strange = f"it answered {answer.status}, which is not Castmate's"
+        message = str(body.get("message") or strange)
         if answer.status == 401:
-            told += (
+            message += (
                 f" Here: set {address.KEY_VARIABLE} (and {address.URL_VARIABLE}, if the server is "
                 f"not {address.DEFAULT_URL}), or write the line `{self.url} KEY` into "
                 f"{address.keys_file()}, and start ComfyUI again."
             )
-        return Refused(answer.status, f"Castmate at {self.url}: {told}")
+        return Refused(answer.status, f"Castmate at {self.url}: {message}")
 
     @contextlib.contextmanager
     def _translating(self) -> Any:

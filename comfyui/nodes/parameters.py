@@ -100,13 +100,13 @@ def _numbers(name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
     limits = {"min": low, "max": spec.get("maximum"), "default": default}
     if _by_model(name, spec):
         low -= 1
-        told = f"{spec.get('description', '')} {low} leaves it to the server.".strip()
-        limits |= {"min": low, "default": low if default is None else default, "tooltip": told}
+        tooltip = f"{spec.get('description', '')} {low} leaves it to the server.".strip()
+        limits |= {"min": low, "default": low if default is None else default, "tooltip": tooltip}
     return limits
 
 
 def _by_model(name: str, spec: Mapping[str, Any]) -> bool:
-    """Whether each model has a default of its own, which a server tells once it knows its model.
+    """Whether each model has a default of its own, which a server reports once it knows its model.
 
     Told or not, it can be left to the model: what was made without a server runs with one.
     """

@@ -45,7 +45,7 @@ class Bar:
         return report
 
     async def finished(self, number: int) -> None:
-        """One of the generations is over, whether or not its steps were told."""
+        """One of the generations is over, whether or not its steps were reported."""
         self._done[number] = self._steps[number]
         await self._show(None)
 

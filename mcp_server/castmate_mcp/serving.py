@@ -133,7 +133,7 @@ def _config(app: Starlette, places: Places) -> uvicorn.Config:
 
 @contextlib.contextmanager
 def _listening(host: str, port: int, places: Places) -> Iterator[socket.socket]:
-    """A socket that is bound before anything else is told.
+    """A socket that is bound before the start is announced.
 
     Raises:
         SettingsError: The address is taken or is none of this machine.

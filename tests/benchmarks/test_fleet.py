@@ -50,8 +50,8 @@ def test_every_figure_of_the_page_is_of_the_result() -> None:
     page = (Path(__file__).parents[2] / "docs/scale.md").read_text()
     result = read(RESULTS / "fleet.json")
     for row in result["needs"]:
-        told = f"| {row['gpus']} | {row['predictions_per_s']} | {row['lock']:.0%} |"
-        assert told in page, told
+        line = f"| {row['gpus']} | {row['predictions_per_s']} | {row['lock']:.0%} |"
+        assert line in page, line
     for row in result["sizes"] + result["partitions"]:
         name = row["partitions"] if row in result["partitions"] else row["gpus"]
         assert re.search(rf"\| {name} \|.*{re.escape(str(row['wait_p95_s']))}", page), row

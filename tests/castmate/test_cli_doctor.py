@@ -101,8 +101,8 @@ def test_doctor_asks_the_model_of_every_triton_server_and_tells_no_password(
 
 
 def test_doctor_tells_which_clients_are_not_set_up_and_why(own_folder: Path) -> None:
-    told = {c.name: c.found for c in examine(Settings.load(clients="local,wavespeed", bundle="-"))}
-    assert told["clients"] == (
+    found = {c.name: c.found for c in examine(Settings.load(clients="local,wavespeed", bundle="-"))}
+    assert found["clients"] == (
         "local; not set up: wavespeed (CASTMATE_WAVESPEED_API_KEY is not set)"
     )
     checks = {check.name: check for check in examine(Settings.load(clients="wavespeed"))}

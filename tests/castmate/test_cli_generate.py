@@ -49,8 +49,8 @@ def drawn(folder: Path) -> list[str]:
 def test_it_draws_and_prints_path_size_seed_and_time(client: FlatClient, own_folder: Path) -> None:
     result = generate("--seed", "7", "--output", "out/scene.png")
     assert result.exit_code == 0
-    told = "Drawn by flat (flat) in 0.0 s, character cut out by alpha"
-    assert result.stdout == f"out/scene.png  512*640  seed 7\n{told}\n"
+    line = "Drawn by flat (flat) in 0.0 s, character cut out by alpha"
+    assert result.stdout == f"out/scene.png  512*640  seed 7\n{line}\n"
     assert result.stderr == "Warning: The prompt was cut.\n"
     with Image.open("out/scene.png") as image:
         assert (image.format, image.size) == ("PNG", (512, 640))
@@ -102,14 +102,14 @@ def test_every_flag_reaches_the_request_and_its_defaults_are_the_requests(
         "--enable-matting",
         "false",
     )
-    told = {"prompt": "waving", "size": "512*640"}
-    told["image"] = f"sha256:{client.references[0].sha256}"  # what the ledger keeps of it
+    inputs = {"prompt": "waving", "size": "512*640"}
+    inputs["image"] = f"sha256:{client.references[0].sha256}"  # what the ledger keeps of it
     drawn_seed = client.requests[0].seed
     assert drawn_seed >= 0
     assert client.requests == [
-        GenerateRequest.parse(told | {"seed": drawn_seed}),
+        GenerateRequest.parse(inputs | {"seed": drawn_seed}),
         GenerateRequest.parse(
-            told
+            inputs
             | {
                 "seed": 7,
                 "negative_prompt": "rain",

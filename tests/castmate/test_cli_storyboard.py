@@ -83,14 +83,14 @@ def test_a_scene_that_fails_is_told_and_drawn_by_the_same_command_again(
 
 def test_json_has_the_paths_and_the_reasons(client: Unlucky, own_folder: Path) -> None:
     client.word = "asleep"
-    told = json.loads(storyboard("-o", "out", "--json").stdout)
-    assert [Path(one["path"]).name if one["path"] else None for one in told["scenes"]] == [
+    report = json.loads(storyboard("-o", "out", "--json").stdout)
+    assert [Path(one["path"]).name if one["path"] else None for one in report["scenes"]] == [
         "scene-01.png",
         "scene-02.png",
         None,
     ]
-    assert told["scenes"][2]["error"] == "No asleep today."
-    assert Path(told["sheet"]).is_file()
+    assert report["scenes"][2]["error"] == "No asleep today."
+    assert Path(report["sheet"]).is_file()
 
 
 @pytest.mark.parametrize("recipe", ["expressions", "poses", "turnaround"])
@@ -106,7 +106,7 @@ def test_a_sheet_has_the_views_of_its_recipe_on_white(
 
 
 @pytest.mark.parametrize(
-    ("scenes", "told"),
+    ("scenes", "expected"),
     [
         ("", "a list of 1..12 texts"),
         ("x\n" * 13, "a list of 1..12 texts"),
@@ -115,7 +115,7 @@ def test_a_sheet_has_the_views_of_its_recipe_on_white(
     ],
 )
 def test_a_file_that_is_no_list_of_scenes_is_refused(
-    client: Unlucky, own_folder: Path, scenes: str | bytes | None, told: str
+    client: Unlucky, own_folder: Path, scenes: str | bytes | None, expected: str
 ) -> None:
     path = own_folder / "scenes.txt"
     if scenes is None:
@@ -124,4 +124,4 @@ def test_a_file_that_is_no_list_of_scenes_is_refused(
         path.write_bytes(scenes if isinstance(scenes, bytes) else scenes.encode())
     result = storyboard()
     assert (result.exit_code, client.requests) == (2, [])
-    assert told in result.stderr
+    assert expected in result.stderr

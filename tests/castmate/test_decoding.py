@@ -151,9 +151,9 @@ def test_avif_is_read() -> None:
 
 def test_heic_without_the_extra_is_named_with_two_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    told = refusal(b"\0\0\0\x1cftypheic\0\0\0\0mif1heic")
-    assert "fox is a HEIC picture, and this installation cannot read those" in told
-    assert "Convert it to PNG or JPEG and try again. Or install the extra `photos`" in told
+    message = refusal(b"\0\0\0\x1cftypheic\0\0\0\0mif1heic")
+    assert "fox is a HEIC picture, and this installation cannot read those" in message
+    assert "Convert it to PNG or JPEG and try again. Or install the extra `photos`" in message
 
 
 @pytest.mark.parametrize(
@@ -170,9 +170,9 @@ def test_heic_without_the_extra_is_named_with_two_ways_out(monkeypatch: pytest.M
     ],
 )
 def test_what_is_no_picture_is_named_for_what_it_is(data: bytes, name: str, hint: str) -> None:
-    told = refusal(data)
-    assert name in told
-    assert hint in told
+    message = refusal(data)
+    assert name in message
+    assert hint in message
 
 
 @pytest.mark.slow

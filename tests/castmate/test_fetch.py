@@ -150,9 +150,9 @@ async def test_a_hostile_redirect_is_refused(to: str, reason: str) -> None:
         {"https://a.example/": redirect(to)},
         {"10.0.0.7": [["10.0.0.7"]], "169.254.169.254": [["169.254.169.254"]]},
     )
-    told = await refusal(web, "https://a.example/")
-    assert reason in told
-    assert "secret" not in told
+    message = await refusal(web, "https://a.example/")
+    assert reason in message
+    assert "secret" not in message
 
 
 @pytest.mark.parametrize(
@@ -177,9 +177,9 @@ async def test_a_url_that_is_not_plain_https_is_refused_before_anything_is_looke
     url: str, reason: str
 ) -> None:
     web = Web({})
-    told = await refusal(web, url)
-    assert reason in told
-    assert "Give a public https URL" in told
+    message = await refusal(web, url)
+    assert reason in message
+    assert "Give a public https URL" in message
     assert web.connected == []
 
 

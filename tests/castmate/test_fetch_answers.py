@@ -21,16 +21,16 @@ pytestmark = pytest.mark.anyio
 async def test_an_announced_body_over_the_limit_is_refused_unread() -> None:
     head = b"HTTP/1.1 200 OK\r\ncontent-length: 1048577\r\n\r\n"
     web = Web({"https://a.example/": [head, STALL]})
-    told = await refusal(web, "https://a.example/", max_bytes=2**20)
-    assert "https://a.example/ has more than 1 MiB" in told
+    message = await refusal(web, "https://a.example/", max_bytes=2**20)
+    assert "https://a.example/ has more than 1 MiB" in message
 
 
 async def test_an_endless_body_is_cut_at_the_limit() -> None:
     endless = itertools.chain([b"HTTP/1.1 200 OK\r\n\r\n"], itertools.repeat(bytes(4096)))
-    told = await refusal(
+    message = await refusal(
         Web({"https://a.example/": endless}), "https://a.example/", max_bytes=2**20
     )
-    assert "has more than 1 MiB" in told
+    assert "has more than 1 MiB" in message
 
 
 async def test_a_body_that_drips_is_given_up_at_the_deadline() -> None:
@@ -44,8 +44,8 @@ async def test_a_body_that_drips_is_given_up_at_the_deadline() -> None:
             return Dripping(self)
 
     web = DrippingWeb({"https://a.example/": [b"HTTP/1.1 200 OK\r\n\r\n"]})
-    told = await refusal(web, "https://a.example/", deadline_s=0.05, max_bytes=2**30)
-    assert "did not finish within 0.05 s" in told
+    message = await refusal(web, "https://a.example/", deadline_s=0.05, max_bytes=2**30)
+    assert "did not finish within 0.05 s" in message
 
 
 @pytest.mark.parametrize(
@@ -61,8 +61,8 @@ async def test_a_body_that_drips_is_given_up_at_the_deadline() -> None:
     ids=["negative", "no number", "huge", "two", "strange", "endless headers"],
 )
 async def test_a_head_that_lies_is_refused(head: bytes) -> None:
-    told = await refusal(Web({"https://a.example/": [head, b"fox"]}), "https://a.example/")
-    assert "cannot be reached (" in told or "has more than" in told
+    message = await refusal(Web({"https://a.example/": [head, b"fox"]}), "https://a.example/")
+    assert "cannot be reached (" in message or "has more than" in message
 
 
 async def test_a_pixel_bomb_is_refused_by_whoever_decodes_what_was_fetched() -> None:
@@ -93,10 +93,10 @@ async def test_a_compressed_body_is_refused() -> None:
     "answers", [[STALL], [b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", b"fo", STALL]]
 )
 async def test_a_host_that_stalls_is_given_up_at_the_deadline(answers: list[bytes]) -> None:
-    told = await refusal(
+    message = await refusal(
         Web({"https://a.example/": answers}), "https://a.example/", deadline_s=0.05
     )
-    assert "did not finish within 0.05 s" in told
+    assert "did not finish within 0.05 s" in message
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,8 @@ async def test_another_status_is_told(status: str) -> None:
 
 @pytest.mark.parametrize("garbage", [b"", b"SSH-2.0-OpenSSH_9.9\r\n", b"HTTP/1.1 200 OK\r\nx"])
 async def test_a_host_that_does_not_speak_http_is_told(garbage: bytes) -> None:
-    told = await refusal(Web({"https://a.example/": [garbage]}), "https://a.example/")
-    assert "https://a.example/ cannot be reached (" in told
+    message = await refusal(Web({"https://a.example/": [garbage]}), "https://a.example/")
+    assert "https://a.example/ cannot be reached (" in message
 
 
 async def test_an_error_keeps_the_query_to_itself() -> None:
@@ -138,5 +138,5 @@ async def test_an_empty_or_invented_encoding_of_object_storage_is_no_compression
 @pytest.mark.parametrize("encoding", ["GZIP", "aws-chunked, gzip", "br", "x-gzip", "zstd"])
 async def test_a_real_compression_is_refused_by_name(encoding: str) -> None:
     web = Web({"https://a.example/fox.png": answer(b"fox", content_encoding=encoding)})
-    told = await refusal(web, "https://a.example/fox.png")
-    assert f"answers compressed ({encoding.split()[-1].lower()})" in told
+    message = await refusal(web, "https://a.example/fox.png")
+    assert f"answers compressed ({encoding.split()[-1].lower()})" in message

@@ -81,7 +81,7 @@ async def test_a_redirect_is_not_followed(receiver: Receiver) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "addresses", "told"),
+    ("url", "addresses", "expected"),
     [
         ("http://a.example/", ["10.0.0.7"], "http://a.example/ is not on the public internet."),
         ("http://a.example/", [PUBLIC, "::1"], "is not on the public internet."),
@@ -92,12 +92,12 @@ async def test_a_redirect_is_not_followed(receiver: Receiver) -> None:
     ],
 )
 async def test_what_is_not_public_gets_nothing(
-    receiver: Receiver, url: str, addresses: list[str], told: str
+    receiver: Receiver, url: str, addresses: list[str], expected: str
 ) -> None:
     receiver.addresses = addresses
     with pytest.raises(Unavailable) as caught:
         await receiver.send(url)
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
     assert "secret" not in str(caught.value)
     assert receiver.calls == []
 

@@ -85,8 +85,8 @@ def frame(
 
 
 def test_a_transparent_picture_is_cut_to_what_is_opaque() -> None:
-    framed, told = frame(transparent())
-    assert told == FramedReference(framing=Framing.ALPHA, box=SHARES)
+    framed, how = frame(transparent())
+    assert how == FramedReference(framing=Framing.ALPHA, box=SHARES)
     assert framed.size == (80, 160)
     assert framed.getpixel((0, 0)) == (200, 30, 40)
 
@@ -136,9 +136,9 @@ def test_round_corners_make_no_cut_out() -> None:
 @pytest.mark.parametrize("color", ["white", "#f4f0ee", "grey", "black", "lime"])
 @pytest.mark.parametrize("options", [{}, {"format": "JPEG", "quality": 70}], ids=["PNG", "JPEG"])
 def test_a_plain_background_is_cut_away(color: str, options: dict[str, Any]) -> None:
-    framed, told = frame(reference(figure(color), **options))
-    assert told.framing is Framing.BACKGROUND
-    assert np.abs(np.subtract(told.box, SHARES)).max() < 0.02
+    framed, how = frame(reference(figure(color), **options))
+    assert how.framing is Framing.BACKGROUND
+    assert np.abs(np.subtract(how.box, SHARES)).max() < 0.02
     assert max(abs(a - b) for a, b in zip(framed.size, (80, 160), strict=True)) <= 8
 
 
@@ -173,8 +173,8 @@ def test_single_pixels_of_noise_do_not_widen_the_box() -> None:
 )
 def test_any_other_background_leaves_the_picture_as_it_is(image: Image.Image) -> None:
     given = reference(image)
-    framed, told = frame(given)
-    assert told == FramedReference(framing=Framing.NONE, box=WHOLE)
+    framed, how = frame(given)
+    assert how == FramedReference(framing=Framing.NONE, box=WHOLE)
     assert framed is given.image
 
 
@@ -185,16 +185,16 @@ def test_any_other_background_leaves_the_picture_as_it_is(image: Image.Image) ->
 )
 def test_where_there_is_nothing_to_cut_away_the_picture_stays_as_it_is(image: Image.Image) -> None:
     given = reference(image)
-    framed, told = frame(given)
-    assert told.framing is Framing.NONE
+    framed, how = frame(given)
+    assert how.framing is Framing.NONE
     assert framed is given.image
 
 
 @pytest.mark.parametrize("image", [figure(), figure(landscape()), transparent()])
 def test_without_matting_the_picture_stays_as_it_is(image: Image.Image) -> None:
     matte, given = KnownMatte(), reference(image)
-    framed, told = frame(given, Matting.FALSE, matte)
-    assert told == FramedReference(framing=Framing.NONE, box=WHOLE)
+    framed, how = frame(given, Matting.FALSE, matte)
+    assert how == FramedReference(framing=Framing.NONE, box=WHOLE)
     assert framed is given.image
     assert matte.asked == 0
 
@@ -204,8 +204,8 @@ def test_the_matte_is_asked_where_the_picture_itself_does_not_tell() -> None:
     assert frame(transparent(), matte=matte)[1].framing is Framing.ALPHA
     assert frame(figure("grey"), matte=matte)[1].framing is Framing.BACKGROUND
     assert matte.asked == 0
-    framed, told = frame(figure(landscape()), matte=matte)
-    assert told == FramedReference(framing=Framing.MATTE, box=SHARES)
+    framed, how = frame(figure(landscape()), matte=matte)
+    assert how == FramedReference(framing=Framing.MATTE, box=SHARES)
     assert framed.size == (80, 160)
     assert frame(figure(landscape()), matte=KnownMatte(None))[1].framing is Framing.NONE
 
@@ -218,8 +218,8 @@ def test_what_is_outside_the_matte_becomes_white() -> None:
             alpha.paste(255, (160, 180, 180, 200))
             return alpha
 
-    framed, told = frame(figure(landscape()), matte=Corners())
-    assert told.box == SHARES
+    framed, how = frame(figure(landscape()), matte=Corners())
+    assert how.box == SHARES
     corners = [framed.getpixel(at) for at in [(5, 5), (70, 5), (5, 150), (70, 150)]]
     assert corners == [(200, 30, 40), (255, 255, 255), (255, 255, 255), (200, 30, 40)]
 
@@ -238,15 +238,15 @@ def test_a_caller_who_wants_a_matte_that_is_not_there_is_told() -> None:
         (without, transparent(), "it was cut out by its transparency"),
         (blind, figure(), "found no character in the reference"),
     ]:
-        _, told = framer.frame(reference(image), Matting.TRUE)
-        (warning,) = framer.warnings(told, Matting.TRUE)
+        _, how = framer.frame(reference(image), Matting.TRUE)
+        (warning,) = framer.warnings(how, Matting.TRUE)
         assert words in warning
-        assert framer.warnings(told, Matting.AUTO) == ()
+        assert framer.warnings(how, Matting.AUTO) == ()
 
 
 def test_margins_are_white_and_as_wide_as_the_bundle_says() -> None:
-    framed, told = frame(figure(), margins=(0.15, 0.05))
-    assert told.box == SHARES
+    framed, how = frame(figure(), margins=(0.15, 0.05))
+    assert how.box == SHARES
     assert framed.size == (112, 192)
     assert framed.getpixel((15, 100)) == framed.getpixel((16, 23)) == (255, 255, 255)
     assert framed.getpixel((16, 24)) == framed.getpixel((95, 183)) == (200, 30, 40)

@@ -102,8 +102,8 @@ def test_drawing_ends_when_the_identity_is_reached_or_the_candidates_are_used_up
     assert never.selection is not None
     assert (len(never.selection.candidates), never.selection.stopped) == (2, Stopped.NOT_REACHED)
     assert len(never.images) == 1
-    (told,) = never.warnings
-    assert "Only 0 of 2 candidates reached min_identity 1" in told
+    (warning,) = never.warnings
+    assert "Only 0 of 2 candidates reached min_identity 1" in warning
 
 
 @pytest.mark.parametrize(

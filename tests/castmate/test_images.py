@@ -133,9 +133,9 @@ def test_text_called_png_is_refused() -> None:
     ],
 )
 def test_a_file_of_another_kind_is_called_by_its_name(data: bytes, name: str) -> None:
-    told = refusal(data)
-    assert f"fox.png is {name}; allowed: a PNG, JPEG" in told
-    assert "Convert it to PNG or JPEG" in told
+    message = refusal(data)
+    assert f"fox.png is {name}; allowed: a PNG, JPEG" in message
+    assert "Convert it to PNG or JPEG" in message
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
@@ -158,8 +158,8 @@ def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded(
         raise AssertionError("decoded")
 
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", decode)
-    told = refusal(png_of_size(*size))
-    assert "pixels; allowed: at most 40 megapixels and 8192 pixels a side" in told
+    message = refusal(png_of_size(*size))
+    assert "pixels; allowed: at most 40 megapixels and 8192 pixels a side" in message
 
 
 def test_a_tiny_picture_is_refused() -> None:
@@ -168,8 +168,8 @@ def test_a_tiny_picture_is_refused() -> None:
 
 
 def test_too_many_bytes_are_refused_unread() -> None:
-    told = refusal(picture() + bytes(images.MAX_BYTES))
-    assert "fox.png has more than 20 MiB; allowed: at most 20 MiB" in told
+    message = refusal(picture() + bytes(images.MAX_BYTES))
+    assert "fox.png has more than 20 MiB; allowed: at most 20 MiB" in message
 
 
 @settings(max_examples=300)

@@ -213,14 +213,14 @@ def test_a_file_without_or_with_broken_metadata_says_so() -> None:
 def test_the_command_shows_it(tmp_path: Path) -> None:
     path = tmp_path / "fox.webp"
     path.write_bytes(file_of(OutputFormat.WEBP))
-    told = runner.invoke(app, ["show", str(path)])
-    assert told.exit_code == 0
-    assert told.stdout.startswith("waving on the beach\nNegative prompt: trees\nSteps: 28")
-    assert f"Reference: sha256:{HASH}. Drawn by local (toon)." in told.stdout
+    result = runner.invoke(app, ["show", str(path)])
+    assert result.exit_code == 0
+    assert result.stdout.startswith("waving on the beach\nNegative prompt: trees\nSteps: 28")
+    assert f"Reference: sha256:{HASH}. Drawn by local (toon)." in result.stdout
     values = json.loads(runner.invoke(app, ["show", str(path), "--json"]).stdout)
     assert values["request"]["seed"] == 9
     path.write_bytes(drawn(OutputFormat.WEBP).images[0].data)
-    told = runner.invoke(app, ["show", str(path)])
-    assert told.exit_code == 2
-    assert "does not say how it was drawn" in told.stderr
+    result = runner.invoke(app, ["show", str(path)])
+    assert result.exit_code == 2
+    assert "does not say how it was drawn" in result.stderr
     assert runner.invoke(app, ["show", str(tmp_path / "missing.png")]).exit_code == 2

@@ -118,12 +118,12 @@ def test_how_a_character_is_cut_out_is_decided_once_and_told_every_time(
         return result.images[0].data, result.reference.framing, runtime.runs.get("image_encoder", 0)
 
     pipeline.remember(small)
-    cut, *told = draw()
-    assert told == ["background", 0]
+    cut, *report = draw()
+    assert report == ["background", 0]
     assert draw() == (cut, "background", 0)
     assert draw(num_inference_steps=4)[1:] == ("background", 0)
-    whole, *told = draw(enable_matting=False)
-    assert told == ["none", 1]
+    whole, *report = draw(enable_matting=False)
+    assert report == ["none", 1]
     assert draw(enable_matting=False) == (whole, "none", 0)
     assert whole != cut
 
@@ -150,13 +150,13 @@ def test_a_character_in_front_of_a_landscape_is_found_by_the_bundles_matte(
         assert result.reference
         return result.reference
 
-    told = framed()
+    found = framed()
     left, top, right, bottom = mask.getbbox() or (0, 0, 0, 0)
     x, y = at
     expected = ((x + left) / 1200, (y + top) / 900, (x + right) / 1200, (y + bottom) / 900)
-    assert told.framing == "matte"
-    assert np.abs(np.subtract(told.box, expected)).max() < 0.03
-    assert framed(enable_matting="true") == told
+    assert found.framing == "matte"
+    assert np.abs(np.subtract(found.box, expected)).max() < 0.03
+    assert framed(enable_matting="true") == found
     assert framed(enable_matting="false").framing == "none"
 
 

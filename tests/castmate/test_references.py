@@ -150,10 +150,10 @@ async def test_an_agent_is_refused_a_path_outside_its_folders_and_told_them(home
         "/etc/no-such-file",
         f"{home}-other/fox.png",
     ):
-        told = await refusal(source, roots=[home])
-        assert "is outside the folders that may be read" in told
-        assert f"allowed: an https URL, a data URI, a path in {home}" in told
-        assert "CASTMATE_IMAGE_ROOTS" in told
+        message = await refusal(source, roots=[home])
+        assert "is outside the folders that may be read" in message
+        assert f"allowed: an https URL, a data URI, a path in {home}" in message
+        assert "CASTMATE_IMAGE_ROOTS" in message
 
 
 async def test_a_link_within_the_folders_is_followed(home: Path) -> None:
@@ -169,14 +169,14 @@ async def test_folders_that_are_links_themselves_work(home: Path) -> None:
 
 
 async def test_without_folders_no_path_is_allowed(home: Path) -> None:
-    told = await refusal(str(home / "fox.png"), roots=[])
-    assert "no path (CASTMATE_IMAGE_ROOTS names no folder)" in told
+    message = await refusal(str(home / "fox.png"), roots=[])
+    assert "no path (CASTMATE_IMAGE_ROOTS names no folder)" in message
 
 
 async def test_a_missing_file_is_told_with_the_pictures_that_are_there(home: Path) -> None:
-    told = await refusal("fxo.png", roots=[home])
-    assert "`image`: fxo.png does not exist; allowed: an https URL, a data URI, a path in" in told
-    assert f"Pictures in {home}: fox.png" in told
+    message = await refusal("fxo.png", roots=[home])
+    assert "`image`: fxo.png does not exist; allowed: an https URL, a data URI, a" in message
+    assert f"Pictures in {home}: fox.png" in message
 
 
 async def test_a_bare_word_is_told_what_is_allowed() -> None:
@@ -200,9 +200,9 @@ async def test_a_bare_word_is_told_what_is_allowed() -> None:
 )
 async def test_what_cannot_be_a_picture_here_is_refused(source: str, reason: str) -> None:
     for roots in (None, [Path.cwd()]):
-        told = await refusal(source, roots)
-        assert reason in told
-        assert len(told) < 400
+        message = await refusal(source, roots)
+        assert reason in message
+        assert len(message) < 400
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
@@ -258,8 +258,8 @@ async def test_the_most_similar_names_come_first_in_the_hint(home: Path) -> None
     for number in range(30):
         (home / f"a{number:02}.png").write_bytes(FOX)
     (home / "zebra-final.png").write_bytes(FOX)
-    told = await refusal("Zebra_final.png", roots=[home])
-    assert f"Pictures in {home}: zebra-final.png, " in told
+    message = await refusal("Zebra_final.png", roots=[home])
+    assert f"Pictures in {home}: zebra-final.png, " in message
 
 
 async def test_a_pipe_of_the_shell_is_read_to_its_end() -> None:

@@ -115,11 +115,11 @@ async def test_the_one_error_is_of_the_kind_that_tells_what_to_do(
 
 
 async def test_what_one_cause_has_charged_the_one_error_says() -> None:
-    for charged, told in ((True, True), (None, None)):
+    for charged, expected in ((True, True), (None, None)):
         paid = Unavailable("Its file is gone.")
         paid.charged = charged
         error = await failure(route(named("wavespeed", error=paid), named("local", error=DOWN)))
-        assert error.charged is told
+        assert error.charged is expected
 
 
 async def test_a_client_alone_tells_its_own_error() -> None:

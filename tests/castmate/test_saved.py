@@ -81,11 +81,11 @@ def test_a_file_wins_over_a_character_of_its_name(client: FlatClient, own_folder
 def test_a_name_that_nobody_has_tells_the_closest(client: FlatClient, of: str) -> None:
     save("Mira", "red")
     save("Rusty", "blue")
-    code, told = generate(of)
+    code, message = generate(of)
     assert code == 2
-    assert f"no saved character is called '{of}'" in told
-    assert "The nearest: `Mira`" in told
-    assert "a path, an https URL, a data URI, or a saved character's name or id" in told
+    assert f"no saved character is called '{of}'" in message
+    assert "The nearest: `Mira`" in message
+    assert "a path, an https URL, a data URI, or a saved character's name or id" in message
 
 
 @pytest.mark.slow
@@ -93,7 +93,7 @@ def test_what_cannot_be_drawn_from_is_told_before_anything_is_drawn(client: Flat
     saved = save("Mira", "red", "blue")
     save("Of Ann", "red", key="ann")
     twice = save("Pim", "red"), save("pim", "blue")
-    for image, told in (
+    for image, expected in (
         (f"{saved}/3", "Mira has 2 pictures, and no 3"),
         (f"chr_{'0' * 16}", "no saved character is called"),
         ("Of Ann", "no saved character is called"),
@@ -101,5 +101,5 @@ def test_what_cannot_be_drawn_from_is_told_before_anything_is_drawn(client: Flat
         *(("PIM", one) for one in twice),
     ):
         code, error = generate(image)
-        assert (code, told in error) == (2, True), error
+        assert (code, expected in error) == (2, True), error
     assert client.references == []

@@ -74,9 +74,9 @@ def test_a_size_is_understood_with_any_sign_between(size: str) -> None:
     ],
 )
 def test_a_bad_size_is_refused_with_the_rule(size: Any) -> None:
-    told = refusal(size=size)
-    assert told.startswith(f"`size`: {size!r} is not allowed")
-    assert "'W*H' in pixels, whole numbers, each 512..1536, such as 1024*1024" in told
+    message = refusal(size=size)
+    assert message.startswith(f"`size`: {size!r} is not allowed")
+    assert "'W*H' in pixels, whole numbers, each 512..1536, such as 1024*1024" in message
 
 
 @pytest.mark.parametrize(
@@ -98,9 +98,9 @@ def test_a_number_is_taken_at_its_bounds_and_refused_beyond_them(
     beyond: list[Any] = [low - 1, high + 1, float("nan"), float("inf"), True, "many"]
     beyond += [] if name in Defaults.model_fields else [None]
     for value in beyond:
-        told = refusal(**{name: value})
-        assert told.startswith(f"`{name}`: {value!r} is not allowed; allowed: ")
-        assert f"from {low} to {high}" in told
+        message = refusal(**{name: value})
+        assert message.startswith(f"`{name}`: {value!r} is not allowed; allowed: ")
+        assert f"from {low} to {high}" in message
 
 
 @pytest.mark.parametrize(("given", "meant"), [(True, "true"), (False, "false"), ("auto", "auto")])
@@ -110,8 +110,8 @@ def test_whether_to_matte_is_a_word_or_a_truth_value(given: object, meant: str) 
 
 @pytest.mark.parametrize("given", ["maybe", "", "True", 1, None, [True]])
 def test_another_word_for_whether_to_matte_is_refused(given: object) -> None:
-    told = refusal(enable_matting=given)
-    assert told == f"`enable_matting`: {given!r} is not allowed; allowed: auto, true, false"
+    message = refusal(enable_matting=given)
+    assert message == f"`enable_matting`: {given!r} is not allowed; allowed: auto, true, false"
 
 
 def test_text_instead_of_a_number_is_read_where_it_is_one() -> None:
@@ -120,10 +120,10 @@ def test_text_instead_of_a_number_is_read_where_it_is_one() -> None:
 
 @pytest.mark.parametrize("prompt", ["", "   ", "a" * 10_000])
 def test_an_empty_or_endless_prompt_is_refused_with_the_limit(prompt: str) -> None:
-    told = refusal(prompt=prompt)
-    assert told.startswith("`prompt`: '")
-    assert told.endswith("is not allowed; allowed: text of 1..4096 characters")
-    assert len(told) < 200
+    message = refusal(prompt=prompt)
+    assert message.startswith("`prompt`: '")
+    assert message.endswith("is not allowed; allowed: text of 1..4096 characters")
+    assert len(message) < 200
 
 
 def test_a_value_that_is_cut_in_the_message_keeps_its_length() -> None:
@@ -131,9 +131,9 @@ def test_a_value_that_is_cut_in_the_message_keeps_its_length() -> None:
 
 
 def test_an_unknown_parameter_is_refused_with_the_one_that_was_meant() -> None:
-    told = refusal(num_inferense_steps=5)
-    assert told.startswith("`num_inferense_steps`: unknown parameter; allowed: prompt, image, size")
-    assert told.endswith("did you mean `num_inference_steps`?")
+    message = refusal(num_inferense_steps=5)
+    assert message.startswith("`num_inferense_steps`: unknown parameter; allowed: prompt, image, ")
+    assert message.endswith("did you mean `num_inference_steps`?")
 
 
 def test_what_is_missing_is_named() -> None:

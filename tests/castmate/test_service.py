@@ -155,7 +155,7 @@ def test_where_nothing_was_spent_it_is_said(own_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "told"),
+    ("variable", "value", "expected"),
     [
         ("DURABILITY", "disk", "'process' or 'power'"),
         ("QUEUE_LIMIT", "0", "greater than or equal to 1"),
@@ -166,10 +166,10 @@ def test_where_nothing_was_spent_it_is_said(own_folder: Path) -> None:
     ],
 )
 def test_a_wrong_setting_is_told_with_its_variable(
-    own_folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, expected: str
 ) -> None:
     monkeypatch.setenv(f"CASTMATE_{variable}", value)
-    with pytest.raises(SettingsError, match=rf"CASTMATE_{variable}: .*{told}.*got '{value}'"):
+    with pytest.raises(SettingsError, match=rf"CASTMATE_{variable}: .*{expected}.*got '{value}'"):
         Settings.load()
 
 

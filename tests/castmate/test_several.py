@@ -111,8 +111,8 @@ def test_every_picture_of_a_character_changes_what_is_drawn_and_is_encoded_once(
     assert encoders(whole) == (0, 1)
     pictures = [draw(pipeline, make_request(), of) for of in (head, whole, both)]
     assert len({one.images[0].data for one in pictures}) == 3
-    told = [one.reference and len(one.reference.others) for one in pictures]
-    assert told == [0, 0, 1]
+    others = [one.reference and len(one.reference.others) for one in pictures]
+    assert others == [0, 0, 1]
     assert pictures[2].warnings == ()
 
 
@@ -122,12 +122,12 @@ def test_a_picture_of_somebody_else_is_told_and_identity_is_that_to_the_closest(
 ) -> None:
     mira, rusty = character("mira"), character("rusty")
     head = part_of(mira, (0, 0, mira.image.width, 3 * mira.image.height // 4))
-    for pictures, told in (
+    for pictures, beginning in (
         ([mira, head, rusty], "The character's picture 3 may show somebody else"),
         ([mira, rusty], "The pictures of the character are not alike"),
     ):
         (warning,) = draw(toon, make_request(), together(pictures)).warnings
-        assert warning.startswith(told)
+        assert warning.startswith(beginning)
     alone = draw(toon, make_request(), mira).images[0].identity
     turned = Reference.from_bytes(encoded(mira.image.transpose(Image.Transpose.ROTATE_180)), "it")
     assert alone is not None

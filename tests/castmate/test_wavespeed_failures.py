@@ -26,7 +26,7 @@ SUBMITTING, SUBMITTED, SETTLED, RELEASED, UNKNOWN = PaymentState
 
 
 @pytest.mark.parametrize(
-    ("prompt", "kind", "told"),
+    ("prompt", "kind", "expected"),
     [
         ("SUBMIT400", InvalidRequest, "WaveSpeed's hosted model refuses it: told *** so"),
         ("SUBMIT401", Unavailable, "Check CASTMATE_WAVESPEED_API_KEY. Its message: told *** so."),
@@ -42,10 +42,10 @@ SUBMITTING, SUBMITTED, SETTLED, RELEASED, UNKNOWN = PaymentState
     ],
 )
 async def test_a_refused_submission_is_told_released_and_not_sent_again(
-    world: World, prompt: str, kind: type[CastmateError], told: str
+    world: World, prompt: str, kind: type[CastmateError], expected: str
 ) -> None:
     error = await world.fails(prompt, kind)
-    assert told in str(error)
+    assert expected in str(error)
     assert error.charged is False
     assert world.payments.history == [(0, SUBMITTING), (0, RELEASED)]
     assert (len(world.fake.submissions), world.fake.charged) == (1, [])
@@ -130,7 +130,7 @@ async def test_a_prediction_that_is_never_finished_is_left_at_the_deadline_and_c
 
 
 @pytest.mark.parametrize(
-    ("prompt", "kind", "told"),
+    ("prompt", "kind", "expected"),
     [
         ("FAILED", Unavailable, "WaveSpeed failed to make picture 1"),
         ("FAILED1200", InvalidRequest, "`prompt`: WaveSpeed's content moderation refused"),
@@ -144,10 +144,10 @@ async def test_a_prediction_that_is_never_finished_is_left_at_the_deadline_and_c
     ],
 )
 async def test_a_failed_task_is_told_with_its_reason_and_not_paid_again(
-    world: World, prompt: str, kind: type[CastmateError], told: str
+    world: World, prompt: str, kind: type[CastmateError], expected: str
 ) -> None:
     error = await world.fails(prompt, kind)
-    assert told in str(error)
+    assert expected in str(error)
     assert error.charged is None
     assert world.payments.states == [SETTLED]
     await world.fails(prompt, kind)
@@ -172,7 +172,7 @@ async def test_a_prediction_that_is_forgotten_is_told_as_charged(world: World) -
 
 
 @pytest.mark.parametrize(
-    ("prompt", "told"),
+    ("prompt", "expected"),
     [
         ("EXPIRED", "answers with HTTP status 404"),
         ("INTERNAL", "is not on the public internet"),
@@ -180,11 +180,11 @@ async def test_a_prediction_that_is_forgotten_is_told_as_charged(world: World) -
     ],
 )
 async def test_an_output_that_cannot_be_had_is_told_as_charged_and_can_be_fetched_later(
-    world: World, prompt: str, told: str
+    world: World, prompt: str, expected: str
 ) -> None:
     world.client._backend.lookup = lookup_literally  # type: ignore[union-attr]
     error = await world.fails(prompt, Unavailable)
-    assert told in str(error)
+    assert expected in str(error)
     assert (error.charged, world.payments.states) == (True, [SETTLED])
     world.fake.predictions[world.fake.charged[0]]["words"] = []
     result = await world.draw(prompt)

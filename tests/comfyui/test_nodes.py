@@ -178,7 +178,7 @@ async def test_an_interrupt_stops_the_server(
 
 
 @pytest.mark.parametrize(
-    ("inputs", "told"),
+    ("inputs", "expected"),
     [
         ({}, "Connect either `character` or `image`"),
         ({"image": RED.repeat(2, 1, 1, 1)}, "`image` has 2 pictures"),
@@ -192,10 +192,10 @@ async def test_what_cannot_be_drawn_is_refused_with_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
     reports: list[Any],
     inputs: dict[str, Any],
-    told: str,
+    expected: str,
 ) -> None:
     async with server(FlatClient(), tmp_path, monkeypatch):
-        with pytest.raises(Exception, match=told):
+        with pytest.raises(Exception, match=expected):
             await run("Generate", **SCENE | inputs)
 
 

@@ -30,8 +30,8 @@ def schemas() -> dict[str, Any]:
 
 
 def test_the_inputs_that_it_brings_are_those_of_the_schema() -> None:
-    told = "run: python -m castmate_mcp.rest.describe > comfyui/inputs.json"
-    assert (PACKAGE / "inputs.json").read_text() == describe.text(), told
+    hint = "run: python -m castmate_mcp.rest.describe > comfyui/inputs.json"
+    assert (PACKAGE / "inputs.json").read_text() == describe.text(), hint
 
 
 def test_every_parameter_is_a_widget_with_the_range_of_the_schema() -> None:
@@ -87,15 +87,15 @@ def test_what_a_model_decides_can_be_left_to_it_whether_or_not_a_server_tells_it
 def test_every_node_input_and_output_has_its_words(language: str) -> None:
     words = json.loads((PACKAGE / "locales" / language / "nodeDefs.json").read_text())
     for name, schema in schemas().items():
-        told = words[name]
-        assert told["display_name"]
-        assert told["description"]
+        text = words[name]
+        assert text["display_name"]
+        assert text["description"]
         parameters = json.loads(describe.text())["properties"].keys()  # the server tells of those
-        assert told["inputs"].keys() <= (inputs := {one.id for one in schema.inputs}), name
-        assert told["inputs"].keys() >= inputs - parameters, name
-        assert all(one["name"] for one in told["inputs"].values())
-        assert told["outputs"].keys() == {str(number) for number in range(len(schema.outputs))}
-        assert all(one["name"] for one in told["outputs"].values())
+        assert text["inputs"].keys() <= (inputs := {one.id for one in schema.inputs}), name
+        assert text["inputs"].keys() >= inputs - parameters, name
+        assert all(one["name"] for one in text["inputs"].values())
+        assert text["outputs"].keys() == {str(number) for number in range(len(schema.outputs))}
+        assert all(one["name"] for one in text["outputs"].values())
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=[path.stem for path in WORKFLOWS])

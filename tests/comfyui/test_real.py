@@ -99,13 +99,13 @@ class Comfy:
                 if message.type == aiohttp.WSMsgType.BINARY:
                     run.previews += 1
                     continue
-                told = json.loads(message.data)
-                run.events.append((told["type"], told["data"]))
+                data = json.loads(message.data)
+                run.events.append((data["type"], data["data"]))
                 if interrupt and _steps(run) >= 3:
                     interrupt = False
                     await self.post("/interrupt")
                     run.interrupted_at = _steps(run)
-                if told["type"] in ENDS and told["data"]["prompt_id"] == run.prompt_id:
+                if data["type"] in ENDS and data["data"]["prompt_id"] == run.prompt_id:
                     break
         history: Any = {}
         while run.prompt_id not in history:
@@ -116,8 +116,8 @@ class Comfy:
 
 
 def _steps(run: Run) -> float:
-    told = [node for data in run.of("progress_state") for node in data["nodes"].values()]
-    return max((node["value"] for node in told if node["max"] > 1), default=0)
+    nodes = [node for data in run.of("progress_state") for node in data["nodes"].values()]
+    return max((node["value"] for node in nodes if node["max"] > 1), default=0)
 
 
 @contextmanager
@@ -277,7 +277,7 @@ async def test_an_interrupt_stops_the_server_within_a_step(comfy: Comfy) -> None
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "expected"),
     [
         ({"width": 100}, "smaller than min of 512"),
         ({"prompt": "  "}, "write what the character does"),
@@ -285,12 +285,12 @@ async def test_an_interrupt_stops_the_server_within_a_step(comfy: Comfy) -> None
     ],
 )
 async def test_what_is_wrong_with_a_node_is_told_before_it_runs(
-    comfy: Comfy, values: dict[str, Any], told: str
+    comfy: Comfy, values: dict[str, Any], expected: str
 ) -> None:
     status, answer = await comfy.post("/prompt", json={"prompt": await graph(comfy, 5, **values)})
     assert status == 400
     (error,) = answer["node_errors"]["2"]["errors"]
-    assert told in f"{error['message']} {error['details']}"
+    assert expected in f"{error['message']} {error['details']}"
 
 
 async def test_a_server_that_is_not_there_is_an_error_of_the_node(comfy: Comfy) -> None:
@@ -309,10 +309,10 @@ async def test_an_example_workflow_runs_and_its_api_form_keeps_every_value(
     as_api = await asyncio.to_thread(page, comfy, "prompt", path)
     for node in json.loads(path.read_text())["nodes"]:
         named = [one["widget"]["name"] for one in node["inputs"] if "widget" in one]
-        told = as_api[str(node["id"])]["inputs"]
+        inputs = as_api[str(node["id"])]["inputs"]
         if "Castmate" in node["type"]:
             values = [one for one in node["widgets_values"] if one != "randomize"]
-            assert [told[name] for name in named] == values
+            assert [inputs[name] for name in named] == values
     run = await comfy.run(as_api)
     assert (run.end, len(run.images) > 0) == ("execution_success", True)
 

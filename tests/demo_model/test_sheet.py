@@ -30,9 +30,9 @@ def test_readme_names_the_program_and_the_scenes_in_order() -> None:
 
 
 def test_the_command_that_draws_it_takes_what_it_is_given() -> None:
-    told = CliRunner().invoke(app, ["storyboard", "--help"], env={"COLUMNS": "200"})
-    assert told.exit_code == 0
+    shown = CliRunner().invoke(app, ["storyboard", "--help"], env={"COLUMNS": "200"})
+    assert shown.exit_code == 0
     options = ("--image", "--scenes", "--size", "--seed", "--output", "--bundle")
-    assert [option for option in options if option not in told.stdout] == []
+    assert [option for option in options if option not in shown.stdout] == []
     asked = {"image": "-", "scenes": list(SCENES), "size": SIZE, "seed": SEED}
     assert [one.prompt for one in StoryboardRequest.parse(asked).requests(SEED)] == list(SCENES)

@@ -67,10 +67,10 @@ def test_every_key_that_does_not_fit_is_named(tmp_path: Path) -> None:
     torch.save(state, path)
     with pytest.raises(ExportError) as caught:
         load_isnet(path)
-    told = str(caught.value)
-    assert "stage3d.rebnconv2.bias: missing" in told
-    assert "side1.bias: shape (2,), expected (1,)" in told
-    assert "head.weight: unknown" in told
+    message = str(caught.value)
+    assert "stage3d.rebnconv2.bias: missing" in message
+    assert "side1.bias: shape (2,), expected (1,)" in message
+    assert "head.weight: unknown" in message
 
 
 @pytest.mark.parametrize("content", [b"", b"words", b"PK\x03\x04"])

@@ -100,8 +100,8 @@ class FakeWaveSpeed:
         if call.path.startswith(("/files/", "/upload/")):
             return self._file(call)
         if call.headers.get("authorization") != f"Bearer {KEY}":
-            told = f"invalid api key {call.headers.get('authorization', '')}"
-            return no(401, told)
+            message = f"invalid api key {call.headers.get('authorization', '')}"
+            return no(401, message)
         match call.method, call.path.removeprefix("/api/v3/").split("/"):
             case "GET", ["balance"]:
                 return ok({"balance": 4.2})

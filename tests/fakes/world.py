@@ -38,10 +38,10 @@ class World:
     client: WaveSpeedClient
 
     async def draw(self, prompt: str = "waving", **values: Any) -> GenerateResult:
-        told = {"prompt": prompt, "image": "fox.png", "size": "512*512", "seed": 7} | values
+        inputs = {"prompt": prompt, "image": "fox.png", "size": "512*512", "seed": 7} | values
         with anyio.fail_after(60):
             return await self.client.generate(
-                GenerateRequest.parse(told), REFERENCE, payments=self.payments
+                GenerateRequest.parse(inputs), REFERENCE, payments=self.payments
             )
 
     async def fails(self, prompt: str, kind: type[CastmateError], **values: Any) -> CastmateError:

@@ -24,7 +24,7 @@ class Receiver:
     """
 
     def __init__(self) -> None:
-        self.told: Counter[str] = Counter()
+        self.received: Counter[str] = Counter()
         self.forged: list[str] = []
         self.secrets: list[str] = []
         self.port = 0
@@ -51,7 +51,7 @@ class Receiver:
         assert self._server is not None
         self._server.close()
 
-    async def told_of(self, prediction_id: str) -> None:
+    async def received_of(self, prediction_id: str) -> None:
         """Wait for the first word of a prediction."""
         await self._waiting[prediction_id].wait()
 
@@ -73,5 +73,5 @@ class Receiver:
         known = {signature(secret, name, timestamp, body) for secret in self.secrets}
         if headers["webhook-signature"] not in known:
             self.forged.append(name)
-        self.told[name] += 1
+        self.received[name] += 1
         self._waiting[name].set()

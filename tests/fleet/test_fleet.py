@@ -130,13 +130,13 @@ async def test_nothing_that_was_acknowledged_fails_is_lost_or_drawn_twice(
             await asyncio.sleep(0.0 if suffering.done() else plan.pace_s)
     await suffering
     async with asyncio.timeout(90):  # a gateway may have died in the midst of a delivery
-        await asyncio.gather(*(fleet.hooks.told_of(name) for name in seen.acknowledged))
+        await asyncio.gather(*(fleet.hooks.received_of(name) for name in seen.acknowledged))
     print_what_was_seen(fleet, seen, time.monotonic() - begin)
     assert seen.ended == {"completed": number}
     assert len(seen.acknowledged) == number
     assert seen.unlike == []
     assert await fleet.drawn_twice() == []
-    assert fleet.hooks.told.keys() == seen.acknowledged.keys()
+    assert fleet.hooks.received.keys() == seen.acknowledged.keys()
     assert fleet.hooks.forged == []
     for joined in range(plan.num_tritons - plan.num_joining, plan.num_tritons):
         drawn = await fleet.metric(joined, "castmate_requests_total")
@@ -146,8 +146,8 @@ async def test_nothing_that_was_acknowledged_fails_is_lost_or_drawn_twice(
 def print_what_was_seen(fleet: Fleet, seen: Seen, seconds: float) -> None:
     """A table of what callers waited for, as docs/scale.md has it."""
     print(f"\n{seen.ended.total()} predictions in {seconds:.0f} s, {dict(seen.statuses)} by status")
-    again = sum(times > 1 for times in fleet.hooks.told.values())
-    print(f"{len(fleet.hooks.told)} webhooks, {again} of them told more than once")
+    again = sum(times > 1 for times in fleet.hooks.received.values())
+    print(f"{len(fleet.hooks.received)} webhooks, {again} of them told more than once")
     print("| | acknowledged after | drawn after |\n|---|---|---|")
     for name, first, last in fleet.spans:
         taken_s, drawn_s = seen.slowest_s(first, last)

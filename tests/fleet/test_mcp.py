@@ -58,5 +58,5 @@ async def test_the_official_checks_pass_whichever_gateway_answers(
             stderr=asyncio.subprocess.STDOUT,
         )
         async with asyncio.timeout(100):
-            told, _ = await checked.communicate()
-        assert checked.returncode == 0, f"{scenario}\n{told.decode()}"
+            output, _ = await checked.communicate()
+        assert checked.returncode == 0, f"{scenario}\n{output.decode()}"

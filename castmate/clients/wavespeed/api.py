@@ -305,9 +305,10 @@ class WaveSpeedApi:
         """WaveSpeed's words in a form fit for errors: short, on one line, without the key."""
         if envelope is None:
             return "a page that is not of the API"
-        told = envelope.get("message") or envelope.get("error") or ""
-        told = str(told).encode(errors="replace").decode()  # JSON may hold half of a surrogate pair
-        text = " ".join(told.replace(self._key.get_secret_value(), "***").split())
+        message = envelope.get("message") or envelope.get("error") or ""
+        # JSON may hold half of a surrogate pair.
+        message = str(message).encode(errors="replace").decode()
+        text = " ".join(message.replace(self._key.get_secret_value(), "***").split())
         return shorten(text, 200)
 
     def clean(self, text: str) -> str:

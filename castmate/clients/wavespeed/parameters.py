@@ -53,9 +53,9 @@ class HostedModel:
         required = schema.get("required")
         strange = set(required if isinstance(required, list) else ()) - known
         if strange or not {"prompt", "image"} <= properties.keys():
-            told = f"needs {', '.join(sorted(map(str, strange)))}" if strange else "has no image"
+            change = f"needs {', '.join(sorted(map(str, strange)))}" if strange else "has no image"
             raise Unavailable(
-                f"WaveSpeed's hosted model has changed: it {told}. Nothing was charged. Upgrade "
+                f"WaveSpeed's hosted model has changed: it {change}. Nothing was charged. Upgrade "
                 "Castmate, or name another model in CASTMATE_WAVESPEED_MODEL."
             )
         seed = properties.get("seed")

@@ -70,7 +70,7 @@ def blacked_out(request: GenerateRequest, seed: int, number: int) -> Finished:
     """A black picture in place of one that was flagged."""
     black = np.zeros((request.height, request.width, 3), np.uint8)
     data = encode(black, request.output_format)
-    told = (
+    warning = (
         f"WaveSpeed flagged picture {number} as unsafe; it is replaced by a black one. Change the "
         "prompt or the seed."
     )
@@ -82,7 +82,7 @@ def blacked_out(request: GenerateRequest, seed: int, number: int) -> Finished:
         seed=seed,
         has_nsfw=True,
     )
-    return Finished(image, (told,))
+    return Finished(image, (warning,))
 
 
 def upload_form(reference: Reference) -> tuple[str, str, bytes]:

@@ -61,8 +61,8 @@ class Sources:
         """Flags for every source."""
         for one in fields(cls):
             flag = f"--{one.name.replace('_', '-')}"
-            told = str(one.default) or _OPTIONAL[one.name]
-            parser.add_argument(flag, default=one.default, help=told)
+            help_text = str(one.default) or _OPTIONAL[one.name]
+            parser.add_argument(flag, default=one.default, help=help_text)
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> Sources:

@@ -97,15 +97,15 @@ async def _wait(
     steps: asyncio.Queue[Progress | None] = asyncio.Queue()
     waiting = asyncio.ensure_future(wait(name, wait_s, steps.put_nowait))
     waiting.add_done_callback(lambda _: steps.put_nowait(None))
-    last, told, progress = -1, 0, None
+    last, waits, progress = -1, 0, None
     began = time.monotonic()
     try:
         while (step := await steps.get()) is not None:
             if step.waits_for:
                 # The protocol requires progress to grow, and no step is done.
-                last, told = max(last, 0), told + 1
+                last, waits = max(last, 0), waits + 1
                 await ctx.report_progress(
-                    last + 1 - 1 / (1 + told),
+                    last + 1 - 1 / (1 + waits),
                     step.total or None,
                     waiting_for(studio, step.waits_for),
                 )

@@ -38,16 +38,16 @@ class Notices:
         """
         if name in self._watched or len(self._watched) >= _MOST:
             return
-        watching = asyncio.create_task(self._tell(ctx, name, wait))
+        watching = asyncio.create_task(self._send(ctx, name, wait))
         self._watched[name] = watching
         watching.add_done_callback(lambda _: self._watched.pop(name))
 
-    async def _tell(self, ctx: Context[Any, Any], name: str, wait: Wait) -> None:
+    async def _send(self, ctx: Context[Any, Any], name: str, wait: Wait) -> None:
         uri = f"job://{job_id_of(name)}"
         try:
             await wait(name)
         except CastmateError as error:
-            _log.info("nobody is told about %s: %s", uri, error)
+            _log.info("nobody is notified about %s: %s", uri, error)
             return
         await ctx.notify_resource_updated(uri)
         with contextlib.suppress(Exception):  # the session may be over

@@ -215,7 +215,7 @@ def image_content(jpeg: bytes) -> ImageContent:
     )
 
 
-def told(out: BaseModel) -> CallToolResult:
+def tool_result(out: BaseModel) -> CallToolResult:
     """An answer without pictures, structured and as text."""
     return CallToolResult(
         content=[TextContent(type="text", text=out.model_dump_json(exclude_none=True))],

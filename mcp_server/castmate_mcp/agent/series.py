@@ -107,7 +107,7 @@ def _undrawn(studio: Studio, scene: Scene) -> UndrawnOut:
 
 def _warnings(series: Storyboard) -> list[str]:
     """The warnings about the pictures, each once, and about the sheet."""
-    told = dict.fromkeys(
+    warnings = dict.fromkeys(
         warning
         for scene in series.scenes
         if scene.prediction.result
@@ -115,8 +115,8 @@ def _warnings(series: Storyboard) -> list[str]:
     )
     boxes = [str(scene.number) for scene in series.scenes if unreadable(scene.text)]
     if boxes and series.state is State.COMPLETED:
-        told[
+        warnings[
             f"No font on this machine has every letter of caption {', '.join(boxes)}: the sheet "
             "shows them without accents, or ? for what is missing; `caption` has the text."
         ] = None
-    return [*told]
+    return [*warnings]

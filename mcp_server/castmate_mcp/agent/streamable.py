@@ -149,9 +149,9 @@ class LocalCallers:
                 and from_here(headers)
                 and await self._callers.open_to_this_machine()
             ):
-                told = MutableHeaders(raw=[*headers.raw])
-                told["authorization"] = f"Bearer {self._callers.local_token}"
-                scope = {**scope, "headers": told.raw}
+                with_token = MutableHeaders(raw=[*headers.raw])
+                with_token["authorization"] = f"Bearer {self._callers.local_token}"
+                scope = {**scope, "headers": with_token.raw}
         await self._app(scope, receive, send)
 
 

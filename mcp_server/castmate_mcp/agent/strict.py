@@ -69,8 +69,8 @@ class StrictServer(MCPServer[Any]):
         tool.fn_metadata.arg_model.model_config["extra"] = "forbid"
         tool.fn_metadata.arg_model.model_rebuild(force=True)
         parameters = compact(tool.parameters)
-        told = {name: in_words(one) for name, one in parameters["properties"].items()}
-        tool.parameters = parameters | {"properties": told, "additionalProperties": False}
+        properties = {name: in_words(one) for name, one in parameters["properties"].items()}
+        tool.parameters = parameters | {"properties": properties, "additionalProperties": False}
         if tool.fn_metadata.output_schema is not None:
             tool.fn_metadata.output_schema = OBJECT
 

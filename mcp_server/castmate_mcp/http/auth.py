@@ -35,10 +35,10 @@ async def key_of(connection: HTTPConnection, secret: str | None) -> Key:
     """
     key = await gateway(connection).castmate.keys.admit(secret)
     if key is None:
-        told = "is not valid, or was revoked" if secret else "is missing"
+        why = "is not valid, or was revoked" if secret else "is missing"
         raise Refusal(
             401,
-            f"The API key {told}. Send `Authorization: Bearer <key>`; `castmate keys create NAME` "
+            f"The API key {why}. Send `Authorization: Bearer <key>`; `castmate keys create NAME` "
             "on the server makes one.",
             headers=_CHALLENGE,
         )

@@ -53,7 +53,7 @@ class Gateway:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The names of the one model; answers tell the first."""
+        """The names of the one model; answers name the first."""
         return self.castmate.settings.served_models
 
     def base_url(self, connection: HTTPConnection) -> str:
@@ -64,8 +64,8 @@ class Gateway:
         if self.castmate.settings.public_url:
             return self.castmate.settings.public_url
         headers = connection.headers
-        told = headers.get("x-forwarded-host", "").split(",")[0].strip()
-        host = told if _HOST.fullmatch(told) else headers.get("host", "")
+        forwarded = headers.get("x-forwarded-host", "").split(",")[0].strip()
+        host = forwarded if _HOST.fullmatch(forwarded) else headers.get("host", "")
         proto = headers.get("x-forwarded-proto", "").split(",")[0].strip()
         scheme = proto if proto in ("http", "https") else connection.url.scheme
         if not _HOST.fullmatch(host):

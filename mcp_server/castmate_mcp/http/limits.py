@@ -43,7 +43,7 @@ class RateLimiter:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._due: dict[str, float] = {}
-        self._untold: defaultdict[str, float] = defaultdict(float)  # seconds of each key's rate
+        self._unshared: defaultdict[str, float] = defaultdict(float)  # seconds of each key's rate
 
     def take(self, key: Key, cost: float = 1.0) -> None:
         """Count a request; one that costs more than a burst is let in, and paid off after it.
@@ -65,7 +65,7 @@ class RateLimiter:
         if len(self._due) >= _KEYS_REMEMBERED:
             self._due = {name: when for name, when in self._due.items() if when > now}
         self._due[key.name] = begin + every_s * cost
-        self._untold[key.name] += every_s * cost
+        self._unshared[key.name] += every_s * cost
 
     async def share(self, count: Count) -> None:
         """Exchange what keys have used with the other servers; without any use nothing happens.
@@ -74,20 +74,20 @@ class RateLimiter:
             count: `KeyRing.count`.
 
         Raises:
-            Unavailable: The ledger cannot be reached; it is all told the next time.
+            Unavailable: The ledger cannot be reached; all of it is sent the next time.
         """
-        told, self._untold = self._untold, defaultdict(float)
-        if not told:
+        used, self._unshared = self._unshared, defaultdict(float)
+        if not used:
             return
         try:
-            ahead = await count(told)
+            ahead = await count(used)
         except BaseException:
-            for name, seconds in told.items():
-                self._untold[name] += seconds
+            for name, seconds in used.items():
+                self._unshared[name] += seconds
             raise
         now = self._clock()
         for name, ahead_s in ahead.items():
-            due = now + ahead_s + self._untold.get(name, 0.0)
+            due = now + ahead_s + self._unshared.get(name, 0.0)
             self._due[name] = max(self._due.get(name, now), due)
 
     async def share_always(self, count: Count) -> None:

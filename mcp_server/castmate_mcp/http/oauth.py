@@ -71,6 +71,6 @@ class OAuthTokens:
 
 
 def _scopes(claims: dict[str, Any]) -> list[Scope]:
-    told = claims.get("scope", claims.get("scp", ""))
-    names = told.split() if isinstance(told, str) else told
+    granted = claims.get("scope", claims.get("scp", ""))
+    names = granted.split() if isinstance(granted, str) else granted
     return [scope for scope in Scope if scope.value in names]

@@ -57,14 +57,14 @@ class RequestLog:
         except Exception as error:
             _log.exception("a bug")
             if status:
-                raise  # the answer has begun: only its end without the rest tells
-            told = f"A bug in Castmate: {type(error).__name__}. The log has more, at this id."
-            await refusal(500, told)(scope, receive, send_with_id)
+                raise  # the answer has begun: only the missing rest shows it
+            apology = f"A bug in Castmate: {type(error).__name__}. The log has more, at this id."
+            await refusal(500, apology)(scope, receive, send_with_id)
         finally:
             seconds, route = time.perf_counter() - begin, _route(scope)
             self._metrics.answered(method, route, status, seconds)
-            tell = _log.debug if route in _QUIET else _log.info
-            tell(
+            log = _log.debug if route in _QUIET else _log.info
+            log(
                 "request",
                 method=method,
                 route=route,

@@ -67,8 +67,8 @@ def check_picture(data: bytes) -> str:
     """
     if (suffix := suffix_of(data[:1024])) is None:
         kind = recognise(data[:1024])
-        told = f"is {kind.name}, no picture" if kind else "is no picture"
-        raise InvalidRequest([Problem("file", told, ALLOWED, kind.hint if kind else CONVERT)])
+        message = f"is {kind.name}, no picture" if kind else "is no picture"
+        raise InvalidRequest([Problem("file", message, ALLOWED, kind.hint if kind else CONVERT)])
     return suffix
 
 

@@ -27,8 +27,8 @@ from castmate.jobs.predictions import Prediction, State
 from castmate.schema import GeneratedImage
 from castmate_mcp.rest.models import PredictionOut, PreviewOut, StatusOut, StepOut
 from castmate_mcp.rest.operation import Call
-from castmate_mcp.rest.submit import told
-from castmate_mcp.rest.telling import for_callers, identity_of
+from castmate_mcp.rest.presenter import for_callers, identity_of
+from castmate_mcp.rest.submit import prediction_out
 
 EVENTS: Final[dict[str, type[BaseModel]]] = {
     "status": StatusOut,
@@ -51,7 +51,7 @@ async def events(call: Call) -> Response:
     if last == END and prediction.state.final:
         return Response(status_code=204)  # a browser then does not come back
     following = follow(ledger, name, call.key.name, until=call.gateway.draining)
-    stream = _tell(call, following, _Known.parse(last))
+    stream = _stream(call, following, _Known.parse(last))
     return Stream(stream, call.gateway.gate.streams.hold_for(call.key))
 
 
@@ -96,7 +96,7 @@ class _Known:
         return f"{self.step}-{self.pictures}"
 
 
-async def _tell(
+async def _stream(
     call: Call, following: AsyncGenerator[Prediction | Progress], known: _Known
 ) -> AsyncGenerator[ServerSentEvent]:
     """What is new to a caller, until the end of the prediction or of this server."""
@@ -104,7 +104,7 @@ async def _tell(
         async with aclosing(following):
             async for found in following:
                 if isinstance(found, Prediction) and found.state.final:
-                    answer = await told(call, found)
+                    answer = await prediction_out(call, found)
                     yield event(END, answer, END)
                     return
                 if (status := _status(found)) != known.status:
@@ -130,7 +130,7 @@ def _status(found: Prediction | Progress) -> StatusOut:
 
 
 async def _progress(progress: Progress, known: _Known) -> AsyncGenerator[ServerSentEvent]:
-    """Steps never go back: a second attempt is told from where it is further than the first."""
+    """Steps never go back: a second attempt is shown once it is further than the first."""
     while len(progress.images) > known.pictures:
         shown = await asyncio.to_thread(_preview, known.pictures, progress.images[known.pictures])
         known.pictures += 1

@@ -100,8 +100,8 @@ async def _file_of(parser: MultiPartParser) -> tuple[bytes, str]:
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError, UnicodeDecodeError) as error:
-        told = getattr(error, "message", "") or "not multipart/form-data"
-        raise Refusal(400, f"The form cannot be read: {told}. Send one field `file`.") from None
+        why = getattr(error, "message", "") or "not multipart/form-data"
+        raise Refusal(400, f"The form cannot be read: {why}. Send one field `file`.") from None
     try:
         file = form.get("file")
         if not isinstance(file, UploadFile):

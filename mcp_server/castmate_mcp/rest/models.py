@@ -117,7 +117,7 @@ class PredictionOut(BaseModel):
         "that was not judged."
     )
     status: Status = Field(
-        description="`cancelled` is told as `failed` to clients that would wait on for ever."
+        description="`cancelled` is reported as `failed` to clients that would wait on for ever."
     )
     created_at: str = Field(description="RFC 3339, UTC.")
     error: str = Field(description="Why it failed, or empty.")
@@ -132,7 +132,7 @@ class PredictionOut(BaseModel):
     )
     code: int | None = Field(None, description="WaveSpeed's business code, where it failed.")
     reference: ReferenceOut | None = Field(
-        None, description="How the reference was framed, where the client tells."
+        None, description="How the reference was framed, if the client reports it."
     )
     no_identity: str | None = Field(None, description="Why the outputs were not judged.")
     selection: SelectionOut | None = Field(

@@ -52,7 +52,7 @@ _LINKS: Final = {
 _LAST_EVENT_ID: Final = {
     "name": "Last-Event-ID",
     "in": "header",
-    "description": "The id of the last event that came: what is before it is not told again.",
+    "description": "The id of the last event that came: what came before it is not sent again.",
     "schema": {"type": "string"},
 }
 
@@ -187,7 +187,8 @@ def _described(
 def _query_parameters(query: Mapping[str, str] | type[BaseModel]) -> list[dict[str, Any]]:
     if isinstance(query, Mapping):
         specs: dict[str, Any] = {
-            name: {"description": told, "type": "string"} for name, told in query.items()
+            name: {"description": description, "type": "string"}
+            for name, description in query.items()
         }
     else:
         specs = query.model_json_schema()["properties"]
@@ -209,7 +210,7 @@ def _file(kinds: Sequence[str]) -> dict[str, Any]:
 
 def _stream_responses(events: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
     """Answers of an operation that streams; the schema is that of one event, as an object."""
-    told = [
+    schemas = [
         {
             "type": "object",
             "title": name,
@@ -230,7 +231,7 @@ def _stream_responses(events: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
         "200": {
             "description": "Server-sent events. A stream that ends without the last one asks to "
             "come back.",
-            "content": {"text/event-stream": {"schema": {"oneOf": told}}},
+            "content": {"text/event-stream": {"schema": {"oneOf": schemas}}},
         },
         "204": {"description": "There is nothing more to come."},
     }
@@ -241,9 +242,9 @@ def _identifier(operation: Operation) -> str:
     return "_".join([operation.method.lower(), *words[1:]])
 
 
-def _response(told: str, model: type[BaseModel]) -> dict[str, Any]:
+def _response(description: str, model: type[BaseModel]) -> dict[str, Any]:
     schema = _reference(model)
-    return {"description": told, "content": {"application/json": {"schema": schema}}}
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
 def _reference(model: type[BaseModel]) -> dict[str, str]:
@@ -314,8 +315,8 @@ def _table(schema: dict[str, Any]) -> str:
     rows = []
     for name, spec in schema["properties"].items():
         default = "required" if name in required else html.escape(str(spec.get("default", "")))
-        told = html.escape(spec.get("description", ""))
-        rows.append(f"<tr><td><code>{html.escape(name)}</code><td>{default}<td>{told}")
+        description = html.escape(spec.get("description", ""))
+        rows.append(f"<tr><td><code>{html.escape(name)}</code><td>{default}<td>{description}")
     return f"<table><tr><th>field<th>default<th>meaning{''.join(rows)}</table>"
 
 

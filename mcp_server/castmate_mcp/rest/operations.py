@@ -64,7 +64,7 @@ _SUBMIT: Final = Operation(
     "Submit a generation",
     PredictionOut,
     Submission,
-    query={"webhook": "A public https URL that is told when the prediction ends."},
+    query={"webhook": "A public https URL that is called when the prediction ends."},
     statuses=(404, 409),
 )
 _PRICE: Final = Operation(
@@ -141,7 +141,7 @@ OPERATIONS: Final = (
         "Submit a series of pictures",
         StoryboardOut,
         StoryboardRequest,
-        query={"webhook": "A public https URL that is told of each scene when it ends."},
+        query={"webhook": "A public https URL that is called for each scene when it ends."},
         statuses=(409,),
     ),
     Operation(

@@ -28,7 +28,7 @@ from castmate_mcp.rest.picture_models import (
     PictureOut,
     PicturesQuery,
 )
-from castmate_mcp.rest.telling import identity_of
+from castmate_mcp.rest.presenter import identity_of
 
 _THUMBNAIL_PX: Final = PREVIEW_SIDES[0]
 
@@ -93,16 +93,16 @@ async def _references(call: Call, text: str) -> Sequence[str]:
     try:
         name = CharacterName.parse(text) or await character_named(castmate, text, key_name)
     except ImageRejected as error:  # several are called so
-        (told,) = error.problems
+        (problem,) = error.problems
         raise InvalidRequest(
-            [Problem("character", told.message, told.allowed, told.hint)]
+            [Problem("character", problem.message, problem.allowed, problem.hint)]
         ) from None
     found = name and await castmate.characters.find(name.character_id, key_name)
     if not found:
-        told_ = f"there is no character {text!r}"
+        message = f"there is no character {text!r}"
         allowed = "the id or name of a saved character"
         raise InvalidRequest(
-            [Problem("character", told_, allowed, "GET /api/v3/characters lists them.")]
+            [Problem("character", message, allowed, "GET /api/v3/characters lists them.")]
         )
     return await castmate.characters.hashes_of(found)
 

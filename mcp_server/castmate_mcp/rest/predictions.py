@@ -8,13 +8,13 @@ from castmate.jobs.predictions import Prediction, State
 from castmate_mcp.http.envelope import Refusal, success
 from castmate_mcp.rest.models import Deleted, DeletedCount, Ids, ListQuery, PredictionList
 from castmate_mcp.rest.operation import Call
-from castmate_mcp.rest.submit import told
-from castmate_mcp.rest.telling import Teller
+from castmate_mcp.rest.presenter import Presenter
+from castmate_mcp.rest.submit import prediction_out
 
 
 async def result(call: Call) -> Response:
     """`GET /api/v3/predictions/{id}/result` and `/{id}`: as it is now, at once."""
-    return success(await told(call, await _find(call)))
+    return success(await prediction_out(call, await _find(call)))
 
 
 async def list_predictions(call: Call) -> Response:
@@ -33,8 +33,8 @@ async def list_predictions(call: Call) -> Response:
             offset=(query.page - 1) * query.page_size,
         )
     # Base64 stands in single answers alone: a page of it could be a gigabyte.
-    teller = Teller.to(call.gateway, call.request)
-    items = [teller.tell(one, with_input=query.include_inputs) for one in found]
+    presenter = Presenter.to(call.gateway, call.request)
+    items = [presenter.present(one, with_input=query.include_inputs) for one in found]
     return success(PredictionList(page=query.page, items=items))
 
 
@@ -61,7 +61,7 @@ async def cancel(call: Call) -> Response:
     """`POST /api/v3/predictions/{id}/cancel`: of Castmate alone."""
     name = call.request.path_params["id"]
     prediction = await call.gateway.castmate.ledger.cancel(name, call.key.name)
-    return success(await told(call, prediction))
+    return success(await prediction_out(call, prediction))
 
 
 async def _find(call: Call) -> Prediction:

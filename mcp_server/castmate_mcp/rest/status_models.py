@@ -79,8 +79,8 @@ class ServerStatusOut(BaseModel):
     clients: list[ClientOut]
     queue: QueueOut
     memory: list[dict[str, Any]] = Field(
-        description="What is where on the GPU, as `castmate doctor --json` tells it; empty without "
-        "one."
+        description="What is where on the GPU, as `castmate doctor --json` reports it; empty "
+        "without one."
     )
     spend: list[SpendOut] = Field(description="Of the last 30 days, today included.")
     step_times: list[StepTimesOut]

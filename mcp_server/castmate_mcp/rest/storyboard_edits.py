@@ -15,7 +15,7 @@ from castmate.storyboard_files import archive, pdf
 from castmate_mcp.http.envelope import Refusal, success
 from castmate_mcp.rest.operation import Call
 from castmate_mcp.rest.storyboard_models import ExportQuery, OrderQuery, RedrawQuery
-from castmate_mcp.rest.storyboards import find, told
+from castmate_mcp.rest.storyboards import find, storyboard_out
 
 EXPORTS = ("image/png", "application/pdf", "application/zip")
 
@@ -36,7 +36,7 @@ async def redraw(call: Call) -> Response:
         max_unfinished=key.concurrency,
     )
     call.gateway.metrics.submitted.labels("rest").inc()
-    return success(told(call, changed))
+    return success(storyboard_out(call, changed))
 
 
 async def reorder(call: Call) -> Response:
@@ -45,7 +45,7 @@ async def reorder(call: Call) -> Response:
     name = call.request.path_params["id"]
     ledger = call.gateway.castmate.ledger
     changed = await editing.reorder(ledger, name, order, key_name=call.key.name)
-    return success(told(call, changed))
+    return success(storyboard_out(call, changed))
 
 
 async def export(call: Call) -> Response:

@@ -48,7 +48,7 @@ class ExportQuery(BaseModel):
 
 
 class SceneOut(BaseModel):
-    """One scene of a series; also the event that tells that it has ended."""
+    """One scene of a series; also the event that announces its end."""
 
     number: int = Field(description="From 1.")
     text: str
@@ -72,7 +72,7 @@ class StoryboardOut(BaseModel):
     layout: Layout
     status: Status = Field(
         description="`completed` once nothing is left to draw and anything was drawn: `status` of "
-        "each scene tells whether it was."
+        "each scene says whether it was."
     )
     created_at: str = Field(description="RFC 3339, UTC.")
     scenes: list[SceneOut]

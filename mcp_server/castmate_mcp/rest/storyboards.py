@@ -25,9 +25,9 @@ from castmate_mcp.http.envelope import Refusal, success
 from castmate_mcp.rest.events import END, RETRY_MS, Stream, event
 from castmate_mcp.rest.models import Deleted, StatusOut, StepOut
 from castmate_mcp.rest.operation import Call
+from castmate_mcp.rest.presenter import Presenter, for_callers, identity_of
 from castmate_mcp.rest.storyboard_models import SceneOut, StoryboardOut
 from castmate_mcp.rest.submit import accepted
-from castmate_mcp.rest.telling import Teller, for_callers, identity_of
 from castmate_mcp.rest.webhooks import check_target
 
 EVENTS: Final[dict[str, type[BaseModel]]] = {
@@ -65,26 +65,26 @@ async def submit(call: Call) -> Response:
         also=castmate.webhooks.registration(webhook, call.base_url) if webhook else None,
     )
     gateway.metrics.submitted.labels("rest").inc(len(request.scenes))
-    return success(told(call, taken))
+    return success(storyboard_out(call, taken))
 
 
 async def result(call: Call) -> Response:
     """`GET /api/v3/storyboards/{id}`: as it is now, at once."""
-    return success(told(call, await find(call)))
+    return success(storyboard_out(call, await find(call)))
 
 
 async def list_storyboards(call: Call) -> Response:
     """`GET /api/v3/storyboards`: 20 of one's own, the newest first."""
     before = call.request.query_params.get("before") or None
     found = await call.gateway.castmate.storyboards.list(call.key.name, before=before, limit=_PAGE)
-    return success([told(call, one) for one in found])
+    return success([storyboard_out(call, one) for one in found])
 
 
 async def cancel(call: Call) -> Response:
     """`POST /api/v3/storyboards/{id}/cancel`: what is finished stays."""
     name = call.request.path_params["id"]
     stopped = await call.gateway.castmate.storyboards.cancel(name, call.key.name)
-    return success(told(call, stopped))
+    return success(storyboard_out(call, stopped))
 
 
 async def delete(call: Call) -> Response:
@@ -112,7 +112,7 @@ async def events(call: Call) -> Response:
         call.key.name,
         until=call.gateway.draining,
     )
-    stream = _tell(call, following, _Known.parse(last))
+    stream = _stream(call, following, _Known.parse(last))
     return Stream(stream, call.gateway.gate.streams.hold_for(call.key))
 
 
@@ -145,7 +145,7 @@ class _Known:
         return f"{self.step}-{ended:x}"
 
 
-async def _tell(
+async def _stream(
     call: Call, following: AsyncGenerator[Storyboard | Progress], known: _Known
 ) -> AsyncGenerator[ServerSentEvent]:
     """What is new to a caller, until the end of the series or of this server."""
@@ -163,7 +163,7 @@ async def _tell(
                         known.scenes.add(scene.number)
                         yield event("scene", _scene(call, scene), known.event_id)
                 if found.state.final:
-                    yield event(END, told(call, found), END)
+                    yield event(END, storyboard_out(call, found), END)
                     return
                 status = StatusOut(
                     status="created" if found.state is State.CREATED else "processing",
@@ -183,7 +183,7 @@ async def find(call: Call) -> Storyboard:
     return await call.gateway.castmate.storyboards.get(name, call.key.name)
 
 
-def told(call: Call, found: Storyboard) -> StoryboardOut:
+def storyboard_out(call: Call, found: Storyboard) -> StoryboardOut:
     """A series on the wire; its sheet is made when somebody looks at it."""
     gateway, sheet = call.gateway, sheet_name(found)
     expires = [one.prediction.expires for one in found.scenes if one.prediction.expires]
@@ -191,7 +191,7 @@ def told(call: Call, found: Storyboard) -> StoryboardOut:
     return StoryboardOut(
         id=found.id,
         layout=found.request.layout,
-        status=Teller.to(gateway, call.request).status(found.state),
+        status=Presenter.to(gateway, call.request).status(found.state),
         created_at=rfc3339(found.created),
         scenes=[_scene(call, scene) for scene in found.scenes],
         sheet=gateway.file_url(call.base_url, sheet) if sheet else None,
@@ -208,7 +208,7 @@ def _scene(call: Call, scene: Scene) -> SceneOut:
         number=scene.number,
         text=scene.text,
         prediction_id=prediction.id,
-        status=Teller.to(call.gateway, call.request).status(prediction.state),
+        status=Presenter.to(call.gateway, call.request).status(prediction.state),
         output=call.gateway.file_url(call.base_url, image.name) if image else None,
         seed=prediction.request.seed,
         has_nsfw=bool(image and image.has_nsfw),

@@ -19,11 +19,11 @@ from castmate_mcp.http.body import read_json
 from castmate_mcp.http.envelope import Refusal, success
 from castmate_mcp.rest.models import PredictionOut, Submission
 from castmate_mcp.rest.operation import Call
-from castmate_mcp.rest.telling import SYNC_TIMEOUT_CODE, Teller
+from castmate_mcp.rest.presenter import SYNC_TIMEOUT_CODE, Presenter
 from castmate_mcp.rest.webhooks import check_target
 
 BASE64: Final = "base64"
-"""The note of a prediction whose pictures are told as base64."""
+"""The note of a prediction whose pictures are given as base64."""
 _FLAGS: Final = {"enable_sync_mode", "enable_base64_output"}
 
 
@@ -63,7 +63,7 @@ async def submit(call: Call) -> Response:
     )
     gateway.metrics.submitted.labels("rest").inc()
     if not submission.enable_sync_mode:
-        return success(await told(call, prediction))
+        return success(await prediction_out(call, prediction))
     return await _when_finished(call, prediction, same)
 
 
@@ -72,7 +72,7 @@ def accepted(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-async def told(call: Call, prediction: Prediction) -> PredictionOut:
+async def prediction_out(call: Call, prediction: Prediction) -> PredictionOut:
     """A prediction as this caller gets it.
 
     Raises:
@@ -82,7 +82,7 @@ async def told(call: Call, prediction: Prediction) -> PredictionOut:
     outputs = None
     if prediction.note == BASE64 and prediction.result:
         outputs = await _as_base64(call, prediction.shown)
-    return Teller.to(call.gateway, call.request).tell(prediction, outputs=outputs)
+    return Presenter.to(call.gateway, call.request).present(prediction, outputs=outputs)
 
 
 async def _as_base64(call: Call, images: Sequence[StoredImage]) -> list[str]:
@@ -113,7 +113,7 @@ async def _when_finished(call: Call, prediction: Prediction, same: Same) -> Resp
     if hung_up.done() and not hung_up.cancelled():
         # There are clients that give up after 10 s and ask again: they get this one.
         gateway.abandoned.add(same, prediction.id)
-    answer = await told(call, prediction)
+    answer = await prediction_out(call, prediction)
     if not prediction.state.final:
         answer.status, answer.code = "processing", SYNC_TIMEOUT_CODE
         answer.error = "Sync mode timed out; the prediction goes on. Ask for it by its id."

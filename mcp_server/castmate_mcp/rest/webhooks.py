@@ -1,7 +1,7 @@
-"""Tells callers' servers that a prediction has ended: signed, tried again, kept over restarts.
+"""Calls webhooks when predictions end: signed, tried again, kept over restarts.
 
-What is to be told is in the ledger with the prediction, so nothing is lost with a process. A
-receiver may be told twice: where we die between its answer and our note of it.
+What is to be sent is in the ledger with its prediction, so nothing is lost with a process. A
+receiver may be called twice: if we die between its answer and our note of it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from castmate_mcp.http.envelope import success
 from castmate_mcp.http.gateway import Gateway
 from castmate_mcp.rest.models import WebhookSecret
 from castmate_mcp.rest.operation import Call
-from castmate_mcp.rest.telling import Teller
+from castmate_mcp.rest.presenter import Presenter
 
 _log = structlog.stdlib.get_logger("castmate.webhooks")
 
@@ -123,7 +123,7 @@ class Courier:
         if reason:
             log.warning("webhook failed", reason=reason, given_up=last)
 
-        # A receiver is told again when nobody has noted that it was: the ledger may be back soon.
+        # A receiver is called again unless its answer is noted: the ledger may be back soon.
         while True:
             try:
                 if reason is None:
@@ -137,8 +137,8 @@ class Courier:
     async def _send(self, due: Delivery) -> str | None:
         """Why it was not taken, or None."""
         prediction = await self._ledger.get(due.prediction_id)
-        told = Teller(self._gateway, due.base_url).tell(prediction, with_input=True)
-        values = told.model_dump(mode="json", exclude_none=True)
+        payload = Presenter(self._gateway, due.base_url).present(prediction, with_input=True)
+        values = payload.model_dump(mode="json", exclude_none=True)
         body = json.dumps(values, ensure_ascii=False).encode()
         timestamp = str(int(time.time()))
         secret = secret_of(self._ledger.storage, prediction.key_name)

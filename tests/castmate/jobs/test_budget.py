@@ -160,8 +160,8 @@ async def test_the_cap_of_a_prediction_holds_over_its_pictures_to_the_cent(
     payments = Budget(database, Caps(per_prediction=0.3)).payments(await claim(num_images=4))
     for picture in range(3):  # three times 0.1 is more than 0.3 in binary fractions
         await payments.reserve(picture, "wavespeed", 0.1)
-    told = r"\$0.30 .*CASTMATE_MAX_USD_PER_PREDICTION \(\$0.30\); nothing was sent or charged"
-    with pytest.raises(BudgetExceeded, match=told):
+    message = r"\$0.30 .*CASTMATE_MAX_USD_PER_PREDICTION \(\$0.30\); nothing was sent or charged"
+    with pytest.raises(BudgetExceeded, match=message):
         await payments.reserve(3, "wavespeed", 0.1)
     assert len(await payments.known()) == 3
 

@@ -160,12 +160,12 @@ async def test_progress_counts_the_steps_of_all_scenes_and_never_goes_back(
     ledger: Ledger, boards: Storyboards, reference: Reference
 ) -> None:
     taken = await boards.submit(series(num_inference_steps=4), reference)
-    told: list[Progress] = []
-    waiting = asyncio.create_task(boards.wait(taken.id, 20, told.append))
+    reports: list[Progress] = []
+    waiting = asyncio.create_task(boards.wait(taken.id, 20, reports.append))
     await asyncio.sleep(0)
     await drawn(ledger, FlatClient(), taken)
     await waiting
-    steps = [one.step for one in told if one.total == 12]
+    steps = [one.step for one in reports if one.total == 12]
     assert steps == sorted(steps)
     assert steps[-1] == 12
 

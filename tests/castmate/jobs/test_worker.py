@@ -335,7 +335,7 @@ async def test_nobody_polls_between_a_submit_and_its_waiting_caller_in_one_proce
     ledger: Ledger, submit: Submit, start: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub = ledger.database.hub
-    monkeypatch.setattr(hub, "tell_all", lambda: None)  # what looking around would call
+    monkeypatch.setattr(hub, "notify_all", lambda: None)  # what looking around would call
     start(FlatClient())
     await soon(lambda: "work" in hub._signals)
     for _ in range(3):

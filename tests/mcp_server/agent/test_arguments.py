@@ -64,8 +64,8 @@ async def test_null_is_taken_for_every_optional_parameter_of_every_tool(agent: A
 async def test_half_of_a_character_is_refused_with_its_parameter(
     agent: Agent, tool: str, arguments: dict[str, Any], parameter: str
 ) -> None:
-    told = await agent.fail(tool, **arguments)
-    assert f"- `{parameter}`: holds half of a character" in told
+    message = await agent.fail(tool, **arguments)
+    assert f"- `{parameter}`: holds half of a character" in message
     assert agent.drawing.requests == []
 
 
@@ -81,9 +81,9 @@ async def test_half_of_a_character_in_a_prompts_argument_is_refused(agent: Agent
 async def test_a_name_that_is_blank_or_has_several_lines_is_refused(
     agent: Agent, name: str
 ) -> None:
-    told = await agent.fail("create_character", name=name, references=["fox.png"])
-    assert "`name`: " in told
-    assert "allowed: one line of 1..100 characters" in told
+    message = await agent.fail("create_character", name=name, references=["fox.png"])
+    assert "`name`: " in message
+    assert "allowed: one line of 1..100 characters" in message
     assert (await agent.succeed("list_library", kind="characters"))["items"] == []
 
 
@@ -96,8 +96,8 @@ async def test_a_name_may_have_spaces_around_it_and_any_letters(agent: Agent) ->
 @pytest.mark.parametrize("max_px", [0, 255, 300, 1025, -1])
 async def test_view_image_says_which_sizes_there_are(agent: Agent, max_px: int) -> None:
     image_id = (await agent.draw())["image_id"]
-    told = await agent.fail("view_image", image_id=image_id, max_px=max_px)
-    assert f"`max_px`: {max_px} is not allowed; allowed: 256, 512, 768, 1024" in told
+    message = await agent.fail("view_image", image_id=image_id, max_px=max_px)
+    assert f"`max_px`: {max_px} is not allowed; allowed: 256, 512, 768, 1024" in message
     await agent.call("view_image", image_id=image_id, max_px=256)
 
 
@@ -135,8 +135,8 @@ async def test_a_file_is_found_however_its_name_spells_spaces_and_accents(
 ) -> None:
     (own_folder / on_disk).write_bytes(picture())
     await agent.succeed(image="Screenshot 1.02 PM für.png")
-    told = await agent.fail(image="Screenshot 1.03 PM für.png")
-    assert f"Pictures in {own_folder}: {on_disk}, fox.png" in told
+    message = await agent.fail(image="Screenshot 1.03 PM für.png")
+    assert f"Pictures in {own_folder}: {on_disk}, fox.png" in message
 
 
 def message(number: int, prompt: str, **meta: Any) -> bytes:
@@ -191,8 +191,8 @@ async def test_over_http_half_of_a_character_is_answered_in_both_eras(
     async with site() as here, httpx2.AsyncClient() as http:
         modern = {PROTOCOL_VERSION_META_KEY: "2026-07-28", CLIENT_CAPABILITIES_META_KEY: {}}
         meta = modern if era == "auto" else {}
-        told = await raw(http, f"{here.url}/mcp", message(1, f"waving {HALF}", **meta), era)
-        assert "`prompt`: holds half of a character" in told
+        refused = await raw(http, f"{here.url}/mcp", message(1, f"waving {HALF}", **meta), era)
+        assert "`prompt`: holds half of a character" in refused
 
 
 async def raw(http: httpx2.AsyncClient, url: str, body: bytes, era: str) -> str:

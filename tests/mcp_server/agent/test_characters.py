@@ -28,8 +28,8 @@ async def test_what_an_agent_saved_is_listed_and_gone_for_it_once_it_is_deleted(
     name = saved["character_id"]
     listed = (await castmate_characters("list")).stdout
     assert re.fullmatch(rf"{name}  \d{{4}}-\d\d-\d\d  local  1 picture  Fox\n", listed)
-    (told,) = json.loads((await castmate_characters("list", "--json")).stdout)
-    assert (told["id"], told["name"], told["num_pictures"]) == (name, "Fox", 1)
+    (character,) = json.loads((await castmate_characters("list", "--json")).stdout)
+    assert (character["id"], character["name"], character["num_pictures"]) == (name, "Fox", 1)
     assert (await castmate_characters("list", "--key", "ann")).stdout == ""
     renamed = await castmate_characters("rename", "fox", "Reynard")
     assert renamed.stdout == f"{name} is called Reynard.\n"
@@ -58,13 +58,13 @@ async def test_a_character_that_a_command_saved_is_drawn_by_an_agent(agent: Agen
     ).stdout == saved.stdout
     await agent.succeed(image="Mira")
     assert len(agent.drawing.references[-1].pictures) == 2
-    for arguments, told in (
+    for arguments, expected in (
         (("Two\nlines", "fox.png"), "`name`"),
         (("Nova", "missing.png"), "does not exist"),
         (("Nova", *([name] * 5)), "1..8 pictures"),
     ):
         refused = await castmate_characters("create", *arguments)
-        assert (refused.exit_code, told in refused.stderr) == (2, True), refused.stderr
+        assert (refused.exit_code, expected in refused.stderr) == (2, True), refused.stderr
     (item,) = (await agent.succeed("list_library", kind="characters"))["items"]
     assert item["id"] == name
 

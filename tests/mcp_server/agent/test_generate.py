@@ -146,11 +146,11 @@ async def test_a_data_uri_is_taken(agent: Agent) -> None:
 async def test_a_wrong_argument_is_refused_with_what_to_change(
     agent: Agent, arguments: dict[str, Any], lines: list[str]
 ) -> None:
-    told = await agent.fail(**arguments)
-    assert told.startswith("Invalid arguments; nothing was generated or charged:\n- ")
-    assert told.endswith(f"Correct these and call {GENERATE} again.")
-    assert all(line in told for line in lines)
-    assert len(told) < 1000
+    message = await agent.fail(**arguments)
+    assert message.startswith("Invalid arguments; nothing was generated or charged:\n- ")
+    assert message.endswith(f"Correct these and call {GENERATE} again.")
+    assert all(line in message for line in lines)
+    assert len(message) < 1000
     assert agent.drawing.requests == []
 
 
@@ -169,9 +169,9 @@ async def test_a_picture_outside_the_allowed_folders_is_refused_and_they_are_nam
     (tmp_path / "secret.png").write_bytes(picture())
     Path("link.png").symlink_to(tmp_path / "secret.png")
     for source in (str(tmp_path / "secret.png"), "../secret.png", "link.png", "/etc/passwd"):
-        told = await agent.fail(image=source)
-        assert "is outside the folders that may be read" in told
-        assert str(Path.cwd()) in told
+        message = await agent.fail(image=source)
+        assert "is outside the folders that may be read" in message
+        assert str(Path.cwd()) in message
     assert agent.drawing.requests == []
 
 
@@ -189,9 +189,9 @@ async def test_a_bad_reference_is_refused_with_what_to_do(
     agent: Agent, source: str, reason: str
 ) -> None:
     Path("text.png").write_text("words")
-    told = await agent.fail(image=source)
-    assert told.startswith("Invalid arguments; nothing was generated or charged:\n- `image`: ")
-    assert reason in told
+    message = await agent.fail(image=source)
+    assert message.startswith("Invalid arguments; nothing was generated or charged:\n- `image`: ")
+    assert reason in message
 
 
 async def test_an_unknown_tool_is_told_with_those_that_exist(agent: Agent) -> None:
@@ -208,21 +208,21 @@ async def test_an_unknown_tool_is_told_with_those_that_exist(agent: Agent) -> No
 async def test_other_words_for_a_parameter_are_understood_well_enough_to_say_which_is_meant(
     agent: Agent, wrong: str
 ) -> None:
-    told = await agent.fail(**{wrong: "fox.png"})
-    assert f"`{wrong}`: unknown parameter" in told
-    assert "did you mean `image`?" in told
+    message = await agent.fail(**{wrong: "fox.png"})
+    assert f"`{wrong}`: unknown parameter" in message
+    assert "did you mean `image`?" in message
 
 
 async def test_an_id_that_does_not_exist_is_answered_with_those_that_do(agent: Agent) -> None:
     drawn = await agent.succeed()
     saved = await agent.succeed("create_character", name="Fox", references=["fox.png"])
-    told = await agent.fail(image="chr_0123456789abcdef")
-    assert f"Saved characters: {saved['character_id']} (Fox)" in told
+    message = await agent.fail(image="chr_0123456789abcdef")
+    assert f"Saved characters: {saved['character_id']} (Fox)" in message
     assert drawn["images"][0]["image_id"] in await agent.fail(image=drawn["job_id"])
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "expected"),
     [
         (
             Overloaded("8 requests wait already.", retry_after_s=30),
@@ -251,12 +251,12 @@ async def test_an_id_that_does_not_exist_is_answered_with_those_that_do(agent: A
     ],
 )
 async def test_a_failure_says_why_what_it_cost_and_what_to_do(
-    connect: Connect, error: Exception, told: str
+    connect: Connect, error: Exception, expected: str
 ) -> None:
     async with connect(FlatClient(error=error), wait_s=0) as agent:
         said = await agent.fail()
         assert said.startswith("Job job_")
-        assert said.endswith(f" failed. {told}")
+        assert said.endswith(f" failed. {expected}")
         assert await agent.fail("get_job", job_id=said.split()[1]) == said
 
 
@@ -304,9 +304,9 @@ async def test_a_key_of_ones_own_gives_the_same_job_also_when_it_is_finished(age
     first = await agent.succeed(idempotency_key="page 1")
     again = await agent.succeed(idempotency_key="page 1")
     assert (again["job_id"], again["deduplicated"]) == (first["job_id"], True)
-    told = await agent.fail(idempotency_key="page 1", prompt="running")
-    assert "stands for another request" in told
-    assert "with another idempotency_key" in told
+    message = await agent.fail(idempotency_key="page 1", prompt="running")
+    assert "stands for another request" in message
+    assert "with another idempotency_key" in message
     assert len(agent.drawing.requests) == 1
 
 
@@ -344,8 +344,8 @@ async def test_a_job_that_does_not_exist_is_told_with_where_to_look(
     agent: Agent, job_id: str
 ) -> None:
     for tool in ("get_job", "cancel_job"):
-        told = await agent.fail(tool, job_id=job_id)
-        assert "job_id" in told or "list_library with kind=jobs" in told
+        message = await agent.fail(tool, job_id=job_id)
+        assert "job_id" in message or "list_library with kind=jobs" in message
 
 
 async def test_jobs_and_pictures_survive_a_restart(connect: Connect) -> None:

@@ -49,8 +49,8 @@ async def test_a_view_is_the_picture_alone_at_the_asked_size(agent: Agent) -> No
         assert isinstance(content, ImageContent)
         assert result.structured_content is None
         assert max(decode(content.data).size) == min(max_px, 640)
-    told = await agent.fail("view_image", image_id=image_id, max_px=300)
-    assert "allowed: 256, 512, 768, 1024" in told
+    message = await agent.fail("view_image", image_id=image_id, max_px=300)
+    assert "allowed: 256, 512, 768, 1024" in message
     assert "there is no finished picture" in await agent.fail("view_image", image_id="img_1")
 
 
@@ -130,13 +130,13 @@ async def test_a_saved_character_is_drawn_from_by_its_handle_also_after_a_restar
 
 
 async def test_a_bad_picture_of_a_character_is_named_by_its_place(agent: Agent) -> None:
-    told = await agent.fail("create_character", name="Fox", references=["fox.png", "nope.png"])
-    assert "`references.1`: nope.png does not exist" in told
-    told = await agent.fail("create_character", name="Fox", references=[])
-    assert "`references`: [] is not allowed; allowed: a list of 1..8 texts" in told
+    message = await agent.fail("create_character", name="Fox", references=["fox.png", "nope.png"])
+    assert "`references.1`: nope.png does not exist" in message
+    message = await agent.fail("create_character", name="Fox", references=[])
+    assert "`references`: [] is not allowed; allowed: a list of 1..8 texts" in message
     assert "`name`: is required" in await agent.fail("create_character", references=["fox.png"])
-    told = await agent.fail("create_character", name="Fox", references=[7])
-    assert "`references.0`: 7 is not allowed" in told
+    message = await agent.fail("create_character", name="Fox", references=[7])
+    assert "`references.0`: 7 is not allowed" in message
 
 
 @pytest.mark.slow

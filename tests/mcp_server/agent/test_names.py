@@ -36,12 +36,12 @@ async def test_a_character_is_drawn_by_its_name(agent: Agent) -> None:
 async def test_an_unknown_or_ambiguous_name_says_what_to_do(agent: Agent) -> None:
     first = await save(agent, "Mira", "red")
     second = await save(agent, "mira", "blue")
-    told = await agent.fail(image="Mira")
-    assert first in told
-    assert second in told
-    told = await agent.fail(image="Mirra")
-    assert "no saved character is called 'Mirra'" in told
-    assert "The nearest: `" in told
+    message = await agent.fail(image="Mira")
+    assert first in message
+    assert second in message
+    message = await agent.fail(image="Mirra")
+    assert "no saved character is called 'Mirra'" in message
+    assert "The nearest: `" in message
 
 
 async def test_a_view_of_a_character_shows_its_references(agent: Agent) -> None:
@@ -76,8 +76,8 @@ async def test_a_renamed_picture_and_character_are_found_by_the_new_name(agent: 
     out = await agent.succeed("edit_library", id="fox", action="rename", name="Reynard")
     assert (out["id"], out["name"]) == (saved, "Reynard")
     await agent.succeed(image="reynard")
-    told = await agent.fail("edit_library", id="fox", action="delete")
-    assert "there is no picture or character 'fox'" in told
+    message = await agent.fail("edit_library", id="fox", action="delete")
+    assert "there is no picture or character 'fox'" in message
 
 
 @pytest.mark.slow
@@ -110,6 +110,6 @@ async def test_a_series_is_one_job_of_the_library(agent: Agent) -> None:
     out = await agent.succeed("draw_scenes", scenes=["waving", "asleep"], image="fox.png")
     (job,) = (await agent.succeed("list_library", kind="jobs"))["items"]
     assert (job["id"], job["about"]) == (out["job_id"], "waving / asleep")
-    told = await agent.fail("list_library", kind="jobs", cursor="nonsense")
-    assert "`cursor`" in told
+    message = await agent.fail("list_library", kind="jobs", cursor="nonsense")
+    assert "`cursor`" in message
     assert json.dumps(job)

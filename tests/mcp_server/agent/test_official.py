@@ -102,15 +102,15 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_every_scored_check_of_both_revisions_passes(
     conformance_build: str, revision: str, tmp_path: Path
 ) -> None:
-    _, told = run(
+    _, output = run(
         NODE / "conformance",
         *("server", "--url", conformance_build, "--requirements", revision, "-o", "out"),
         folder=tmp_path,
     )
-    results = re.findall(r"^([✓✗]) ([\w-]+): (\d+) passed, (\d+) failed", told, re.MULTILINE)
-    unscored = set(re.findall(r"^  [✓✗] ([\w-]+) \(extension\)", told, re.MULTILINE))
+    results = re.findall(r"^([✓✗]) ([\w-]+): (\d+) passed, (\d+) failed", output, re.MULTILINE)
+    unscored = set(re.findall(r"^  [✓✗] ([\w-]+) \(extension\)", output, re.MULTILINE))
     failed = [name for _, name, _, failed in results if failed != "0" and name not in unscored]
-    assert failed == [], told
+    assert failed == [], output
     assert sum(int(passed) for _, name, passed, _ in results if name not in unscored) >= 84
 
 
@@ -128,7 +128,7 @@ def product_results(product: str, tmp_path_factory: pytest.TempPathFactory) -> R
 
 def every_scenario(url: str, folder: Path) -> Results:
     """What each scenario found, in one process: Node takes longer to start than one takes."""
-    _, told = run(
+    _, output = run(
         NODE / "conformance",
         *("server", "--url", url, "--suite", "all", "--timeout", "60000", "-o", "out"),
         folder=folder,
@@ -138,7 +138,7 @@ def every_scenario(url: str, folder: Path) -> Results:
         name = re.fullmatch(r"server-(.+)-\d{4}-\d\d-\d\dT[\w-]+", path.parent.name)
         assert name, path
         found[name[1]] = json.loads(path.read_text())
-    assert found.keys() >= {*SCENARIOS, *OPTIONAL}, told
+    assert found.keys() >= {*SCENARIOS, *OPTIONAL}, output
     return found
 
 
@@ -168,7 +168,7 @@ def studio(tmp_path: Path) -> Path:
 
 def inspect(folder: Path, era: str, *arguments: str) -> Any:
     command = (BIN / "castmate", "mcp", "--data-dir", "data", "--image-root", folder)
-    code, told = run(
+    code, output = run(
         NODE / "mcp-inspector",
         "--cli",
         *command,
@@ -176,8 +176,8 @@ def inspect(folder: Path, era: str, *arguments: str) -> Any:
         *("--protocol-era", era, "--format", "json", "-q"),
         folder=folder,
     )
-    assert code == 0, told
-    return json.loads(told)["result"]
+    assert code == 0, output
+    return json.loads(output)["result"]
 
 
 @pytest.mark.parametrize("era", ["modern", "legacy"])
@@ -203,14 +203,14 @@ def test_the_inspector_finds_nothing_and_draws_from_a_png_on_disk(studio: Path, 
 
 @pytest.mark.parametrize("era", ["modern", "legacy"])
 def test_the_inspector_finds_the_page_of_every_tool_that_has_one(studio: Path, era: str) -> None:
-    code, told = run(
+    code, output = run(
         NODE / "mcp-inspector",
         *("--cli", BIN / "castmate", "mcp", "--data-dir", "data"),
         *("--method", "tools/list", "--app-info", "--protocol-era", era, "--format", "json", "-q"),
         folder=studio,
     )
-    assert code == 0, told
-    found = {line["toolName"]: line for line in map(json.loads, told.splitlines())}
+    assert code == 0, output
+    found = {line["toolName"]: line for line in map(json.loads, output.splitlines())}
     shown = {name: line for name, line in found.items() if line["hasApp"]}
     assert shown.keys() == {GENERATE, "draw_scenes", "get_job", "view_image", "list_library"}
     for line in shown.values():
@@ -221,17 +221,17 @@ def test_the_inspector_finds_the_page_of_every_tool_that_has_one(studio: Path, e
 
 def test_the_linter_of_tool_definitions_has_no_errors_and_no_warnings(studio: Path) -> None:
     command = f"{BIN / 'castmate'} mcp --data-dir {studio / 'data'}"
-    code, told = run(
+    code, output = run(
         BIN / "tdqs", "lint", "--command", command, "--fail-on", "warning", folder=studio
     )
-    assert (code, "0 errors, 0 warnings" in told) == (0, True), told
+    assert (code, "0 errors, 0 warnings" in output) == (0, True), output
 
 
 def test_the_manifest_of_the_desktop_bundle_has_the_official_schema(tmp_path: Path) -> None:
     manifest = ROOT / "packaging/mcpb/manifest.json"
-    code, told = run(NODE / "mcpb", "validate", manifest, folder=tmp_path)
-    assert code == 0, told
+    code, output = run(NODE / "mcpb", "validate", manifest, folder=tmp_path)
+    assert code == 0, output
     broken = tmp_path / "manifest.json"
     broken.write_text(manifest.read_text().replace('"entry_point"', '"start"'))
-    code, told = run(NODE / "mcpb", "validate", broken, folder=tmp_path)
-    assert (code, "entry_point" in told) == (1, True), told
+    code, output = run(NODE / "mcpb", "validate", broken, folder=tmp_path)
+    assert (code, "entry_point" in output) == (1, True), output

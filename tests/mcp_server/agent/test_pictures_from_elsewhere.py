@@ -55,9 +55,9 @@ async def test_an_address_that_has_expired_or_was_changed_is_refused(own_folder:
         name = storage.verify(drawn["download_url"].removeprefix(here.url), time.time())
         assert name is not None
         old = here.url + storage.link(name, time.time() - 100, 50)
-        told = await agent.fail(image=old)
-        assert "that download_url has expired" in told
-        assert "get_job for a new download_url" in told
+        message = await agent.fail(image=old)
+        assert "that download_url has expired" in message
+        assert "get_job for a new download_url" in message
         changed = drawn["download_url"].replace("/files/1", "/files/2")
         assert "it was fetched" in await agent.fail(image=changed)
         await storage.delete(name)
@@ -75,12 +75,12 @@ async def test_a_path_of_the_users_machine_leads_to_create_upload_link(
             assert "call create_upload_link" in await agent.fail(image=path)
         _, ann = await here.keys.create("ann")
         async with here.agent("auto", ann) as agent:
-            told = await agent.fail(image=path)
-            assert "is a path, and this server cannot see the user's files" in told
-            assert "Call create_upload_link, send the file there" in told
-            told = await agent.fail("create_character", name="Fox", references=[path])
-            assert "`references.0`: " in told
-            assert "create_upload_link" in told
+            message = await agent.fail(image=path)
+            assert "is a path, and this server cannot see the user's files" in message
+            assert "Call create_upload_link, send the file there" in message
+            message = await agent.fail("create_character", name="Fox", references=[path])
+            assert "`references.0`: " in message
+            assert "create_upload_link" in message
             assert "create_upload_link" not in await agent.fail(image="ftp://a.example/fox.png")
 
 

@@ -75,11 +75,11 @@ async def test_ids_are_completed_from_what_the_caller_has(agent: Agent) -> None:
 async def test_who_watches_a_job_is_told_when_its_picture_is_there(
     connect: Connect, era: str
 ) -> None:
-    slow, told = SlowClient(), anyio.Event()
+    slow, notified = SlowClient(), anyio.Event()
 
     async def on_message(message: object) -> None:
         if "ResourceUpdated" in type(message).__name__ or "resources/updated" in str(message):
-            told.set()
+            notified.set()
 
     async with connect(slow, hold_s=0, client_message_handler=on_message) as agent:
         uri = f"job://{(await agent.succeed())['job_id']}"
@@ -87,7 +87,7 @@ async def test_who_watches_a_job_is_told_when_its_picture_is_there(
             with pytest.warns(MCPDeprecationWarning):
                 await agent.client.session.subscribe_resource(uri)
             slow.may_end.set()
-            await told.wait()
+            await notified.wait()
         else:
             async with agent.client.listen(resource_subscriptions=[uri]) as events:
                 slow.may_end.set()

@@ -52,10 +52,10 @@ GOOD: dict[str, dict[str, Any]] = {
 }
 
 
-def repair(told: str, arguments: dict[str, Any], known: list[str]) -> dict[str, Any]:
+def repair(message: str, arguments: dict[str, Any], known: list[str]) -> dict[str, Any]:
     """Change what the error names, to what the error allows; nothing is known of the tool."""
     repaired = dict(arguments)
-    for name, rest in re.findall(r"^- `([\w.]+)`: (.*)$", told, re.MULTILINE):
+    for name, rest in re.findall(r"^- `([\w.]+)`: (.*)$", message, re.MULTILINE):
         if nearest := re.search(r"The nearest: `([^`]+)`", rest):
             repaired[name] = nearest[1]
         elif meant := re.search(r"did you mean `(\w+)`", rest):
@@ -100,9 +100,9 @@ async def test_of_26_kinds_of_bad_calls_all_are_refused_and_25_repaired_in_one_t
         bad = await agent.client.call_tool(tool, arguments)
         assert bad.is_error, kind
         (content,) = bad.content
-        told = getattr(content, "text", "")
-        assert "nothing was generated or charged" in told, kind
-        again = await agent.client.call_tool(tool, repair(told, arguments, known))
+        message = getattr(content, "text", "")
+        assert "nothing was generated or charged" in message, kind
+        again = await agent.client.call_tool(tool, repair(message, arguments, known))
         if not again.is_error:
             repaired.append(kind)
     missed = [kind for kind, *_ in BAD if kind not in repaired]

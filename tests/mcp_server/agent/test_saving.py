@@ -43,9 +43,9 @@ async def test_what_is_there_makes_way_only_where_the_call_says_so(
     agent: Agent, own_folder: Path
 ) -> None:
     (own_folder / "mine.png").write_bytes(b"precious")
-    told = await agent.fail(save_to="mine.png")
-    assert f"allowed: {own_folder / 'mine-2.png'}" in told
-    assert "overwrite true" in told
+    message = await agent.fail(save_to="mine.png")
+    assert f"allowed: {own_folder / 'mine-2.png'}" in message
+    assert "overwrite true" in message
     assert agent.drawing.requests == []
     assert (own_folder / "mine.png").read_bytes() == b"precious"
     out = await agent.succeed(save_to="mine.png", overwrite=True)
@@ -53,7 +53,7 @@ async def test_what_is_there_makes_way_only_where_the_call_says_so(
 
 
 @pytest.mark.parametrize(
-    ("save_to", "told"),
+    ("save_to", "expected"),
     [
         ("/etc/fox.png", "is outside the folders"),
         ("../fox.png", "is outside the folders"),
@@ -72,7 +72,7 @@ async def test_nothing_is_written_elsewhere(
     own_folder: Path,
     tmp_path_factory: pytest.TempPathFactory,
     save_to: str,
-    told: str,
+    expected: str,
 ) -> None:
     outside = tmp_path_factory.mktemp("outside")
     (own_folder / "sub").mkdir()
@@ -81,7 +81,7 @@ async def test_nothing_is_written_elsewhere(
     (own_folder / "folder.png").mkdir()
     refused = await agent.fail(save_to=save_to, overwrite=True)
     assert "`save_to`: " in refused
-    assert told in refused
+    assert expected in refused
     assert agent.drawing.requests == []
     assert list(outside.iterdir()) == []
 
@@ -121,6 +121,6 @@ async def test_a_caller_elsewhere_has_no_disk_here(own_folder: Path) -> None:
         _, ann = await here.keys.create("ann")
         async with here.agent("auto", ann) as agent:
             arguments: dict[str, Any] = {"image": RED, "save_to": "fox-2.png"}
-            told = await agent.fail(**arguments)
-            assert "download_url" in told
+            message = await agent.fail(**arguments)
+            assert "download_url" in message
             assert not (own_folder / "fox-2.png").exists()

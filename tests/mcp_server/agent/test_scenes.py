@@ -87,9 +87,9 @@ async def test_a_failed_scene_loses_no_other_and_the_same_call_draws_it_alone(
 
 async def test_a_series_of_which_nothing_could_be_drawn_is_an_error(connect: Connect) -> None:
     async with connect(FlatClient(error=CastmateError("No ink."))) as agent:
-        told = await agent.fail("draw_scenes", **SERIES)
-        assert "Scene 1: No ink." in told
-        assert "draw_scenes" in told
+        message = await agent.fail("draw_scenes", **SERIES)
+        assert "Scene 1: No ink." in message
+        assert "draw_scenes" in message
 
 
 async def test_a_series_is_one_job_that_get_job_waits_for_and_cancel_job_stops(
@@ -111,19 +111,19 @@ async def test_a_series_is_one_job_that_get_job_waits_for_and_cancel_job_stops(
         done = await agent.succeed("get_job", job_id=out["job_id"], wait_seconds=20)
         assert len(done["images"]) == 3
         resource = await agent.client.read_resource(f"job://{out['job_id']}")
-        told = json.loads(getattr(resource.contents[0], "text", ""))
-        assert len(told["images"]) == 3
+        data = json.loads(getattr(resource.contents[0], "text", ""))
+        assert len(data["images"]) == 3
 
 
 async def test_progress_is_told_over_all_scenes(agent: Agent) -> None:
-    told: list[tuple[float, float | None]] = []
+    reports: list[tuple[float, float | None]] = []
 
     async def on_progress(progress: float, total: float | None, message: str | None) -> None:
-        told.append((progress, total))
+        reports.append((progress, total))
 
     await agent.client.call_tool("draw_scenes", SERIES, progress_callback=on_progress)
-    assert told[-1] == (84, 84)
-    assert [one[0] for one in told] == sorted({one[0] for one in told})
+    assert reports[-1] == (84, 84)
+    assert [one[0] for one in reports] == sorted({one[0] for one in reports})
 
 
 async def test_the_price_of_all_scenes_is_asked_once_and_the_budget_counts_every_one(
@@ -141,8 +141,8 @@ async def test_the_price_of_all_scenes_is_asked_once_and_the_budget_counts_every
 
 async def test_an_agent_that_cannot_ask_is_told_the_price_of_all_scenes(connect: Connect) -> None:
     async with connect(clients(), **PAID) as agent:
-        told = await (await ready(agent)).fail("draw_scenes", **SERIES)
-        assert "call draw_scenes again with accept_cost_usd 0.75" in told
+        message = await (await ready(agent)).fail("draw_scenes", **SERIES)
+        assert "call draw_scenes again with accept_cost_usd 0.75" in message
         out = await draw(agent, accept_cost_usd=0.75)
         assert out["cost_usd"] == 0.75
 

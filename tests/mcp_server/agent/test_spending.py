@@ -84,9 +84,9 @@ async def test_the_user_is_asked_once_a_day_and_the_answer_survives_a_restart(
 @pytest.mark.parametrize("user", [User("decline"), User("cancel"), User("accept", proceed=False)])
 async def test_a_no_is_a_no(connect: Connect, user: User) -> None:
     async with connect(clients(), **PAID, client_elicitation_callback=user) as agent:
-        told = await (await ready(agent)).fail()
-        assert "does not want to pay" in told
-        assert "nothing was generated or charged" in told
+        message = await (await ready(agent)).fail()
+        assert "does not want to pay" in message
+        assert "nothing was generated or charged" in message
         status = await agent.succeed("get_status")
         assert (status["spent_today_usd"], status["agreed_today"]) == (0, False)
 
@@ -95,9 +95,9 @@ async def test_a_host_that_cannot_ask_is_told_what_to_ask_and_how_to_go_on(
     connect: Connect,
 ) -> None:
     async with connect(clients(), **PAID) as agent:
-        told = await (await ready(agent)).fail(num_images=2)
-        assert "would cost about $0.50. Nothing was charged. Ask the user" in told
-        assert "accept_cost_usd 0.50" in told
+        message = await (await ready(agent)).fail(num_images=2)
+        assert "would cost about $0.50. Nothing was charged. Ask the user" in message
+        assert "accept_cost_usd 0.50" in message
         assert "Ask the user" in await agent.fail(num_images=2, accept_cost_usd=0.25)
         out = await agent.succeed(num_images=2, accept_cost_usd=0.5)
         assert out["client"] == "wavespeed"
@@ -105,10 +105,10 @@ async def test_a_host_that_cannot_ask_is_told_what_to_ask_and_how_to_go_on(
 
 async def test_the_agent_cannot_agree_before_a_price_was_named(connect: Connect) -> None:
     async with connect(clients(), **PAID) as agent:
-        told = await (await ready(agent)).fail(accept_cost_usd=100)
-        assert "counts only after the price was named" in told
-        assert "would cost about $0.25. Nothing was charged." in told
-        assert "again with accept_cost_usd 0.25, within 15 minutes" in told
+        message = await (await ready(agent)).fail(accept_cost_usd=100)
+        assert "counts only after the price was named" in message
+        assert "would cost about $0.25. Nothing was charged." in message
+        assert "again with accept_cost_usd 0.25, within 15 minutes" in message
         assert (await agent.succeed("get_status"))["spent_today_usd"] == 0
 
 
@@ -167,8 +167,8 @@ async def test_a_call_that_is_refused_uses_no_agreement_up(connect: Connect) -> 
 async def test_the_price_that_is_named_is_enough(connect: Connect, price_usd: float) -> None:
     options = PAID | {"wavespeed_price_usd": price_usd}
     async with connect(clients(), **options) as agent:
-        told = await (await ready(agent)).fail()
-        assert "about $0.03" in told
+        message = await (await ready(agent)).fail()
+        assert "about $0.03" in message
         await agent.succeed(accept_cost_usd=0.03)
 
 
@@ -201,10 +201,10 @@ async def test_a_machine_that_fails_meanwhile_costs_nothing_before_the_next_call
     opener = clients(free=Broken())
     options = {"client_elicitation_callback": user, "wait_s": 0}
     async with connect(opener, **PAID, **options) as agent:
-        told = await (await ready(agent)).fail()
-        assert "The GPU fell off the bus." in told
-        assert "nobody has agreed to pay" in told
-        assert "Call generate_character_image again: the user is asked whether to pay." in told
+        message = await (await ready(agent)).fail()
+        assert "The GPU fell off the bus." in message
+        assert "nobody has agreed to pay" in message
+        assert "Call generate_character_image again: the user is asked whether to pay." in message
         assert (await agent.succeed("get_status"))["spent_today_usd"] == 0
 
 
@@ -243,6 +243,6 @@ async def test_the_budget_holds_whatever_the_user_says(connect: Connect) -> None
     async with connect(clients(), **PAID, paid="always", max_usd_per_day=0.3, wait_s=0) as agent:
         await (await ready(agent)).succeed(seed=1)
         assert (await agent.succeed("get_status"))["left_today_usd"] == 0.05
-        told = await agent.fail(seed=2)
-        assert "CASTMATE_MAX_USD_PER_DAY ($0.30)" in told
-        assert "raise the cap, or wait until tomorrow" in told
+        message = await agent.fail(seed=2)
+        assert "CASTMATE_MAX_USD_PER_DAY ($0.30)" in message
+        assert "raise the cap, or wait until tomorrow" in message

@@ -70,7 +70,7 @@ async def test_a_picture_on_disk_becomes_a_picture_of_the_asked_size(
         with Image.open(image["file_path"]) as drawn:
             assert drawn.size == (520, 512)
         assert [*dict.fromkeys(steps)] == [0, 1, 2]
-        assert await told(client, arguments | {"image": "/etc/passwd"}) == "outside"
+        assert await refusal(client, arguments | {"image": "/etc/passwd"}) == "outside"
 
 
 @pytest.mark.slow
@@ -90,8 +90,8 @@ async def test_a_broken_bundle_is_told_by_the_tool_and_not_by_a_server_that_does
 @pytest.mark.slow
 async def test_a_server_that_is_killed_while_it_draws_loses_nothing(own_folder: Path) -> None:
     (own_folder / "fox.png").write_bytes(picture())
-    told = 'echo $$ > pid; exec "$0" "$@"'  # the client does not tell whom it started
-    command = ["/bin/sh", "-c", told, *MODULE]
+    script = 'echo $$ > pid; exec "$0" "$@"'  # the client does not tell whom it started
+    command = ["/bin/sh", "-c", script, *MODULE]
     arguments = {"prompt": "waving", "image": "fox.png", "size": "512*512", "seed": 7}
     drawing = asyncio.Event()
 
@@ -125,7 +125,7 @@ async def listed(client: Client) -> list[dict[str, Any]]:
     return items
 
 
-async def told(client: Client, arguments: dict[str, Any]) -> str:
+async def refusal(client: Client, arguments: dict[str, Any]) -> str:
     result = await client.call_tool(GENERATE, arguments)
     assert result.is_error
     assert isinstance(result.content[0], TextContent)

@@ -197,9 +197,9 @@ async def test_a_key_that_may_run_one_job_is_told_to_wait(own_folder: Path) -> N
         async with here.agent("auto", ann) as agent:
             image = (await upload(agent, here))["image"]
             await agent.succeed(image=image, wait_seconds=0)
-            told = await agent.fail(image=image, prompt="running", wait_seconds=0)
-            assert "predictions that are not finished, as many as may" in told
-            assert f"Call {GENERATE} again in" in told
+            message = await agent.fail(image=image, prompt="running", wait_seconds=0)
+            assert "predictions that are not finished, as many as may" in message
+            assert f"Call {GENERATE} again in" in message
 
 
 async def test_a_key_that_calls_too_often_reads_when_to_call_again_and_may_look_meanwhile(
@@ -210,9 +210,9 @@ async def test_a_key_that_calls_too_often_reads_when_to_call_again_and_may_look_
         _, bob = await here.keys.create("bob", per_minute=6)
         async with here.agent(era, ann) as agent:
             out = await agent.succeed(image=RED)
-            told = await agent.fail(image=RED, prompt="running")
-            assert "may ask 6 times a minute, and has; nothing was charged" in told
-            assert re.search(rf"Call {GENERATE} again in ([1-9]|10) s\.$", told)
+            message = await agent.fail(image=RED, prompt="running")
+            assert "may ask 6 times a minute, and has; nothing was charged" in message
+            assert re.search(rf"Call {GENERATE} again in ([1-9]|10) s\.$", message)
             assert len(await here.castmate.ledger.list()) == 1
             assert await agent.succeed("get_job", job_id=out["job_id"]) == out
             await agent.succeed("list_library")
@@ -252,10 +252,10 @@ async def test_tokens_of_an_oauth_server_open_the_door_if_they_were_made_for_it(
     with issuer() as (url, sign):
         public = "https://cast.example.com"
         async with site(public_url=public, oauth_issuer=url) as here:
-            told = await here.post(host="cast.example.com")
-            assert told.status_code == 401
+            answer = await here.post(host="cast.example.com")
+            assert answer.status_code == 401
             document = f"{public}/.well-known/oauth-protected-resource/mcp"
-            assert f'resource_metadata="{document}"' in told.headers["www-authenticate"]
+            assert f'resource_metadata="{document}"' in answer.headers["www-authenticate"]
             async with httpx2.AsyncClient() as http:
                 got = await http.get(f"{here.url}/.well-known/oauth-protected-resource/mcp")
             assert got.json()["authorization_servers"] == [url]

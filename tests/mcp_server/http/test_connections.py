@@ -124,8 +124,8 @@ def test_the_soft_limit_of_open_files_is_raised(tmp_path: Path) -> None:
         pytest.skip("this machine allows fewer open files")
     with server(tmp_path, soft=128, hard=512) as process:
         limits = Path(f"/proc/{process.pid}/limits").read_text()
-        (told,) = [line for line in limits.splitlines() if line.startswith("Max open files")]
-        assert told.split()[3:5] == ["512", "512"]
+        (limit,) = [line for line in limits.splitlines() if line.startswith("Max open files")]
+        assert limit.split()[3:5] == ["512", "512"]
 
 
 def test_what_a_server_logs_again_and_again_is_written_a_few_times() -> None:

@@ -56,9 +56,9 @@ async def test_a_key_beyond_its_quota_is_told_on_every_door(tmp_path: Path) -> N
         await api.ask("POST", "/api/v3/media/upload/binary", files=first, headers=ann)
         other = encoded(noise((501, 501)))
         second = {"file": ("fox.png", other, "image/png")}
-        told = await api.ask("POST", "/api/v3/media/upload/binary", 413, files=second, headers=ann)
-        assert "Key 'ann' keeps 0.7 MiB of pictures on this server, and may keep 1" in told["error"]
-        assert told["reason"] == "quota_exceeded"
+        body = await api.ask("POST", "/api/v3/media/upload/binary", 413, files=second, headers=ann)
+        assert "Key 'ann' keeps 0.7 MiB of pictures on this server, and may keep 1" in body["error"]
+        assert body["reason"] == "quota_exceeded"
         asked = {"filename": "fox.png", "size": len(other), "content_type": "image/png"}
         ticket = await api.ask("POST", "/api/v3/media/uploads", json=asked, headers=ann)
         sent = await api.http.put(ticket["upload"]["url"], content=other)

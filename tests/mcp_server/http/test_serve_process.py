@@ -93,8 +93,8 @@ def test_who_waits_in_sync_mode_is_answered_when_the_server_is_stopped(tmp_path:
             assert time.monotonic() < ends
             time.sleep(0.05)
         server.stop()
-        told, _ = waiting.communicate(timeout=30)
-        data = json.loads(told)["data"]
+        answer, _ = waiting.communicate(timeout=30)
+        data = json.loads(answer)["data"]
         assert (data["status"], data["code"]) == ("processing", 5004)
 
 

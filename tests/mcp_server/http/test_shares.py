@@ -99,9 +99,9 @@ async def test_a_key_opens_its_share_of_sessions_and_streams(
         opened = await asyncio.gather(*(open_session(api, ann) for _ in range(60)))
         mine = [answer for answer in opened if answer.status_code == 200]
         assert len(mine) == 10
-        told = await open_session(api, ann)
-        assert told.status_code == 429
-        assert "Key 'ann' has 10 MCP sessions open, its share" in told.json()["message"]
+        answer = await open_session(api, ann)
+        assert answer.status_code == 429
+        assert "Key 'ann' has 10 MCP sessions open, its share" in answer.json()["message"]
         theirs = await open_session(api, bob)
         assert theirs.status_code == 200
         async with asyncio.timeout(20), contextlib.AsyncExitStack() as streams:
@@ -158,10 +158,10 @@ async def test_who_names_slow_addresses_delays_nobody(
             refused = [wait.result() for wait in waits if wait.done()]
             assert [answer.status_code for answer in refused] == [429] * len(refused)
             assert "'ann' has 3 pictures being fetched" in refused[0].json()["message"]
-            told = await ask_tool(
+            answer = await ask_tool(
                 api, ann, "create_character", name="Fox", references=["https://example.com/x.png"]
             )
-            assert "'ann' has 3 pictures being fetched" in told.text
+            assert "'ann' has 3 pictures being fetched" in answer.text
             await api.ask("POST", MODEL, json=api.inputs(), headers=bob)
             assert len(asked) == 3
         never.set()

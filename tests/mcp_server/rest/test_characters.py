@@ -107,8 +107,8 @@ async def test_the_pictures_of_one_character_may_become_those_of_another(tmp_pat
         body = {"name": "Twin", "references": [saved["id"], f"{saved['id']}/2"]}
         assert (await api.ask("POST", PATH, json=body))["num_pictures"] == 4
         many = {"name": "Many", "references": [saved["id"]] * 3}
-        told = await api.ask("POST", PATH, 422, json=many)
-        assert "1..8 pictures" in told["message"]
+        refused = await api.ask("POST", PATH, 422, json=many)
+        assert "1..8 pictures" in refused["message"]
 
 
 async def test_no_key_changes_a_character_of_another(tmp_path: Path) -> None:

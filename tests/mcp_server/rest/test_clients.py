@@ -72,10 +72,10 @@ def test_the_python_client_uploads_and_draws(
     running, key = server
     older = {} if version == "2.0.5" else {"PYTHONPATH": str(CLIENTS / "python-old")}
     command: list[str | Path] = [PYTHON, DRIVERS / "drive.py", running.url, key, REFERENCE]
-    told = drive(command, tmp_path, WAVESPEED_API_KEY=key, **older)
-    assert told["version"] == version
-    check_pictures(told["outputs"] + told["sync"], 2)
-    assert "`num_images`" in told["refused"]
+    report = drive(command, tmp_path, WAVESPEED_API_KEY=key, **older)
+    assert report["version"] == version
+    check_pictures(report["outputs"] + report["sync"], 2)
+    assert "`num_images`" in report["refused"]
 
 
 def test_the_langchain_tool_draws(server: tuple[ServerProcess, str], tmp_path: Path) -> None:
@@ -104,9 +104,9 @@ def test_the_javascript_client_uploads_and_draws(
         key,
         REFERENCE,
     ]
-    told = drive(command, CLIENTS)
-    check_pictures(told["outputs"] + told["sync"], 2)
-    assert "num_images" in told["refused"]
+    report = drive(command, CLIENTS)
+    check_pictures(report["outputs"] + report["sync"], 2)
+    assert "num_images" in report["refused"]
 
 
 @pytest.mark.anyio

@@ -114,23 +114,23 @@ async def test_a_real_drawing_is_told_step_by_step_with_each_picture_and_its_end
         files = {"file": ("mira.png", REFERENCE.read_bytes(), "image/png")}
         uploaded = await api.ask("POST", "/api/v3/media/upload/binary", files=files)
         job = await api.submit(image=uploaded["download_url"], num_images=2, num_inference_steps=3)
-        told = await all_of(api, job["id"])
-        steps = [event for event in told if event.name == "step"]
+        events = await all_of(api, job["id"])
+        steps = [event for event in events if event.name == "step"]
         assert [event.data["step"] for event in steps] == sorted(
             {event.data["step"] for event in steps}
         )
         assert steps[-1].data == {"step": 6, "total": 6}
-        shown = [event.data for event in told if event.name == "preview"]
+        shown = [event.data for event in events if event.name == "preview"]
         assert [one["number"] for one in shown] == [0, 1]
         assert [one["seed"] for one in shown] == [7, 8]
         kind, _, data = shown[0]["image"].partition(",")
         assert kind == "data:image/jpeg;base64"
         with Image.open(io.BytesIO(base64.b64decode(data))) as image:
             assert image.size == (512, 512)
-        assert {event.name for event in told[:-1]} == {"status", "step", "preview"}
-        assert told[-1].name == told[-1].id == "end"
+        assert {event.name for event in events[:-1]} == {"status", "step", "preview"}
+        assert events[-1].name == events[-1].id == "end"
         result = await api.ask("GET", f"/api/v3/predictions/{job['id']}/result")
-        assert told[-1].data == result
+        assert events[-1].data == result
         assert result["status"] == "completed"
 
 
@@ -278,7 +278,7 @@ async def test_a_prediction_that_is_removed_ends_the_stream(tmp_path: Path) -> N
                 raise Unavailable("The ledger is away.")
 
             ledger.get = gone  # type: ignore[method-assign, assignment]
-            ledger.database.hub.tell_all()
+            ledger.database.hub.notify_all()
             assert [event async for event in stream][-1].name == "retry"
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from castmate.errors import DeadlineExceeded, Unavailable
-from castmate_mcp.rest.telling import without_rerun_words
+from castmate_mcp.rest.presenter import without_rerun_words
 from tests.doubles import DEFAULTS, FlatClient, StuckClient, picture
 from tests.mcp_server.running import MODEL, Api, serving
 
@@ -73,7 +73,7 @@ async def test_an_error_has_a_real_status_and_its_sentence_in_message_and_in_err
 
 
 @pytest.mark.parametrize(
-    ("client", "version", "told"),
+    ("client", "version", "expected"),
     [
         ("", "", "failed"),
         ("wavespeed-python", "1.0.14", "failed"),
@@ -84,13 +84,13 @@ async def test_an_error_has_a_real_status_and_its_sentence_in_message_and_in_err
     ],
 )
 async def test_cancelled_is_told_as_failed_to_clients_that_would_poll_for_ever(
-    tmp_path: Path, client: str, version: str, told: str
+    tmp_path: Path, client: str, version: str, expected: str
 ) -> None:
     async with serving(StuckClient(), tmp_path / "data") as api:
         name = (await api.submit())["id"]
         await api.ask("POST", f"/api/v3/predictions/{name}/cancel")
         data = await api.final(name, headers={"x-client-name": client, "x-client-version": version})
-        assert data["status"] == told
+        assert data["status"] == expected
         assert data["outputs"] == []
         assert "ancelled" in data["error"]
         assert data["code"] == 1403
@@ -110,9 +110,9 @@ async def test_a_failed_task_is_http_200_with_its_reason_and_code(tmp_path: Path
     "text", ["HTTP 502", "http 429", "Timeout", "time-out", "timed out", "ConnectionError"]
 )
 def test_no_error_has_a_word_for_which_a_client_submits_again(text: str) -> None:
-    told = without_rerun_words(f"a {text} happened").lower()
+    reworded = without_rerun_words(f"a {text} happened").lower()
     assert not any(
-        word in told for word in ("http 5", "http 4", "timeout", "timed out", "connection")
+        word in reworded for word in ("http 5", "http 4", "timeout", "timed out", "connection")
     )
 
 

@@ -45,14 +45,14 @@ def test_the_catch_all_is_tried_last() -> None:
 async def test_the_document_and_the_page_need_no_key(own_folder: Path, tmp_path: Path) -> None:
     async with serving(FlatClient(), tmp_path / "data") as api:
         await api.key("ann")
-        told = (await api.http.get("/openapi.json")).json()
-        assert told["openapi"] == "3.1.0"
-        inputs = told["components"]["schemas"]["Submission"]["properties"]
+        document = (await api.http.get("/openapi.json")).json()
+        assert document["openapi"] == "3.1.0"
+        inputs = document["components"]["schemas"]["Submission"]["properties"]
         assert inputs["num_inference_steps"]["default"] == 28
-        assert told["servers"] == [{"url": api.url}]
+        assert document["servers"] == [{"url": api.url}]
         page = await api.http.get("/docs")
         assert page.headers["content-type"].startswith("text/html")
-        for path in told["paths"]:
+        for path in document["paths"]:
             assert f"{path}</code>" in page.text
         assert "<script" not in page.text
 
@@ -80,9 +80,9 @@ async def test_no_generated_request_gets_a_5xx_or_an_answer_that_is_not_describe
         )
         try:
             async with asyncio.timeout(280):
-                told, _ = await process.communicate()
+                output, _ = await process.communicate()
         finally:
             if process.returncode is None:
                 process.kill()
-        assert process.returncode == 0, told.decode()[-8000:]
+        assert process.returncode == 0, output.decode()[-8000:]
         assert (await api.ask("POST", "/api/v3/predictions", json={}))["items"]  # it got that far

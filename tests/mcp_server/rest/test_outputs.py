@@ -44,8 +44,8 @@ async def test_a_picture_keeps_its_name_until_it_is_given_another(tmp_path: Path
             named = {"id": picture, "name": kept}
             assert await api.ask("PATCH", where, json={"name": name}) == named
         for name in ("", "x" * 101):
-            told = await api.ask("PATCH", where, 422, json={"name": name})
-            assert "`name`" in told["message"]
+            body = await api.ask("PATCH", where, 422, json={"name": name})
+            assert "`name`" in body["message"]
         await api.ask("DELETE", where)
         assert await api.ask("POST", f"{where}/restore") == {"id": picture, "name": "Back cover"}
 
@@ -60,8 +60,8 @@ async def test_an_id_of_no_picture_is_an_address_at_which_nothing_is(
             ("PATCH", f"{PATH}/{name}", {"json": {"name": "Cover"}}),
             ("POST", f"{PATH}/{name}/restore", {}),
         ):
-            told = await api.ask(method, path, 404, **options)
-            assert f"There is no picture {name!r}" in told["message"]
+            body = await api.ask(method, path, 404, **options)
+            assert f"There is no picture {name!r}" in body["message"]
 
 
 async def test_no_key_changes_a_picture_of_another(tmp_path: Path) -> None:

@@ -124,18 +124,18 @@ async def test_a_file_tells_its_request_and_the_reference_that_is_still_here(api
     (_, second) = (await api.ask("GET", PATH))["items"]
     data = (await api.http.get(urlsplit(second["url"]).path)).content
     path = f"{PATH}/read"
-    told = await api.ask("POST", path, files={"file": ("x.webp", data, "image/webp")})
-    assert (told["request"]["prompt"], told["request"]["seed"]) == ("waving", 8)
-    assert (told["request"]["num_images"], told["client"]) == (1, "flat")
-    again = await api.submit(**told["request"] | {"image": told["image"]})
+    body = await api.ask("POST", path, files={"file": ("x.webp", data, "image/webp")})
+    assert (body["request"]["prompt"], body["request"]["seed"]) == ("waving", 8)
+    assert (body["request"]["num_images"], body["client"]) == (1, "flat")
+    again = await api.submit(**body["request"] | {"image": body["image"]})
     assert (await api.final(again["id"]))["seeds"] == [8]
     plain = {"file": ("plain.png", picture((64, 64)), "image/png")}
     refused = await api.ask("POST", path, 404, files=plain)
     assert "plain.png does not say how it was drawn" in refused["message"]
     await api.ask("POST", path, 422, files={"file": ("x", b"text", "text/plain")})
     ann = await api.key("ann")
-    told = await api.ask("POST", path, files={"file": ("x.webp", data, "")}, headers=ann)
-    assert "image" not in told  # it is another key's
+    body = await api.ask("POST", path, files={"file": ("x.webp", data, "")}, headers=ann)
+    assert "image" not in body  # it is another key's
 
 
 async def test_pictures_say_nothing_of_themselves_where_that_is_off(tmp_path: Path) -> None:
@@ -168,8 +168,8 @@ async def test_a_wrong_query_names_its_parameter(api: Api) -> None:
         ("character", "Nobody"),
         ("colour", "red"),
     ):
-        told = await api.ask("GET", PATH, 422, params={name: value})
-        assert f"`{name}`" in told["message"]
+        body = await api.ask("GET", PATH, 422, params={name: value})
+        assert f"`{name}`" in body["message"]
 
 
 async def test_a_key_finds_its_own_pictures_alone(api: Api) -> None:
@@ -189,9 +189,9 @@ async def test_what_a_reference_becomes_is_shown_before_it_is_saved(
     path = "/api/v3/characters/preview"
     async with serving(LocalClient(toon), tmp_path / "data") as api:
         image = f"data:image/png;base64,{base64.b64encode(REFERENCE.read_bytes()).decode()}"
-        told = await api.ask("POST", path, json={"image": image})
-        assert told["framing"] in ("background", "alpha", "matte", "none")
-        small = Image.open(io.BytesIO(base64.b64decode(told["image"].partition(",")[2])))
+        preview = await api.ask("POST", path, json={"image": image})
+        assert preview["framing"] in ("background", "alpha", "matte", "none")
+        small = Image.open(io.BytesIO(base64.b64decode(preview["image"].partition(",")[2])))
         assert max(small.size) <= 512
         whole = await api.ask("POST", path, json={"image": image, "enable_matting": "false"})
         assert (whole["framing"], whole["box"]) == ("none", [0, 0, 1, 1])
@@ -201,5 +201,5 @@ async def test_what_a_reference_becomes_is_shown_before_it_is_saved(
 
 
 async def test_where_nobody_here_frames_the_preview_says_what_it_leaves_out(api: Api) -> None:
-    told = await api.ask("POST", "/api/v3/characters/preview", json={"image": api.image})
-    assert "without its matte graph" in told["warnings"][0]
+    preview = await api.ask("POST", "/api/v3/characters/preview", json={"image": api.image})
+    assert "without its matte graph" in preview["warnings"][0]

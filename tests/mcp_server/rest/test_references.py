@@ -87,7 +87,7 @@ async def test_pixels_are_read_in_their_true_colours_whatever_surrounds_them(
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "expected"),
     [
         (b"", "is empty"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "is a Git LFS pointer"),
@@ -95,11 +95,13 @@ async def test_pixels_are_read_in_their_true_colours_whatever_surrounds_them(
         (b"\xff\x0a" + bytes(90), "is a JPEG XL picture"),
     ],
 )
-async def test_what_is_no_picture_is_named_for_what_it_is(api: Api, data: bytes, told: str) -> None:
-    assert told in (await upload(api, data, 422))["error"]
+async def test_what_is_no_picture_is_named_for_what_it_is(
+    api: Api, data: bytes, expected: str
+) -> None:
+    assert expected in (await upload(api, data, 422))["error"]
     uri = f"data:image/png;base64,{base64.b64encode(data).decode()}"
     answered = await api.ask("POST", MODEL, 422, json=api.inputs(image=uri))
-    assert told in answered["error"]
+    assert expected in answered["error"]
 
 
 async def test_base64_may_be_in_the_alphabet_of_urls(api: Api) -> None:

@@ -38,9 +38,9 @@ async def test_a_page_of_ours_needs_the_key_once(api: Api) -> None:
     parts = cookie.split("; ")
     assert {"HttpOnly", "SameSite=strict", "Path=/api/v3", "Max-Age=86400"} <= {*parts}
     assert "Secure" not in parts
-    told = await api.ask("GET", PATH, headers=OURS)
-    assert (told["key"], told["scopes"]) == ("ann", ["read"])
-    assert told["expires_at"].endswith("Z")
+    body = await api.ask("GET", PATH, headers=OURS)
+    assert (body["key"], body["scopes"]) == ("ann", ["read"])
+    assert body["expires_at"].endswith("Z")
     await api.ask("POST", "/api/v3/predictions", json={}, headers=OURS)
     refused = await api.ask("POST", "/api/v3/characters", 403, json={}, headers=OURS)
     assert "no scope 'generate'" in refused["message"]
@@ -65,9 +65,9 @@ async def test_a_cookie_changes_something_for_our_own_pages_alone(api: Api) -> N
         ({"origin": "http://[broken"}, 403),
         ({}, 403),
     ):
-        told = await api.ask("POST", "/api/v3/predictions", status, json={}, headers=headers)
+        body = await api.ask("POST", "/api/v3/predictions", status, json={}, headers=headers)
         if status == 403:
-            assert "only for the pages of this server" in told["message"]
+            assert "only for the pages of this server" in body["message"]
 
 
 async def test_an_address_that_a_user_types_is_read_and_a_frame_elsewhere_is_not(api: Api) -> None:
@@ -120,8 +120,8 @@ async def test_another_page_cannot_log_a_browser_in(api: Api) -> None:
         await api.ask("POST", PATH, 403, json={"key": secret}, headers=headers)
     await api.ask("POST", PATH, json={"key": secret})  # a program
     await api.ask("POST", PATH, 401, json={"key": "wsk_wrong"}, headers=OURS)
-    told = await api.ask("POST", PATH, 422, json={"secret": secret}, headers=OURS)
-    assert "`secret`" in told["message"]
+    body = await api.ask("POST", PATH, 422, json={"secret": secret}, headers=OURS)
+    assert "`secret`" in body["message"]
     large = {"key": "w" * 100_000}
     await api.ask("POST", PATH, 413, json=large, headers=OURS)
 

@@ -31,13 +31,13 @@ async def test_an_operator_sees_clients_queue_memory_spending_and_steps(tmp_path
     async with serving(Timed(), tmp_path / "data") as api:
         for seed in (10, 10, 100):
             await api.final((await api.submit(seed=seed))["id"])
-        told = await api.ask("GET", PATH)
-        (client,) = told["clients"]
+        body = await api.ask("GET", PATH)
+        (client,) = body["clients"]
         assert (client["name"], client["up"], client["breaker"]) == ("flat", True, "closed")
         assert client["reason"] == ""
-        assert told["queue"] == {"waiting": 0, "running": 0, "oldest_wait_s": 0, "work_s": 0}
-        assert (told["memory"], told["spend"], told["keys"]) == ([], [], [])
-        (times,) = told["step_times"]
+        assert body["queue"] == {"waiting": 0, "running": 0, "oldest_wait_s": 0, "work_s": 0}
+        assert (body["memory"], body["spend"], body["keys"]) == ([], [], [])
+        (times,) = body["step_times"]
         assert (times["client"], times["count"]) == ("flat", 3)
         assert (times["median_ms"], times["p95_ms"]) == (10, 100)
         assert [one["count"] for one in times["histogram"]] == [2, 1]
@@ -49,9 +49,9 @@ async def test_what_waits_and_why_nobody_draws_is_told(tmp_path: Path) -> None:
     async with serving(FlatClient(error), tmp_path / "data") as api:
         await api.submit()
         await api.gateway.castmate.ledger.wait((await api.submit(seed=9))["id"], 0.5)
-        told = await api.ask("GET", PATH)
-        assert told["queue"]["waiting"] + told["queue"]["running"] == 2
-        assert told["clients"][0]["reason"] == "flux is away."
+        body = await api.ask("GET", PATH)
+        assert body["queue"]["waiting"] + body["queue"]["running"] == 2
+        assert body["clients"][0]["reason"] == "flux is away."
 
 
 async def test_only_the_scope_admin_sees_it_and_no_secret_is_in_it(tmp_path: Path) -> None:
@@ -61,11 +61,11 @@ async def test_only_the_scope_admin_sees_it_and_no_secret_is_in_it(tmp_path: Pat
         refused = await api.ask("GET", PATH, 403, headers=reader)
         assert "no scope 'admin'" in refused["message"]
         await api.gateway.castmate.keys.revoke("ann")
-        told = await api.ask("GET", PATH, headers=admin)
-        ann, ops = told["keys"]
+        body = await api.ask("GET", PATH, headers=admin)
+        ann, ops = body["keys"]
         assert (ann["name"], "revoked_at" in ann) == ("ann", True)
         assert (ops["scopes"], "revoked_at" in ops) == (["admin"], False)
-        assert all(plan["fits"] or plan["reason"] for plan in told["memory"])
-        assert told["memory"][0]["title"].endswith("(not exported)")
-        assert admin["authorization"].removeprefix("Bearer ") not in str(told)
+        assert all(plan["fits"] or plan["reason"] for plan in body["memory"])
+        assert body["memory"][0]["title"].endswith("(not exported)")
+        assert admin["authorization"].removeprefix("Bearer ") not in str(body)
         await api.ask("POST", "/api/v3/predictions", 403, json={}, headers=admin)

@@ -53,11 +53,11 @@ async def test_a_scene_is_drawn_again_and_the_others_stay(api: Api) -> None:
 async def test_the_scenes_get_another_order(api: Api) -> None:
     done = await drawn(api)
     path = f"{BOARDS}/{done['id']}"
-    told = await api.ask("PATCH", path, json={"order": [3, 1, 2]})
-    assert [one["text"] for one in told["scenes"]] == [SCENES[2], SCENES[0], SCENES[1]]
+    body = await api.ask("PATCH", path, json={"order": [3, 1, 2]})
+    assert [one["text"] for one in body["scenes"]] == [SCENES[2], SCENES[0], SCENES[1]]
     before = {one["text"]: one["prediction_id"] for one in done["scenes"]}
-    assert {one["text"]: one["prediction_id"] for one in told["scenes"]} == before
-    assert [one["number"] for one in told["scenes"]] == [1, 2, 3]
+    assert {one["text"]: one["prediction_id"] for one in body["scenes"]} == before
+    assert [one["number"] for one in body["scenes"]] == [1, 2, 3]
     for order in ([1, 2], [1, 2, 2], [1, 2, 4], []):
         refused = await api.ask("PATCH", path, 422, json={"order": order})
         assert "`order`" in refused["message"]
@@ -105,8 +105,8 @@ async def test_a_series_is_taken_away_as_a_sheet_a_document_or_an_archive(tmp_pa
             path = f"{BOARDS}/{done['id']}/export?format={name}"
             answer = await api.http.get(path)
             assert answer.headers["content-type"] == kind
-            told = f'attachment; filename="storyboard-{done["id"]}.{name}"'
-            assert answer.headers["content-disposition"] == told
+            body = f'attachment; filename="storyboard-{done["id"]}.{name}"'
+            assert answer.headers["content-disposition"] == body
             assert (await api.http.get(path)).content == answer.content
             answers[name] = answer.content
         sheet = (await api.http.get(done["sheet"])).content
@@ -120,9 +120,9 @@ async def test_a_series_is_taken_away_as_a_sheet_a_document_or_an_archive(tmp_pa
             assert made.read("sheet.png") == sheet
             with Image.open(io.BytesIO(made.read("scene-03.png"))) as image:
                 assert image.size == (512, 512)
-            told = json.loads(made.read("storyboard.json"))
-            assert told["scenes"] == SCENES
-            assert told["image"].startswith("sha256:")
+            body = json.loads(made.read("storyboard.json"))
+            assert body["scenes"] == SCENES
+            assert body["image"].startswith("sha256:")
 
 
 async def test_another_key_edits_and_takes_nothing(api: Api) -> None:

@@ -123,7 +123,7 @@ async def test_a_series_belongs_to_its_key(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "expected"),
     [
         ({"scenes": []}, "a list of 1..12 texts"),
         ({"scenes": ["x"] * 13}, "a list of 1..12 texts"),
@@ -134,9 +134,9 @@ async def test_a_series_belongs_to_its_key(tmp_path: Path) -> None:
     ],
 )
 async def test_a_wrong_series_is_refused_with_what_is_allowed(
-    tmp_path: Path, changed: dict[str, Any], told: str
+    tmp_path: Path, changed: dict[str, Any], expected: str
 ) -> None:
     async with serving(FlatClient(), tmp_path / "data") as api:
         body = {"scenes": SCENES, "image": api.image} | changed
         refused = await api.ask("POST", BOARDS, 422, json=body)
-        assert told in refused["message"]
+        assert expected in refused["message"]

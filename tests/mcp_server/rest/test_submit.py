@@ -132,7 +132,7 @@ async def test_a_webhook_goes_with_neither_sync_mode_nor_base64(tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "told"),
+    ("body", "status", "expected"),
     [
         (b"{", 400, "not JSON"),
         (b"[]", 400, "not a JSON object"),
@@ -146,11 +146,11 @@ async def test_a_webhook_goes_with_neither_sync_mode_nor_base64(tmp_path: Path, 
     ],
 )
 async def test_a_body_that_cannot_be_used_is_told_why(
-    tmp_path: Path, body: bytes, status: int, told: str
+    tmp_path: Path, body: bytes, status: int, expected: str
 ) -> None:
     async with serving(FlatClient(), tmp_path / "data") as api:
         answer = await api.ask("POST", MODEL, status, content=body)
-        assert told in answer["message"]
+        assert expected in answer["message"]
 
 
 async def test_a_cancelled_prediction_stops_and_a_finished_one_can_be_removed(
@@ -217,7 +217,7 @@ async def test_the_list_has_pages_filters_and_inputs_on_demand(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "told"),
+    ("path", "body", "expected"),
     [
         ("predictions", {"page": 0}, "`page`: 0 is not allowed; allowed: a whole number from 1"),
         ("predictions", {"status": "done"}, "created, processing, completed"),
@@ -232,8 +232,8 @@ async def test_the_list_has_pages_filters_and_inputs_on_demand(tmp_path: Path) -
     ],
 )
 async def test_a_wrong_field_of_any_body_is_told_with_what_is_allowed(
-    tmp_path: Path, path: str, body: dict[str, Any], told: str
+    tmp_path: Path, path: str, body: dict[str, Any], expected: str
 ) -> None:
     async with serving(FlatClient(), tmp_path / "data") as api:
         answer = await api.ask("POST", f"/api/v3/{path}", 422, json=body)
-        assert told in answer["message"]
+        assert expected in answer["message"]

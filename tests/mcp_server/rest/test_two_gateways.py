@@ -66,23 +66,23 @@ async def two(tmp_path: Path, database_url: str) -> AsyncIterator[Two]:  # noqa:
 
 async def test_its_steps_and_previews_are_told_at_the_other_gateway(two: Two) -> None:
     job = await two.other.submit(num_images=2)
-    told: list[Event] = []
+    events: list[Event] = []
     async with following(two.other, job["id"]) as stream:
         async for event in stream:
-            told.append(event)
+            events.append(event)
             if event.name == "step":
                 two.client.go_on.set()
-    names = [event.name for event in told if event.name != "status"]
+    names = [event.name for event in events if event.name != "status"]
     assert names[:2] == ["preview", "step"]
     assert "end" in names
     step, preview = (
-        next(event.data for event in told if event.name == name) for name in ("step", "preview")
+        next(event.data for event in events if event.name == name) for name in ("step", "preview")
     )
     assert step == {"step": 3, "total": 4}
     assert preview["number"] == 0
     shown = Image.open(io.BytesIO(base64.b64decode(preview["image"].partition(",")[2])))
     assert max(shown.size) <= 512
-    (end,) = [event.data for event in told if event.name == "end"]
+    (end,) = [event.data for event in events if event.name == "end"]
     assert end["status"] == "completed"
     for output in end["outputs"]:
         path = httpx2.URL(output).path

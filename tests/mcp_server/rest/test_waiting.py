@@ -116,7 +116,7 @@ async def test_callers_see_no_folder_of_the_server(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("The ledger /var/lib/castmate/ledger.sqlite3 is full.", "The ledger ledger.sqlite3 is"),
         (r"C:\Users\ann\data\x.png: no space", "x.png: no space"),
@@ -124,8 +124,8 @@ async def test_callers_see_no_folder_of_the_server(tmp_path: Path) -> None:
         ("1024*1024, image/png, outputs/abc-1/0.png, and/or", None),
     ],
 )
-def test_only_paths_of_the_machine_are_shortened(text: str, told: str | None) -> None:
-    assert without_paths(text).startswith(told or text)
+def test_only_paths_of_the_machine_are_shortened(text: str, expected: str | None) -> None:
+    assert without_paths(text).startswith(expected or text)
 
 
 async def test_a_server_that_cannot_store_pictures_is_not_ready(tmp_path: Path) -> None:

@@ -35,13 +35,13 @@ class Receiver:
 
     statuses: list[int] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
-    told: asyncio.Event = field(default_factory=asyncio.Event)
+    called: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def answer(self, call: Call) -> Answer:
         self.calls.append(call)
         status = self.statuses.pop(0) if self.statuses else 200
         if status == 200:
-            self.told.set()
+            self.called.set()
         return Answer(status)
 
 
@@ -89,12 +89,12 @@ async def test_a_receiver_gets_the_bare_prediction_with_its_input_signed(tmp_pat
     async with listening(receiver.answer) as port, hooked(tmp_path / "data", port) as api:
         data = await submit(api)
         async with asyncio.timeout(30):
-            await receiver.told.wait()
+            await receiver.called.wait()
         (call,) = receiver.calls
-        told = call.json()
-        assert (told["id"], told["status"]) == (data["id"], "completed")
-        assert told["input"]["prompt"] == "waving"
-        assert told["outputs"][0].startswith(f"{api.url}/files/")
+        body = call.json()
+        assert (body["id"], body["status"]) == (data["id"], "completed")
+        assert body["input"]["prompt"] == "waving"
+        assert body["outputs"][0].startswith(f"{api.url}/files/")
         headers = call.headers
         assert headers["webhook-id"] == data["id"]
         secret = (await api.ask("GET", "/api/v3/webhook/secret"))["secret"]
@@ -155,7 +155,7 @@ async def test_a_webhook_survives_a_restart_of_the_server(tmp_path: Path) -> Non
             async with asyncio.timeout(30):
                 while not receiver.calls:
                     await asyncio.sleep(0.02)
-        assert not receiver.told.is_set()
+        assert not receiver.called.is_set()
         async with hooked(tmp_path / "data", port) as api:
             row = await ended(api, data["id"])
             assert (row.tries, row.error) == (2, None)
@@ -163,7 +163,7 @@ async def test_a_webhook_survives_a_restart_of_the_server(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "expected"),
     [
         ("ftp://hooks.example/", "ftp URL"),
         ("https://user:pw@hooks.example/", "user name"),
@@ -172,12 +172,12 @@ async def test_a_webhook_survives_a_restart_of_the_server(tmp_path: Path) -> Non
     ],
 )
 async def test_an_address_that_nothing_is_sent_to_is_refused_at_once(
-    tmp_path: Path, url: str, told: str
+    tmp_path: Path, url: str, expected: str
 ) -> None:
     async with serving(FlatClient(), tmp_path / "data") as api:
         query = {"webhook": url}
         body = await api.ask("POST", MODEL, 422, json=api.inputs(), params=query)
-        assert told in body["message"]
+        assert expected in body["message"]
         assert body["problems"][0]["parameter"] == "webhook"
 
 

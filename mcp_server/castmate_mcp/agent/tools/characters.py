@@ -14,7 +14,7 @@ from castmate.errors import CastmateError, ImageRejected, InvalidRequest, Proble
 from castmate.images import Reference
 from castmate.jobs.characters import MAX_NAME, MAX_PICTURES, one_line
 from castmate.several import MAX_TOGETHER, together
-from castmate_mcp.agent.results import told
+from castmate_mcp.agent.results import tool_result
 from castmate_mcp.agent.sources import reference_of
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import Studio
@@ -94,7 +94,7 @@ def add(server: StrictServer, studio: Studio) -> None:
             created=not character.known,
             next_step=_next_step(character.id, len(character.pictures)),
         )
-        result = told(out)
+        result = tool_result(out)
         result.content.append(
             ResourceLink(
                 type="resource_link",
@@ -107,14 +107,14 @@ def add(server: StrictServer, studio: Studio) -> None:
 
 
 def _next_step(character_id: str, count: int) -> str:
-    told = f"Call generate_character_image with image {character_id} and a prompt."
+    advice = f"Call generate_character_image with image {character_id} and a prompt."
     if count > 1:
         which = f"the first {MAX_TOGETHER}" if count > MAX_TOGETHER else f"all {count}"
-        told += (
+        advice += (
             f" It looks at {which} of its pictures together. {character_id}/1 draws from the first "
             "alone, which is better where that shows the whole character."
         )
-    return told
+    return advice
 
 
 async def _reference(

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from castmate.errors import ImageRejected, InvalidRequest, Problem
 from castmate.jobs.characters import MAX_NAME, one_line
 from castmate.shorten import shorten
-from castmate_mcp.agent.results import told
+from castmate_mcp.agent.results import tool_result
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import Studio
 from castmate_mcp.http.ids import CharacterName, ImageName
@@ -59,7 +59,7 @@ def add(server: StrictServer, studio: Studio) -> None:
             told_ = f"there is no picture or character {shorten(id, 80)!r}"
             hint = "list_library shows what there is; what was deleted is kept for a day."
             raise InvalidRequest([Problem("id", told_, _ALLOWED, hint)]) from None
-        return told(EditOut(id=edited_id, name=called, next_step=_NEXT[action]))
+        return tool_result(EditOut(id=edited_id, name=called, next_step=_NEXT[action]))
 
 
 _NEXT: Final[dict[Action, str]] = {

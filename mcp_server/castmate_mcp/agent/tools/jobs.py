@@ -12,7 +12,7 @@ from castmate.jobs.predictions import Prediction, State
 from castmate.jobs.scenes import Storyboard
 from castmate_mcp.agent.extensions import viewer
 from castmate_mcp.agent.holding import hold, hold_series
-from castmate_mcp.agent.results import MONEY, STATUS, JobOut, told
+from castmate_mcp.agent.results import MONEY, STATUS, JobOut, tool_result
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import DRAW_SCENES, GENERATE, Studio
 from castmate_mcp.agent.tools import READS
@@ -78,8 +78,8 @@ def add(server: StrictServer, studio: Studio) -> None:
         castmate = studio.castmate
         await studio.cancel(found.id)
         if isinstance(found, Storyboard):
-            return told(_describe_series(await castmate.storyboards.wait(found.id, _STOP_S)))
-        return told(_describe(await castmate.ledger.wait(found.id, _STOP_S)))
+            return tool_result(_describe_series(await castmate.storyboards.wait(found.id, _STOP_S)))
+        return tool_result(_describe(await castmate.ledger.wait(found.id, _STOP_S)))
 
 
 def _describe(job: Prediction) -> CancelOut:
@@ -91,8 +91,8 @@ def _describe(job: Prediction) -> CancelOut:
 
 
 def _describe_series(series: Storyboard) -> CancelOut:
-    told = [_describe(scene.prediction).charged for scene in series.scenes]
-    charged = None if None in told else True in told
+    each = [_describe(scene.prediction).charged for scene in series.scenes]
+    charged = None if None in each else True in each
     out = _cancelled(series.id, series.state, charged, DRAW_SCENES)
     if series.undrawn and series.state is State.COMPLETED:
         drawn = len(series.scenes) - len(series.undrawn)

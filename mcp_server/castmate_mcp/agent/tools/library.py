@@ -14,7 +14,7 @@ from castmate.jobs.predictions import Prediction, State
 from castmate.jobs.scenes import Storyboard
 from castmate.times import iso8601
 from castmate_mcp.agent.extensions import viewer
-from castmate_mcp.agent.results import STATUS, told
+from castmate_mcp.agent.results import STATUS, tool_result
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import Studio
 from castmate_mcp.agent.tools import READS
@@ -86,7 +86,7 @@ def add(server: StrictServer, studio: Studio) -> None:
         if more:
             out.next_cursor = items[-1].id
             out.next_step += " Call list_library with next_cursor as cursor for more."
-        return told(out)
+        return tool_result(out)
 
 
 _NOTHING: Final = "There is none. generate_character_image draws pictures; create_character saves."
@@ -204,5 +204,5 @@ def _id_of(cursor: str, parse: Callable[[str], str | None], kind: Kind) -> str |
 
 
 def _wrong_cursor(kind: Kind) -> InvalidRequest:
-    told = f"it is no next_cursor of kind={kind}"
-    return InvalidRequest([Problem("cursor", told, "", "Leave it out for the first page.")])
+    message = f"it is no next_cursor of kind={kind}"
+    return InvalidRequest([Problem("cursor", message, "", "Leave it out for the first page.")])

@@ -105,5 +105,5 @@ def _at(parameter: str, error: InvalidRequest) -> InvalidRequest:
 
 
 def _unknown(image_id: str) -> InvalidRequest:
-    told = f"there is no finished picture {shorten(image_id, 80)!r}"
-    return InvalidRequest([Problem("image_id", told, _ALLOWED)])
+    message = f"there is no finished picture {shorten(image_id, 80)!r}"
+    return InvalidRequest([Problem("image_id", message, _ALLOWED)])

@@ -14,7 +14,7 @@ from castmate.jobs.budget import totals
 from castmate.jobs.storage import DAY_S
 from castmate.route import ClientStatus
 from castmate.times import day_of
-from castmate_mcp.agent.results import told
+from castmate_mcp.agent.results import tool_result
 from castmate_mcp.agent.spending import Spending
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import Studio
@@ -70,7 +70,7 @@ def add(server: StrictServer, studio: Studio) -> None:
         Use it when asked about cost or time, or after an error. Not before every picture. It is
         free. Returns the estimate and what to do next.
         """
-        return told(await _status(studio, spending, num_images))
+        return tool_result(await _status(studio, spending, num_images))
 
 
 async def _status(studio: Studio, spending: Spending, num_images: int) -> StatusOut:

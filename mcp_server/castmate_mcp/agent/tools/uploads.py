@@ -9,7 +9,7 @@ from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import BaseModel
 
-from castmate_mcp.agent.results import told
+from castmate_mcp.agent.results import tool_result
 from castmate_mcp.agent.strict import StrictServer
 from castmate_mcp.agent.studio import Studio
 from castmate_mcp.http.gateway import gateway
@@ -56,4 +56,4 @@ def add(server: StrictServer, studio: Studio) -> None:
             next_step=f"Run: curl --fail --upload-file PICTURE '{url}' - or let the user do it. "
             f"Then call generate_character_image with image {image}.",
         )
-        return told(out)
+        return tool_result(out)

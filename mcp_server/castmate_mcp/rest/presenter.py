@@ -43,8 +43,8 @@ _KNOWS_CANCELLED: Final = {
 
 
 @dataclass(frozen=True)
-class Teller:
-    """Tells predictions to one caller.
+class Presenter:
+    """Presents predictions to one caller.
 
     Attributes:
         gateway: The server.
@@ -57,11 +57,11 @@ class Teller:
     knows_cancelled: bool = False
 
     @classmethod
-    def to(cls, gateway: Gateway, request: Request) -> Teller:
+    def to(cls, gateway: Gateway, request: Request) -> Presenter:
         """For who sent a request."""
         return cls(gateway, gateway.base_url(request), _knows_cancelled(request.headers))
 
-    def tell(
+    def present(
         self,
         prediction: Prediction,
         *,
@@ -71,9 +71,9 @@ class Teller:
         """The prediction on the wire.
 
         Args:
-            prediction: What to tell.
+            prediction: What to present.
             outputs: What stands for its pictures; by default their addresses.
-            with_input: Tell what was asked, too.
+            with_input: Present what was asked, too.
         """
         result, error = prediction.result, prediction.error or {}
         images = prediction.shown
@@ -153,7 +153,7 @@ def _waiting_for(prediction: Prediction) -> str | None:
 
 
 def _input(prediction: Prediction) -> dict[str, Any]:
-    """What was asked; the picture itself is not told again, only its hash."""
+    """What was asked; of the picture only its hash."""
     return prediction.request.model_dump(mode="json", exclude_none=True)
 
 
