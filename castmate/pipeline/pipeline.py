@@ -126,18 +126,8 @@ class Pipeline:
             Incapable: The request chooses, but nothing here can judge; or it wants a transparent
                 background, but the bundle has no matte graph.
         """
+        self._check_graphs(request)
         watch = Stopwatch()
-        if request.chooses and self._identity is None:
-            raise Incapable(
-                f"Candidates cannot be judged here: {self.no_identity} Nothing was drawn. Leave "
-                "num_candidates and min_identity out."
-            )
-        if request.background is Background.TRANSPARENT and self._network.matte is None:
-            raise Incapable(
-                f"Bundle {self.bundle.name!r} has no matte graph, so it draws no transparent "
-                "background; nothing was drawn. Set `background` to scene, or export the bundle "
-                "with a matte."
-            )
         complete, notes = self._completed(request)
         encoded = self._network.encode(complete, reference, watch)
         strangers = self._strangers(reference, watch)
@@ -199,6 +189,24 @@ class Pipeline:
             selection=selection,
             model_hash=self._sha256,
         )
+
+    def _check_graphs(self, request: GenerateRequest) -> None:
+        """Refuse what needs a graph that is not here.
+
+        Raises:
+            Incapable: See `generate`.
+        """
+        if request.chooses and self._identity is None:
+            raise Incapable(
+                f"Candidates cannot be judged here: {self.no_identity} Nothing was drawn. Leave "
+                "num_candidates and min_identity out."
+            )
+        if request.background is Background.TRANSPARENT and self._network.matte is None:
+            raise Incapable(
+                f"Bundle {self.bundle.name!r} has no matte graph, so it draws no transparent "
+                "background; nothing was drawn. Set `background` to scene, or export the bundle "
+                "with a matte."
+            )
 
     def _completed(self, request: GenerateRequest) -> tuple[CompleteRequest, tuple[str, ...]]:
         """The completed request, within the bundle's step limit, and warnings about it.
