@@ -197,7 +197,7 @@ def train_flow(budget: Budget, folder: Path) -> None:
     model = FlowModel(network).eval()  # no dropout
     load_model(model, KEPT)
     model.to(budget.device)
-    compiled = torch.compile(model.velocity, dynamic=False)
+    compiled = torch.compile(model.velocity, dynamic=False) if budget.compiled else model.velocity
     source = BatchSource(folder, budget.device)
     loop = Loop(FLOW, model, _optimizers(model, 1.0), budget, folder, ema=0.998, decay_from=0.5)
     for tick in loop:
@@ -209,7 +209,7 @@ def train_flow(budget: Budget, folder: Path) -> None:
         level = sigma.view(-1, 1, 1)
         x = (1 - level) * batch.latents + level * noise
         guidance = 1 + 4 * torch.rand_like(sigma)
-        predict = compiled if budget.compiled and batch.size in COMPILED else model.velocity
+        predict = compiled if batch.size in COMPILED else model.velocity
         with mixed_precision(budget.device):
             velocity = predict(x, sigma, guidance, batch).float()
         error = F.mse_loss(velocity, noise - batch.latents)

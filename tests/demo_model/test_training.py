@@ -83,12 +83,16 @@ def test_every_stage_trains_and_the_result_is_read_back_whole(tmp_path: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
-def test_the_flow_runs_compiled_at_the_main_size_only(
+def test_the_flow_runs_compiled_at_the_most_frequent_sizes_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[torch.Size] = []
 
-    def compiled(predict: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    def compiled(
+        predict: Callable[..., torch.Tensor], *, dynamic: bool
+    ) -> Callable[..., torch.Tensor]:
+        assert not dynamic
+
         def run(x: torch.Tensor, *others: Any) -> torch.Tensor:
             seen.append(x.shape)
             return predict(x, *others)
@@ -96,6 +100,7 @@ def test_the_flow_runs_compiled_at_the_main_size_only(
         return run
 
     monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setattr(flow, "COMPILED", (TINY,))
     monkeypatch.setattr(data, "PICTURES", {TINY: 2, (256, 128): 2})
     for stage in ("latents", "features"):
         STAGES[stage].run(Budget(), tmp_path)
