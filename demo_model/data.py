@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -16,7 +17,7 @@ from torch import Tensor
 from castmate.files import open_atomically
 from demo_model.autoencoder import encode_half, load_autoencoder, render_batch_of
 from demo_model.characters import CharacterSpec, training_characters
-from demo_model.draw import PictureSpec, random_picture
+from demo_model.draw import PictureSpec, is_mirrored, random_picture
 from demo_model.poses import Pose
 from demo_model.pretrain import load_pretrained
 from demo_model.scenes import Scene
@@ -161,6 +162,15 @@ class LatentStatistics:
         return statistics
 
 
+def facing_one_way(x: Tensor, pictures: Sequence[PictureSpec]) -> Tensor:
+    """Pictures or latents `[B, C, H, W]`, turned around wherever the figure is mirrored.
+
+    A prompt does not say which arm waves. A transformer that has seen either draws half of both.
+    """
+    mirrored = [is_mirrored(picture) for picture in pictures]
+    return torch.where(torch.tensor(mirrored).view(-1, 1, 1, 1), x.flip(-1), x)
+
+
 class LatentStore:
     """The shards that exist so far, memory-mapped."""
 
@@ -184,11 +194,11 @@ class LatentStore:
         return sum(len(shard) for _, shard in self.shards[size])
 
     def sample(self, size: Size, count: int, rng: Random) -> tuple[Tensor, list[PictureSpec]]:
-        """Latents `[count, C, h, w]` and the content of their pictures."""
+        """Latents `[count, C, h, w]` and the content of their pictures; figures face one way."""
         latents, pictures = [], []
         for _ in range(count):
             first, shard = rng.choice(self.shards[size])
             index = rng.randrange(len(shard))
             latents.append(torch.from_numpy(np.array(shard[index], dtype=np.float32)))
             pictures.append(training_picture(size, first + index, self.characters))
-        return torch.stack(latents), pictures
+        return facing_one_way(torch.stack(latents), pictures), pictures

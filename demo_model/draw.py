@@ -108,6 +108,12 @@ def draw_picture(
     return _painted(image.reduce(_SUPERSAMPLE), spec.style)
 
 
+def is_mirrored(spec: PictureSpec) -> bool:
+    """Whether the figure of a picture is mirrored, as its seed decides."""
+    rng, *_ = _placed(spec, 1, 1)
+    return rng.random() < 0.5
+
+
 def head_of(spec: PictureSpec, width: int, height: int) -> tuple[float, float, float]:
     """Middle and radius of the head in a picture, in pixels."""
     rng, unit, x, y = _placed(spec, width, height)

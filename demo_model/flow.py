@@ -133,8 +133,6 @@ class BatchSource:
         rng, size = tick.rng, self._size(tick.shared, LATER_MAIN_SHARE if later else MAIN_SHARE)
         count = max(1, int(batch_size(size) * scale))
         latents, pictures = self.store.sample(size, count, rng)
-        if rng.random() < 0.5:
-            latents = latents.flip(-1)
         latents = (latents - self.statistics.shift_factor) * self.statistics.scaling_factor
         texts, rows, scales = [], [], []
         for picture in pictures:

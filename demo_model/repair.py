@@ -25,6 +25,7 @@ from demo_model.autoencoder import (
     render_batch_of,
 )
 from demo_model.checkpoint import TOKENIZER
+from demo_model.data import facing_one_way
 from demo_model.decoder import REPAIRED, load_decoder
 from demo_model.optimizers import Muon, split_parameters
 from demo_model.tokens import save_tokenizer
@@ -80,6 +81,7 @@ def redrawn(vae: AutoencoderKL, requests: Requests, rng: Random) -> tuple[Tensor
     network, ((rows, columns), count) = requests.network, rng.choice(GRIDS)
     batch = requests.draw(rng, count, (rows, columns))
     target = render_batch_of(batch.pictures, columns * PX_PER_TOKEN, rows * PX_PER_TOKEN)
+    target = facing_one_way(target, batch.pictures)
     with torch.autocast("cpu", torch.bfloat16):
         mean = encode_half(vae, F.avg_pool2d(target, 2))[0]
     shift, scale = network.vae.config["shift_factor"], network.vae.config["scaling_factor"]

@@ -5,8 +5,19 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import torch
+
+from demo_model.autoencoder import render_batch_of
 from demo_model.characters import held_out_characters, random_character, training_characters
-from demo_model.draw import PictureSpec, draw_picture, draw_reference, random_picture
+from demo_model.data import facing_one_way
+from demo_model.draw import (
+    PictureSpec,
+    draw_picture,
+    draw_reference,
+    head_of,
+    is_mirrored,
+    random_picture,
+)
 from demo_model.poses import Pose
 from demo_model.references import REFERENCES, write_references
 from demo_model.scenes import Scene
@@ -64,3 +75,14 @@ def test_a_reference_stands_on_white() -> None:
     image = draw_reference(held_out_characters(1)[0], 128)
     assert image.getpixel((2, 2)) == (255, 255, 255)
     assert image.getpixel((64, 44)) != (255, 255, 255)
+
+
+def test_training_shows_every_figure_facing_one_way() -> None:
+    (spec,) = held_out_characters(1)
+    pictures = [PictureSpec(spec, Pose.FLYING, Scene.PLAIN, seed=seed) for seed in range(8)]
+    mirrored = [is_mirrored(picture) for picture in pictures]
+    assert set(mirrored) == {True, False}
+    assert mirrored == [head_of(picture, 64, 64)[0] < 32 for picture in pictures]
+    pixels = render_batch_of(pictures, 64, 64)
+    for before, after, turn in zip(pixels, facing_one_way(pixels, pictures), mirrored, strict=True):
+        assert torch.equal(after, before.flip(-1) if turn else before)
