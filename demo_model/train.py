@@ -65,7 +65,7 @@ STAGES: dict[str, Stage] = {
     SUBJECT: Stage(pretrain_subject, SUBJECT_FILE, 100),
     "latents": Stage(_latents, "latents.json"),
     "features": Stage(cache_features, FEATURES, parallel=False),
-    FLOW: Stage(train_flow, f"{FLOW}.pt", 220),
+    FLOW: Stage(train_flow, f"{FLOW}.pt", 200),
     DISTILLED: Stage(train_distilled, f"{DISTILLED}.pt", 40),
     REPAIRED: Stage(train_repaired, f"{REPAIRED}.pt", 22),
     MATTE: Stage(train_matte, MATTE_FILE, 10),
