@@ -116,10 +116,9 @@ def is_mirrored(spec: PictureSpec) -> bool:
 
 def head_of(spec: PictureSpec, width: int, height: int) -> tuple[float, float, float]:
     """Middle and radius of the head in a picture, in pixels."""
-    rng, unit, x, y = _placed(spec, width, height)
-    mirrored = rng.random() < 0.5
+    _, unit, x, y = _placed(spec, width, height)
     x, y, unit = _framed(spec, unit, x, y)
-    joints = JOINTS[spec.pose].mirrored() if mirrored else JOINTS[spec.pose]
+    joints = JOINTS[spec.pose].mirrored() if is_mirrored(spec) else JOINTS[spec.pose]
     pen = Pen(ImageDraw.Draw(Image.new("L", (1, 1))), x, y, unit)
     middle = pen.moved(0.0, joints.shift, joints.lean).place([(X, Y)])[0]
     return (*middle, 0.24 * unit)

@@ -147,7 +147,7 @@ def print_what_was_seen(fleet: Fleet, seen: Seen, seconds: float) -> None:
     """A table of what callers waited for, as docs/scale.md has it."""
     print(f"\n{seen.ended.total()} predictions in {seconds:.0f} s, {dict(seen.statuses)} by status")
     again = sum(times > 1 for times in fleet.hooks.received.values())
-    print(f"{len(fleet.hooks.received)} webhooks, {again} of them told more than once")
+    print(f"{len(fleet.hooks.received)} webhooks, {again} of them called more than once")
     print("| | acknowledged after | drawn after |\n|---|---|---|")
     for name, first, last in fleet.spans:
         taken_s, drawn_s = seen.slowest_s(first, last)
