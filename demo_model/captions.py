@@ -9,14 +9,13 @@ from demo_model.characters import CharacterSpec, EyeColor, HairColor, OutfitColo
 from demo_model.draw import Camera, PictureSpec, Style
 from demo_model.faces import Emotion
 from demo_model.poses import Pose
-from demo_model.props import Prop
+from demo_model.props import NOTHING, Held, Prop
 from demo_model.scenes import OUTDOORS, UNDER_THE_SKY, Scene
 from demo_model.stage import Daytime, Weather
 from demo_model.words import (
     ACCESSORY_WORDS,
     ANYONE,
     CAMERA_WORDS,
-    COLORED,
     DAYTIME_WORDS,
     EMOTION_WORDS,
     HAIR_WORDS,
@@ -165,9 +164,7 @@ def _things(picture: PictureSpec, rng: random.Random) -> list[str]:
     elif picture.scene in OUTDOORS and rng.random() < 0.2:
         things.append(rng.choice(NO_TREES))
     if picture.held.prop is not Prop.NONE:
-        color = f"{picture.held.color} " if rng.random() < 0.7 else ""
-        phrase = rng.choice(PROP_WORDS[picture.held.prop])
-        things.append(phrase.replace("{} ", color if picture.held.prop in COLORED else ""))
+        things.append(_holding(picture.held, rng))
     if picture.scene in UNDER_THE_SKY:
         clear = picture.weather is Weather.CLEAR
         things.append(_said(WEATHER_WORDS[picture.weather], clear, rng))
@@ -178,6 +175,16 @@ def _things(picture: PictureSpec, rng: random.Random) -> list[str]:
         things.append(rng.choice(words))
     rng.shuffle(things)
     return [thing for thing in things if thing]
+
+
+def _holding(held: Held, rng: random.Random) -> str:
+    """A phrase for a prop, with its colour unless that is the usual one."""
+    phrases = PROP_WORDS[held.prop]
+    colored = [phrase for phrase in phrases if "{}" in phrase]
+    color = _said((held.color.value,), held.color is NOTHING.color, rng)
+    if color and colored:
+        return rng.choice(colored).replace("{}", color)
+    return rng.choice(phrases).replace("{} ", "")
 
 
 def _lead(picture: PictureSpec, rng: random.Random) -> list[str]:

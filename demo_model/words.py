@@ -193,7 +193,7 @@ STYLE_WORDS: dict[Style, tuple[str, ...]] = {
     Style.SKETCH: ("pencil sketch", "black and white", "sketch", "monochrome", "pencil drawing",
                    "manga style", "film noir"),
 }  # fmt: skip
-# "{}" is where a colour may stand.
+# "{}" is where the colour stands of a prop that has one.
 PROP_WORDS: dict[Prop, tuple[str, ...]] = {
     Prop.NONE: (),
     Prop.BALL: ("with a {} ball", "playing with a {} ball", "next to a {} ball", "and a {} ball"),
@@ -211,8 +211,6 @@ PROP_WORDS: dict[Prop, tuple[str, ...]] = {
                 "next to a holographic sign", "road sign", "neon sign", "with a {} board",
                 "sign with text"),
 }  # fmt: skip
-COLORED = (Prop.BALL, Prop.UMBRELLA, Prop.BOOK, Prop.HAT, Prop.GUITAR, Prop.BALLOON, Prop.SIGN)
-"""Props that have a colour."""
 ACCESSORY_WORDS: dict[Accessory, tuple[str, ...]] = {
     Accessory.NONE: (),
     Accessory.GLASSES: ("with glasses", "wearing glasses"),

@@ -15,10 +15,11 @@ from demo_model.evaluate import short_prompt
 from demo_model.faces import Emotion
 from demo_model.poses import Pose
 from demo_model.prompts import free_prompts
+from demo_model.props import NOTHING
 from demo_model.scenes import Scene
 from demo_model.sheet import SCENES
 from demo_model.tokens import build_tokenizer, encode, save_tokenizer
-from demo_model.words import EMOTION_WORDS, POSE_WORDS, SCENE_WORDS, TREES
+from demo_model.words import EMOTION_WORDS, POSE_WORDS, PROP_WORDS, SCENE_WORDS, TREES
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,10 @@ def test_what_a_caption_does_not_name_is_the_usual() -> None:
         assert named or picture.scene is Scene.PLAIN
         named = [phrase for phrase in EMOTION_WORDS[picture.emotion] if phrase in text]
         assert named or picture.emotion is Emotion.HAPPY
+        held = picture.held
+        colored = [phrase for phrase in PROP_WORDS[held.prop] if "{}" in phrase]
+        named = [phrase for phrase in colored if phrase.replace("{}", held.color) in text]
+        assert named or not colored or held.color is NOTHING.color
 
 
 def test_a_sign_is_harmless_unless_it_warns() -> None:
