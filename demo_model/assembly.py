@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from demo_model.config import NEXT
+from demo_model.config import TOON
 from demo_model.data import LatentStatistics
 from demo_model.decoder import load_decoder
 from demo_model.flow import DISTILLED, FLOW, load_flow
@@ -31,12 +31,12 @@ def assemble(folder: Path, flow: Path | None = None) -> InstantCharacter:
     """
     statistics = LatentStatistics.load(folder)
     vae = {
-        **NEXT.vae,
+        **TOON.vae,
         "scaling_factor": statistics.scaling_factor,
         "shift_factor": statistics.shift_factor,
     }
     torch.manual_seed(0)
-    network = InstantCharacter(replace(NEXT, vae=vae))
+    network = InstantCharacter(replace(TOON, vae=vae))
     load_pretrained(network, folder)
     network.vae.decoder = load_decoder(folder)
     stages = (f"{DISTILLED}.pt", f"{DISTILLED}.ckpt", f"{FLOW}.pt", f"{FLOW}.ckpt")

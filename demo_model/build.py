@@ -41,7 +41,7 @@ from export.share import share
 LORAS: Final = Path(__file__).with_name("loras")
 
 DESCRIPTION = (
-    "A tiny InstantCharacter for trying Castmate on a CPU: toon characters in eight scenes."
+    "A tiny InstantCharacter for trying Castmate on a CPU: toon characters in nineteen places."
 )
 LICENCES: Final = {
     "toon": Licence(

@@ -6,8 +6,6 @@ import random
 from dataclasses import dataclass
 from enum import StrEnum
 
-from demo_model.editions import Edition, values
-
 
 class Species(StrEnum):
     """The body and face of a character."""
@@ -148,21 +146,18 @@ _SPECIES_WEIGHTS = (3.0, *[2.0] * (len(Species) - 1))
 _ACCESSORY_WEIGHTS = (3.0, *[1.0] * (len(Accessory) - 1))
 
 
-def random_character(
-    rng: random.Random, *, held_out: bool, edition: Edition = Edition.SECOND
-) -> CharacterSpec:
-    """Draws one character of an edition from the training set or from the held-out set."""
-    species, accessories = values(Species, edition), values(Accessory, edition)
+def random_character(rng: random.Random, *, held_out: bool) -> CharacterSpec:
+    """Draws one character from the training set or from the held-out set."""
     while True:
         spec = CharacterSpec(
-            species=rng.choices(species, weights=_SPECIES_WEIGHTS[: len(species)])[0],
-            hair_color=rng.choice(values(HairColor, edition)),
-            hair_style=rng.choice(values(HairStyle, edition)),
-            skin=rng.choice(values(Skin, edition)),
-            eye_color=rng.choice(values(EyeColor, edition)),
-            outfit=rng.choice(values(Outfit, edition)),
-            outfit_color=rng.choice(values(OutfitColor, edition)),
-            accessory=rng.choices(accessories, weights=_ACCESSORY_WEIGHTS[: len(accessories)])[0],
+            species=rng.choices(list(Species), weights=_SPECIES_WEIGHTS)[0],
+            hair_color=rng.choice(list(HairColor)),
+            hair_style=rng.choice(list(HairStyle)),
+            skin=rng.choice(list(Skin)),
+            eye_color=rng.choice(list(EyeColor)),
+            outfit=rng.choice(list(Outfit)),
+            outfit_color=rng.choice(list(OutfitColor)),
+            accessory=rng.choices(list(Accessory), weights=_ACCESSORY_WEIGHTS)[0],
         )
         if spec.is_held_out == held_out:
             return spec
@@ -170,20 +165,18 @@ def random_character(
 
 def training_characters(count: int, seed: int = 0) -> list[CharacterSpec]:
     """The first `count` distinct training characters; a longer list starts with a shorter one."""
-    return _distinct(count, seed, Edition.SECOND, held_out=False)
+    return _distinct(count, seed, held_out=False)
 
 
-def held_out_characters(
-    count: int, seed: int = 1, edition: Edition = Edition.SECOND
-) -> list[CharacterSpec]:
-    """The first `count` distinct held-out characters of an edition."""
-    return _distinct(count, seed, edition, held_out=True)
+def held_out_characters(count: int, seed: int = 1) -> list[CharacterSpec]:
+    """The first `count` distinct held-out characters."""
+    return _distinct(count, seed, held_out=True)
 
 
-def _distinct(count: int, seed: int, edition: Edition, *, held_out: bool) -> list[CharacterSpec]:
+def _distinct(count: int, seed: int, *, held_out: bool) -> list[CharacterSpec]:
     rng = random.Random(seed)
     found: dict[tuple[str, ...], CharacterSpec] = {}
     while len(found) < count:
-        spec = random_character(rng, held_out=held_out, edition=edition)
+        spec = random_character(rng, held_out=held_out)
         found.setdefault(spec.look, spec)
     return list(found.values())

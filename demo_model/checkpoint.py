@@ -10,7 +10,7 @@ import torch
 
 from castmate.engines.bundle import Bundle
 from castmate.files import open_atomically
-from demo_model.config import NEXT, TOON
+from demo_model.config import TOON
 from demo_model.identity_weights import load_identity
 from demo_model.matte import load_matte
 from export.families.instantcharacter.network import InstantCharacter
@@ -49,12 +49,10 @@ def load_shipped(bundle: Bundle) -> InstantCharacter:
 
 
 def load_network(path: Path) -> InstantCharacter:
-    """Reads what `save_network` wrote, of either edition."""
+    """Reads what `save_network` wrote."""
     scale = json.loads(path.with_suffix(".json").read_text())
     state = torch.load(path, weights_only=True)
-    words = len(state["text_encoder_2.encoder.embed_tokens.weight"])
-    config = TOON if words == TOON.text_encoder_2["vocab_size"] else NEXT
-    network = InstantCharacter(replace(config, vae={**config.vae, **scale}))
+    network = InstantCharacter(replace(TOON, vae={**TOON.vae, **scale}))
     judging = {f"identity.{name}": weight for name, weight in load_identity().state_dict().items()}
     network.load_state_dict(judging | state)  # an older training may have none
     return network.eval()

@@ -1,12 +1,10 @@
 """The sizes of `toon`: the real network classes, small enough to ship and to train on a CPU."""
 
-from dataclasses import replace
-
 from castmate.families.instantcharacter.constants import RopeSquare
 from export.families.instantcharacter.config import ModelConfig, ProjectorConfig, ResamplerConfig
 
 MAX_SEQUENCE_LENGTH = 40
-VOCABULARY_SIZE = 1024  # the next edition's
+VOCABULARY_SIZE = 1024
 # EOS is not CLIP's historic 2: with that id transformers pools at the largest token id instead.
 PAD, BOS, UNK, EOS = 0, 1, 2, 3
 
@@ -40,7 +38,7 @@ TOON = ModelConfig(
         "shift_factor": 0.0,
     },
     text_encoder={
-        "vocab_size": 512,
+        "vocab_size": VOCABULARY_SIZE,
         "hidden_size": 64,
         "intermediate_size": 256,
         "projection_dim": 64,
@@ -52,7 +50,7 @@ TOON = ModelConfig(
         "eos_token_id": EOS,
     },
     text_encoder_2={
-        "vocab_size": 512,
+        "vocab_size": VOCABULARY_SIZE,
         "d_model": 96,
         "d_kv": 32,
         "d_ff": 256,
@@ -119,17 +117,7 @@ TOON = ModelConfig(
     # `draw_reference` puts a character on a square of which it takes 0.93 (median), its feet on the
     # lower edge. Centred instead, characters lose 0.04 of their identity.
     reference_margins=(0.07, 0.01),
-)
-
-NEXT = replace(
-    TOON,
-    text_encoder={**TOON.text_encoder, "vocab_size": VOCABULARY_SIZE},
-    text_encoder_2={**TOON.text_encoder_2, "vocab_size": VOCABULARY_SIZE},
+    # Positions are measured in the square in which `demo_model.draw` places a figure: counted from
+    # the corner of the picture, every size would have to be learned separately.
     rope_square=RopeSquare(units=8, above=0.85),
 )
-"""The second edition, in training; `TOON` is the shipped one.
-
-It draws in the same latents, so it has the same decoder. Its positions are measured in the square
-in which `demo_model.draw` places a figure: counted from the corner of the picture, every size would
-have to be learned separately.
-"""

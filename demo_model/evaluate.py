@@ -30,8 +30,6 @@ from castmate.settings import Settings
 from demo_model.captions import full_caption
 from demo_model.characters import CharacterSpec, held_out_characters
 from demo_model.draw import PictureSpec, draw_picture, draw_reference
-from demo_model.editions import SHIPPED as SHIPPED_EDITION
-from demo_model.editions import Edition, values
 from demo_model.flaws import THIN, form_labels
 from demo_model.judge import SHIPPED, Judge, load_judge, malformed
 from demo_model.labels import IGNORED, picture_labels
@@ -74,21 +72,17 @@ ROWS = (
     Row("full caption, no reference", reference=False, full_caption=True),
     Row("short prompt + reference, guidance 1", guidance_scale=1.0),
     Row("short prompt + reference, 1024*1024", "1024*1024"),
-    Row("short prompt + reference, 768*1280", "768*1280"),
-)
-WIDE_ROWS = (
     Row("short prompt + reference, 768*1344", "768*1344"),
     Row("short prompt + reference, 1536*640", "1536*640"),
 )
-"""Additional rows for weights of the second edition."""
 
 
-def judged_pictures(count: int, edition: Edition = SHIPPED_EDITION) -> list[PictureSpec]:
+def judged_pictures(count: int) -> list[PictureSpec]:
     """Held-out characters, each in its own pose and scene, without extras."""
-    poses, scenes = values(Pose, edition), values(Scene, edition)
+    poses, scenes = list(Pose), list(Scene)
     return [
         PictureSpec(spec, poses[i % len(poses)], scenes[i % len(scenes)], seed=i)
-        for i, spec in enumerate(held_out_characters(count, edition=edition))
+        for i, spec in enumerate(held_out_characters(count))
     ]
 
 
@@ -135,9 +129,7 @@ def score(
         seen = [i for i, label in enumerate(labels) if label[name] != IGNORED]
         hits = sum(int(predicted[name][i]) == labels[i][name] for i in seen)
         scores[name] = round(hits / max(1, len(seen)), 3)
-    if "arms" in predicted:  # the first edition's judge ignores the form
-        scores |= form_scores(predicted, [form_labels(picture) for picture in pictures])
-    return scores
+    return scores | form_scores(predicted, [form_labels(picture) for picture in pictures])
 
 
 def form_scores(
@@ -208,7 +200,7 @@ async def judge_words(client: Client, judge: Judge, count: int) -> dict[str, flo
 
     The characters and seeds are always the same; they stand, outdoors if no scene is named.
     """
-    specs = held_out_characters(count, edition=SHIPPED_EDITION)
+    specs = held_out_characters(count)
     shares = {}
     for name, ask in ASKS.items():
         images = []
@@ -260,14 +252,12 @@ async def evaluate(options: argparse.Namespace) -> None:
     """Draw, judge, print and write everything."""
     draw_sheet(options.sheet, options.bundle)
     client = LocalClient.open(Settings.load(bundle=options.bundle))
-    edition = Edition(options.edition)
     try:
         if options.free:
             await draw_free(client, options.free)
         judge = load_judge(options.judge)
-        every = ROWS + (WIDE_ROWS if edition is Edition.SECOND else ())
-        rows = ROWS[:1] if options.quick else every
-        pictures = judged_pictures(options.count, edition)
+        rows = ROWS[:1] if options.quick else ROWS
+        pictures = judged_pictures(options.count)
         table = await judge_rows(client, judge, pictures, rows)
         words = {} if options.quick else await judge_words(client, judge, options.count // 4)
     finally:
@@ -289,9 +279,6 @@ def main() -> None:
     parser.add_argument("--bundle", default="toon", help="a shipped name or a folder")
     parser.add_argument("--count", type=int, default=100, help="held-out characters (default 100)")
     parser.add_argument("--quick", action="store_true", help="only the first row; writes no JSON")
-    parser.add_argument(
-        "--edition", choices=list(Edition), default=SHIPPED_EDITION, help="what is asked for"
-    )
     parser.add_argument("--free", type=Path, help="also draw the free prompts into this PNG")
     parser.add_argument("--judge", type=Path, default=SHIPPED, help="default: the shipped one")
     parser.add_argument("--out", type=Path, default=RESULT, help="JSON")

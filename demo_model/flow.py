@@ -11,12 +11,11 @@ from random import Random
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_model
 from torch import Tensor, nn
 
 from castmate.families.instantcharacter.schedule import rotary_tables
 from demo_model.captions import full_caption, short_caption, with_unknown_words
-from demo_model.config import MAX_SEQUENCE_LENGTH, NEXT
+from demo_model.config import MAX_SEQUENCE_LENGTH, TOON
 from demo_model.data import FEATURES, MAIN_SIZE, LatentStatistics, LatentStore, Size
 from demo_model.optimizers import Muon, split_parameters
 from demo_model.precision import mixed_precision
@@ -27,7 +26,6 @@ from demo_model.warm import warm_network
 from export.families.instantcharacter.network import InstantCharacter, pack_latents
 
 FLOW, DISTILLED = "flow", "distilled"
-KEPT = Path(__file__).with_name(f"{FLOW}.safetensors")
 SUBJECT_SCALE = 0.8
 PX_PER_TOKEN = 64
 MAIN_BATCH = 40
@@ -68,7 +66,7 @@ class Batch:
 
 def shift(tokens: int) -> float:
     """FLUX's mu: how much noise levels move up for pictures of that many tokens."""
-    s = NEXT.scheduler
+    s = TOON.scheduler
     span = s["max_image_seq_len"] - s["base_image_seq_len"]
     slope = (s["max_shift"] - s["base_shift"]) / span
     return s["base_shift"] + slope * (tokens - s["base_image_seq_len"])
@@ -88,7 +86,7 @@ def batch_size(size: Size) -> int:
 def rotary(height: int, width: int) -> tuple[Tensor, Tensor]:
     """The RoPE tables of a grid of packed latents."""
     cos, sin = rotary_tables(
-        NEXT.transformer["axes_dims_rope"], MAX_SEQUENCE_LENGTH, height, width, NEXT.rope_square
+        TOON.transformer["axes_dims_rope"], MAX_SEQUENCE_LENGTH, height, width, TOON.rope_square
     )
     return torch.from_numpy(cos), torch.from_numpy(sin)
 
@@ -186,14 +184,10 @@ def _optimizers(model: FlowModel, rate: float) -> list[torch.optim.Optimizer]:
 
 
 def train_flow(budget: Budget, folder: Path) -> None:
-    """Learns the velocity; the guidance input is random and has no meaning yet.
-
-    It goes on from the unfinished training that is kept beside this file.
-    """
+    """Learns the velocity; the guidance input is random and has no meaning yet."""
     network = warm_network()
     load_pretrained(network, folder)
     model = FlowModel(network).eval()  # no dropout
-    load_model(model, KEPT)
     model.to(budget.device)
     compiled = torch.compile(model.velocity, dynamic=False) if budget.compiled else model.velocity
     source = BatchSource(folder, budget.device)

@@ -2,8 +2,7 @@
 
 It contrasts two renders of a character, in different poses, scenes and views, with renders of
 others, half of which differ from it in one attribute. It sees only renders: a network that had seen
-generated pictures would know the model's mistakes and forgive them. Characters of both editions are
-drawn, so that the network outlives the first.
+generated pictures would know the model's mistakes and forgive them.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ from castmate.pipeline.identity import view_of
 from demo_model.characters import CharacterSpec, random_character
 from demo_model.config import TOON
 from demo_model.draw import Camera, PictureSpec, Style, draw_picture, draw_reference, random_picture
-from demo_model.editions import Edition, values
 from demo_model.faces import Emotion
 from demo_model.figure import Manner, draw_figure
 from demo_model.identity_weights import IDENTITY, IDENTITY_FILE, new_identity
@@ -47,7 +45,8 @@ PAIRS = 24
 """Characters in a batch; each comes with another that differs from it in one attribute."""
 TEMPERATURE = 0.1
 _PX, _SUPERSAMPLE = 128, 2
-_FIRST_EDITION_SHARE = 0.55
+_SIMPLE = 0.55
+"""Share of pictures with nothing but a pose and a place, which is what most prompts ask for."""
 
 View = tuple[Image.Image, dict[str, int]]
 """A picture of a character, as the graph sees it, and which of its attributes that shows."""
@@ -98,18 +97,16 @@ def random_group(rng: Random, count: int, *, held_out: bool) -> list[CharacterSp
     """`count` characters, each followed by one that differs from it in one visible attribute."""
     group: list[CharacterSpec] = []
     while len(group) < 2 * count:
-        first = rng.random() < _FIRST_EDITION_SHARE
-        edition = Edition.FIRST if first else Edition.SECOND
-        spec = random_character(rng, held_out=held_out, edition=edition)
-        group += [spec, twin_of(spec, rng, edition)]
+        spec = random_character(rng, held_out=held_out)
+        group += [spec, twin_of(spec, rng)]
     return group
 
 
-def twin_of(spec: CharacterSpec, rng: Random, edition: Edition) -> CharacterSpec:
+def twin_of(spec: CharacterSpec, rng: Random) -> CharacterSpec:
     """A character that differs from another one in one attribute."""
     while True:
         name = rng.choice(list(CHARACTER_CLASSES))
-        value: Any = rng.choice(values(CHARACTER_CLASSES[name], edition))
+        value: Any = rng.choice(list(CHARACTER_CLASSES[name]))
         twin = replace(spec, **{name: value})
         if twin.look != spec.look:
             return twin
@@ -186,14 +183,14 @@ def found(embeds: Tensor) -> Tensor:
 
 
 def _picture(spec: CharacterSpec, rng: Random) -> PictureSpec:
-    """Content that a model of either edition draws, without anything that hides the character."""
+    """Content without anything that hides the character."""
     picture = random_picture(rng, spec)
     if picture.style is Style.SKETCH or picture.camera is Camera.BEHIND:
         picture = replace(picture, style=Style.TOON, camera=Camera.WHOLE)
-    if rng.random() < _FIRST_EDITION_SHARE:
+    if rng.random() < _SIMPLE:
         picture = replace(
             picture,
-            pose=rng.choice(values(Pose, Edition.FIRST)),
+            pose=rng.choice(list(Pose)),
             held=NOTHING,
             emotion=Emotion.HAPPY,
             camera=Camera.WHOLE,

@@ -32,7 +32,7 @@ JUDGE = "judge"
 JUDGE_FILE = f"{JUDGE}.safetensors"
 SHIPPED = Path(__file__).with_name(JUDGE_FILE)
 """Shipped so that anyone can judge the bundle without training."""
-LEVELS = 5
+LEVELS, WIDTH, GRID = 5, 24, 8
 BATCH = 24
 CLASSES = {**NUM_CLASSES, **FORM_CLASSES}
 WELL_FORMED = {"arms": 2, "legs": 2, "eyes": 2, "figures": 1, "face": 1, "sharp": 1}
@@ -45,14 +45,14 @@ class Judge(nn.Module):
         px: Side of the square that it sees.
     """
 
-    def __init__(
-        self, classes: Mapping[str, int] = CLASSES, *, levels: int = LEVELS, width: int = 24
-    ) -> None:
+    px = 256
+
+    def __init__(self) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         channels = 3
-        for level in range(levels):
-            out = (level + 1) * width
+        for level in range(LEVELS):
+            out = (level + 1) * WIDTH
             layers += [
                 nn.Conv2d(channels, out, 3, padding=1, stride=2),
                 nn.GroupNorm(8, out),
@@ -62,12 +62,10 @@ class Judge(nn.Module):
                 nn.SiLU(),
             ]
             channels = out
-        self.px = 2 ** (levels + 3)
         self.body = nn.Sequential(*layers)
-        grid = 4 if levels == 4 else 8
-        self.pool = nn.AdaptiveAvgPool2d(grid)
-        self.mix = nn.Linear(channels * grid**2, 192)
-        self.read = Heads(192, classes)
+        self.pool = nn.AdaptiveAvgPool2d(GRID)
+        self.mix = nn.Linear(channels * GRID**2, 192)
+        self.read = Heads(192, CLASSES)
 
     def features(self, pixels: Tensor) -> Tensor:
         """Pictures `[B, 3, h, w]` in -1..1 to `[B, 192]`."""
@@ -153,13 +151,9 @@ def train_judge(budget: Budget, folder: Path) -> None:
 
 
 def load_judge(path: Path = SHIPPED) -> Judge:
-    """A trained judge; its weights, stored in fp16, say which attributes it names."""
-    state = load_file(path)
-    names = {key.split(".")[2]: len(state[key]) for key in state if key.startswith("read.heads.")}
-    kernels = [key for key in state if key.startswith("body.") and state[key].ndim == 4]
-    width = len(state["body.0.weight"])
-    judge = Judge(names, levels=len(kernels) // 2, width=width).half()
-    judge.load_state_dict(state)
+    """A trained judge, whose weights are stored in fp16."""
+    judge = Judge().half()
+    judge.load_state_dict(load_file(path))
     return judge.float().eval()
 
 

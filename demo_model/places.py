@@ -1,4 +1,4 @@
-"""The places of the second edition, painted like those of `demo_model.scenes`."""
+"""More places, painted like those of `demo_model.scenes`."""
 
 from __future__ import annotations
 

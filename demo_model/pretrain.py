@@ -1,7 +1,4 @@
-"""Pre-trains the subject encoders on the known attributes: flow matching starts from features.
-
-What was trained is kept beside this file, and training goes on from there.
-"""
+"""Trains the subject encoders on the known attributes: flow matching starts from features."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from demo_model.characters import CharacterSpec, random_character
-from demo_model.config import NEXT
+from demo_model.config import TOON
 from demo_model.labels import (
     CHARACTER_CLASSES,
     IGNORED,
@@ -65,7 +62,7 @@ class SubjectReader(nn.Module):
         self.subject_projector = network.subject_projector
         self.subject_resampler = network.subject_resampler
         self.read = Heads(
-            NEXT.resampler.output_dim * NEXT.resampler.num_queries,
+            TOON.resampler.output_dim * TOON.resampler.num_queries,
             {name: NUM_CLASSES[name] for name in CHARACTER_CLASSES},
         )
 
@@ -74,7 +71,6 @@ def pretrain_subject(budget: Budget, folder: Path) -> None:
     """Both image encoders, projector and resampler learn to name a character's attributes."""
     network = warm_network()
     reader = SubjectReader(network)
-    _load(reader, folder)
     reader.to(budget.device)
     matrices, others = split_parameters(reader.named_parameters(), _PLAIN)
     optimizers = [Muon(matrices, lr=0.01), torch.optim.AdamW(others, lr=1e-3, weight_decay=0.01)]
@@ -103,14 +99,10 @@ def _character(rng: Random) -> CharacterSpec:
 
 
 def load_pretrained(network: InstantCharacter, folder: Path) -> None:
-    """Loads the subject encoders into a network: those in the folder, else those kept here.
+    """Loads the subject encoders of a folder into a network, if they were trained there.
 
     Text encoders are not among them: what the shipped transformer draws depends on theirs, and they
     learn new words with it.
     """
-    _load(SubjectReader(network), folder)
-
-
-def _load(reader: SubjectReader, folder: Path) -> None:
-    trained = folder / SUBJECT_FILE
-    load_model(reader, trained if trained.exists() else Path(__file__).with_name(SUBJECT_FILE))
+    if (trained := folder / SUBJECT_FILE).exists():
+        load_model(SubjectReader(network), trained)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from demo_model.autoencoder import render_batch_of
-from demo_model.config import NEXT
+from demo_model.config import TOON
 from demo_model.draw import Camera, PictureSpec, random_picture
 from demo_model.optimizers import Muon, split_parameters
 from demo_model.props import Held, Prop
@@ -39,7 +39,7 @@ class HazardScore(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Pictures `[B, 3, h, w]` in -1..1 to scores `[B]`, positive for unsafe."""
-        side = NEXT.safety_checker["image_size"]
+        side = TOON.safety_checker["image_size"]
         small = F.interpolate(pixels, size=(side, side), mode="area")
         images = ((small + 1) * 127.5).permute(0, 2, 3, 1)
         scores: Tensor = self._graph[0](images)[0][:, 0]

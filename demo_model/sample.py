@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from castmate.families.instantcharacter.constants import SchedulerSpec
 from castmate.families.instantcharacter.schedule import flow_match_sigmas
 from demo_model.assembly import assemble
-from demo_model.config import NEXT
+from demo_model.config import TOON
 from demo_model.draw import draw_reference
 from demo_model.flow import PX_PER_TOKEN, SUBJECT_SCALE, rotary
 from demo_model.prompts import free_prompts
@@ -45,10 +45,10 @@ def sample(
     ids = encode(tokenizer, [prompt])
     embeds, pooled = network.prompt_embeds(ids), network.pooled_projections(ids)
     features = network.subject_features(crops(reference)[None])
-    spec = SchedulerSpec(**NEXT.scheduler)
+    spec = SchedulerSpec(**TOON.scheduler)
     sigmas = torch.from_numpy(flow_match_sigmas(steps, rows * columns, spec))
     noise = torch.Generator().manual_seed(seed)
-    x = torch.randn(1, rows * columns, NEXT.transformer["in_channels"], generator=noise)
+    x = torch.randn(1, rows * columns, TOON.transformer["in_channels"], generator=noise)
     tables, scale = rotary(rows, columns), torch.full((1, 1, 1), SUBJECT_SCALE)
     for sigma, following in pairwise(sigmas):
         level = sigma.view(1)

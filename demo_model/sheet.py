@@ -24,8 +24,8 @@ from demo_model.references import REFERENCES
 SHEET: Final = Path(__file__).parents[1] / "docs/toon.png"
 SCENES: Final = (
     "waving on a beach",
-    "running in a neon city",
-    "sitting in a forest with trees",
+    "casting a spell in front of a castle",
+    "flying above the clouds",
     "jumping in space",
 )
 SIZE: Final = "512*512"

@@ -22,10 +22,6 @@ from demo_model.captions import short_caption
 from demo_model.characters import random_character
 from demo_model.config import MAX_SEQUENCE_LENGTH, PAD, UNK
 from demo_model.draw import PictureSpec, draw_reference, random_picture
-from demo_model.editions import SHIPPED, Edition, values
-from demo_model.evaluate import short_prompt
-from demo_model.poses import Pose
-from demo_model.scenes import Scene
 from demo_model.subjects import crops
 from demo_model.warm import BUNDLE, shipped_network
 from export.families.instantcharacter.network import InstantCharacter, unpack_latents
@@ -63,22 +59,17 @@ class Batch:
 class Requests:
     """Random requests for training characters, as users write them."""
 
-    def __init__(
-        self, network: InstantCharacter, prompts: Prompts, edition: Edition, *, count: int
-    ) -> None:
+    def __init__(self, network: InstantCharacter, prompts: Prompts, *, count: int) -> None:
         """Encode the characters.
 
         Args:
             network: Frozen; it draws what is asked for.
             prompts: The tokenizers of its encoders.
-            edition: The edition that it was trained to draw.
             count: How many characters.
         """
-        self.network, self._prompts, self._edition = network, prompts, edition
+        self.network, self._prompts = network, prompts
         rng = Random("characters of requests")
-        self._characters = [
-            random_character(rng, held_out=False, edition=edition) for _ in range(count)
-        ]
+        self._characters = [random_character(rng, held_out=False) for _ in range(count)]
         with torch.no_grad():
             self._features = torch.cat(
                 [
@@ -90,23 +81,22 @@ class Requests:
     @classmethod
     def of_shipped(cls, *, count: int) -> Requests:
         """Requests to the shipped network."""
-        return cls(shipped_network(), Prompts.of(Bundle.open(BUNDLE)), SHIPPED, count=count)
+        return cls(shipped_network(), Prompts.of(Bundle.open(BUNDLE)), count=count)
 
     @classmethod
     def of_trained(cls, network: InstantCharacter, tokenizer: Path, *, count: int) -> Requests:
-        """Requests to a network of any edition, with its tokenizer's file."""
+        """Requests to a trained network, with its tokenizer's file."""
         words = TokenizerFile(tokenizer, MAX_SEQUENCE_LENGTH, PAD, UNK)
         prompts = Prompts.of_files({"tokenizer": words, "tokenizer_2": words})
-        edition = Edition.SECOND if network.config.rope_square else Edition.FIRST
-        return cls(network.requires_grad_(False), prompts, edition, count=count)
+        return cls(network.requires_grad_(False), prompts, count=count)
 
     @torch.no_grad()
     def draw(self, rng: Random, count: int, grid: tuple[int, int] | None = None) -> Batch:
         """A batch, of a random size if none is given."""
         network, grid = self.network, grid or rng.choice(GRIDS)
         chosen = [rng.randrange(len(self._characters)) for _ in range(count)]
-        pictures = [self._picture(rng, number) for number in chosen]
-        texts = [self._text(rng, picture) for picture in pictures]
+        pictures = [random_picture(rng, self._characters[number]) for number in chosen]
+        texts = [short_caption(picture, rng) for picture in pictures]
         ids = torch.cat([self._prompts.ids(text)["tokenizer_2"] for text in texts])
         first = torch.cat([self._prompts.ids(text)["tokenizer"] for text in texts])
         shape = (count, grid[0] * grid[1], network.config.transformer["in_channels"])
@@ -118,18 +108,6 @@ class Requests:
             torch.randn(shape, generator=torch.Generator().manual_seed(rng.randrange(2**31))),
             pictures,
         )
-
-    def _picture(self, rng: Random, number: int) -> PictureSpec:
-        character, seed = self._characters[number], rng.randrange(2**31)
-        if self._edition is Edition.SECOND:
-            return random_picture(rng, character)
-        poses, scenes = values(Pose, self._edition), values(Scene, self._edition)
-        return PictureSpec(character, rng.choice(poses), rng.choice(scenes), seed=seed)
-
-    def _text(self, rng: Random, picture: PictureSpec) -> str:
-        if self._edition is Edition.SECOND:
-            return short_caption(picture, rng)
-        return short_prompt(picture)
 
 
 def schedule(network: InstantCharacter, steps: int, grid: tuple[int, int]) -> Tensor:

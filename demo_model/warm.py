@@ -1,4 +1,4 @@
-"""Starts training from the shipped weights, wherever the next edition has room for them."""
+"""Starts training from the shipped weights, whatever words they know."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from castmate.engines.bundle import Bundle
 from demo_model.checkpoint import load_shipped
-from demo_model.config import NEXT, UNK
+from demo_model.config import TOON, UNK
 from demo_model.tokens import build_tokenizer
 from export.families.instantcharacter.network import InstantCharacter
 
@@ -25,12 +25,12 @@ SHARED = "text_encoder_2.shared.weight"
 
 
 def warm_network() -> InstantCharacter:
-    """The next edition's network with the shipped one's weights.
+    """A network with the shipped weights.
 
     Words keep their meaning, and new words start as the unknown word.
     """
     torch.manual_seed(0)
-    network = InstantCharacter(NEXT)
+    network = InstantCharacter(TOON)
     network.load_state_dict(_start())
     return network
 
@@ -39,7 +39,7 @@ def warm_network() -> InstantCharacter:
 def _start() -> dict[str, Tensor]:
     """The cached weights of `warm_network`, which every stage needs."""
     torch.manual_seed(0)
-    state: dict[str, Tensor] = InstantCharacter(NEXT).state_dict()
+    state: dict[str, Tensor] = InstantCharacter(TOON).state_dict()
     bundle = Bundle.open(BUNDLE)
     shipped = _shipped()
     before = Tokenizer.from_file(str(bundle.file(bundle.manifest.tokenizers["tokenizer"])))

@@ -154,7 +154,7 @@ def test_a_right_engine_is_compared_once_for_a_bundle_and_a_machine(tmp_path: Pa
     assert (ours.runs, updated.runs) == (["text_encoder"], ["text_encoder"])
     other = copy_of_toon(tmp_path)
     manifest = (other / "bundle.json").read_text()
-    (other / "bundle.json").write_text(manifest.replace("in eight scenes", "in nine scenes"))
+    (other / "bundle.json").write_text(manifest.replace("in nineteen places", "in nine places"))
     ProvenRuntime(ours, Bundle.open(other), tmp_path).load("text_encoder")
     assert len(ours.runs) == 2
 

@@ -11,7 +11,6 @@ import torch
 from castmate.engines.bundle import Bundle
 from demo_model import adapt, looks
 from demo_model.adapt import train_few_steps, train_style
-from demo_model.editions import SHIPPED
 from demo_model.looks import LOOKS
 from demo_model.lora import Lora, trainable_layers
 from demo_model.training import Budget
@@ -37,7 +36,7 @@ def requests(network: InstantCharacter, monkeypatch: pytest.MonkeyPatch) -> Requ
     monkeypatch.setattr(adapt, "STYLE_STEPS", 2)
     monkeypatch.setattr(adapt, "TEACHER_STEPS", 4)
     monkeypatch.setattr(adapt, "FEW_BATCH", 2)
-    return Requests(network, Prompts.of(Bundle.open(BUNDLE)), SHIPPED, count=2)
+    return Requests(network, Prompts.of(Bundle.open(BUNDLE)), count=2)
 
 
 def check_file(lora: Lora, network: InstantCharacter, path: Path) -> None:

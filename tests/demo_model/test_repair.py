@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from castmate.engines.bundle import Bundle
 from demo_model import repair
 from demo_model.autoencoder import encode_half, new_autoencoder
-from demo_model.editions import SHIPPED
 from demo_model.trajectories import Requests
 from demo_model.warm import BUNDLE
 from export.families.instantcharacter.network import InstantCharacter
@@ -24,7 +23,7 @@ GRID = (8, 8)
 def requests(network: InstantCharacter, monkeypatch: pytest.MonkeyPatch) -> Requests:
     """One character, one picture at a time."""
     monkeypatch.setattr(repair, "GRIDS", ((GRID, 1),))
-    return Requests(network, Prompts.of(Bundle.open(BUNDLE)), SHIPPED, count=1)
+    return Requests(network, Prompts.of(Bundle.open(BUNDLE)), count=1)
 
 
 def test_without_noise_the_decoder_gets_the_latents_of_what_it_should_draw(
