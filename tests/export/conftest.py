@@ -49,6 +49,9 @@ read_once()
 MICRO: ModelConfig = replace(
     TOON,
     name="micro",
+    text_encoder={**TOON.text_encoder, "vocab_size": 512},
+    text_encoder_2={**TOON.text_encoder_2, "vocab_size": 512},
+    rope_square=None,  # positions as FLUX has them
     transformer={**TOON.transformer, "num_layers": 1, "num_single_layers": 2},
     vae={
         **TOON.vae,
