@@ -29,7 +29,7 @@ FEATURES_RELATIVE_L2 = 2e-1
 CALIBRATED = 3
 NEW = [*samples(1, 512, first_seed=3), *samples(1, 512, first_seed=7)]
 """The fourth character and two prompts; calibration sees the first three of each."""
-WHOLE = "everything of a reference"
+FEATURES = "everything of a reference"
 Part = Callable[[InstantCharacter, Sample, Prompts], Tensor]
 
 
@@ -66,7 +66,7 @@ PARTS: dict[str, Part] = {
     "DINOv2": lambda network, sample, prompts: (
         network.crop_encoders[1](crops(network, sample)).low_res_deep
     ),
-    WHOLE: lambda network, sample, prompts: network.subject_features(crops(network, sample)),
+    FEATURES: lambda network, sample, prompts: network.subject_features(crops(network, sample)),
 }
 
 
@@ -81,7 +81,7 @@ def test_what_an_encoder_sees_stays_within_the_scheme_s_limits(
 ) -> None:
     with torch.no_grad():
         found, expected = (PARTS[part](one, sample, prompts) for one in (quantized, exact))
-    limit = FEATURES_RELATIVE_L2 if part == WHOLE else RELATIVE_L2
+    limit = FEATURES_RELATIVE_L2 if part == FEATURES else RELATIVE_L2
     assert 1e-4 < (found - expected).norm() / expected.norm() < limit
 
 
